@@ -1,0 +1,173 @@
+"""Floors that every table shows: the most frequent labels, and the nearest class centroid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.classifier import DataFacts, ExtremeClassifier
+from bench.data.batch import Batch
+
+
+class ClosedForm(ExtremeClassifier):
+    """A method computed by one pass over the training data: no gradients, no optimiser.
+
+    The shared training settings are accepted and do not matter.
+    """
+
+    is_closed_form = True
+
+    def __init__(self, facts: DataFacts, **shared: Any) -> None:
+        super().__init__(facts, **shared)
+
+    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
+        """Nothing is kept for a backward pass."""
+        return 0
+
+
+class ClassFrequency(ClosedForm):
+    """The same labels for every point: those with most training points (ties: smaller label)."""
+
+    def __init__(self, facts: DataFacts, **shared: Any) -> None:
+        super().__init__(facts, **shared)
+        self.counts = nn.Parameter(torch.zeros(facts.num_labels), requires_grad=False)
+
+    def fit_closed_form(self, batches: Iterable[Batch]) -> None:
+        """Count labels."""
+        total = torch.zeros(self.num_labels, dtype=torch.int64)
+        for batch in batches:
+            total += torch.bincount(batch.label_ids.cpu(), minlength=self.num_labels)
+        self.counts.data.copy_(total)
+        self._order = torch.argsort(total, descending=True, stable=True)
+
+    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """The k most frequent labels and their counts, for every point."""
+        labels = self._order[:k].to(self.counts.device).expand(batch.num_points, -1)
+        return self.counts[labels], labels
+
+
+class NearestCentroid(ClosedForm):
+    """Labels by the cosine between a point and the mean of the label's training points.
+
+    Centroids are kept as inverted lists, feature → (label, weight), so that a query reads only the
+    lists of its own features. Runs on the CPU whatever the accelerator.
+    """
+
+    def __init__(self, facts: DataFacts, **shared: Any) -> None:
+        super().__init__(facts, **shared)
+        self._offsets = np.zeros(facts.num_features + 1, dtype=np.int64)
+        self._labels = np.zeros(0, dtype=np.int32)
+        self._weights = np.zeros(0, dtype=np.float32)
+
+    def fit_closed_form(self, batches: Iterable[Batch]) -> None:
+        """Sum the feature rows of each label, and give each sum unit length."""
+        keys: list[np.ndarray[Any, Any]] = []
+        sums: list[np.ndarray[Any, Any]] = []
+        pending = 0
+        for batch in batches:
+            batch_keys, batch_values = _label_entries(batch, self.num_labels)
+            keys.append(batch_keys)
+            sums.append(batch_values)
+            pending += batch_keys.size
+            if pending > 8_000_000:  # merged now and then, so that repeats do not pile up
+                keys, sums = _merged(keys, sums)
+                pending = 0
+        keys, sums = _merged(keys, sums)
+        feature_ids, labels = np.divmod(keys[0], self.num_labels)
+        squares = np.bincount(labels, weights=sums[0].astype(np.float64) ** 2)
+        norms = np.sqrt(np.maximum(squares, 1e-30))
+        self._labels = labels.astype(np.int32)
+        self._weights = (sums[0] / norms[labels]).astype(np.float32)
+        self._offsets = np.searchsorted(feature_ids, np.arange(self.num_features + 1))
+
+    def decode_bytes(self) -> int:
+        """Bytes of the inverted lists."""
+        return int(self._offsets.nbytes + self._labels.nbytes + self._weights.nbytes)
+
+    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """Largest cosines and their labels, each `(N, k)`; ties by smaller label."""
+        scores = np.empty((batch.num_points, k), dtype=np.float32)
+        labels = np.empty((batch.num_points, k), dtype=np.int64)
+        _score(
+            batch.feature_offsets.cpu().numpy(),
+            batch.feature_ids.cpu().numpy(),
+            batch.feature_values.cpu().numpy(),
+            self._offsets,
+            self._labels,
+            self._weights,
+            self.num_labels,
+            numba.get_num_threads(),
+            scores,
+            labels,
+        )
+        device = batch.label_ids.device
+        return torch.from_numpy(scores).to(device), torch.from_numpy(labels).to(device)
+
+
+def _label_entries(
+    batch: Batch, num_labels: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Keys feature·L + label and values of every (label, feature) entry of a batch."""
+    starts = batch.feature_offsets.cpu().numpy()
+    label_points = batch.label_point_ids.cpu().numpy()
+    counts = np.diff(starts)[label_points]
+    ends = np.cumsum(counts)
+    entries = np.arange(int(ends[-1]) if ends.size else 0)
+    entries += np.repeat(starts[label_points] - (ends - counts), counts)
+    feature_ids = batch.feature_ids.cpu().numpy()[entries]
+    labels = np.repeat(batch.label_ids.cpu().numpy(), counts)
+    return feature_ids * num_labels + labels, batch.feature_values.cpu().numpy()[entries]
+
+
+def _merged(
+    keys: list[np.ndarray[Any, Any]], sums: list[np.ndarray[Any, Any]]
+) -> tuple[list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]:
+    joined = np.concatenate(keys)
+    order = np.argsort(joined, kind="stable")
+    joined, values = joined[order], np.concatenate(sums)[order]
+    starts = np.flatnonzero(np.r_[True, joined[1:] != joined[:-1]]) if joined.size else order
+    totals = np.add.reduceat(values, starts) if joined.size else values
+    return [joined[starts]], [totals]
+
+
+@cast(Any, numba.njit)(parallel=True, cache=True, nogil=True)
+def _score(
+    offsets: np.ndarray[Any, Any],
+    ids: np.ndarray[Any, Any],
+    values: np.ndarray[Any, Any],
+    list_offsets: np.ndarray[Any, Any],
+    list_labels: np.ndarray[Any, Any],
+    list_weights: np.ndarray[Any, Any],
+    num_labels: int,
+    num_threads: int,
+    top_scores: np.ndarray[Any, Any],
+    top_labels: np.ndarray[Any, Any],
+) -> None:
+    num_points, k = top_scores.shape
+    for thread in numba.prange(num_threads):
+        scores = np.empty(num_labels, dtype=np.float32)
+        for point in range(thread, num_points, num_threads):
+            scores[:] = 0.0
+            for entry in range(offsets[point], offsets[point + 1]):
+                feature, value = ids[entry], values[entry]
+                for place in range(list_offsets[feature], list_offsets[feature + 1]):
+                    scores[list_labels[place]] += value * list_weights[place]
+            filled = 0
+            for label in range(num_labels):
+                score = scores[label]
+                if filled == k and score <= top_scores[point, k - 1]:
+                    continue
+                place = filled if filled < k else k - 1
+                while place > 0 and top_scores[point, place - 1] < score:
+                    top_scores[point, place] = top_scores[point, place - 1]
+                    top_labels[point, place] = top_labels[point, place - 1]
+                    place -= 1
+                top_scores[point, place] = score
+                top_labels[point, place] = label
+                if filled < k:
+                    filled += 1

@@ -1,0 +1,172 @@
+"""Negative samplers: label ids, each with the weight that makes the partition sum unbiased.
+
+A sampler draws S labels with replacement, so that label j is expected S·q_j times, and returns the
+*distinct* labels with `log(times drawn) − log(S·q_j)`. Then Σ_j w_j exp(z_j) over the drawn labels
+has the expectation Σ_j exp(z_j) over all labels: this is the logQ correction, with repeats merged
+so that no logit is computed twice.
+
+Source: Bengio & Senécal 2008 (importance sampling of the partition function); Jean et al. 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bench.settings import derive_seed
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Distinct sampled labels.
+
+    Attributes:
+        labels: `(U,)` int64, ascending.
+        log_weights: `(U,)` float32, log of times drawn over expected count.
+    """
+
+    labels: Tensor
+    log_weights: Tensor
+
+
+class Sampler(Protocol):
+    """Draws the negatives of a batch."""
+
+    def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
+        """Negatives for a batch whose (non-distinct) labels are `batch_labels` `(M,)`."""
+        ...
+
+
+def _merge(draws: Tensor, log_expected_count: Tensor) -> Negatives:
+    labels, times = torch.unique(draws, return_counts=True)
+    return Negatives(labels, times.float().log() - log_expected_count[labels])
+
+
+class DistributionSampler:
+    """Draws from fixed probabilities over labels.
+
+    Args:
+        probabilities: `(L,)` ≥ 0, normalised here in float64.
+        num_samples: S.
+        seed: of the draws.
+
+    Raises:
+        ValueError: a probability is negative or none is positive, or S < 1.
+    """
+
+    def __init__(self, probabilities: Tensor, num_samples: int, seed: int) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+        weights = probabilities.double()
+        if bool((weights < 0).any()) or not float(weights.sum()) > 0:
+            raise ValueError("sampling probabilities must be ≥ 0 with a positive sum")
+        weights = weights / weights.sum()
+        self.num_samples = num_samples
+        self.cumulative = weights.cumsum(0)
+        self.cumulative[-1] = 1.0
+        self.log_expected_count = (weights * num_samples).log().float()
+        self._seed = derive_seed("negatives", seed)
+        self._generator: torch.Generator | None = None
+
+    def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
+        """S draws, repeats merged; the batch does not matter."""
+        device = batch_labels.device
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+            self.cumulative = self.cumulative.to(device)
+            self.log_expected_count = self.log_expected_count.to(device)
+        uniform = torch.rand(
+            self.num_samples, dtype=torch.float64, device=device, generator=self._generator
+        )
+        draws = torch.searchsorted(self.cumulative, uniform, right=True)
+        return _merge(draws, self.log_expected_count)
+
+
+class AllLabels:
+    """Every label once: sampled softmax with it is full softmax."""
+
+    def __init__(self, num_labels: int) -> None:
+        self.num_labels = num_labels
+
+    def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
+        """All labels, each with weight one."""
+        labels = torch.arange(self.num_labels, device=batch_labels.device)
+        return Negatives(labels, torch.zeros(self.num_labels, device=batch_labels.device))
+
+
+class InBatchSampler:
+    """The labels of the batch's points, weighted by their frequency in training.
+
+    Label j stands N·p_j times among the labels of N points, with p_j its share of training points.
+
+    Args:
+        label_counts: `(L,)` training points of each label.
+        num_train_points: training points.
+    """
+
+    def __init__(self, label_counts: Tensor, num_train_points: int) -> None:
+        # Every label of a batch occurs in training, so that no count here is 0.
+        self.log_share = (label_counts.double().clamp(min=1) / max(num_train_points, 1)).log()
+
+    def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
+        """The batch's own labels, repeats merged."""
+        self.log_share = self.log_share.to(batch_labels.device)
+        log_expected = (self.log_share + torch.tensor(float(num_points)).log()).float()
+        return _merge(batch_labels, log_expected)
+
+
+def log_uniform_probabilities(label_counts: Tensor) -> Tensor:
+    """`(L,)` float64: (log(i + 2) − log(i + 1)) / log(L + 1) for the label of frequency rank i."""
+    num_labels = label_counts.numel()
+    ranks = torch.empty(num_labels, dtype=torch.int64)
+    ranks[torch.argsort(label_counts.cpu(), descending=True, stable=True)] = torch.arange(
+        num_labels
+    )
+    position = ranks.double()
+    edges = torch.log(torch.tensor(num_labels + 1.0, dtype=torch.float64))
+    return (torch.log(position + 2) - torch.log(position + 1)) / edges
+
+
+SAMPLERS = ("uniform", "log_uniform", "unigram", "in_batch", "all")
+
+
+def build_sampler(
+    name: str,
+    label_counts: Tensor,
+    num_train_points: int,
+    *,
+    num_samples: int,
+    power: float,
+    seed: int,
+) -> Sampler:
+    """Sampler by name.
+
+    Args:
+        name: `uniform`, `log_uniform` (Zipfian over frequency ranks), `unigram`
+            (∝ (count + 1)^power: a label without training points can still be pushed down),
+            `in_batch` or `all`.
+        label_counts: `(L,)` training points of each label.
+        num_train_points: training points.
+        num_samples: S; not used by `in_batch` and `all`.
+        power: exponent of `unigram`.
+        seed: of the draws.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    num_labels = label_counts.numel()
+    if name == "uniform":
+        return DistributionSampler(torch.ones(num_labels), num_samples, seed)
+    if name == "log_uniform":
+        return DistributionSampler(log_uniform_probabilities(label_counts), num_samples, seed)
+    if name == "unigram":
+        weights = (label_counts.double() + 1.0) ** power
+        return DistributionSampler(weights, num_samples, seed)
+    if name == "in_batch":
+        return InBatchSampler(label_counts, num_train_points)
+    if name == "all":
+        return AllLabels(num_labels)
+    raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")

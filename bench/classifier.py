@@ -1,0 +1,216 @@
+"""The LightningModule that every method shares; a method fills in two functions.
+
+`training_loss(batch)` and `top_k(batch, k)` are a method's own. Sparse encoder, optimiser and
+evaluation are here, so that a difference in memory, time or accuracy is the output layer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from bench.data.batch import Batch
+from bench.layers import Encoder
+from bench.metrics.modular import RankingMetrics
+from bench.optimizers import build_optimizer
+from bench.settings import derive_seed
+
+Task = Literal["multiclass", "multilabel"]
+EvaluationBatches = Iterable[Batch]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a method may know of the data before training.
+
+    Attributes:
+        num_features: D.
+        num_labels: L.
+        task: `multiclass` (exactly one label a point) or `multilabel`.
+        label_counts: `(L,)` int64, training points of each label.
+        num_train_points: N.
+    """
+
+    num_features: int
+    num_labels: int
+    task: Task
+    label_counts: Tensor
+    num_train_points: int
+
+
+class ExtremeClassifier(L.LightningModule):
+    """Sparse points to ranked labels.
+
+    Args:
+        facts: sizes and label frequencies of the training data.
+        encoder: `linear` (features straight to the output layer) or `mlp`.
+        hidden_dims: hidden widths of an `mlp`; the last is H.
+        learning_rate: peak learning rate.
+        optimizer: `adam` or `row_adam`, see `bench.optimizers`.
+        adam_epsilon: ε of Adam.
+        first_layer_std: standard deviation of the first layer's initial weights of an `mlp`.
+        seed: seed of all initial weights.
+        ks: cut-offs of the metrics that `validation_step` and `test_step` log.
+    """
+
+    #: True for methods that are computed from the data rather than trained by steps.
+    is_closed_form = False
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        encoder: Literal["linear", "mlp"] = "mlp",
+        hidden_dims: tuple[int, ...] = (128,),
+        learning_rate: float = 1e-3,
+        optimizer: Literal["adam", "row_adam"] = "row_adam",
+        adam_epsilon: float = 1e-8,
+        first_layer_std: float = 0.1,
+        seed: int = 0,
+        ks: tuple[int, ...] = (1, 3, 5),
+    ) -> None:
+        super().__init__()
+        if encoder == "mlp" and not hidden_dims:
+            raise ValueError(
+                "encoder is 'mlp' but hidden_dims is empty; expected one width or more"
+            )
+        self.num_features = facts.num_features
+        self.num_labels = facts.num_labels
+        self.task: Task = facts.task
+        self.encoder_kind = encoder
+        self.hidden_dims = tuple(hidden_dims) if encoder == "mlp" else ()
+        self.learning_rate = learning_rate
+        self.optimizer_name = optimizer
+        self.adam_epsilon = adam_epsilon
+        self.first_layer_std = first_layer_std
+        self.seed = seed
+        self.ks = ks
+        #: Opened around the step from logits to top labels; a measuring run puts a clock here.
+        self.decode_timer: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._metrics: RankingMetrics | None = None
+
+    # What a method fills in -------------------------------------------------------------------
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Scalar loss of a batch; the mean over its points."""
+        raise NotImplementedError
+
+    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first."""
+        raise NotImplementedError
+
+    def fit_closed_form(self, batches: Iterable[Batch]) -> None:
+        """Compute the model from one pass over the training data (closed-form methods only)."""
+        raise NotImplementedError
+
+    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
+        """Bytes of the largest activations of a training step, by arithmetic from shapes."""
+        raise NotImplementedError
+
+    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
+        """Rows that a batch can touch, of each parameter whose gradient is row-sparse."""
+        return {"encoder.first.weight": int(batch_size * entries_per_point)}
+
+    def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
+        """Further sections of the record (`worlds`, `estimators`), by methods that have them."""
+        return {}
+
+    def decode_bytes(self) -> int:
+        """Bytes of what prediction needs beside the parameters (hash tables, inverted lists)."""
+        return 0
+
+    # What all share ---------------------------------------------------------------------------
+
+    @property
+    def has_dense_gradients(self) -> bool:
+        """Whether sparse layers must give dense gradients, which plain Adam needs."""
+        return self.optimizer_name == "adam"
+
+    def build_encoder(
+        self, copy_seeds: tuple[int, ...], output_width: int | None, **options: Any
+    ) -> Encoder:
+        """Stacked encoder; with `linear`, its one layer already gives `output_width` logits."""
+        if self.encoder_kind == "linear":
+            if output_width is None:
+                raise ValueError("a linear model needs the width of its output layer")
+            widths: tuple[int, ...] = (output_width,)
+            std = 0.0
+        else:
+            widths, std = self.hidden_dims, self.first_layer_std
+        return Encoder(
+            self.num_features,
+            widths,
+            copy_seeds=copy_seeds,
+            first_layer_std=std,
+            activate_last=self.encoder_kind == "mlp",
+            dense_gradient=self.has_dense_gradients,
+            **options,
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser that the settings name, over all parameters."""
+        return build_optimizer(
+            self.optimizer_name,
+            self.parameters(),
+            learning_rate=self.learning_rate,
+            epsilon=self.adam_epsilon,
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, for Lightning."""
+        return self.training_loss(batch)
+
+    def _evaluation_step(self, batch: Batch) -> None:
+        if self._metrics is None:
+            self._metrics = RankingMetrics(ks=self.ks, task=self.task).to(self.device)
+        self._metrics.update(self.top_k(batch, max(self.ks))[1], batch)
+
+    def _log_metrics(self, prefix: str) -> None:
+        if self._metrics is not None:
+            values = self._metrics.compute()
+            self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
+            self._metrics.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Rank the labels of a batch and add it to the metrics."""
+        self._evaluation_step(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Rank the labels of a batch and add it to the metrics."""
+        self._evaluation_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/P@1` and the others."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/P@1` and the others."""
+        self._log_metrics("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Scores and labels of the best labels."""
+        return self.top_k(batch, max(self.ks))
+
+
+def output_weight(
+    num_layers: int, hidden_dim: int, num_columns: int, seeds: tuple[int, ...], std: float
+) -> nn.Parameter:
+    """Initial `(G, H + 1, C)` weights, each layer from its own seed; the last row is the bias.
+
+    Raises:
+        ValueError: the number of seeds is not G.
+    """
+    if len(seeds) != num_layers:
+        raise ValueError(f"{len(seeds)} seeds for {num_layers} output layers; expected as many")
+    weight = torch.zeros(num_layers, hidden_dim + 1, num_columns)
+    if std > 0 and weight.device.type != "meta":
+        for layer, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(derive_seed("output", seed))
+            weight[layer, :hidden_dim].normal_(0.0, std, generator=generator)
+    return nn.Parameter(weight)

@@ -1,0 +1,1 @@
+"""Data sets: sources, cache, splits and batches."""

@@ -1,0 +1,49 @@
+"""What a method sees of the data: one batch of sparse points and their labels, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`N` points in CSR form. Frozen, but its tensors are not copied.
+
+    Attributes:
+        feature_offsets: `(N + 1,)` int64; point i owns entries `offsets[i]:offsets[i + 1]`.
+        feature_ids: `(nnz,)` int64 in [0, D), ascending within a point.
+        feature_values: `(nnz,)` float32.
+        label_offsets: `(N + 1,)` int64.
+        label_ids: `(M,)` int64 in [0, L), ascending within a point. Multiclass data has exactly
+            one label a point, so that `label_ids` is the target vector.
+    """
+
+    feature_offsets: Tensor
+    feature_ids: Tensor
+    feature_values: Tensor
+    label_offsets: Tensor
+    label_ids: Tensor
+
+    @property
+    def num_points(self) -> int:
+        """Points in the batch, N."""
+        return self.feature_offsets.numel() - 1
+
+    @property
+    def label_point_ids(self) -> Tensor:
+        """`(M,)` int64: which point each entry of `label_ids` belongs to."""
+        counts = self.label_offsets.diff()
+        return torch.repeat_interleave(counts, output_size=self.label_ids.numel())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device; Lightning calls this."""
+        return Batch(
+            *(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, for asynchronous copies to a GPU."""
+        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))

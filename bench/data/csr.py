@@ -1,0 +1,125 @@
+"""Sparse rows in memory: the one form that every data source is brought into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Task = Literal["multiclass", "multilabel"]
+JsonScalar = str | int | float | bool | None
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Csr:
+    """`N` sparse rows. Frozen, but its arrays are not copied; they may be memory-mapped.
+
+    Attributes:
+        offsets: `(N + 1,)` int64 from 0; row i owns entries `offsets[i]:offsets[i + 1]`.
+        ids: `(nnz,)` int32 column ids in [0, num_columns), ascending within a row.
+        values: `(nnz,)` float32, or None where every entry is 1.
+        num_columns: D for features, L for labels.
+
+    Raises:
+        ValueError: if the lengths of the arrays do not fit together.
+    """
+
+    offsets: Int64s
+    ids: Int32s
+    values: Float32s | None
+    num_columns: int
+
+    def __post_init__(self) -> None:
+        if self.offsets.ndim != 1 or self.offsets.size == 0 or self.offsets[0] != 0:
+            raise ValueError(f"offsets have shape {self.offsets.shape}; expected (N + 1,) from 0")
+        if self.ids.shape != (int(self.offsets[-1]),):
+            raise ValueError(f"ids have shape {self.ids.shape}; expected ({self.offsets[-1]},)")
+        if self.values is not None and self.values.shape != self.ids.shape:
+            raise ValueError(f"values have shape {self.values.shape}; expected {self.ids.shape}")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows, N."""
+        return self.offsets.size - 1
+
+    @property
+    def row_lengths(self) -> Int64s:
+        """`(N,)` int64: entries in each row."""
+        return np.diff(self.offsets)
+
+    def rows(self, index: npt.NDArray[np.int64]) -> Csr:
+        """Rows `index` (`(n,)` int64, any order, repeats allowed), copied.
+
+        Raises:
+            IndexError: if an index is outside [0, N).
+        """
+        index = np.asarray(index, dtype=np.int64)
+        if index.size and (index.min() < 0 or index.max() >= self.num_rows):
+            raise IndexError(f"row index outside [0, {self.num_rows})")
+        starts = self.offsets[index]
+        lengths = self.offsets[index + 1] - starts
+        offsets = np.zeros(index.size + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        ids = np.empty(int(offsets[-1]), dtype=np.int32)
+        _gather(starts, offsets, self.ids, ids)
+        values = None
+        if self.values is not None:
+            values = np.empty(ids.size, dtype=np.float32)
+            _gather(starts, offsets, self.values, values)
+        return Csr(offsets, ids, values, self.num_columns)
+
+    def slice(self, start: int, stop: int) -> Csr:
+        """Rows `start:stop` (Python slice bounds); ids and values are views."""
+        start, stop, _ = slice(start, stop).indices(self.num_rows)
+        offsets = self.offsets[start : max(start, stop) + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        values = None if self.values is None else self.values[first:last]
+        return Csr(offsets - first, self.ids[first:last], values, self.num_columns)
+
+    def column_counts(self) -> Int64s:
+        """`(num_columns,)` int64: rows that hold each column."""
+        return np.bincount(self.ids, minlength=self.num_columns).astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a trial sees of its data, ready to be cut into batches.
+
+    Attributes:
+        train_features: `(N, D)`, weighted and normalised as the spec says; the other splits alike.
+        train_labels: `(N, L)`; the training split, without the validation points.
+        validation_features: carved from the training data.
+        validation_labels: of those.
+        test_features: the scored test points.
+        test_labels: of those.
+        num_features: D.
+        num_labels: L.
+        task: `multiclass` has exactly one label a point.
+        facts: what a record states of the data; JSON scalars.
+    """
+
+    train_features: Csr
+    train_labels: Csr
+    validation_features: Csr
+    validation_labels: Csr
+    test_features: Csr
+    test_labels: Csr
+    num_features: int
+    num_labels: int
+    task: Task
+    facts: dict[str, JsonScalar]
+
+
+@numba.njit(cache=True)
+def _gather(starts, offsets, source, out):  # type: ignore[no-untyped-def]
+    for row in range(starts.size):
+        start = starts[row]
+        begin = offsets[row]
+        for entry in range(offsets[row + 1] - begin):
+            out[begin + entry] = source[start + entry]

@@ -1,0 +1,185 @@
+"""The data module that every method is given: from a `DataSpec` to loaders of batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from bench.data.cache import Entry, cache_key, load_or_build
+from bench.data.csr import Dataset, JsonScalar, Task
+from bench.data.loader import BatchLoader
+from bench.data.sources import csr_arrays, csr_from, load_raw, raw_identity
+from bench.data.transform import VERSION, Prepared, prepare
+from bench.settings import DataSpec
+
+_PARTS = (
+    "train_features",
+    "train_labels",
+    "validation_features",
+    "validation_labels",
+    "test_features",
+    "test_labels",
+)
+
+
+def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
+    """The prepared data of a spec, memory-mapped; built and cached when absent.
+
+    Raises:
+        bench.data.raw.DataError: the data is missing, bad, or too small for the spec.
+    """
+    identity = {
+        "raw": raw_identity(spec, data_dir, cache_dir),
+        "version": VERSION,
+        "name": spec.name,
+        "num_top_labels": spec.num_top_labels,
+        "feature_weighting": spec.feature_weighting,
+        "normalize_rows": spec.normalize_rows,
+        "num_validation_points": spec.num_validation_points,
+        "max_test_points": spec.max_test_points,
+        "split_seed": spec.split_seed,
+    }
+
+    def build() -> Entry:
+        raw = load_raw(spec, data_dir, cache_dir)
+        return _to_entry(prepare(spec, raw), raw.label_names)
+
+    return _from_entry(load_or_build(cache_dir, cache_key(identity), build))
+
+
+class ExtremeDataModule(lightning.LightningDataModule):
+    """Sparse points with very many labels, split, weighted and cut into batches.
+
+    Args:
+        spec: which data, in which form.
+        batch_size: points a training batch.
+        data_dir: folder that the source's file names are relative to.
+        cache_dir: folder of the memory-mapped cache; made if absent.
+        seed: of the training order, which differs in each epoch.
+        eval_batch_size: points a validation or test batch.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        batch_size: int,
+        data_dir: Path,
+        cache_dir: Path,
+        seed: int = 0,
+        eval_batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self._data_dir = Path(data_dir)
+        self._cache_dir = Path(cache_dir)
+        self._seed = seed
+        self._dataset: Dataset | None = None
+
+    def prepare_data(self) -> None:
+        """Build the cache entry if it is absent."""
+        load_dataset(self.spec, self._data_dir, self._cache_dir)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the data; further calls do nothing."""
+        if self._dataset is None:
+            self._dataset = load_dataset(self.spec, self._data_dir, self._cache_dir)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The mapped data.
+
+        Raises:
+            RuntimeError: before :meth:`setup`.
+        """
+        if self._dataset is None:
+            raise RuntimeError("the data is not loaded; call setup() first")
+        return self._dataset
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.dataset.num_features
+
+    @property
+    def num_labels(self) -> int:
+        """L."""
+        return self.dataset.num_labels
+
+    @property
+    def task(self) -> Task:
+        """`multiclass` or `multilabel`."""
+        return self.dataset.task
+
+    @property
+    def facts(self) -> dict[str, JsonScalar]:
+        """What a record states of the data."""
+        return dict(self.dataset.facts)
+
+    @property
+    def label_counts(self) -> Tensor:
+        """`(L,)` int64: training points of each label, validation points left out."""
+        return torch.from_numpy(self.dataset.train_labels.column_counts())
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled training batches."""
+        data = self.dataset
+        return BatchLoader(
+            data.train_features, data.train_labels, self.batch_size, shuffle=True, seed=self._seed
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """Validation batches in a fixed order."""
+        data = self.dataset
+        return BatchLoader(
+            data.validation_features,
+            data.validation_labels,
+            self.eval_batch_size,
+            shuffle=False,
+            seed=self._seed,
+        )
+
+    def test_dataloader(self) -> BatchLoader:
+        """Test batches in a fixed order."""
+        data = self.dataset
+        return BatchLoader(
+            data.test_features,
+            data.test_labels,
+            self.eval_batch_size,
+            shuffle=False,
+            seed=self._seed,
+        )
+
+
+def _to_entry(prepared: Prepared, label_names: tuple[str, ...] | None) -> Entry:
+    data, kept = prepared.dataset, prepared.kept_labels
+    arrays: dict[str, Any] = {}
+    for part in _PARTS:
+        arrays |= csr_arrays(part, getattr(data, part))
+    texts = {}
+    if kept is not None:
+        arrays["kept_labels"] = kept
+        if label_names is not None:
+            label_names = tuple(label_names[label] for label in kept.tolist())
+    if label_names is not None:
+        texts["labels.txt"] = label_names
+    return Entry(arrays, data.facts, texts)
+
+
+def _from_entry(entry: Entry) -> Dataset:
+    facts = dict(entry.meta)
+    widths = {"features": facts["num_features"], "labels": facts["num_labels"]}
+    parts = {part: csr_from(part, entry, widths[part.rpartition("_")[2]]) for part in _PARTS}
+    return Dataset(
+        **parts,
+        num_features=facts["num_features"],
+        num_labels=facts["num_labels"],
+        task=facts["task"],
+        facts=facts,
+    )

@@ -1,0 +1,67 @@
+"""What a data source hands over, and the error that bad data raises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.csr import Csr, JsonScalar, Task
+
+
+class DataError(ValueError):
+    """The data, or the options that describe it, cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A data set as its source has it: no label chosen, no point carved, no value weighted.
+
+    Attributes:
+        train_features: `(N, D)`.
+        train_labels: `(N, L)`.
+        test_features: `(N_test, D)`.
+        test_labels: `(N_test, L)`.
+        task: `multiclass` has exactly one label a point.
+        fingerprint: SHA-256 (hex) of the content that this data was made from.
+        facts: further facts of the source that belong into a record.
+        bayes_hits: `(N_test,)` bool, whether the true posterior's best label is the point's label;
+            only where the posterior is known.
+        label_names: a name for each label, for people who read predictions.
+    """
+
+    train_features: Csr
+    train_labels: Csr
+    test_features: Csr
+    test_labels: Csr
+    task: Task
+    fingerprint: str
+    facts: Mapping[str, JsonScalar] = field(default_factory=dict)
+    bayes_hits: npt.NDArray[np.bool_] | None = None
+    label_names: tuple[str, ...] | None = None
+
+
+class Source(Protocol):
+    """A frozen dataclass whose fields are the options that a `DataSpec` may give.
+
+    `identity` is cheap and names everything that `build` depends on; it keys the cache. `version`
+    rises whenever `build` gives other arrays for the same identity.
+    """
+
+    version: ClassVar[int]
+
+    def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
+        """JSON value that changes whenever the built data would."""
+        ...
+
+    def build(self, data_dir: Path) -> RawData:
+        """Read or generate the data.
+
+        Raises:
+            DataError: the data is not what the options promise.
+        """
+        ...

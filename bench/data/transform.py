@@ -1,0 +1,199 @@
+"""From raw data to a trial's data: label choice, splits, weighting, normalisation.
+
+The order is fixed: choose the top labels on the training file; drop the points that this leaves
+without a label; carve the validation points; fit document frequencies on what is left; weight and
+normalise all splits; draw the test points. Validation and test points come in random order, so
+that the first n of them are a fair sample even where a file is sorted. Points that have no label
+in the file itself are kept in every split: when trained on they are all-negative examples, when
+tested on they are misses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.csr import Csr, Dataset, Float32s, Int64s, JsonScalar
+from bench.data.raw import DataError, RawData
+from bench.settings import DataSpec, derive_seed
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set ready for a trial, and the raw id of each of its labels where they were chosen."""
+
+    dataset: Dataset
+    kept_labels: Int64s | None
+
+
+def prepare(spec: DataSpec, raw: RawData) -> Prepared:
+    """The data set that `spec` describes.
+
+    Raises:
+        DataError: the spec asks for more labels or points than there are, or a value has no weight.
+    """
+    train = np.arange(raw.train_labels.num_rows)
+    test = np.arange(raw.test_labels.num_rows)
+    train_labels, test_labels = raw.train_labels, raw.test_labels
+    kept_labels = None
+    if spec.num_top_labels is not None:
+        kept_labels = _top_labels(raw.train_labels, spec.num_top_labels)
+        train_labels, test_labels = (_relabel(y, kept_labels) for y in (train_labels, test_labels))
+        train, test = (np.flatnonzero(y.row_lengths) for y in (train_labels, test_labels))
+    num_candidates = test.size
+    validation = _draw(train.size, spec.num_validation_points, spec)
+    is_left = np.ones(train.size, dtype=bool)
+    is_left[validation] = False
+    test = np.random.default_rng(derive_seed("test", spec.split_seed)).permutation(test)
+    test = test[: spec.max_test_points]
+    if test.size == 0:
+        raise DataError(f"{spec.name}: no test point has one of the chosen labels")
+    rows = (train[is_left], train[validation], test)
+    features = [
+        raw_features.rows(index)
+        for raw_features, index in zip(
+            (raw.train_features, raw.train_features, raw.test_features), rows, strict=True
+        )
+    ]
+    weights = inverse_document_weights(features[0]) if spec.feature_weighting == "tfidf" else None
+    features = [weigh(spec, part, weights) for part in features]
+    labels = [train_labels.rows(rows[0]), train_labels.rows(rows[1]), test_labels.rows(rows[2])]
+    facts = _facts(spec, raw, features, labels)
+    facts["num_test_points_total"] = num_candidates
+    facts["test_fraction_kept"] = num_candidates / raw.test_labels.num_rows
+    if raw.bayes_hits is not None:
+        known = spec.num_top_labels is None  # choosing labels changes the posterior
+        facts["bayes_accuracy"] = float(raw.bayes_hits[test].mean()) if known else None
+    dataset = Dataset(
+        features[0],
+        labels[0],
+        features[1],
+        labels[1],
+        features[2],
+        labels[2],
+        num_features=raw.train_features.num_columns,
+        num_labels=train_labels.num_columns,
+        task=raw.task,
+        facts=facts,
+    )
+    return Prepared(dataset, kept_labels)
+
+
+def _draw(num_rows: int, num_drawn: int, spec: DataSpec) -> npt.NDArray[np.int64]:
+    if num_drawn >= num_rows:
+        raise DataError(
+            f"{spec.name}: num_validation_points is {num_drawn} but there are {num_rows} training "
+            "points; expected fewer"
+        )
+    generator = np.random.default_rng(derive_seed("validation", spec.split_seed))
+    return generator.permutation(num_rows)[:num_drawn]
+
+
+def _top_labels(labels: Csr, num_kept: int) -> Int64s:
+    """`(num_kept,)` raw ids by falling count, ties by smaller id."""
+    counts = labels.column_counts()
+    num_seen = int(np.count_nonzero(counts))
+    if num_kept > num_seen:
+        raise DataError(
+            f"num_top_labels is {num_kept} but only {num_seen} labels have a training point"
+        )
+    return np.argsort(-counts, kind="stable")[:num_kept].astype(np.int64)
+
+
+def _relabel(labels: Csr, kept: Int64s) -> Csr:
+    """Labels renumbered by their place in `kept`, the others left out; ascending in each row."""
+    new_ids = np.full(labels.num_columns, -1, dtype=np.int32)
+    new_ids[kept] = np.arange(kept.size, dtype=np.int32)
+    ids = new_ids[labels.ids]
+    rows = np.repeat(np.arange(labels.num_rows), labels.row_lengths)[ids >= 0]
+    ids = ids[ids >= 0]
+    ids = ids[np.lexsort((ids, rows))]
+    offsets = np.zeros(labels.num_rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=labels.num_rows), out=offsets[1:])
+    return Csr(offsets, ids, None, int(kept.size))
+
+
+def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:
+    """`(D,)` float64: ln((1 + N) / (1 + df)) + 1 over the training split; N of its points.
+
+    Source: the smoothed form of inverse document frequency that scikit-learn made customary.
+    """
+    counts = train_features.column_counts()
+    return np.asarray(np.log((1 + train_features.num_rows) / (1 + counts)) + 1.0)
+
+
+def weigh(spec: DataSpec, features: Csr, weights: npt.NDArray[np.float64] | None) -> Csr:
+    """Features weighted and normalised as the spec says; see `DataSpec.feature_weighting`.
+
+    Raises:
+        DataError: a value of 0 or less meets `tfidf`, whose logarithm it has not.
+    """
+    values = _ones(features) if features.values is None else features.values.copy()
+    if spec.feature_weighting == "binary":
+        values = _ones(features)
+    elif weights is not None:
+        wrong = np.flatnonzero(~(values > 0))
+        if wrong.size:
+            raise DataError(
+                f"{spec.name}: feature {features.ids[wrong[0]]} has value {values[wrong[0]]}; "
+                "expected more than 0 with feature_weighting 'tfidf'"
+            )
+        _apply_tfidf(features.ids, values, weights)
+    if spec.normalize_rows:
+        _normalize_rows(features.offsets, values)
+    elif spec.feature_weighting != "tfidf" and np.all(values == 1.0):
+        return Csr(features.offsets, features.ids, None, features.num_columns)
+    return Csr(features.offsets, features.ids, values, features.num_columns)
+
+
+def _ones(features: Csr) -> Float32s:
+    return np.ones(features.ids.size, dtype=np.float32)
+
+
+def _facts(
+    spec: DataSpec, raw: RawData, features: list[Csr], labels: list[Csr]
+) -> dict[str, JsonScalar]:
+    train_counts = labels[0].column_counts()
+    num_points = max(labels[0].num_rows, 1)
+    num_test_labels = labels[2].ids.size
+    return {
+        **raw.facts,
+        "source": spec.source,
+        "name": spec.name,
+        "fingerprint": raw.fingerprint,
+        "num_train_points": labels[0].num_rows,
+        "num_validation_points": labels[1].num_rows,
+        "num_test_points": labels[2].num_rows,
+        "num_features": features[0].num_columns,
+        "num_labels": labels[0].num_columns,
+        "num_trained_labels": int(np.count_nonzero(train_counts)),
+        "task": raw.task,
+        "features_per_point": features[0].ids.size / num_points,
+        "labels_per_point": labels[0].ids.size / num_points,
+        "ceiling": float(np.count_nonzero(train_counts[labels[2].ids]) / num_test_labels)
+        if num_test_labels
+        else None,
+    }
+
+
+@numba.njit(cache=True)
+def _apply_tfidf(ids, values, weights):  # type: ignore[no-untyped-def]
+    for entry in range(ids.size):
+        values[entry] = (1.0 + np.log(np.float64(values[entry]))) * weights[ids[entry]]
+
+
+@numba.njit(cache=True)
+def _normalize_rows(offsets, values):  # type: ignore[no-untyped-def]
+    for row in range(offsets.size - 1):
+        total = 0.0
+        for entry in range(offsets[row], offsets[row + 1]):
+            total += np.float64(values[entry]) * np.float64(values[entry])
+        if total > 0.0:
+            scale = 1.0 / np.sqrt(total)
+            for entry in range(offsets[row], offsets[row + 1]):
+                values[entry] = values[entry] * scale

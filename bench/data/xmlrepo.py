@@ -1,0 +1,91 @@
+"""Text format of the Extreme Classification Repository: header `N D L`, then `l,l f:v f:v …`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.data.csr import Csr
+from bench.data.raw import DataError, RawData
+from bench.data.text import MAX_ID, Grammar, parse_file, read_header, settle_task
+from bench.data.vw import file_identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class XmlRepoSource:
+    """Two files of points. Points without labels are kept, and count as misses when tested.
+
+    Attributes:
+        train: training file, relative to the data folder; `.gz` is decompressed.
+        test: test file, likewise.
+        index_base: number of the first label and of the first feature in the files: 0 or 1. Checked
+            by the ids: one outside the header's range is refused.
+        task: `multiclass` (exactly one label a point), `multilabel`, or None to go by the files.
+    """
+
+    version: ClassVar[int] = 1
+
+    train: str
+    test: str
+    index_base: int = 0
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.index_base not in (0, 1):
+            raise DataError(f"option index_base is {self.index_base!r}; expected 0 or 1")
+
+    def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
+        """Checksums of both files; see `bench.data.raw.Source`."""
+        return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
+
+    def build(self, data_dir: Path) -> RawData:
+        """Parse both files; see `bench.data.raw.Source`."""
+        train, test = data_dir / self.train, data_dir / self.test
+        train_x, train_y = self._parse(train)
+        test_x, test_y = self._parse(test)
+        for what, column, expected in (
+            ("D", test_x.num_columns, train_x.num_columns),
+            ("L", test_y.num_columns, train_y.num_columns),
+        ):
+            if column != expected:
+                raise DataError(
+                    f"{test}, line 1: {what} is {column}; expected {expected} as {train}"
+                )
+        return RawData(
+            train_features=train_x,
+            train_labels=train_y,
+            test_features=test_x,
+            test_labels=test_y,
+            task=settle_task(self.task, [(train, 2, train_y), (test, 2, test_y)]),
+            fingerprint="",
+        )
+
+    def _parse(self, path: Path) -> tuple[Csr, Csr]:
+        header, num_bytes = read_header(path)
+        if not re.fullmatch(rb"[0-9]{1,18} [0-9]{1,18} [0-9]{1,18} *", header):
+            raise DataError(
+                f"{path}, line 1: header {header[:60]!r}; expected three whole numbers 'N D L', "
+                "ended by LF and without byte-order mark"
+            )
+        num_points, num_features, num_labels = (int(number) for number in header.split())
+        for what, number in (("N", num_points), ("D", num_features), ("L", num_labels)):
+            if not 1 <= number <= MAX_ID:
+                raise DataError(f"{path}, line 1: {what} is {number}; expected 1 to {MAX_ID}")
+        grammar = Grammar(
+            dialect="xmlrepo",
+            label_base=self.index_base,
+            feature_base=self.index_base,
+            num_labels=num_labels,
+            num_features=num_features,
+            base_option="option index_base",
+        )
+        features, labels = parse_file(path, grammar, skip_bytes=num_bytes, first_line=2)
+        if features.num_rows != num_points:
+            raise DataError(
+                f"{path}, line {features.num_rows + 1}: the file ends after {features.num_rows} "
+                f"points; expected {num_points} by its header"
+            )
+        return features, labels

@@ -1,0 +1,1 @@
+"""Ways to run trials, all behind `bench.engine.base.Engine`."""

@@ -1,0 +1,247 @@
+"""The default engine: one trial at a time, each in a fresh process of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from bench.engine.base import Event, Job, OnEvent
+from bench.engine.worker import DEFAULT_ENTRY, mentions_memory, without_folders
+from bench.record import Record, RecordError, Status
+from bench.study import Profile
+
+_EXIT_GRACE_SECONDS = 20.0
+_TERMINATE_GRACE_SECONDS = 3.0
+_REASON_LOG_LINES = 5
+_REASON_LOG_CHARACTERS = 600
+
+_CHILD_ENVIRONMENT = {
+    # The order of sets, and with it anything built from one, is the same in every process.
+    "PYTHONHASHSEED": "0",
+    # Threads that wait at a barrier sleep rather than spin: with any other load on the machine,
+    # spinning made small steps 7 times slower, and the measurement one of the neighbours.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Large tensors come in huge pages. A step's logits are freed and allocated anew each time, and
+    # faulting them in by 4 KiB took up to half of a full-softmax step.
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+
+
+def _ignore(job: Job, event: Event) -> None:
+    """Listener of those who do not listen."""
+
+
+class LocalEngine:
+    """Runs each trial in a process of its own and gives its record, whatever becomes of it.
+
+    Args:
+        data_dir: where data sources find their files.
+        cache_dir: for prepared data; what trials print goes to `logs/` below it.
+        accelerator: what trials compute on.
+        on_event: told of each trial's start and of the events that it emits.
+        entry: `module:function` with the signature of `bench.trial.execute`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        cache_dir: Path,
+        accelerator: Profile = "cpu",
+        on_event: OnEvent = _ignore,
+        entry: str = DEFAULT_ENTRY,
+    ) -> None:
+        self._data_dir = data_dir.resolve()
+        self._cache_dir = cache_dir.resolve()
+        self._accelerator = accelerator
+        self._on_event = on_event
+        self._entry = entry
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+        """Records in the order of the jobs."""
+        for job in jobs:
+            yield self._run_one(job)
+
+    def _run_one(self, job: Job) -> Record:
+        self._on_event(job, {"event": "start"})
+        started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        began = time.monotonic()
+        log = self._cache_dir / "logs" / f"{job.study}-{job.trial.trial_id}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        child = _Child(self._entry, log)
+        try:
+            child.send(self._request(job))
+            ending = self._follow(job, child, began + job.trial.train.trial_timeout_seconds)
+        finally:
+            child.kill()
+        if ending is None:
+            ending = _describe_death(child.returncode, log)
+        return _to_record(job, ending, started_at, time.monotonic() - began)
+
+    def _request(self, job: Job) -> dict[str, Any]:
+        return {
+            "trial": job.trial.to_dict(),
+            "data_dir": str(self._data_dir),
+            "cache_dir": str(self._cache_dir),
+            "accelerator": self._accelerator,
+            "study_file": None if job.study_file is None else str(job.study_file),
+            "parent_pid": os.getpid(),
+        }
+
+    def _follow(self, job: Job, child: _Child, deadline: float) -> dict[str, Any] | None:
+        """The result, failure or timeout of a trial; None if its process died without a word."""
+        partial: dict[str, Any] = {}
+        for message in child.messages(deadline):
+            kind = message.get("event")
+            if kind in ("result", "failure"):
+                child.wait(_EXIT_GRACE_SECONDS)
+                return message | {"payload": _merged(partial, message["payload"])}
+            if kind == "partial":
+                partial = _merged(partial, {k: v for k, v in message.items() if k != "event"})
+            else:
+                self._on_event(job, message)
+        if time.monotonic() < deadline:
+            child.wait(_EXIT_GRACE_SECONDS)
+            return None
+        child.terminate()
+        seconds = job.trial.train.trial_timeout_seconds
+        reason = f"not done after {seconds:g} seconds (trial_timeout_seconds)"
+        return {"status": "timeout", "reason": reason, "payload": partial}
+
+
+class _Child:
+    """A worker process, its request pipe and its event pipe."""
+
+    def __init__(self, entry: str, log: Path) -> None:
+        self._events, child_end = os.pipe()
+        # -u: the log is whole up to the moment of a kill.
+        command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [*command, "--events-fd", str(child_end), "--entry", entry],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(child_end,),
+                    env=os.environ | _CHILD_ENVIRONMENT,
+                    start_new_session=True,  # Ctrl-C reaches the runner alone, which ends the trial
+                )
+        except BaseException:
+            os.close(self._events)
+            raise
+        finally:
+            os.close(child_end)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died on the start line; its exit status tells why
+
+    def messages(self, deadline: float) -> Iterator[dict[str, Any]]:
+        """What the worker says until it falls silent for good or the deadline is over."""
+        pending = b""
+        while (seconds_left := deadline - time.monotonic()) > 0:
+            if not select.select([self._events], [], [], min(seconds_left, 3600.0))[0]:
+                continue
+            chunk = os.read(self._events, 1 << 16)
+            if not chunk:
+                return
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+    def wait(self, seconds: float) -> None:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """End the process, first politely."""
+        self._process.terminate()
+        try:
+            self._process.wait(_TERMINATE_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End whatever is left of the process and its children, and close the pipes."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        if self._events >= 0:
+            os.close(self._events)
+            self._events = -1
+
+
+def _describe_death(returncode: int | None, log: Path) -> dict[str, Any]:
+    """Ending of a process that gave no result of its own."""
+    tail = _log_tail(log)
+    status: Status = "error"
+    if returncode == -signal.SIGKILL:
+        status, reason = "oom", "killed by SIGKILL, as the kernel does when memory runs out"
+    elif returncode is not None and returncode < 0:
+        reason = f"killed by {signal.Signals(-returncode).name}"
+    else:
+        reason = f"ended with exit status {returncode} and no result"
+    if mentions_memory(tail):
+        status = "oom"
+    return {"status": status, "reason": f"{reason}; log: {tail}" if tail else reason, "payload": {}}
+
+
+def _log_tail(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    tail = " | ".join([line for line in lines if line][-_REASON_LOG_LINES:])
+    return without_folders(tail)[-_REASON_LOG_CHARACTERS:]
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Union of two payloads, block by block; the second one wins."""
+    merged = dict(first)
+    for name, block in second.items():
+        old = merged.get(name)
+        merged[name] = (
+            {**old, **block} if isinstance(old, dict) and isinstance(block, dict) else block
+        )
+    return merged
+
+
+def _to_record(job: Job, ending: Mapping[str, Any], started_at: str, wall_seconds: float) -> Record:
+    payload = _merged({"clock": {"wall_seconds": wall_seconds}}, ending["payload"])
+    common: dict[str, Any] = {
+        "study": job.study,
+        "trial_id": job.trial.trial_id,
+        "settings": job.trial.to_dict(),
+        "started_at": started_at,
+        "provenance": dict(job.provenance) | {"flags": ending.get("flags", {})},
+    }
+    try:
+        return record.build(
+            status=ending.get("status", "done"),
+            reason=ending.get("reason"),
+            payload=payload,
+            **common,
+        )
+    except RecordError as error:
+        reason = f"the trial's result is no record: {error}"
+        return record.build(status="error", reason=reason, payload={}, **common)

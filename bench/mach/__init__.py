@@ -1,0 +1,1 @@
+"""MACH: hash families, stacked worlds, estimators and exact decoding."""

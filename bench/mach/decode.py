@@ -1,0 +1,136 @@
+"""Decode: R × B bucket scores of a query → its exact k best labels.
+
+A label's score reduces the scores of its R buckets (sum, min or median over worlds). Every method
+returns the same labels, best first, equal scores by ascending label id. Sums are float32 additions
+in world order 0 … R − 1 in every method, so that scores agree bit by bit. The `(N, L)` matrix of
+label scores exists in `top_k_reference` only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["sum", "min", "median"]
+REDUCTIONS: tuple[Reduction, ...] = ("sum", "min", "median")
+
+METHODS: dict[str, str] = {
+    "dense": "bench.mach.dense:top_k",
+}
+
+_TABLE_DTYPES = (torch.uint8, torch.int16, torch.int32)
+
+
+class DecodeMethod(Protocol):
+    """A way to the k best labels; arguments are checked, float32, on one device and contiguous."""
+
+    def __call__(
+        self, bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """`(N, k)` float32 scores, best first, and `(N, k)` int64 labels."""
+        ...
+
+
+def top_k(
+    bucket_scores: Tensor,
+    table: Tensor,
+    k: int,
+    *,
+    reduction: Reduction = "sum",
+    method: str = "dense",
+) -> tuple[Tensor, Tensor]:
+    """The exact k best labels of each query, and their reduced scores.
+
+    Args:
+        bucket_scores: `(N, R, B)` float, finite or −inf, larger is better.
+        table: `(R, L)` bucket of each label in each world, as `HashFamily.table` gives it (uint8,
+            int16 or int32); other integer types are copied to int32.
+        k: labels wanted, 1 to L.
+        reduction: `sum`, `min`, or `median` (numpy's: of an even number of worlds the mean of the
+            two middle scores).
+        method: a key of `METHODS`.
+
+    Returns:
+        Scores `(N, k)` float32, best first, and labels `(N, k)` int64; equal scores by ascending
+        label id.
+
+    Raises:
+        ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a score
+            is NaN or +inf, or a bucket of the table is outside 0 … B − 1.
+
+    >>> scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
+    >>> table = torch.tensor([[0, 0, 1], [0, 1, 1]], dtype=torch.uint8)
+    >>> top_k(scores, table, 2)[1]
+    tensor([[1, 0]])
+    """
+    _check(bucket_scores, table, k, reduction)
+    if method not in METHODS:
+        raise ValueError(f"decode method is {method!r}; expected one of {', '.join(METHODS)}")
+    if bucket_scores.shape[0] == 0:
+        device = bucket_scores.device
+        return torch.empty(0, k, device=device), torch.empty(0, k, dtype=torch.int64, device=device)
+    module_name, _, attribute = METHODS[method].partition(":")
+    decode = cast(DecodeMethod, getattr(importlib.import_module(module_name), attribute))
+    if table.dtype not in _TABLE_DTYPES:
+        table = table.to(torch.int32)
+    table = table.to(bucket_scores.device).contiguous()
+    return decode(bucket_scores.detach().float().contiguous(), table, k, reduction)
+
+
+def top_k_reference(
+    bucket_scores: Tensor, table: Tensor, k: int, *, reduction: Reduction = "sum"
+) -> tuple[Tensor, Tensor]:
+    """What `top_k` must return, read off the whole `(N, L)` matrix; for tests and small sizes."""
+    _check(bucket_scores, table, k, reduction)
+    scores = label_scores_block(bucket_scores.detach().float(), table, reduction)
+    ranked, labels = scores.sort(dim=1, descending=True, stable=True)
+    return ranked[:, :k], labels[:, :k]
+
+
+def label_scores_block(bucket_scores: Tensor, table: Tensor, reduction: Reduction) -> Tensor:
+    """Reduced scores `(N, l)` of the `l` labels that are the columns of `table` `(R, l)`."""
+    num_worlds = table.shape[0]
+    columns = (
+        bucket_scores[:, world].index_select(1, table[world].long()) for world in range(num_worlds)
+    )
+    if reduction == "median":
+        ranked = torch.stack(list(columns)).sort(dim=0).values
+        lower, upper = ranked[(num_worlds - 1) // 2], ranked[num_worlds // 2]
+        return lower if num_worlds % 2 else (lower + upper) * 0.5
+    total = next(columns)
+    for column in columns:
+        total = total + column if reduction == "sum" else torch.minimum(total, column)
+    return total
+
+
+def _check(bucket_scores: Tensor, table: Tensor, k: int, reduction: str) -> None:
+    if bucket_scores.ndim != 3 or not bucket_scores.is_floating_point():
+        raise ValueError(
+            f"bucket scores have shape {tuple(bucket_scores.shape)} and type "
+            f"{bucket_scores.dtype}; expected (N, R, B) floats"
+        )
+    num_queries, num_worlds, num_buckets = bucket_scores.shape
+    if table.ndim != 2 or table.is_floating_point() or table.shape[0] != num_worlds:
+        raise ValueError(
+            f"table has shape {tuple(table.shape)} and type {table.dtype}; expected (R, L) "
+            f"integers with R = {num_worlds} as in the bucket scores"
+        )
+    if num_worlds == 0 or num_buckets == 0:
+        raise ValueError(f"bucket scores have R = {num_worlds}, B = {num_buckets}; expected 1 up")
+    if not 1 <= k <= table.shape[1]:
+        raise ValueError(f"k is {k}; expected 1 to L = {table.shape[1]}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
+    if num_queries == 0:
+        return
+    # One pass without a mask in memory: max propagates NaN.
+    largest = float(bucket_scores.detach().max())
+    if not largest < float("inf"):
+        at = (~(bucket_scores < float("inf"))).nonzero()[0].tolist()
+        raise ValueError(
+            f"bucket score of query {at[0]}, world {at[1]}, bucket {at[2]} is "
+            f"{float(bucket_scores[tuple(at)])}; expected finite or -inf (NaN cannot be ranked)"
+        )

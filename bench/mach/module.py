@@ -1,0 +1,240 @@
+"""MACH: R independent worlds over B hash buckets, stacked into one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.classifier import DataFacts, EvaluationBatches, ExtremeClassifier, output_weight
+from bench.data.batch import Batch
+from bench.losses import (
+    LossKind,
+    Positives,
+    build_positives,
+    chunked_loss,
+    fused_loss_of_logits,
+    with_ones,
+)
+from bench.mach import decode, estimators
+from bench.mach.hashing import build_hash
+from bench.metrics.modular import RankingMetrics
+from bench.settings import derive_seed
+
+#: Points scored for the curves over R and over estimators; they cost one decode per subset.
+ANALYSIS_POINTS = 2048
+SUBSETS_PER_R = 5
+
+
+class Mach(ExtremeClassifier):
+    """R classifiers over B buckets, one data pass; scores merged back to L labels at decode time.
+
+    Worlds never talk to each other: the loss is the sum of the worlds' losses, every initial weight
+    is drawn from its own world's seed, and so each world is what training it alone would give. A
+    range of worlds can be trained elsewhere (`first_world`) and merged (:func:`merge_worlds`).
+
+    Args:
+        facts: sizes and label frequencies of the training data.
+        num_buckets: B.
+        num_worlds: R.
+        hash_family: `balanced`, `universal`, `murmur3`, `odp` or `identity`.
+        hash_seed: seed of the hash functions; world r hashes by (seed, r).
+        estimator: `mean`, `min`, `median`, `logit_sum` or `log_mean`; needs no retraining. None:
+            `mean` for softmax worlds, `logit_sum` for BCE worlds (as the authors' code).
+        share_encoder: one encoder for all worlds rather than one each.
+        loss: `softmax` or `bce` of each world; None: softmax for multiclass, BCE for multi-label.
+        worlds_per_step: worlds whose bucket logits exist together in training; None: all.
+        num_hashed_features: hash features per world to this many; needs independent encoders.
+        first_world: number of the first of the R worlds.
+        decode_method: see :func:`bench.mach.decode.top_k`.
+        output_std: standard deviation of the output layers' initial weights.
+        **shared: see :class:`ExtremeClassifier`.
+
+    Raises:
+        ValueError: impossible sizes, or feature hashing with a shared encoder.
+
+    Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
+    """
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        num_buckets: int,
+        num_worlds: int,
+        hash_family: str = "balanced",
+        hash_seed: int = 0,
+        estimator: str | None = None,
+        share_encoder: bool = False,
+        loss: LossKind | None = None,
+        worlds_per_step: int | None = None,
+        num_hashed_features: int | None = None,
+        first_world: int = 0,
+        decode_method: str = "dense",
+        output_std: float = 0.0,
+        **shared: Any,
+    ) -> None:
+        super().__init__(facts, **shared)
+        if num_worlds < 1 or num_buckets < 1:
+            raise ValueError(
+                f"num_worlds is {num_worlds} and num_buckets {num_buckets}; expected at least 1"
+            )
+        if num_hashed_features is not None and share_encoder:
+            raise ValueError("num_hashed_features is per world; expected share_encoder=False")
+        self.num_buckets = num_buckets
+        self.num_worlds = num_worlds
+        self.world_ids = tuple(range(first_world, first_world + num_worlds))
+        self.loss_kind: LossKind = loss or ("softmax" if self.task == "multiclass" else "bce")
+        default = "mean" if self.loss_kind == "softmax" else "logit_sum"
+        self.estimator = estimator or default
+        estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
+        self.worlds_per_step = worlds_per_step
+        self.decode_method = decode_method
+        self.is_shared = share_encoder and self.encoder_kind == "mlp"
+        with torch.device("cpu"):  # also when the model itself is built without memory
+            self.hashes = build_hash(
+                hash_family, self.num_labels, num_buckets, first_world + num_worlds, hash_seed
+            ).subset(self.world_ids)
+            table = self.hashes.table()
+        self.register_buffer("table", table, persistent=False)
+        self.table: Tensor
+        seeds = tuple(derive_seed("world", self.seed, world) for world in self.world_ids)
+        options: dict[str, Any] = {}
+        if num_hashed_features is not None:
+            with torch.device("cpu"):
+                hashes = build_hash(
+                    "murmur3", self.num_features, num_hashed_features, first_world + num_worlds, 0
+                )
+                feature_table = hashes.subset(self.world_ids).table()
+            options = {"num_hashed_features": num_hashed_features, "feature_table": feature_table}
+        self.encoder = self.build_encoder(
+            (self.seed,) if self.is_shared else seeds, num_buckets, **options
+        )
+        if self.encoder_kind == "mlp":
+            width = self.hidden_dims[-1]
+            self.output = output_weight(num_worlds, width, num_buckets, seeds, output_std)
+
+    def _positives(self, batch: Batch) -> Positives:
+        columns = self.table.index_select(1, batch.label_ids).long()
+        return build_positives(
+            columns, batch.label_offsets, batch.label_point_ids, self.num_buckets, self.loss_kind
+        )
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Sum over worlds of the mean loss of the batch's points on their hashed labels."""
+        positives = self._positives(batch)
+        hidden = self.encoder(batch)
+        if self.encoder_kind == "linear":
+            return fused_loss_of_logits(hidden, positives, self.loss_kind)
+        return chunked_loss(
+            with_ones(hidden),
+            self.output,
+            positives,
+            self.loss_kind,
+            layers_per_chunk=self.worlds_per_step,
+        )
+
+    def bucket_logits(self, batch: Batch) -> Tensor:
+        """Logits `(N, R, B)` of every world's buckets."""
+        hidden: Tensor = self.encoder(batch)
+        if self.encoder_kind == "mlp":
+            hidden = with_ones(hidden)
+            if self.is_shared:
+                hidden = hidden.expand(self.num_worlds, -1, -1)
+            hidden = torch.bmm(hidden, self.output)
+        return hidden.transpose(0, 1).contiguous()
+
+    def decode_logits(
+        self, logits: Tensor, k: int, *, estimator: str, worlds: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Label scores and labels, each `(N, k)`, from `(N, R, B)` logits of some of the worlds."""
+        table = self.table
+        if worlds is not None:
+            index = torch.tensor(list(worlds), device=logits.device)
+            logits, table = logits.index_select(1, index), table.index_select(0, index)
+        scores = estimators.bucket_scores(logits, self.loss_kind, estimator)
+        reduced, labels = decode.top_k(
+            scores,
+            table,
+            k,
+            reduction=estimators.reduction(estimator),
+            method=self.decode_method,
+        )
+        num_worlds = logits.shape[1]
+        final = estimators.label_scores(
+            reduced, num_worlds, self.num_buckets, estimator, self.loss_kind
+        )
+        return final, labels
+
+    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """Estimated label scores and labels, each `(N, k)`, best first; exact over all labels."""
+        logits = self.bucket_logits(batch)
+        with self.decode_timer():
+            return self.decode_logits(logits, k, estimator=self.estimator)
+
+    def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
+        """Accuracy of random subsets of the worlds for each R, and of each estimator.
+
+        Worlds are exchangeable, so that a run with R worlds shows every smaller R. Memory and time
+        of a smaller R are another trial's.
+        """
+        kept: list[tuple[Batch, Tensor]] = []
+        num_points = 0
+        for batch in batches:
+            if num_points >= ANALYSIS_POINTS:
+                break
+            kept.append((batch, self.bucket_logits(batch)))
+            num_points += batch.num_points
+
+        def score(estimator: str, worlds: Sequence[int]) -> dict[str, float]:
+            metrics.reset()
+            for batch, logits in kept:
+                labels = self.decode_logits(
+                    logits, max(metrics.ks), estimator=estimator, worlds=worlds
+                )
+                metrics.update(labels[1], batch)
+            return {name: float(value) for name, value in metrics.compute().items()}
+
+        every = list(range(self.num_worlds))
+        rows = [
+            {
+                "num_worlds": len(worlds),
+                "worlds": [self.world_ids[world] for world in worlds],
+                "num_points": num_points,
+                "metrics": score(self.estimator, worlds),
+            }
+            for worlds in world_subsets(self.num_worlds, self.seed)
+        ]
+        by_estimator = {name: score(name, every) for name in estimators.ESTIMATORS}
+        metrics.reset()
+        return {"worlds": rows, "estimators": by_estimator}
+
+    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
+        """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients."""
+        worlds = self.num_worlds
+        if self.encoder_kind == "mlp":
+            worlds = min(self.worlds_per_step or self.num_worlds, self.num_worlds)
+        copies = 1 if self.is_shared else self.num_worlds
+        hidden = 2 * copies * batch_size * sum(self.hidden_dims)
+        return 4 * (2 * worlds * batch_size * self.num_buckets + hidden)
+
+    def decode_bytes(self) -> int:
+        """Bytes of the hash tables."""
+        return self.table.numel() * self.table.element_size()
+
+
+def world_subsets(num_worlds: int, seed: int) -> list[list[int]]:
+    """Random subsets of worlds of sizes 1, 2, 4 … and R: several of each size but the last."""
+    sizes = sorted({1, 2, 4, 8, 16, 32, 64, num_worlds} & set(range(1, num_worlds + 1)))
+    generator = np.random.default_rng(derive_seed("world subsets", seed, num_worlds))
+    subsets: list[list[int]] = []
+    for size in sizes:
+        found: set[tuple[int, ...]] = set()
+        for _ in range(1 if size == num_worlds else SUBSETS_PER_R):
+            drawn = generator.permutation(num_worlds)[:size]
+            found.add(tuple(sorted(int(world) for world in drawn)))
+        subsets.extend(list(subset) for subset in sorted(found))
+    return subsets

@@ -1,0 +1,1 @@
+"""Clocks, memory and load of a trial, each measured where it happens."""

@@ -1,0 +1,91 @@
+"""How busy other processes kept the processors while a trial was timed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_STAT = Path("/proc/stat")
+
+
+def busy_seconds(stat: str, cores: set[int], ticks_per_second: int) -> float | None:
+    """CPU seconds that all processes spent on some cores, from the text of `/proc/stat`.
+
+    Time stolen by other virtual machines counts as busy, waiting for a disk does not.
+
+    Returns:
+        None if the text does not know one of the cores.
+    """
+    ticks = 0
+    found = 0
+    for line in stat.splitlines():
+        name, *values = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, values[:8])
+            ticks += user + nice + system + irq + softirq + steal
+            found += 1
+    return ticks / ticks_per_second if found == len(cores) and ticks else None
+
+
+def _busy_seconds_now() -> float | None:
+    try:
+        text = _STAT.read_text()
+        return busy_seconds(text, os.sched_getaffinity(0), os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError):
+        return None
+
+
+def _own_seconds_now() -> float:
+    times = os.times()  # all threads of this process, and children that it waited for
+    return times.user + times.system + times.children_user + times.children_system
+
+
+class LoadMeter:
+    """Share of the processors' time that went to other processes, over one or more intervals."""
+
+    def __init__(
+        self,
+        *,
+        num_cores: int | None = None,
+        busy: Callable[[], float | None] = _busy_seconds_now,
+        own: Callable[[], float] = _own_seconds_now,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._num_cores = num_cores or len(os.sched_getaffinity(0))
+        self._busy, self._own, self._now = busy, own, now
+        self._edge: tuple[float | None, float, float] | None = None
+        self._other_seconds: float | None = 0.0
+        self._wall_seconds = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an interval is open."""
+        return self._edge is not None
+
+    def start(self) -> None:
+        """Open an interval; nothing when one is open."""
+        if self._edge is None:
+            self._edge = (self._busy(), self._own(), self._now())
+
+    def stop(self) -> None:
+        """Close the interval; nothing when none is open."""
+        if self._edge is None:
+            return
+        busy_before, own_before, began_at = self._edge
+        self._edge = None
+        busy_after = self._busy()
+        self._wall_seconds += self._now() - began_at
+        if busy_before is None or busy_after is None or self._other_seconds is None:
+            self._other_seconds = None
+        else:
+            own = self._own() - own_before
+            self._other_seconds += busy_after - busy_before - own
+
+    def other_cpu_share(self) -> float | None:
+        """In [0, 1] over the closed intervals; None without one, or where the kernel is silent."""
+        if self._other_seconds is None or self._wall_seconds <= 0:
+            return None
+        share = self._other_seconds / (self._wall_seconds * self._num_cores)
+        return min(1.0, max(0.0, share))  # ticks are coarse: short intervals can fall below 0

@@ -1,0 +1,201 @@
+"""Bytes that a trial takes: the host's from the kernel, the device's from its allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_STATUS = Path("/proc/self/status")
+_MEMINFO = Path("/proc/meminfo")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_CGROUPS = Path("/sys/fs/cgroup")
+# cgroup v1 writes "no limit" as the largest multiple of a page; nothing has an exbibyte.
+_NO_LIMIT_BYTES = 1 << 60
+
+
+class PredictedOutOfMemory(Exception):  # noqa: N818 - an outcome of a trial, not a mistake
+    """The bytes that a trial needs, by arithmetic, exceed those that the machine has.
+
+    Args:
+        predicted_bytes: what training needs at its peak.
+        available_bytes: what the machine can give.
+        parts: prediction by part, under the names of a record's `memory` block.
+    """
+
+    def __init__(
+        self,
+        predicted_bytes: int,
+        available_bytes: int,
+        parts: Mapping[str, int | None] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(
+            f"predicted {predicted_bytes} bytes exceed the available {available_bytes} bytes"
+        )
+        self.predicted_bytes = predicted_bytes
+        self.available_bytes = available_bytes
+        self.parts = dict(parts)
+
+
+def host_peak_bytes() -> int | None:
+    """Largest resident size of this process so far (`VmHWM`); None where the kernel has none.
+
+    Not `ru_maxrss`: a child process starts with its parent's.
+    """
+    return _status_bytes("VmHWM")
+
+
+def host_current_bytes() -> int | None:
+    """Resident size of this process now (`VmRSS`)."""
+    return _status_bytes("VmRSS")
+
+
+def host_data_bytes() -> int | None:
+    """Private writable address space of this process (`VmData`), what `RLIMIT_DATA` limits."""
+    return _status_bytes("VmData")
+
+
+def reset_host_peak() -> bool:
+    """Bring `VmHWM` down to the present resident size; False where that is not permitted."""
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return host_peak_bytes() is not None
+
+
+class HostPeak:
+    """Host peak of a whole process and, where the kernel permits a reset, of its present phase."""
+
+    def __init__(self) -> None:
+        self._earlier_bytes = 0
+        self._can_reset = True
+
+    def begin_phase(self) -> None:
+        """Forget the phases so far in :meth:`phase_bytes`, not in :meth:`total_bytes`."""
+        self._earlier_bytes = max(self._earlier_bytes, host_peak_bytes() or 0)
+        self._can_reset = reset_host_peak()
+
+    def phase_bytes(self) -> int | None:
+        """Peak since :meth:`begin_phase`; None where it could not be told apart."""
+        return host_peak_bytes() if self._can_reset else None
+
+    def total_bytes(self) -> int | None:
+        """Peak since the process began."""
+        peak = host_peak_bytes()
+        return None if peak is None else max(self._earlier_bytes, peak)
+
+
+def total_memory_bytes() -> int | None:
+    """Memory of the machine, or of the control group that this process is confined to."""
+    known = [_meminfo_bytes("MemTotal"), *(limit for limit, _ in _cgroup_limits())]
+    return min((value for value in known if value is not None), default=None)
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that this process can still take without swapping or being killed."""
+    known = [_meminfo_bytes("MemAvailable")]
+    known += [max(0, limit - used) for limit, used in _cgroup_limits()]
+    return min((value for value in known if value is not None), default=None)
+
+
+def reset_device_peaks() -> None:
+    """Forget the device allocator's peaks; nothing without a CUDA device."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def device_peak_bytes() -> tuple[int | None, int | None]:
+    """Allocated and reserved peaks of the device since the reset; None without a CUDA device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None, None
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+
+
+def available_device_bytes() -> int | None:
+    """Bytes that the present CUDA device can still give; None without one.
+
+    What the allocator has reserved but not handed out counts as free.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of distinct storages behind tensors, each counted once however many views it has."""
+    held = list(tensors)  # alive until the end, so that no address is given out twice
+    storages = [tensor.untyped_storage() for tensor in held]
+    # Not by `data_ptr`: all storages of the meta device lie at address 0.
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def _status_bytes(name: str) -> int | None:
+    return _kibibytes(_STATUS, name)
+
+
+def _meminfo_bytes(name: str) -> int | None:
+    return _kibibytes(_MEMINFO, name)
+
+
+def _kibibytes(path: Path, name: str) -> int | None:
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _cgroup_limits() -> list[tuple[int, int]]:
+    """(limit, non-reclaimable use) in bytes of every control group that confines this process."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    limits = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            names, root = ("memory.max", "memory.current", "inactive_file"), _CGROUPS
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            root = _CGROUPS / "memory"
+        else:
+            continue
+        leaf = root / group.lstrip("/")
+        for folder in (leaf, *leaf.parents):
+            limits += _limit_of(folder, *names)
+            if folder == root:
+                break
+    return limits
+
+
+def _limit_of(
+    folder: Path, limit_name: str, usage_name: str, cache_name: str
+) -> list[tuple[int, int]]:
+    try:
+        limit = int((folder / limit_name).read_text())  # "max" is no number: no limit
+        usage = int((folder / usage_name).read_text())
+        stat = (folder / "memory.stat").read_text()
+    except (OSError, ValueError):
+        return []
+    if limit >= _NO_LIMIT_BYTES:
+        return []
+    cache = next((int(v) for k, v in map(str.split, stat.splitlines()) if k == cache_name), 0)
+    return [(limit, max(0, usage - cache))]

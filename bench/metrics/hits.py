@@ -1,0 +1,131 @@
+"""Which predicted labels are relevant, found without a dense `(N, L)` matrix."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SparseLabels(NamedTuple):
+    """Relevant labels of N points in CSR form; a pair of tensors in this order will do.
+
+    Attributes:
+        offsets: `(N + 1,)` int64; point i owns `ids[offsets[i]:offsets[i + 1]]`.
+        ids: `(M,)` int64 in [0, L), each label at most once a point, in any order.
+    """
+
+    offsets: Tensor
+    ids: Tensor
+
+
+def point_ids(targets: SparseLabels) -> Tensor:
+    """`(M,)` int64: the point that each entry of `targets.ids` belongs to."""
+    offsets, ids = targets
+    return torch.repeat_interleave(offsets.diff(), output_size=ids.numel())
+
+
+def find_hits(
+    top_labels: Tensor, targets: SparseLabels, *, num_labels: int | None = None
+) -> Tensor:
+    """Mark the predictions that are relevant, by binary search among the keys point · L + label.
+
+    Args:
+        top_labels: predicted label ids, best first, `(N, K)` of an integer dtype. A negative id is
+            padding: always a miss. Padding may repeat, labels may not.
+        targets: relevant labels, CSR over `(N, L)`.
+        num_labels: L, to have ids at or above it refused; None takes any id.
+
+    Returns:
+        `(N, K)` bool, on the device of the arguments.
+
+    Raises:
+        ValueError: shapes or dtypes disagree, a label is predicted or relevant twice for one point
+            (it would be counted twice), a target is negative, or an id is L or more.
+
+    >>> targets = SparseLabels(torch.tensor([0, 2, 2]), torch.tensor([7, 3]))
+    >>> find_hits(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
+    tensor([[ True, False,  True],
+            [False, False, False]])
+    """
+    offsets, ids = targets
+    _check_shapes(top_labels, offsets, ids)
+    _check_predictions(top_labels, num_labels)
+    if top_labels.numel() == 0 or ids.numel() == 0:
+        return torch.zeros_like(top_labels, dtype=torch.bool)
+    if int(ids.min()) < 0:
+        raise ValueError(f"target label {int(ids.min())} is negative; expected ids from 0")
+    largest = int(ids.max())
+    if num_labels is not None and largest >= num_labels:
+        raise ValueError(f"target label {largest} is out of range; expected ids below {num_labels}")
+    stride = max(largest, int(top_labels.max())) + 1
+    keys = (point_ids(targets) * stride + ids).sort().values
+    if bool((keys[1:] == keys[:-1]).any()):
+        raise ValueError("a point lists the same target label twice; expected each label once")
+    rows = torch.arange(top_labels.shape[0], device=top_labels.device).unsqueeze(1)
+    wanted = (rows * stride + top_labels).contiguous()
+    nearest = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
+    return (keys[nearest] == wanted) & (top_labels >= 0)
+
+
+def best_gains(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
+    """Weights of each point's k heaviest relevant labels: the gains of a perfect prediction.
+
+    Args:
+        targets: relevant labels, CSR over `(N, L)`.
+        weights: `(L,)` float, for example inverse propensities.
+        k: ranks to fill.
+
+    Returns:
+        `(N, k)` of the weights' dtype, falling along a row, 0 beyond the point's labels.
+
+    >>> targets = SparseLabels(torch.tensor([0, 3, 4]), torch.tensor([0, 1, 2, 1]))
+    >>> best_gains(targets, torch.tensor([1.0, 3.0, 2.0]), 2)
+    tensor([[3., 2.],
+            [3., 0.]])
+    """
+    offsets, ids = targets
+    points = point_ids(targets)
+    by_gain = weights[ids].argsort(descending=True, stable=True)
+    by_point_then_gain = by_gain[points[by_gain].argsort(stable=True)]
+    ranks = torch.arange(ids.numel(), device=ids.device) - offsets[points]
+    kept = ranks < k
+    best = weights.new_zeros(offsets.numel() - 1, k)
+    best[points[kept], ranks[kept]] = weights[ids[by_point_then_gain[kept]]]
+    return best
+
+
+def _check_shapes(top_labels: Tensor, offsets: Tensor, ids: Tensor) -> None:
+    for name, tensor in (("top_labels", top_labels), ("offsets", offsets), ("label ids", ids)):
+        if tensor.is_floating_point() or tensor.dtype == torch.bool:
+            raise ValueError(f"{name} have dtype {tensor.dtype}; expected integers")
+    if top_labels.ndim != 2:
+        raise ValueError(f"top_labels have shape {tuple(top_labels.shape)}; expected (N, K)")
+    if offsets.ndim != 1 or offsets.numel() != top_labels.shape[0] + 1:
+        raise ValueError(
+            f"offsets have shape {tuple(offsets.shape)}; expected ({top_labels.shape[0] + 1},) for "
+            f"{top_labels.shape[0]} predicted points"
+        )
+    if ids.ndim != 1 or int(offsets[-1]) != ids.numel():
+        raise ValueError(
+            f"offsets end at {int(offsets[-1])}, but label ids have shape {tuple(ids.shape)}"
+        )
+
+
+def _check_predictions(top_labels: Tensor, num_labels: int | None) -> None:
+    if top_labels.numel() == 0:
+        return
+    largest = int(top_labels.max())
+    if num_labels is not None and largest >= num_labels:
+        raise ValueError(
+            f"predicted label {largest} is out of range; expected ids below {num_labels}"
+        )
+    ordered = top_labels.sort(dim=1).values
+    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if bool(repeated.any()):
+        row, column = repeated.nonzero()[0].tolist()
+        raise ValueError(
+            f"point {row} of the batch predicts label {int(ordered[row, column])} twice; "
+            "expected each label once (pad with -1)"
+        )

@@ -1,0 +1,238 @@
+"""What a person sees while trials run: one live line a trial, and how far the study is."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from bench.engine.base import Event, Job
+from bench.record import Record
+from bench.settings import Trial
+
+_LIVE_INTERVAL_SECONDS = 0.2
+_PLAIN_INTERVAL_SECONDS = 15.0
+
+
+def describe(trial: Trial) -> str:
+    """A trial in a few words: method, what makes it differ, replicate."""
+    options = [f"{name}={value}" for name, value in sorted(trial.model.options.items())]
+    words = [trial.model.method, *options, f"on {trial.data.name}"]
+    if trial.replicate:
+        words.append(f"replicate {trial.replicate}")
+    return printable(" ".join(words))
+
+
+def duration(seconds: float | None) -> str:
+    """Short text of a time span; `?` for None.
+
+    >>> duration(42), duration(200), duration(8100)
+    ('42s', '3m20s', '2h15m')
+    """
+    if seconds is None:
+        return "?"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def printable(text: str) -> str:
+    """The text on one line, without characters that move a cursor."""
+    return "".join(" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in text)
+
+
+def fitted(text: str, width: int) -> str:
+    """The text cut to a terminal's columns, wide characters counted as two.
+
+    >>> fitted("quickstart", 6)
+    'quick…'
+    """
+    used = 0
+    for position, character in enumerate(text):
+        used += _columns(character)
+        if used > width:
+            return fitted_prefix(text[:position], width - 1) + "…" if width > 0 else ""
+    return text
+
+
+def fitted_prefix(text: str, width: int) -> str:
+    """The longest start of the text that fits a width."""
+    while sum(map(_columns, text)) > width:
+        text = text[:-1]
+    return text
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+class Progress:
+    """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere.
+
+    Args:
+        stream: where to write; standard output if None.
+        is_live: rewrite one line; asks the stream if None.
+        now: the time in seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        is_live: bool | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stdout
+        self._is_live = self._stream.isatty() if is_live is None else is_live
+        self._now = now
+        self._name = ""
+        self._waiting: dict[str, float | None] = {}
+        self._num_trials = self._num_over = 0
+        self._opened_at = self._trial_began_at = self._shown_at = now()
+        self._over_seconds: list[float] = []
+        self._expected_of_trial: float | None = None
+        self._left_of_trial: float | None = None
+        self._is_running = False
+        self._has_live_line = False
+
+    @classmethod
+    def silent(cls) -> Progress:
+        """One that nobody sees."""
+        return cls(io.StringIO(), is_live=False)
+
+    def open(self, name: str, expected: Mapping[str, float | None], *, num_kept: int) -> None:
+        """A study begins.
+
+        Args:
+            name: of the study.
+            expected: trial ids to run → seconds that each may take, None if nothing tells.
+            num_kept: trials that have a record already.
+        """
+        self._name = printable(name)
+        self._waiting = dict(expected)
+        self._num_trials = len(expected)
+        self._opened_at = self._now()
+        kept = f", {num_kept} kept from before" if num_kept else ""
+        estimate = f", about {duration(left)}" if (left := self._seconds_left()) else ""
+        self._line(f"{self._name}: {len(expected)} trials to run{kept}{estimate}")
+
+    def on_event(self, job: Job, event: Event) -> None:
+        """A trial has something to say."""
+        kind = event.get("event")
+        if kind == "start":
+            self._trial_began_at = self._now()
+            self._expected_of_trial = self._waiting.pop(job.trial.trial_id, None)
+            self._left_of_trial = None
+            self._is_running = True
+            self._show(job, "starts", must=True)
+        elif kind == "phase":
+            self._show(job, str(event.get("phase")), must=self._is_live)
+        elif kind == "step":
+            self._left_of_trial = _number(event, "seconds_left")
+            self._show(job, _step_text(event))
+
+    def finish(self, record: Record) -> None:
+        """A trial is over."""
+        self._waiting.pop(record.trial_id, None)
+        self._num_over += 1
+        self._is_running = False
+        seconds = self._now() - self._trial_began_at  # with the start of the process
+        self._over_seconds.append(seconds)
+        what = describe(Trial.from_dict(record.settings))
+        quality = _quality_text(record.block("test"))
+        reason = f": {printable(record.reason)}" if record.reason else ""
+        self._line(
+            f"{self._total()} {record.status.upper()} {what} {duration(seconds)}{quality}{reason}"
+        )
+
+    def close(self) -> None:
+        """The study is over, or was broken off."""
+        self._clear()
+        self._stream.flush()
+
+    def _show(self, job: Job, text: str, *, must: bool = False) -> None:
+        now = self._now()
+        interval = _LIVE_INTERVAL_SECONDS if self._is_live else _PLAIN_INTERVAL_SECONDS
+        if not must and now - self._shown_at < interval:
+            return
+        self._shown_at = now
+        line = f"{self._total()} {describe(job.trial)} · {printable(text)}"
+        if not self._is_live:
+            self._line(line)
+            return
+        self._clear()
+        # The numbers stay in sight however long the trial's name is.
+        tail = f" · {printable(text)} · study {self._times()}"
+        columns = max(20, shutil.get_terminal_size().columns - 1)
+        head = f"[{self._num_over + 1}/{self._num_trials}] {describe(job.trial)}"
+        room = max(12, columns - len(tail))
+        self._stream.write(fitted(fitted(head, room) + tail, columns))
+        self._has_live_line = True
+        self._stream.flush()
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._has_live_line:
+            self._stream.write("\r\x1b[2K")
+            self._has_live_line = False
+
+    def _total(self) -> str:
+        return f"[{self._num_over} of {self._num_trials} done, {self._times()}]"
+
+    def _times(self) -> str:
+        elapsed = duration(self._now() - self._opened_at)
+        return f"{elapsed} elapsed, {duration(self._seconds_left())} left"
+
+    def _seconds_left(self) -> float | None:
+        """Estimate for the rest of the study; None as long as nothing tells."""
+        mean = sum(self._over_seconds) / len(self._over_seconds) if self._over_seconds else None
+        guesses = [mean if seconds is None else seconds for seconds in self._waiting.values()]
+        if self._is_running:
+            guesses.append(self._seconds_left_of_trial(mean))
+        known = [guess for guess in guesses if guess is not None]
+        return sum(known) if len(known) == len(guesses) else None
+
+    def _seconds_left_of_trial(self, mean: float | None) -> float | None:
+        if self._left_of_trial is not None:
+            return self._left_of_trial
+        whole = mean if self._expected_of_trial is None else self._expected_of_trial
+        return None if whole is None else max(0.0, whole - (self._now() - self._trial_began_at))
+
+
+def _step_text(event: Event) -> str:
+    parts = []
+    if (epoch := _number(event, "epoch")) is not None:
+        parts.append(f"epoch {epoch:.2f}")
+    if (loss := _number(event, "loss")) is not None:
+        parts.append(f"loss {loss:.4g}")
+    if (quality := _number(event, "quality")) is not None:
+        parts.append(f"{event.get('quality_name', 'quality')} {quality:.4f}")
+    if (fraction := _number(event, "fraction")) is not None:
+        parts.append(f"{fraction:.0%}")
+    if (left := _number(event, "seconds_left")) is not None:
+        parts.append(f"{duration(left)} left")
+    return " · ".join(parts)
+
+
+def _quality_text(test: Mapping[str, object]) -> str:
+    name = next(iter(test), None)
+    value = test.get(name) if name else None
+    return f", {name} {value:.4f}" if isinstance(value, float) else ""
+
+
+def _number(event: Event, name: str) -> float | None:
+    value = event.get(name)
+    return float(value) if isinstance(value, int | float) else None

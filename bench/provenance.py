@@ -1,0 +1,111 @@
+"""Where numbers come from: commit, software and machine; never who or which host."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.measure.memory import total_memory_bytes
+
+PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba")
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def collect(*, code_digest: str, accelerator: str | None) -> dict[str, Any]:
+    """The `provenance` block of a record, but for the flags that only the trial's process knows."""
+    commit, is_dirty = git_state()
+    return {
+        "commit": commit,
+        "is_dirty": is_dirty,
+        "code_digest": code_digest,
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "machine": machine(accelerator=accelerator),
+        "flags": {},
+    }
+
+
+def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:
+    """Commit of the checkout and whether its files differ from it; None outside of git.
+
+    Records that the run itself appends (under `results/`) do not make it dirty.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
+    return commit or None, None if changes is None else bool(changes)
+
+
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
+    """Installed version of each package, without importing it; None where it is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def machine(*, accelerator: str | None) -> dict[str, Any]:
+    """Processor, cores that this process may use, memory in bytes, and the accelerator's name."""
+    return {
+        "cpu": cpu_model(),
+        "num_cores": num_cores(),
+        "memory_bytes": total_memory_bytes(),
+        "accelerator": accelerator,
+    }
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Model name of the processor."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(\S.*)$", text, flags=re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def accelerator_name() -> str | None:
+    """Name of the first CUDA device, asked in another process so that this one holds no context."""
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return answer.stdout.strip() or None
+
+
+def machine_slug(machine: Mapping[str, Any]) -> str:
+    """File name of a machine's records.
+
+    >>> machine_slug({"cpu": "AMD EPYC 7B13 64-Core Processor", "num_cores": 2,
+    ...               "memory_bytes": 25_282_285_568, "accelerator": None})
+    'amd-epyc-7b13-2c-24g'
+    """
+    noise = r"\((r|tm)\)|@.*$|\b(cpu|processor|\d+-core)\b"
+    parts = [re.sub(noise, " ", str(machine["cpu"]).lower()), f"{machine['num_cores']}c"]
+    if machine["memory_bytes"] is not None:
+        parts.append(f"{round(machine['memory_bytes'] / 2**30)}g")
+    if machine["accelerator"]:
+        parts.append(str(machine["accelerator"]).lower())
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts)).strip("-")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    except OSError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

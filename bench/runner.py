@@ -1,0 +1,267 @@
+"""From a study to its records: what is there already stays, the rest runs, each result is kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench import provenance, record
+from bench.digest import code_digest
+from bench.engine.base import Engine, Job, OnEvent
+from bench.engine.local import LocalEngine
+from bench.engine.worker import DEFAULT_ENTRY
+from bench.progress import Progress
+from bench.record import Record
+from bench.settings import Trial
+from bench.study import Profile, Study
+
+# Outcomes that would be the same again; an error may be gone, and a skip costs nothing to retry.
+_SETTLED = ("done", "oom", "timeout")
+
+State = Literal["new", "stale", "retry", "again", "kept", "other shard"]
+_STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "retry", "again")
+
+Digest = Callable[[Trial], str]
+
+
+class RunError(ValueError):
+    """A run was asked for that makes no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a study is run.
+
+    Attributes:
+        data_dir: where data sources find their files.
+        results_dir: records go to `records/<study>/<machine>.jsonl` below it.
+        cache_dir: prepared data and the trials' logs.
+        profile: which of the study's grids, and what it computes on.
+        is_smoke: the study's tiny grid instead.
+        only: methods to run; empty for all.
+        shard: (i, n): every n-th trial, from the i-th on, counted from 1.
+        rerun: run also what is there already.
+        entry: what a trial's process calls.
+    """
+
+    data_dir: Path
+    results_dir: Path
+    cache_dir: Path
+    profile: Profile = "cpu"
+    is_smoke: bool = False
+    only: tuple[str, ...] = ()
+    shard: tuple[int, int] = (1, 1)
+    rerun: bool = False
+    entry: str = DEFAULT_ENTRY
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise RunError(f"shard is {index}/{count}; expected i/n with 1 ≤ i ≤ n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A trial, and whether it will run.
+
+    Attributes:
+        trial: the trial.
+        code_digest: of the code that its numbers will depend on.
+        state: `new`; `stale` (the code has changed); `retry` (an error); `again` (asked for);
+            `kept` (settled, not run); `other shard` (not run here).
+        previous: its latest record on this machine.
+    """
+
+    trial: Trial
+    code_digest: str
+    state: State
+    previous: Record | None
+
+    @property
+    def will_run(self) -> bool:
+        """Whether it is run now."""
+        return self.state in _STATES_TO_RUN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All trials of a study that were asked for, in the study's order.
+
+    Attributes:
+        study: the study.
+        trials: its trials and what becomes of them.
+        machine: the record's `machine` block.
+        records_path: file that the records go to.
+        warnings: lines of that file that could not be read.
+    """
+
+    study: Study
+    trials: tuple[Planned, ...]
+    machine: Mapping[str, Any]
+    records_path: Path
+    warnings: tuple[str, ...]
+
+    @property
+    def to_run(self) -> list[Planned]:
+        """Trials to run, shuffled by a hash, so that drift of the machine favours no method."""
+        chosen = [planned for planned in self.trials if planned.will_run]
+        return sorted(chosen, key=lambda planned: _shuffle_key(self.study, planned.trial))
+
+
+def trial_digest(trial: Trial) -> str:
+    """Digest of the code that a trial's numbers depend on: shared, its method's, its source's.
+
+    Raises:
+        RunError: its method or data source is not registered.
+    """
+    return _digest_of(trial.model.method, trial.data.source)
+
+
+@functools.cache
+def _digest_of(method: str, source: str) -> str:
+    entries = [
+        DEFAULT_ENTRY,
+        _registered("bench.methods", "METHODS", method, "method"),
+        _registered("bench.data.sources", "SOURCES", source, "data source"),
+    ]
+    return code_digest(entries)
+
+
+def _registered(module: str, registry: str, name: str, what: str) -> str:
+    targets: Mapping[str, str] = getattr(importlib.import_module(module), registry)
+    if name not in targets:
+        raise RunError(f"unknown {what} {name!r}; known: {', '.join(sorted(targets))}")
+    return targets[name]
+
+
+def plan_run(study: Study, options: RunOptions, *, digest: Digest = trial_digest) -> Plan:
+    """What a run would do; nothing is started or written.
+
+    Raises:
+        RunError: no trial of the study uses a method of `only`, or a name is not registered.
+        StudyError: the study has no such profile.
+        SchemaError: records of another schema are in the way.
+    """
+    trials = study.build_smoke() if options.is_smoke else study.build_trials(options.profile)
+    _check_methods(study, trials, options.only)
+    machine = provenance.machine(
+        accelerator=provenance.accelerator_name() if options.profile == "gpu" else None
+    )
+    slug = provenance.machine_slug(machine)
+    path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
+    records, warnings = record.read(path)
+    previous = {old.trial_id: old for old in records}
+    index, count = options.shard
+    planned = []
+    for position, trial in enumerate(trials):
+        if options.only and trial.model.method not in options.only:
+            continue
+        current = digest(trial)
+        old = previous.get(trial.trial_id)
+        state: State = "other shard"
+        if position % count == index - 1:
+            state = _state(old, current, options.rerun)
+        planned.append(Planned(trial=trial, code_digest=current, state=state, previous=old))
+    return Plan(
+        study=study,
+        trials=tuple(planned),
+        machine=machine,
+        records_path=path,
+        warnings=tuple(warnings),
+    )
+
+
+def run_plan(
+    plan: Plan,
+    options: RunOptions,
+    *,
+    progress: Progress | None = None,
+    build_engine: Callable[[OnEvent], Engine] | None = None,
+) -> list[Record]:
+    """Run what a plan says, appending each record as soon as it is there; the new records."""
+    to_run = plan.to_run
+    progress = progress or Progress.silent()
+    build_engine = build_engine or functools.partial(_local_engine, options)
+    progress.open(
+        plan.study.name,
+        {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run},
+        num_kept=sum(planned.state == "kept" for planned in plan.trials),
+    )
+    source = provenance.collect(code_digest="", accelerator=plan.machine["accelerator"])
+    jobs = [
+        Job(
+            study=plan.study.name,
+            trial=planned.trial,
+            study_file=plan.study.file,
+            provenance=source | {"code_digest": planned.code_digest, "machine": dict(plan.machine)},
+        )
+        for planned in to_run
+    ]
+    new = []
+    try:
+        for outcome in build_engine(progress.on_event).run(jobs):
+            record.append(plan.records_path, outcome)
+            new.append(outcome)
+            progress.finish(outcome)
+    finally:
+        progress.close()
+    return new
+
+
+def run_study(
+    study: Study,
+    options: RunOptions,
+    *,
+    digest: Digest = trial_digest,
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Plan and run a study; the new records."""
+    return run_plan(plan_run(study, options, digest=digest), options, progress=progress)
+
+
+def _local_engine(options: RunOptions, on_event: OnEvent) -> Engine:
+    return LocalEngine(
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        accelerator=options.profile,
+        on_event=on_event,
+        entry=options.entry,
+    )
+
+
+def _state(old: Record | None, current: str, rerun: bool) -> State:
+    if old is None:
+        return "new"
+    if rerun:
+        return "again"
+    if old.code_digest != current:
+        return "stale"
+    return "kept" if old.status in _SETTLED else "retry"
+
+
+def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+    methods = {trial.model.method for trial in trials}
+    for method in only:
+        if method not in methods:
+            raise RunError(
+                f"study {study.name} has no trial of method {method!r}; "
+                f"it has {', '.join(sorted(methods)) or 'no trials'}"
+            )
+
+
+def _expected_seconds(planned: Planned) -> float | None:
+    """Wall time that a trial took before, or else its training budget; None if nothing tells."""
+    if planned.previous is not None and planned.previous.status in _SETTLED:
+        seconds = planned.previous.block("clock").get("wall_seconds")
+        if seconds is not None:
+            return float(seconds)
+    return planned.trial.train.max_train_seconds
+
+
+def _shuffle_key(study: Study, trial: Trial) -> str:
+    return hashlib.sha256(f"{study.name}\x1f{trial.trial_id}".encode()).hexdigest()

@@ -1,0 +1,239 @@
+"""Settings of a trial: frozen values, validated on construction, identified by their hash.
+
+A trial is fully described by what stands here: which data, which method, how it is trained, and
+which replicate. Two trials with equal resolved settings are the same trial; see
+:attr:`Trial.trial_id`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Scalar = str | int | float | bool | None
+Encoder = Literal["linear", "mlp"]
+Optimizer = Literal["adam", "row_adam"]
+Schedule = Literal["constant", "linear_decay"]
+FeatureWeighting = Literal["raw", "binary", "tfidf"]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class SettingsError(ValueError):
+    """A setting has a value that no trial can run with."""
+
+
+def _require(claim: bool, message: str) -> None:
+    if not claim:
+        raise SettingsError(message)
+
+
+def derive_seed(purpose: str, *parts: int | str) -> int:
+    """Seed in [0, 2^63) hashed from a purpose and its parts, so that no two uses share a stream.
+
+    >>> derive_seed("shuffle", 0) == derive_seed("shuffle", 0)
+    True
+    >>> derive_seed("shuffle", 0) == derive_seed("split", 0)
+    False
+    """
+    text = "\x1f".join((purpose, *(str(part) for part in parts)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which points, in which form.
+
+    Attributes:
+        source: registered source, see `bench.data.sources`.
+        name: what tables call the data set.
+        options: keyword arguments of the source (file names, sizes, label base).
+        num_top_labels: keep only this many labels, those with most training points, renumbered by
+            falling frequency; points left without a label are dropped. None keeps all labels.
+        feature_weighting: `raw` values, `binary` 1.0, or `tfidf`:
+            (1 + ln tf) · (ln((1 + N)/(1 + df)) + 1), document frequencies from the training split alone.
+        normalize_rows: divide every feature row by its L2 norm, after weighting.
+        num_validation_points: carved from the training data by a seeded draw.
+        max_test_points: score this many test points, a seeded draw; None scores all.
+        split_seed: seed of the validation and test draws.
+    """
+
+    source: str
+    name: str
+    options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
+    num_top_labels: int | None = None
+    feature_weighting: FeatureWeighting = "tfidf"
+    normalize_rows: bool = True
+    num_validation_points: int = 2000
+    max_test_points: int | None = None
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        _require(bool(self.source), "DataSpec.source is empty; expected a registered source")
+        _require(
+            self.num_top_labels is None or self.num_top_labels >= 2,
+            f"DataSpec.num_top_labels is {self.num_top_labels}; expected None or at least 2",
+        )
+        _require(
+            self.num_validation_points >= 0,
+            f"DataSpec.num_validation_points is {self.num_validation_points}; expected 0 or more",
+        )
+        _require(
+            self.max_test_points is None or self.max_test_points >= 1,
+            f"DataSpec.max_test_points is {self.max_test_points}; expected None or at least 1",
+        )
+        _require(
+            self.feature_weighting in ("raw", "binary", "tfidf"),
+            f"DataSpec.feature_weighting is {self.feature_weighting!r}; "
+            "expected 'raw', 'binary' or 'tfidf'",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which method, with which encoder.
+
+    Attributes:
+        method: registered method, see `bench.methods`.
+        encoder: `linear` (features straight to the output layer) or `mlp`.
+        hidden_dims: widths of the hidden layers of an `mlp`, the last one is H.
+        options: keyword arguments of the method's class (num_buckets, num_worlds, sampler …).
+    """
+
+    method: str
+    encoder: Encoder = "mlp"
+    hidden_dims: tuple[int, ...] = (128,)
+    options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
+        _require(
+            self.encoder in ("linear", "mlp"),
+            f"ModelSpec.encoder is {self.encoder!r}; expected 'linear' or 'mlp'",
+        )
+        if self.encoder == "linear":
+            object.__setattr__(self, "hidden_dims", ())
+        else:
+            _require(
+                len(self.hidden_dims) >= 1 and all(width >= 1 for width in self.hidden_dims),
+                f"ModelSpec.hidden_dims is {self.hidden_dims}; expected positive widths",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """How a model is trained; the same words for every method.
+
+    Attributes:
+        batch_size: points a step.
+        learning_rate: peak rate of the optimiser.
+        optimizer: `adam` (dense moments, as the papers) or `row_adam` (moments of a row move only
+            when the row has a gradient; the same as `adam` on dense gradients).
+        schedule: `constant`, or `linear_decay` to 0 along the budget that is used up first.
+        max_epochs: stop after this many passes (a float: 0.5 is half a pass).
+        max_train_seconds: stop after this much training time (validation excluded); None: no limit.
+        num_validations: times that quality is measured during training, evenly over the budget.
+        trial_timeout_seconds: wall-clock limit of the whole trial.
+        precision: Lightning's precision flag.
+        adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
+            gradients are so small that 1e-8 is not negligible; ours sums over buckets, see
+            `bench.losses`.
+    """
+
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    optimizer: Optimizer = "row_adam"
+    schedule: Schedule = "linear_decay"
+    max_epochs: float = 1.0
+    max_train_seconds: float | None = None
+    num_validations: int = 8
+    trial_timeout_seconds: float = 3600.0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    adam_epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require(
+            self.batch_size >= 1,
+            f"TrainSpec.batch_size is {self.batch_size}; expected at least 1",
+        )
+        for name in ("learning_rate", "max_epochs", "trial_timeout_seconds", "adam_epsilon"):
+            value = getattr(self, name)
+            _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
+        _require(
+            self.max_train_seconds is None or self.max_train_seconds > 0,
+            f"TrainSpec.max_train_seconds is {self.max_train_seconds}; "
+            "expected None or more than 0",
+        )
+        _require(
+            self.num_validations >= 0,
+            f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
+        )
+        _require(
+            self.optimizer in ("adam", "row_adam"),
+            f"TrainSpec.optimizer is {self.optimizer!r}; expected 'adam' or 'row_adam'",
+        )
+        _require(
+            self.schedule in ("constant", "linear_decay"),
+            f"TrainSpec.schedule is {self.schedule!r}; expected 'constant' or 'linear_decay'",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One configuration, one replicate: what an engine runs in a fresh process."""
+
+    data: DataSpec
+    model: ModelSpec
+    train: TrainSpec
+    replicate: int = 0
+
+    @property
+    def trial_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the resolved settings' canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; :meth:`from_dict` reads them back."""
+        return {
+            "data": _plain(self.data),
+            "model": _plain(self.model),
+            "train": _plain(self.train),
+            "replicate": self.replicate,
+        }
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Trial:
+        """Trial from :meth:`to_dict`'s value.
+
+        Raises:
+            SettingsError: a field is missing, unknown, or has an impossible value.
+        """
+        try:
+            return cls(
+                data=DataSpec(**settings["data"]),
+                model=ModelSpec(**settings["model"]),
+                train=TrainSpec(**settings["train"]),
+                replicate=int(settings["replicate"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise SettingsError(f"settings do not describe a trial: {error}") from error
+
+
+def _plain(spec: DataSpec | ModelSpec | TrainSpec) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for entry in dataclasses.fields(spec):
+        value = getattr(spec, entry.name)
+        if isinstance(value, Mapping):
+            value = dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        plain[entry.name] = value
+    return plain

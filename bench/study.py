@@ -1,0 +1,189 @@
+"""Studies: named grids of trials behind one claim, found by name or in a user's Python file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, get_args
+
+from bench.settings import Trial
+
+Profile = Literal["cpu", "gpu"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+_REGISTRY_MODULE = "bench.studies"
+
+
+class StudyError(ValueError):
+    """A study cannot be found, or does not hold what a study must."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One row of numbers that others published, printed beside ours.
+
+    Attributes:
+        label: what the row is called (system and set-up).
+        metrics: metric's name → value on the same scale as ours (0.271, not 27.1).
+        source: where it was published.
+        part: table of the study that the row stands in; "" for each of them.
+    """
+
+    label: str
+    metrics: Mapping[str, float]
+    source: str
+    part: str = ""
+
+
+def _no_part(trial: Trial) -> str:
+    """Studies in one part."""
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A named set of trials.
+
+    Attributes:
+        name: file-safe, in lower case.
+        claim: the study function's docstring: claim, command, hardware, duration, expected outcome.
+        trials: profile → trials, in the order of the tables.
+        smoke: the same grid, tiny, on synthetic data; seconds a trial.
+        duration: what `list` says about how long the `cpu` profile takes.
+        primary_metrics: columns that tables and figures lead with; the first one is "quality".
+        profiles: those that `trials` answers to.
+        part: trial → name of the table it stands in; "" when there is one table.
+        published: reference rows.
+        file: the user's file that defines the study, set on loading; trials' processes import it,
+            so that data sources and methods that it registers exist there too.
+    """
+
+    name: str
+    claim: str
+    trials: Callable[[Profile], list[Trial]]
+    smoke: Callable[[], list[Trial]]
+    duration: str = ""
+    primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
+    profiles: tuple[Profile, ...] = PROFILES
+    part: Callable[[Trial], str] = _no_part
+    published: tuple[Published, ...] = ()
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) or self.name == "all":
+            raise StudyError(
+                f"study name {self.name!r} is no file name; expected lower-case letters, digits, "
+                "'-' and '_', and not 'all'"
+            )
+        if not self.claim.strip():
+            raise StudyError(f"study {self.name} has no claim; give its function a docstring")
+
+    @property
+    def headline(self) -> str:
+        """First line of the claim."""
+        return self.claim.strip().splitlines()[0]
+
+    def build_trials(self, profile: Profile) -> list[Trial]:
+        """The trials of a profile.
+
+        Raises:
+            StudyError: the study has no such profile, or asks for one trial twice.
+        """
+        if profile not in self.profiles:
+            raise StudyError(
+                f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
+            )
+        return _distinct(self.name, self.trials(profile))
+
+    def build_smoke(self) -> list[Trial]:
+        """The tiny trials of `--smoke`.
+
+        Raises:
+            StudyError: the study asks for one trial twice.
+        """
+        return _distinct(self.name, self.smoke())
+
+
+def _distinct(name: str, trials: list[Trial]) -> list[Trial]:
+    seen: set[str] = set()
+    for trial in trials:
+        if trial.trial_id in seen:
+            raise StudyError(
+                f"study {name} asks twice for trial {trial.trial_id} "
+                f"({trial.model.method}, replicate {trial.replicate})"
+            )
+        seen.add(trial.trial_id)
+    return trials
+
+
+def study_names() -> list[str]:
+    """Names of the registered studies, in the registry's order."""
+    return list(_registry())
+
+
+def load_study(name_or_path: str) -> Study:
+    """A registered study by name, or the one that a Python file defines.
+
+    A file defines `study()` that returns a `Study`, or `STUDY`, or `STUDIES` with one entry. It may
+    register data sources and methods of its own: `SOURCES["mine"] = f"{__name__}:MySource"`.
+
+    Raises:
+        StudyError: no such study or file, or the file defines none.
+    """
+    if name_or_path.endswith(".py"):
+        path = Path(name_or_path)
+        study = _checked(_defined_in(import_file(path), path), name_or_path)
+        return dataclasses.replace(study, file=path.resolve())
+    registry = _registry()
+    if name_or_path not in registry:
+        raise StudyError(
+            f"unknown study {name_or_path!r}; known: {', '.join(registry) or 'none'}, "
+            "or the path of a Python file that defines one"
+        )
+    return _checked(registry[name_or_path](), name_or_path)
+
+
+def _registry() -> Mapping[str, Callable[[], Study]]:
+    registry: Mapping[str, Callable[[], Study]] = importlib.import_module(_REGISTRY_MODULE).STUDIES
+    return registry
+
+
+def import_file(path: Path) -> ModuleType:
+    """Run a study file as a module; its name depends on the file's name alone.
+
+    Raises:
+        StudyError: there is no such file.
+    """
+    if not path.is_file():
+        raise StudyError(f"no study file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(f"study_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise StudyError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # registries and dataclasses look the module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _defined_in(module: ModuleType, path: Path) -> object:
+    if hasattr(module, "study"):
+        return module.study()
+    if hasattr(module, "STUDY"):
+        return module.STUDY
+    studies = getattr(module, "STUDIES", {})
+    if len(studies) != 1:
+        raise StudyError(f"{path} defines no study; expected study(), STUDY or one in STUDIES")
+    return next(iter(studies.values()))()
+
+
+def _checked(study: object, where: str) -> Study:
+    if not isinstance(study, Study):
+        raise StudyError(f"{where} gives a {type(study).__name__}; expected a bench.study.Study")
+    return study

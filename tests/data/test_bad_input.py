@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.data.raw import DataError
+from bench.data.sources import load_raw
+from bench.settings import DataSpec
+
+XMLREPO_TEST = b"1 4 5\n1 0:1\n"
+VW_TEST = b"1 | 0\n"
+
+XMLREPO_CASES = {
+    "fewer points than the header says": (b"3 4 5\n1 0:1\n2 1:1\n", "line 3", "expected 3"),
+    "more points than the header says": (b"1 4 5\n1 0:1\n2 1:1\n", "line 3", "expected 1"),
+    "header of two numbers": (b"3 4\n1 0:1\n", "line 1", "'N D L'"),
+    "header of zero": (b"1 0 5\n1 0:1\n", "line 1", "D is 0"),
+    "no header": (b"1 0:1\n2 1:1\n", "line 1", "'N D L'"),
+    "other D than the test file": (b"1 9 5\n1 0:1\n", "line 1", "expected 9"),
+    "feature outside the header": (
+        b"2 4 5\n1 0:1\n1 4:1\n",
+        "line 3",
+        "feature 4; expected 0 to 3",
+    ),
+    "label outside the header": (b"2 4 5\n1 0:1\n5 0:1\n", "line 3", "label 5; expected 0 to 4"),
+    "negative label": (b"1 4 5\n-1 0:1\n", "line 2", "label '-1'"),
+    "fractional feature": (b"1 4 5\n1 0.5:1\n", "line 2", "feature '0.5'"),
+    "huge label": (b"1 4 5\n99999999999999999999 0:1\n", "line 2", "label '9999"),
+    "NaN": (b"1 4 5\n1 0:nan\n", "line 2", "value 'nan' of feature '0'"),
+    "infinity": (b"1 4 5\n1 0:inf\n", "line 2", "value 'inf'"),
+    "overflow": (b"1 4 5\n1 0:1e400\n", "line 2", "value '1e400'"),
+    "overflow of 32 bits": (b"2 4 5\n1 0:1\n1 0:1e39\n", "line 3", "value '1e39'"),
+    "no value": (b"1 4 5\n1 0\n", "line 2", "value '' of feature '0'"),
+    "duplicate feature": (b"1 4 5\n1 2:1 2:1\n", "line 2", "feature 2 after 2"),
+    "unsorted features": (b"1 4 5\n1 2:1 0:1\n", "line 2", "feature 0 after 2"),
+    "duplicate label": (b"1 4 5\n1,1 2:1\n", "line 2", "label 1 after 1"),
+    "unsorted labels": (b"1 4 5\n3,1 2:1\n", "line 2", "label 1 after 3"),
+    "no labels at all": (b"2 4 5\n 2:1\n 1:1\n", "line 2", "no point of the file has a label"),
+    "CRLF": (b"1 4 5\n1 2:1\r\n", "line 2", "CRLF"),
+    "CRLF in the header": (b"1 4 5\r\n1 2:1\r\n", "line 1", "LF"),
+    "byte-order mark": (b"\xef\xbb\xbf1 4 5\n1 2:1\n", "line 1", "byte-order mark"),
+    "rubbish": (b"1 4 5\n1 2:1 \xff\xfe:1\n", "line 2", r"'\xff\xfe'"),
+    "tab": (b"1 4 5\n1\t2:1\n", "line 2", r"'1\t2'"),
+    "blank line": (b"2 4 5\n1 2:1\n\n", "line 3", "the line is empty"),
+    "empty file": (b"", "train", "the file is empty"),
+    "header alone": (b"1 4 5\n", "train", "no points"),
+}
+
+VW_CASES = {
+    "no bar": (b"1 0 2\n", "line 1", "no '|'"),
+    "two bars": (b"1 | 0 | 2\n", "line 1", "namespace"),
+    "weight": (b"1 0.5 | 0\n", "line 1", "expected a label and no weight"),
+    "namespace weight": (b"1 |words:2 0\n", "line 1", "namespace"),
+    "word for a label": (b"1 | 0\nseven | 0\n", "line 2", "label 'seven'"),
+    "word for a feature": (b"1 | 0 word\n", "line 1", "feature 'word'"),
+    "label below the base": (b"0 | 0\n", "line 1", "label 0; expected 1 to"),
+    "no label": (b"1 | 0\n | 0\n", "line 2", "0 labels"),
+    "duplicate feature": (b"1 | 0 3 3\n", "line 1", "feature 3 after 3"),
+    "unsorted features": (b"1 | 3 0\n", "line 1", "feature 0 after 3"),
+    "infinity": (b"1 | 3:-inf\n", "line 1", "value '-inf'"),
+    "CRLF": (b"1 | 3\r\n", "line 1", "CRLF"),
+    "byte-order mark": (b"\xef\xbb\xbf1 | 3\n", "line 1", "byte-order mark"),
+    "empty file": (b"", "train", "no points"),
+}
+
+
+def refuse(tmp_path: Path, source: str, train: bytes, test: bytes, name: str = "train.txt") -> str:
+    (tmp_path / name).write_bytes(train)
+    (tmp_path / "test.txt").write_bytes(test)
+    spec = DataSpec(source=source, name="bad", options={"train": name, "test": "test.txt"})
+    with pytest.raises(DataError) as caught:
+        load_raw(spec, tmp_path, tmp_path / "cache")
+    cached = [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".npy"]
+    assert cached == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", XMLREPO_CASES)
+def test_bad_xmlrepo_file_is_refused_by_file_line_and_value(tmp_path: Path, case: str) -> None:
+    content, *expected = XMLREPO_CASES[case]
+    message = refuse(tmp_path, "xmlrepo", content, XMLREPO_TEST)
+    assert str(tmp_path) in message
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize("case", VW_CASES)
+def test_bad_vw_file_is_refused_by_file_line_and_value(tmp_path: Path, case: str) -> None:
+    content, *expected = VW_CASES[case]
+    message = refuse(tmp_path, "vw", content, VW_TEST)
+    assert str(tmp_path / "train.txt") in message
+    for part in expected:
+        assert part in message
+
+
+def test_line_number_counts_on_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.data.text.BLOCK_BYTES", 16)
+    message = refuse(tmp_path, "vw", b"1 | 0\n" * 999 + b"1 | x\n", VW_TEST)
+    assert "line 1000:" in message
+
+
+@pytest.mark.parametrize("num_kept", [5, 15, 30])
+def test_truncated_gzip_is_refused(tmp_path: Path, num_kept: int) -> None:
+    whole = gzip.compress(b"1 | 0 2 5\n" * 1000)
+    message = refuse(tmp_path, "vw", whole[:num_kept], VW_TEST, "train.vw.gz")
+    assert re.search(r"train\.vw\.gz: broken compression", message)
+
+
+def test_gzip_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(b"1 | 0 2 5\n" * 1000))
+    whole[-6] ^= 1
+    message = refuse(tmp_path, "vw", bytes(whole), VW_TEST, "train.vw.gz")
+    assert "broken compression" in message
+
+
+def test_plain_text_named_gz_is_refused(tmp_path: Path) -> None:
+    assert "broken compression" in refuse(tmp_path, "vw", VW_TEST, VW_TEST, "train.vw.gz")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    spec = DataSpec(source="vw", name="none", options={"train": "a.vw", "test": "b.vw"})
+    with pytest.raises(DataError, match=r"a\.vw: no such file"):
+        load_raw(spec, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("csv", {}, "source is 'csv'; expected one of"),
+        ("vw", {"train": "a", "test": "b", "base": 1}, r"no option \['base'\]"),
+        ("vw", {"train": "a"}, "'test'"),
+        ("xmlrepo", {"train": "a", "test": "b", "index_base": 2}, "index_base is 2"),
+        ("planted", {"num_train_points": 0, "num_test_points": 1, "num_features": 9,
+                     "num_labels": 2}, "num_train_points is 0"),
+        ("pysource", {"num_labels": 1}, "num_labels is 1"),
+    ],
+)  # fmt: skip
+def test_bad_option_is_named(
+    tmp_path: Path, source: str, options: dict[str, str | int], message: str
+) -> None:
+    spec = DataSpec(source=source, name="bad", options=options)
+    with pytest.raises(DataError, match=message):
+        load_raw(spec, tmp_path, tmp_path / "cache")
+
+
+def test_stated_task_must_fit(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"2 4 5\n1 0:1\n1,2 0:1\n")
+    (tmp_path / "test.txt").write_bytes(XMLREPO_TEST)
+    options = {"train": "train.txt", "test": "test.txt", "task": "multiclass"}
+    spec = DataSpec(source="xmlrepo", name="bad", options=options)
+    with pytest.raises(DataError, match="line 3: 2 labels; expected exactly one"):
+        load_raw(spec, tmp_path, tmp_path / "cache")

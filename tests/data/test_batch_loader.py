@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data.batch import Batch
+from bench.data.csr import Csr
+from bench.data.loader import BatchLoader
+from bench.data.module import ExtremeDataModule
+from bench.settings import DataSpec, derive_seed
+
+SPEC = DataSpec(
+    source="planted",
+    name="tiny",
+    options={
+        "num_train_points": 300,
+        "num_test_points": 90,
+        "num_features": 100,
+        "num_labels": 30,
+        "labels_per_point": 3,
+    },
+    num_validation_points=37,
+)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> ExtremeDataModule:
+    module = ExtremeDataModule(
+        SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path, seed=5, eval_batch_size=20
+    )
+    module.setup()
+    return module
+
+
+def slow_batch(features: Csr, labels: Csr, index: list[int]) -> Batch:
+    """One point at a time, as a reader would write it first."""
+    parts: dict[str, list[float]] = {"f": [], "v": [], "l": []}
+    feature_offsets, label_offsets = [0], [0]
+    assert features.values is not None
+    for i in index:
+        for entry in range(features.offsets[i], features.offsets[i + 1]):
+            parts["f"].append(int(features.ids[entry]))
+            parts["v"].append(float(features.values[entry]))
+        for entry in range(labels.offsets[i], labels.offsets[i + 1]):
+            parts["l"].append(int(labels.ids[entry]))
+        feature_offsets.append(len(parts["f"]))
+        label_offsets.append(len(parts["l"]))
+    return Batch(
+        torch.tensor(feature_offsets),
+        torch.tensor(parts["f"], dtype=torch.int64),
+        torch.tensor(parts["v"]),
+        torch.tensor(label_offsets),
+        torch.tensor(parts["l"], dtype=torch.int64),
+    )
+
+
+def assert_same(batch: Batch, other: Batch) -> None:
+    for name, tensor in vars(batch).items():
+        expected = getattr(other, name)
+        assert tensor.dtype == expected.dtype
+        assert torch.equal(tensor, expected), name
+
+
+def test_shuffled_batches_equal_point_by_point_slicing(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    order = np.random.default_rng(derive_seed("shuffle", 5, 0)).permutation(263).tolist()
+    batches = list(module.train_dataloader())
+    assert len(batches) == len(module.train_dataloader()) == 9
+    for i, batch in enumerate(batches):
+        index = order[32 * i : 32 * (i + 1)]
+        assert_same(batch, slow_batch(data.train_features, data.train_labels, index))
+
+
+def test_evaluation_batches_keep_their_order(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    for loader, features, labels in (
+        (module.val_dataloader(), data.validation_features, data.validation_labels),
+        (module.test_dataloader(), data.test_features, data.test_labels),
+    ):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        for i, batch in enumerate(batches):
+            index = list(range(20 * i, min(20 * (i + 1), features.num_rows)))
+            assert_same(batch, slow_batch(features, labels, index))
+
+
+def test_each_epoch_has_its_own_order_and_every_point(module: ExtremeDataModule) -> None:
+    loader = module.train_dataloader()
+    first, second = ([batch.feature_ids for batch in loader] for _ in range(2))
+    assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(torch.cat(first).bincount(), torch.cat(second).bincount())
+    loader.set_epoch(0)
+    again = [batch.feature_ids for batch in loader]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_another_seed_gives_another_order(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    batches = [
+        next(iter(BatchLoader(data.train_features, data.train_labels, 32, True, seed)))
+        for seed in (1, 2)
+    ]
+    assert not torch.equal(batches[0].feature_ids, batches[1].feature_ids)
+
+
+def test_num_points_uses_the_first_points_alone(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    loader = BatchLoader(data.test_features, data.test_labels, 20, False, 0, num_points=25)
+    assert [batch.num_points for batch in loader] == [20, 5]
+
+
+def test_loader_without_points_has_no_batch(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    assert list(BatchLoader(data.test_features, data.test_labels, 20, False, 0, 0)) == []
+
+
+def test_label_counts_are_those_of_the_training_split(module: ExtremeDataModule) -> None:
+    counts = torch.cat([batch.label_ids for batch in module.train_dataloader()]).bincount(
+        minlength=30
+    )
+    assert torch.equal(module.label_counts, counts)
+    assert module.label_counts.dtype == torch.int64
+
+
+def test_module_before_setup_says_so(tmp_path: Path) -> None:
+    module = ExtremeDataModule(SPEC, batch_size=2, data_dir=tmp_path, cache_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="call setup"):
+        _ = module.dataset
+
+
+def test_second_module_reads_the_cache(
+    module: ExtremeDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("prepared again")
+
+    monkeypatch.setattr("bench.data.module.prepare", refuse)
+    other = ExtremeDataModule(SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path)
+    other.setup()
+    assert other.facts == module.facts
+    assert other.facts["num_train_points"] == 263
+
+
+@pytest.mark.parametrize("num_rows", [0, 5])
+def test_rows_outside_are_refused(num_rows: int) -> None:
+    rows = Csr(np.zeros(num_rows + 1, dtype=np.int64), np.empty(0, dtype=np.int32), None, 3)
+    assert rows.rows(np.empty(0, dtype=np.int64)).num_rows == 0
+    for index in (-1, num_rows):
+        with pytest.raises(IndexError, match="outside"):
+            rows.rows(np.array([index]))
+
+
+def test_csr_with_unfitting_arrays_is_refused() -> None:
+    offsets, ids = np.array([0, 2]), np.zeros(3, dtype=np.int32)
+    with pytest.raises(ValueError, match="ids have shape"):
+        Csr(offsets, ids, None, 3)

@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bench.mach.decode import REDUCTIONS, Reduction, top_k, top_k_reference
+from bench.mach.dense import top_k_blocked
+from bench.mach.dense_kernel import TILE, median_network
+from bench.mach.hashing import build_hash
+
+KINDS = ("random", "tied", "constant", "one_hot", "infinite", "signed_zero")
+
+
+def draw_scores(kind: str, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    scores = torch.randn(shape, generator=generator)
+    if kind == "tied":
+        return scores.round()
+    if kind == "constant":
+        return torch.full(shape, 0.1)
+    if kind == "one_hot":
+        return torch.nn.functional.one_hot(scores.argmax(-1), shape[2]).float()
+    if kind == "infinite":
+        return scores.masked_fill(scores < 0.3, float("-inf"))
+    if kind == "signed_zero":
+        return torch.where(scores < 0, -0.0, 0.0)
+    return scores
+
+
+def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    assert torch.equal(found[1], expected[1])
+    assert torch.equal(found[0], expected[0])
+
+
+@given(
+    num_queries=st.sampled_from([1, 2, 5, TILE, TILE + 1, 3 * TILE + 2]),
+    num_worlds=st.integers(1, 9),
+    num_buckets=st.integers(1, 40),
+    num_labels=st.integers(1, 700),
+    k=st.integers(1, 700),
+    kind=st.sampled_from(KINDS),
+    reduction=st.sampled_from(REDUCTIONS),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_dense_equals_reference(
+    num_queries: int,
+    num_worlds: int,
+    num_buckets: int,
+    num_labels: int,
+    k: int,
+    kind: str,
+    reduction: Reduction,
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
+    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator)
+    table = table.to(torch.uint8)
+    k = min(k, num_labels)
+    expected = top_k_reference(scores, table, k, reduction=reduction)
+    assert_same(top_k(scores, table, k, reduction=reduction), expected)
+    blocked = top_k_blocked(scores, table, k, reduction, block_elements=97 * num_queries)
+    assert_same(blocked, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_queries", [1, TILE + 3])
+def test_dense_equals_reference_over_several_threads_and_blocks(
+    kind: str, reduction: Reduction, num_queries: int
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    scores = draw_scores(kind, (num_queries, 6, 200), generator)
+    table = build_hash("universal", 9001, 200, 6).table()
+    expected = top_k_reference(scores, table, 50, reduction=reduction)
+    assert_same(top_k(scores, table, 50, reduction=reduction), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("num_queries", [1, 20])
+def test_wider_tables_decode_alike(dtype: torch.dtype, num_queries: int) -> None:
+    scores = torch.randn(num_queries, 3, 100, generator=torch.Generator().manual_seed(4))
+    table = build_hash("balanced", 500, 100, 3).table()
+    assert_same(top_k(scores, table.to(dtype), 7), top_k(scores, table, 7))
+
+
+@pytest.mark.parametrize("num_queries", [1, 40])
+def test_ascending_and_descending_scores_decode_alike(num_queries: int) -> None:
+    # Every label, or none after the first k, displaces another.
+    table = torch.arange(6000, dtype=torch.int16).unsqueeze(0)
+    for scores in (torch.arange(6000.0), -torch.arange(6000.0)):
+        bucket_scores = scores.expand(num_queries, 1, -1)
+        assert_same(top_k(bucket_scores, table, 10), top_k_reference(bucket_scores, table, 10))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_every_label_can_be_ranked(reduction: Reduction) -> None:
+    scores = torch.randn(5, 4, 30, generator=torch.Generator().manual_seed(5)).round()
+    table = build_hash("murmur3", 5000, 30, 4).table()
+    assert_same(
+        top_k(scores, table, 5000, reduction=reduction),
+        top_k_reference(scores, table, 5000, reduction=reduction),
+    )
+
+
+def test_fewer_labels_than_buckets_and_empty_buckets() -> None:
+    scores = torch.randn(3, 2, 1000, generator=torch.Generator().manual_seed(6))
+    table = build_hash("universal", 7, 1000, 2).table()
+    assert_same(top_k(scores, table, 7), top_k_reference(scores, table, 7))
+
+
+def test_sums_are_float32_in_world_order() -> None:
+    # (1 + 2⁻²⁴) + 2⁻²⁴ rounds to 1 twice; any other order gives more.
+    scores = torch.tensor([1.0, 2.0**-24, 2.0**-24]).view(1, 3, 1)
+    table = torch.zeros(3, 1, dtype=torch.uint8)
+    for num_queries in (1, TILE):
+        assert float(top_k(scores.expand(num_queries, -1, -1), table, 1)[0][0]) == 1.0
+
+
+def test_median_of_an_even_number_of_worlds_is_the_mean_of_the_middle_two() -> None:
+    scores = torch.tensor([1.0, 10.0, 2.0, 4.0]).view(1, 4, 1)
+    table = torch.zeros(4, 1, dtype=torch.uint8)
+    assert float(top_k(scores, table, 1, reduction="median")[0]) == 3.0
+
+
+@pytest.mark.parametrize("num_rows", range(1, 70))
+def test_network_brings_the_median_to_its_place(num_rows: int) -> None:
+    values = np.random.default_rng(num_rows).integers(0, 20, (num_rows, 50))
+    ranked = np.sort(values, axis=0)
+    for low, high in median_network(num_rows):
+        assert low < high
+        pair = np.sort(values[[low, high]], axis=0)
+        values[low], values[high] = pair
+    for middle in ((num_rows - 1) // 2, num_rows // 2):
+        assert (values[middle] == ranked[middle]).all()
+
+
+def test_scores_of_other_types_layouts_and_with_gradients_are_accepted() -> None:
+    scores = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(7)).transpose(1, 2)
+    table = build_hash("universal", 100, 9, 4).table()
+    expected = top_k_reference(scores, table, 5)
+    assert_same(top_k(scores.double().requires_grad_(), table, 5), expected)
+    assert_same(top_k(scores, table.T.contiguous().T, 5), expected)
+
+
+def test_no_queries_give_no_answers() -> None:
+    found, labels = top_k(torch.empty(0, 2, 3), torch.zeros(2, 4, dtype=torch.uint8), 3)
+    assert found.shape == labels.shape == (0, 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("num_queries", [2, 20])
+def test_unrankable_score_is_refused_by_place_and_value(value: float, num_queries: int) -> None:
+    scores = torch.zeros(num_queries, 3, 4)
+    scores[1, 2, 3] = value
+    with pytest.raises(ValueError, match=f"query 1, world 2, bucket 3 is {value}"):
+        top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1)
+
+
+@pytest.mark.parametrize("num_queries", [1, 20])
+@pytest.mark.parametrize("bucket", [-1, 4])
+def test_bucket_outside_the_scores_is_refused(num_queries: int, bucket: int) -> None:
+    table = torch.zeros(2, 5000, dtype=torch.int16)
+    table[1, 4999] = bucket
+    scores = torch.zeros(num_queries, 2, 4)
+    for decode in (lambda: top_k(scores, table, 1), lambda: top_k_blocked(scores, table, 1, "sum")):
+        with pytest.raises(ValueError, match="outside 0 to B - 1 = 3"):
+            decode()
+
+
+@pytest.mark.parametrize(
+    ("scores", "table", "k", "options", "message"),
+    [
+        (torch.zeros(1, 2, 3), torch.zeros(2, 4, dtype=torch.uint8), 5, {}, "k is 5"),
+        (torch.zeros(1, 2, 3), torch.zeros(2, 4, dtype=torch.uint8), 0, {}, "k is 0"),
+        (torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.uint8), 1, {}, "bucket scores have"),
+        (torch.zeros(1, 2, 3), torch.zeros(3, 4, dtype=torch.uint8), 1, {}, "with R = 2"),
+        (torch.zeros(1, 2, 3), torch.zeros(2, 4), 1, {}, "table has shape"),
+        (torch.zeros(1, 0, 3), torch.zeros(0, 4, dtype=torch.uint8), 1, {}, "R = 0"),
+        (
+            torch.zeros(1, 2, 3),
+            torch.zeros(2, 4, dtype=torch.uint8),
+            1,
+            {"reduction": "max"},
+            "reduction is 'max'",
+        ),
+        (
+            torch.zeros(1, 2, 3),
+            torch.zeros(2, 4, dtype=torch.uint8),
+            1,
+            {"method": "faiss"},
+            "decode method is 'faiss'; expected one of dense",
+        ),
+    ],
+)
+def test_impossible_request_is_refused(
+    scores: Tensor, table: Tensor, k: int, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        top_k(scores, table, k, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_device_decode_equals_reference(reduction: Reduction) -> None:
+    scores = torch.randn(20, 5, 50, generator=torch.Generator().manual_seed(8)).round()
+    table = build_hash("universal", 9000, 50, 5).table()
+    found = top_k(scores.cuda(), table.cuda(), 30, reduction=reduction)
+    expected = top_k_reference(scores, table, 30, reduction=reduction)
+    assert_same((found[0].cpu(), found[1].cpu()), expected)

@@ -1,0 +1,170 @@
+"""The identities that make the methods comparable: each is a special case of another."""
+
+import lightning
+import pytest
+import torch
+from batches import facts, gradients, perturb, random_batch
+
+from baselines.full_softmax import FullSoftmax
+from baselines.sampled_softmax import SampledSoftmax
+from bench.mach.module import Mach
+from bench.optimizers import build_optimizer
+
+D, L = 20, 30
+TASKS = ["multiclass", "multilabel"]
+
+
+def _copy_output(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Weights of one method into another whose output layer is laid out (rows, H)."""
+    state = source.state_dict()
+    with torch.no_grad():
+        target.encoder.load_state_dict(source.encoder.state_dict())
+        target.output.copy_(state["output"][0].t())
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("encoder", ["linear", "mlp"])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_mach_with_one_world_and_identity_hash_is_full_softmax(task, encoder, chunk_size):
+    shared = {"encoder": encoder, "hidden_dims": (6,)}
+    full = FullSoftmax(facts(D, L, task), chunk_size=chunk_size, **shared)
+    mach = Mach(facts(D, L, task), num_buckets=L, num_worlds=1, hash_family="identity", **shared)
+    perturb(full)
+    mach.load_state_dict(full.state_dict())
+    batch = random_batch(8, D, L, task)
+    losses = [model.training_loss(batch) for model in (full, mach)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1])
+    for name, grad in gradients(full).items():
+        torch.testing.assert_close(gradients(mach)[name], grad, msg=name)
+    assert torch.equal(full.top_k(batch, 5)[1], mach.top_k(batch, 5)[1])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_sampled_softmax_over_all_labels_is_full_softmax(task):
+    full = FullSoftmax(facts(D, L, task), loss="softmax", hidden_dims=(6,))
+    sampled = SampledSoftmax(facts(D, L, task), sampler="all", hidden_dims=(6,))
+    perturb(full)
+    _copy_output(full, sampled)
+    batch = random_batch(8, D, L, task)
+    losses = [model.training_loss(batch) for model in (full, sampled)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1])
+    expected, found = gradients(full), gradients(sampled)
+    torch.testing.assert_close(found["output"], expected["output"][0].t())
+    torch.testing.assert_close(found["encoder.first.weight"], expected["encoder.first.weight"])
+    assert torch.equal(full.top_k(batch, 5)[1], sampled.top_k(batch, 5)[1])
+
+
+def _train(model: torch.nn.Module, task: str, steps: int = 6) -> list[float]:
+    optimizer = model.configure_optimizers()
+    losses = []
+    for step in range(steps):
+        loss = model.training_loss(random_batch(8, D, L, task, seed=step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("encoder", ["linear", "mlp"])
+@pytest.mark.parametrize("num_hashed_features", [None, 12])
+@pytest.mark.parametrize("optimizer", ["adam", "row_adam"])
+def test_stacked_training_equals_separate_trainings_world_by_world(
+    task, encoder, num_hashed_features, optimizer
+):
+    settings = {
+        "num_buckets": 7,
+        "encoder": encoder,
+        "hidden_dims": (6, 5),
+        "num_hashed_features": num_hashed_features,
+        "optimizer": optimizer,
+        "learning_rate": 0.05,
+        "seed": 3,
+        "output_std": 0.1,
+    }
+    stacked = Mach(facts(D, L, task), num_worlds=3, worlds_per_step=2, **settings)
+    _train(stacked, task)
+    batch = random_batch(8, D, L, task, seed=99)
+    together = stacked.bucket_logits(batch)
+    for world in range(3):
+        alone = Mach(facts(D, L, task), num_worlds=1, first_world=world, **settings)
+        assert torch.equal(alone.table[0], stacked.table[world])
+        _train(alone, task)
+        torch.testing.assert_close(
+            alone.bucket_logits(batch)[:, 0], together[:, world], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_worlds_per_step_changes_nothing_but_memory():
+    batch = random_batch(8, D, L, "multilabel")
+    values = []
+    for worlds_per_step in (None, 1, 2, 5):
+        model = Mach(
+            facts(D, L, "multilabel"),
+            num_buckets=7,
+            num_worlds=5,
+            worlds_per_step=worlds_per_step,
+            hidden_dims=(6,),
+            output_std=0.5,
+        )
+        loss = model.training_loss(batch)
+        loss.backward()
+        values.append((loss.detach(), gradients(model)))
+    for loss, grads in values[1:]:
+        torch.testing.assert_close(loss, values[0][0])
+        for name, grad in grads.items():
+            torch.testing.assert_close(grad, values[0][1][name])
+
+
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*")
+@pytest.mark.parametrize("optimizer", ["adam", "row_adam"])
+def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
+    def build() -> Mach:
+        return Mach(
+            facts(D, L, "multiclass"),
+            num_buckets=7,
+            num_worlds=3,
+            hidden_dims=(6,),
+            optimizer=optimizer,
+            learning_rate=0.05,
+        )
+
+    batches = [random_batch(8, D, L, "multiclass", seed=step) for step in range(8)]
+    plain_model = build()
+    plain, step_optimizer = (
+        [],
+        build_optimizer(optimizer, plain_model.parameters(), learning_rate=0.05, epsilon=1e-8),
+    )
+    for batch in batches:
+        loss = plain_model.training_loss(batch)
+        step_optimizer.zero_grad()
+        loss.backward()
+        step_optimizer.step()
+        plain.append(loss.item())
+
+    class Collect(lightning.Callback):
+        def __init__(self):
+            self.losses = []
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.losses.append(outputs["loss"].item())
+
+    collect = Collect()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[collect],
+    )
+    trainer.fit(build(), train_dataloaders=batches)
+    assert collect.losses == pytest.approx(plain, abs=1e-5)
+    assert plain[-1] < plain[0]

@@ -1,0 +1,99 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from batches import random_batch
+
+from bench.losses import (
+    build_positives,
+    chunked_loss,
+    fused_loss_of_logits,
+    loss_of_logits,
+)
+
+N, H, C, G = 7, 5, 11, 3
+
+
+def _setup(task, kind, seed=0):
+    batch = random_batch(N, 20, 40, task, seed)
+    table = torch.randint(C, (G, 40), generator=torch.Generator().manual_seed(seed))
+    columns = table[:, batch.label_ids]
+    positives = build_positives(columns, batch.label_offsets, batch.label_point_ids, C, kind)
+    dense = torch.zeros(G, N, C)
+    for entry, point in enumerate(batch.label_point_ids.tolist()):
+        for layer in range(G):
+            dense[layer, point, columns[layer, entry]] = 1.0
+    return positives, dense
+
+
+def _dense_loss(logits, dense, kind):
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / N
+    target = dense / dense.sum(dim=2, keepdim=True).clamp(min=1.0)
+    return -(target * F.log_softmax(logits, dim=2)).sum() / N
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bce"])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_sparse_targets_give_the_loss_and_gradient_of_dense_ored_targets(task, kind):
+    positives, dense = _setup(task, kind)
+    logits = torch.randn(G, N, C, dtype=torch.float64, requires_grad=True)
+    reference = _dense_loss(logits, dense.double(), kind)
+    (expected,) = torch.autograd.grad(reference, logits)
+    for loss in (loss_of_logits, fused_loss_of_logits):
+        value = loss(logits.clone(), positives, kind)
+        (grad,) = torch.autograd.grad(value, logits)
+        torch.testing.assert_close(value.double(), reference.detach(), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(grad, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bce"])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize(("points", "layers"), [(None, None), (2, None), (None, 1), (3, 2)])
+def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(
+    task, kind, is_shared, points, layers
+):
+    positives, _ = _setup(task, kind, seed=3)
+    generator = torch.Generator().manual_seed(1)
+    make = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)  # noqa: E731
+    inputs = [make(1 if is_shared else G, N, H), make(G, H, C)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    hidden, weight = inputs
+    plain = loss_of_logits(torch.bmm(hidden.expand(G, -1, -1), weight), positives, kind)
+    expected = torch.autograd.grad(plain, inputs)
+    value = chunked_loss(
+        hidden, weight, positives, kind, points_per_chunk=points, layers_per_chunk=layers
+    )
+    torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
+    for found, wanted in zip(torch.autograd.grad(3 * value, inputs), expected, strict=True):
+        torch.testing.assert_close(found, 3 * wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_two_labels_in_one_bucket_count_once():
+    offsets, points = torch.tensor([0, 2]), torch.tensor([0, 0])
+    positives = build_positives(torch.tensor([[4, 4]]), offsets, points, C, "bce")
+    assert positives.weights.sum() == 1.0
+    assert positives.columns[positives.weights > 0].tolist() == [4]
+
+
+def test_chunk_below_one_is_refused():
+    positives, _ = _setup("multiclass", "softmax")
+    with pytest.raises(ValueError, match="chunk of 0"):
+        chunked_loss(
+            torch.zeros(G, N, H),
+            torch.zeros(G, H, C),
+            positives,
+            "softmax",
+            points_per_chunk=0,
+        )
+
+
+def test_softmax_loss_is_exact_where_a_probability_underflows():
+    offsets, points = torch.tensor([0, 1, 2]), torch.tensor([0, 1])
+    positives = build_positives(torch.tensor([[0, 1]]), offsets, points, C, "softmax")
+    logits = torch.zeros(1, 2, C)
+    logits[0, 0, 3] = 500.0
+    expected = loss_of_logits(logits, positives, "softmax")
+    torch.testing.assert_close(fused_loss_of_logits(logits, positives, "softmax"), expected)
+    assert expected > 200

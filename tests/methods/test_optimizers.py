@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+
+from bench.optimizers import RowAdam, build_optimizer, update_rows
+
+
+def _sparse(rows, values, shape):
+    return torch.sparse_coo_tensor(
+        torch.tensor([rows]), values, shape, is_coalesced=True, check_invariants=True
+    )
+
+
+def test_row_adam_on_all_rows_equals_dense_adam():
+    torch.manual_seed(0)
+    start = torch.randn(4, 3)
+    sparse, dense = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    ours, theirs = RowAdam([sparse], lr=0.1), torch.optim.Adam([dense], lr=0.1)
+    for _ in range(5):
+        grad = torch.randn(4, 3)
+        sparse.grad, dense.grad = _sparse([0, 1, 2, 3], grad, (4, 3)), grad
+        ours.step()
+        theirs.step()
+        torch.testing.assert_close(sparse.data, dense.data)
+
+
+def test_row_adam_leaves_untouched_rows_and_their_moments_alone():
+    parameter = nn.Parameter(torch.ones(4, 2))
+    optimizer = RowAdam([parameter], lr=0.1)
+    parameter.grad = _sparse([2], torch.ones(1, 2), (4, 2))
+    optimizer.step()
+    assert parameter.data[[0, 1, 3]].eq(1).all()
+    assert parameter.data[2].lt(1).all()
+    assert optimizer.state[parameter]["exp_avg"][[0, 1, 3]].eq(0).all()
+
+
+def test_row_adam_equals_sparse_adam_of_torch():
+    torch.manual_seed(1)
+    start = torch.randn(6, 3)
+    ours_p, theirs_p = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    ours, theirs = RowAdam([ours_p], lr=0.05), torch.optim.SparseAdam([theirs_p], lr=0.05)
+    for step in range(6):
+        rows = [step % 6, (step + 2) % 6]
+        order = sorted(rows)
+        grad = torch.randn(2, 3)
+        ours_p.grad, theirs_p.grad = _sparse(order, grad, (6, 3)), _sparse(order, grad, (6, 3))
+        ours.step()
+        theirs.step()
+        torch.testing.assert_close(ours_p.data, theirs_p.data)
+
+
+def test_kernel_and_readable_update_agree():
+    torch.manual_seed(2)
+    tensors = [torch.rand(5, 4) for _ in range(3)]
+    copies = [tensor.clone() for tensor in tensors]
+    rows, grads = torch.tensor([0, 3]), torch.randn(2, 4)
+    settings = {"betas": (0.9, 0.999), "eps": 1e-8, "step_size": 0.1, "inverse_root": 1.3}
+    from bench.optimizers import _update_rows_cpu
+
+    update_rows(*tensors, rows, grads, **settings)
+    _update_rows_cpu(*copies, rows, grads, **settings)
+    for found, wanted in zip(copies, tensors, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_repeated_rows_of_a_gradient_are_summed_first():
+    ours, theirs = (nn.Parameter(torch.ones(3, 1)) for _ in range(2))
+    twice = torch.sparse_coo_tensor(
+        torch.tensor([[2, 0, 2]]), torch.ones(3, 1), (3, 1), check_invariants=True
+    )
+    ours.grad, theirs.grad = twice, twice.to_dense()
+    RowAdam([ours], lr=0.1).step()
+    torch.optim.Adam([theirs], lr=0.1).step()
+    torch.testing.assert_close(ours.data, theirs.data)
+
+
+def test_dense_and_row_gradients_in_one_optimizer():
+    rows, dense = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(2))
+    optimizer = RowAdam([rows, dense], lr=0.1)
+    rows.grad, dense.grad = _sparse([1], torch.ones(1, 2), (3, 2)), torch.ones(2)
+    optimizer.step()
+    torch.testing.assert_close(rows.data[1], dense.data)
+    assert rows.grad.is_sparse  # gradients are handed back as they came
+
+
+def test_unknown_optimizer_is_refused_by_name():
+    with pytest.raises(ValueError, match="'sgd'"):
+        build_optimizer("sgd", [nn.Parameter(torch.ones(1))], learning_rate=0.1, epsilon=1e-8)

@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+from batches import facts, perturb, random_batch
+
+from baselines.full_softmax import FullSoftmax
+from baselines.sampled_softmax import SampledSoftmax
+from baselines.samplers import (
+    DistributionSampler,
+    build_sampler,
+    log_uniform_probabilities,
+)
+
+COUNTS = torch.tensor([5, 40, 0, 12, 3, 20, 1, 1])
+
+
+def _build(name: str, num_samples: int = 64, seed: int = 0):
+    return build_sampler(name, COUNTS, 82, num_samples=num_samples, power=0.75, seed=seed)
+
+
+def _expected_shares(name: str) -> torch.Tensor:
+    if name == "uniform":
+        return torch.full((8,), 1 / 8, dtype=torch.float64)
+    if name == "unigram":
+        weights = (COUNTS.double() + 1) ** 0.75
+        return weights / weights.sum()
+    ranks = {1: 0, 5: 1, 3: 2, 0: 3, 4: 4, 6: 5, 7: 6, 2: 7}  # by falling count, ties by id
+    return torch.tensor([math.log((ranks[i] + 2) / (ranks[i] + 1)) / math.log(9) for i in range(8)])
+
+
+@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram"])
+def test_draws_follow_their_distribution_by_chi_square(name):
+    num_draws, per_call = 40_000, 400
+    sampler = _build(name, per_call)
+    observed = torch.zeros(8, dtype=torch.float64)
+    for _ in range(num_draws // per_call):
+        negatives = sampler.sample(torch.zeros(1, dtype=torch.int64), 1)
+        times = torch.exp(negatives.log_weights + sampler.log_expected_count[negatives.labels])
+        observed[negatives.labels] += times.double().round()
+    assert observed.sum() == num_draws
+    expected = _expected_shares(name) * num_draws
+    statistic = float(((observed - expected) ** 2 / expected).sum())
+    assert statistic < 24.3  # 99.9 % point of chi-square with 7 degrees of freedom
+
+
+def test_log_uniform_probabilities_sum_to_one():
+    assert float(log_uniform_probabilities(COUNTS).sum()) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram"])
+def test_corrected_partition_sum_and_its_gradient_are_unbiased(name):
+    logits = torch.randn(8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    sampler = _build(name, num_samples=4)
+    total, squares = torch.zeros(8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
+    rounds = 6000
+    for _ in range(rounds):
+        negatives = sampler.sample(torch.zeros(1, dtype=torch.int64), 1)
+        # d/dz of the estimated partition sum: one entry a drawn label.
+        part = torch.exp(logits[negatives.labels] + negatives.log_weights.double())
+        gradient = torch.zeros(8, dtype=torch.float64)
+        gradient[negatives.labels] = part
+        total += gradient
+        squares += gradient**2
+    mean = total / rounds
+    error = ((squares / rounds - mean**2) / rounds).sqrt()
+    assert bool(((mean - logits.exp()).abs() < 4.5 * error).all())
+
+
+def test_in_batch_weights_are_times_seen_over_times_expected():
+    labels = torch.tensor([1, 1, 3, 0])
+    negatives = _build("in_batch").sample(labels, 4)
+    assert negatives.labels.tolist() == [0, 1, 3]
+    expected = torch.tensor([1 / (4 * 5 / 82), 2 / (4 * 40 / 82), 1 / (4 * 12 / 82)])
+    torch.testing.assert_close(negatives.log_weights.exp(), expected)
+
+
+def test_accidental_hits_are_masked():
+    # Every label is drawn many times; a point's own label must count once, not once more per draw.
+    model = SampledSoftmax(
+        facts(20, 8, "multiclass"), sampler="uniform", num_samples=4000, hidden_dims=(4,)
+    )
+    full = FullSoftmax(facts(20, 8, "multiclass"), hidden_dims=(4,))
+    perturb(full)
+    with torch.no_grad():
+        model.encoder.load_state_dict(full.encoder.state_dict())
+        model.output.copy_(full.output[0].t())
+    batch = random_batch(32, 20, 8, "multiclass")
+    assert model.training_loss(batch).item() == pytest.approx(
+        full.training_loss(batch).item(), rel=0.03
+    )
+
+
+@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram", "in_batch"])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_loss_is_finite_and_trains_every_parameter(name, task):
+    model = SampledSoftmax(facts(20, 30, task), sampler=name, num_samples=10, hidden_dims=(4,))
+    perturb(model)
+    loss = model.training_loss(random_batch(16, 20, 30, task))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_impossible_samplers_are_refused():
+    with pytest.raises(ValueError, match="'zipf'"):
+        _build("zipf")
+    with pytest.raises(ValueError, match="num_samples is 0"):
+        DistributionSampler(torch.ones(3), 0, seed=0)
+    with pytest.raises(ValueError, match="positive sum"):
+        DistributionSampler(torch.zeros(3), 1, seed=0)
+    with pytest.raises(ValueError, match="hidden layer"):
+        SampledSoftmax(facts(20, 30, "multiclass"), encoder="linear")

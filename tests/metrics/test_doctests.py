@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["functional", "groups", "hits", "modular", "propensity"])
+def test_examples_in_docstrings_hold(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"bench.metrics.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic_records import changed, full_grid, record, trial
+
+from bench.report.figures import FIGURES, render_figures
+from bench.report.layout import spread
+from bench.report.plots import accuracy_time, accuracy_worlds, memory_parts
+from bench.report.plots.accuracy_memory import MemoryPlot, collect
+from bench.report.select import Section, StudyView, select_sections
+from bench.report.style import Palette, figure_mark
+
+
+def _section(records: list[dict]) -> Section:
+    (section,) = select_sections(records, StudyView(name="imaginary"), "imaginary-2c")
+    return section
+
+
+@pytest.fixture(scope="module")
+def section() -> Section:
+    return _section([record(t) for t in full_grid(replicates=2)])
+
+
+def test_every_figure_is_drawn_as_svg_and_png(section: Section, tmp_path: Path) -> None:
+    paths, skipped = render_figures([section], tmp_path)
+    assert skipped == {}
+    assert {path.name for path in paths} == {f"{n}.{s}" for n in FIGURES for s in ("svg", "png")}
+
+
+def test_figures_lacking_data_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    bare = _section([record(trial("full_softmax", chunk_size=None), status="error")])
+    paths, skipped = render_figures([bare], tmp_path)
+    assert paths == []
+    assert set(skipped) == set(FIGURES)
+    assert all(skipped.values())
+
+
+@pytest.mark.parametrize("method", ["full_softmax", "mach"])
+def test_one_configuration_alone_can_be_drawn(method: str, tmp_path: Path) -> None:
+    one = next(t for t in full_grid(replicates=1) if t.model.method == method)
+    paths, _ = render_figures([_section([record(one)])], tmp_path)
+    assert paths
+
+
+def test_front_holds_the_points_that_nothing_beats(section: Section) -> None:
+    plot = collect(section, Palette([section]))
+    assert isinstance(plot, MemoryPlot)
+    front = [plot.points[place] for place in plot.front]
+    for chosen in front:
+        assert not any(
+            other.num_bytes <= chosen.num_bytes and other.y > chosen.y for other in plot.points
+        )
+    assert [p.y for p in front] == sorted(p.y for p in front)
+
+
+def test_worlds_figure_pools_subsets_and_draws_plain_softmax_once(section: Section) -> None:
+    plot = accuracy_worlds.collect(section, Palette([section]))
+    assert isinstance(plot, accuracy_worlds.WorldsPlot)
+    assert all(line.num_worlds == (1, 2, 4, 8, 16) for line in plot.lines)
+    for line in plot.lines:
+        rows = zip(line.low, line.median, line.high, strict=True)
+        assert all(low <= mid <= high for low, mid, high in rows)
+    assert [level.text for level in plot.levels].count("Full softmax") == 1
+    assert "Full softmax, chunked" not in [level.text for level in plot.levels]
+
+
+def test_time_figure_picks_settings_by_validation_not_by_test() -> None:
+    def one(worlds: int, validation: float, test: float) -> dict:
+        raw = record(trial("mach", num_buckets=64, num_worlds=worlds))
+        curve = [{"train_seconds": 9.0, "metrics": {"P@1": validation}}]
+        return changed(changed(raw, curve, "training", "curve"), test, "test", "P@1")
+
+    section = _section([one(2, validation=0.2, test=0.9), one(4, validation=0.3, test=0.1)])
+    plot = accuracy_time.collect(section, Palette([section]))
+    assert isinstance(plot, accuracy_time.TimePlot)
+    assert [line.text for line in plot.lines] == ["MACH B=64, R=4"]
+
+
+def test_memory_figure_shows_out_of_memory_with_its_need() -> None:
+    records = [
+        record(trial("full_softmax", chunk_size=None), status="oom"),
+        record(trial("mach", num_buckets=64, num_worlds=2)),
+    ]
+    section = _section(records)
+    plot = memory_parts.collect(section, Palette([section]))
+    assert isinstance(plot, memory_parts.PartsPlot)
+    assert plot.bars[0].out_of_memory == "OOM: needs 33.0 GiB"
+    assert plot.bars[1].peak is not None
+
+
+def test_series_of_a_section_have_distinct_styles(section: Section) -> None:
+    palette = Palette([section])
+    styles = {palette.name(row, section.task): palette.style(row) for row in section.trained}
+    assert len(set(styles.values())) == len(styles)
+
+
+def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section) -> None:
+    palette = Palette([section])
+    rows = [row for row in section.trained if row.method == "mach"]
+    by_buckets = {row.options["num_buckets"]: palette.style(row).color for row in rows}
+    lightness = [
+        sum(int(by_buckets[buckets][i : i + 2], 16) for i in (1, 3, 5))
+        for buckets in sorted(by_buckets)
+    ]
+    assert lightness == sorted(lightness, reverse=True)
+    assert len(set(lightness)) == 3
+
+
+def test_labels_are_spread_within_the_axes() -> None:
+    placed = spread([99.0, 99.0, 100.0], 10.0, 100.0)
+    assert placed == [80.0, 90.0, 100.0]
+
+
+def test_mark_depends_on_the_facts() -> None:
+    assert figure_mark({"a": 1}) != figure_mark({"a": 2})
+
+
+def test_same_section_gives_the_same_bytes(section: Section, tmp_path: Path) -> None:
+    first, _ = render_figures([section], tmp_path / "a")
+    second, _ = render_figures([section], tmp_path / "b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert all(b"<dc:date>" not in path.read_bytes() for path in first if path.suffix == ".svg")

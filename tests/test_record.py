@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from bench import record
+from bench.record import RecordError, SchemaError
+
+
+def build(trial_id="0123456789abcdef", **changes):
+    parts = {
+        "study": "stub",
+        "trial_id": trial_id,
+        "settings": {"model": {"method": "mach"}, "replicate": 0},
+        "status": "done",
+        "reason": None,
+        "started_at": "2026-01-01T00:00:00Z",
+        "payload": {"test": {"P@1": 0.5}},
+        "provenance": {"code_digest": "d", "machine": {"cpu": "c"}},
+    }
+    return record.build(**(parts | changes))
+
+
+def append_many(path, worker, count):
+    for i in range(count):
+        record.append(path, build(f"{worker}-{i}", reason="x" * 5000))
+
+
+def test_appended_records_are_read_back_in_order(tmp_path):
+    path = tmp_path / "deep" / "r.jsonl"
+    for name in "ab":
+        record.append(path, build(name))
+    records, warnings = record.read(path)
+    assert [r.trial_id for r in records] == ["a", "b"]
+    assert warnings == []
+    assert records[0].method == "mach"
+    assert records[0].block("test") == {"P@1": 0.5}
+    assert records[0].block("memory") == {}
+
+
+def test_missing_file_holds_no_records(tmp_path):
+    assert record.read(tmp_path / "none.jsonl") == ([], [])
+
+
+def test_nan_infinity_and_arrays_become_plain_json():
+    built = build(
+        payload={
+            "test": {"P@1": float("nan"), "P@3": np.float32("inf"), "P@5": np.float64(0.25)},
+            "training": {"step_seconds": np.array([1.0, np.nan])},
+        }
+    )
+    raw = json.loads(built.to_json())
+    assert raw["test"] == {"P@1": None, "P@3": None, "P@5": 0.25}
+    assert raw["training"]["step_seconds"] == [1.0, None]
+
+
+def test_blocks_reached_in_part_name_all_of_their_fields():
+    memory = build(payload={"memory": {"predicted_bytes": 7}}).raw["memory"]
+    assert memory["predicted_bytes"] == 7
+    assert memory["host_peak_bytes"] is None
+
+
+@pytest.mark.parametrize("cut", [1, 20, 150])
+def test_torn_last_line_is_warned_of_and_spoils_nothing(tmp_path, cut):
+    path = tmp_path / "r.jsonl"
+    record.append(path, build("a"))
+    record.append(path, build("b"))
+    path.write_bytes(path.read_bytes()[: -1 - cut])
+    records, warnings = record.read(path)
+    assert [r.trial_id for r in records] == ["a"]
+    assert warnings[0].startswith(f"{path}:2: torn last line")
+    record.append(path, build("c"))
+    records, warnings = record.read(path)
+    assert [r.trial_id for r in records] == ["a", "c"]
+    assert len(warnings) == 1
+
+
+def test_whole_last_line_without_line_end_counts(tmp_path):
+    path = tmp_path / "r.jsonl"
+    record.append(path, build("a"))
+    path.write_bytes(path.read_bytes()[:-1])
+    record.append(path, build("b"))
+    records, warnings = record.read(path)
+    assert ([r.trial_id for r in records], warnings) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    "line", [b"rubbish", b"\xff\xfe", b"[1]", b'{"schema":1}', b"{}", b"null", b'{"schema":1,']
+)
+def test_garbled_line_is_warned_of_with_its_number(tmp_path, line):
+    path = tmp_path / "r.jsonl"
+    record.append(path, build("a"))
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    record.append(path, build("b"))
+    records, warnings = record.read(path)
+    assert [r.trial_id for r in records] == ["a", "b"]
+    assert [w.startswith(f"{path}:2:") for w in warnings] == [True]
+
+
+def test_other_schema_is_refused_by_file_and_line(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(dict(build().raw) | {"schema": 2}) + "\n")
+    with pytest.raises(SchemaError, match=r"r\.jsonl:1: record has schema 2; .* reads schema 1"):
+        record.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "fine"}, "'status' is 'fine'; expected one of"),
+        ({"study": 3}, "'study' is 3; expected str"),
+        ({"provenance": {}}, "'code_digest' is None"),
+        ({"payload": {"tset": {}}}, "unknown block 'tset'"),
+        ({"payload": {"test": 3}}, "'test' is 3; expected Mapping"),
+        ({"payload": {"test": {"P@1": object()}}}, "cannot hold"),
+    ],
+)
+def test_impossible_record_is_refused_with_name_and_value(changes, message):
+    with pytest.raises(RecordError, match=message):
+        build(**changes)
+
+
+def test_appends_of_two_processes_do_not_mix(tmp_path):
+    path = tmp_path / "r.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=append_many, args=(path, w, 40)) for w in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    records, warnings = record.read(path)
+    assert warnings == []
+    expected = sorted(f"{w}-{i}" for w in range(2) for i in range(40))
+    assert sorted(r.trial_id for r in records) == expected
+
+
+def test_latest_keeps_the_last_record_of_each_trial_and_machine():
+    other = {"code_digest": "d", "machine": {"cpu": "other"}}
+    first, second = build("a", status="error"), build("a")
+    elsewhere, another = build("a", provenance=other), build("b")
+    assert record.latest([first, another, second, elsewhere]) == [second, another, elsewhere]
