@@ -17,6 +17,9 @@ $(STUDIES): $(VENV)/installed ## run one study and report it
 	$(RUN) $@
 	$(BIN)/python -m bench report $@
 
+# With other load on the machine, spinning OpenMP barriers make small tests many times slower.
+test test-slow: export OMP_WAIT_POLICY := PASSIVE
+
 test: $(VENV)/installed ## the test suite, without slow tests
 	$(BIN)/python -m pytest -q -m "not slow"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numba
 import numpy as np
@@ -135,7 +135,7 @@ def _merged(
     return [joined[starts]], [totals]
 
 
-@cast(Any, numba.njit)(parallel=True, cache=True, nogil=True)
+@numba.njit(parallel=True, cache=True, nogil=True)
 def _score(
     offsets: np.ndarray[Any, Any],
     ids: np.ndarray[Any, Any],

@@ -55,6 +55,7 @@ class FullSoftmax(ExtremeClassifier):
             self.output = output_weight(
                 1, self.hidden_dims[-1], self.num_labels, (self.seed,), output_std
             )
+        self.start_from_prior(facts.label_counts.unsqueeze(0), self.loss_kind)
 
     def _positives(self, batch: Batch) -> Positives:
         columns = batch.label_ids.unsqueeze(0)

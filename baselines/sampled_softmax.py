@@ -67,6 +67,10 @@ class SampledSoftmax(ExtremeClassifier):
         # Rows are labels, so that a step reads and writes sampled rows only.
         start = output_weight(1, self.hidden_dims[-1], self.num_labels, (self.seed,), output_std)
         self.output = nn.Parameter(start.detach()[0].t().contiguous())
+        self.start_from_prior(facts.label_counts.unsqueeze(0), "softmax")
+
+    def _output_biases(self) -> Tensor:
+        return self.output[:, -1].unsqueeze(0)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean logit of the own labels."""

@@ -6,6 +6,7 @@ evaluation are here, so that a difference in memory, time or accuracy is the out
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.data.batch import Batch
 from bench.layers import Encoder
+from bench.losses import LossKind, prior_bias
 from bench.metrics.modular import RankingMetrics
 from bench.optimizers import build_optimizer
 from bench.settings import derive_seed
@@ -55,6 +57,11 @@ class ExtremeClassifier(L.LightningModule):
         optimizer: `adam` or `row_adam`, see `bench.optimizers`.
         adam_epsilon: ε of Adam.
         first_layer_std: standard deviation of the first layer's initial weights of an `mlp`.
+        feature_dropout: share of feature entries left out in training, the rest scaled up; with
+            few points a label it keeps a model from trusting single words.
+        prior_start: start the output biases at the training frequencies. Speeds up BCE and frequent
+            labels; where rare labels are tested as often as frequent ones, a short training is
+            better off without.
         seed: seed of all initial weights.
         ks: cut-offs of the metrics that `validation_step` and `test_step` log.
     """
@@ -72,6 +79,8 @@ class ExtremeClassifier(L.LightningModule):
         optimizer: Literal["adam", "row_adam"] = "row_adam",
         adam_epsilon: float = 1e-8,
         first_layer_std: float = 0.1,
+        feature_dropout: float = 0.0,
+        prior_start: bool = True,
         seed: int = 0,
         ks: tuple[int, ...] = (1, 3, 5),
     ) -> None:
@@ -80,6 +89,9 @@ class ExtremeClassifier(L.LightningModule):
             raise ValueError(
                 "encoder is 'mlp' but hidden_dims is empty; expected one width or more"
             )
+        self.encoder: Encoder
+        self.output: nn.Parameter
+        self._num_train_points = facts.num_train_points
         self.num_features = facts.num_features
         self.num_labels = facts.num_labels
         self.task: Task = facts.task
@@ -89,6 +101,11 @@ class ExtremeClassifier(L.LightningModule):
         self.optimizer_name = optimizer
         self.adam_epsilon = adam_epsilon
         self.first_layer_std = first_layer_std
+        if not 0 <= feature_dropout < 1:
+            raise ValueError(f"feature_dropout is {feature_dropout}; expected 0 or more, below 1")
+        self.feature_dropout = feature_dropout
+        self.prior_start = prior_start
+        self._dropout_generator: torch.Generator | None = None
         self.seed = seed
         self.ks = ks
         #: Opened around the step from logits to top labels; a measuring run puts a clock here.
@@ -153,6 +170,26 @@ class ExtremeClassifier(L.LightningModule):
             **options,
         )
 
+    def start_from_prior(self, counts: Tensor, kind: LossKind) -> None:
+        """Set the biases of the output layer to the training frequencies of its columns.
+
+        Args:
+            counts: `(G, C)` training points of each column of each layer.
+            kind: the loss that the layer is trained with.
+        """
+        if not self.prior_start:
+            return
+        bias = prior_bias(counts, self._num_train_points, kind).to(self.device)
+        with torch.no_grad():
+            if self.encoder_kind == "linear":
+                self.encoder.first_bias.copy_(bias.unsqueeze(1))
+            else:
+                self._output_biases().copy_(bias)
+
+    def _output_biases(self) -> Tensor:
+        """`(G, C)` view of the output layer's biases."""
+        return self.output[:, -1, :]
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser that the settings name, over all parameters."""
         return build_optimizer(
@@ -163,8 +200,19 @@ class ExtremeClassifier(L.LightningModule):
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, for Lightning."""
-        return self.training_loss(batch)
+        """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone."""
+        return self.training_loss(self._without_some_features(batch))
+
+    def _without_some_features(self, batch: Batch) -> Batch:
+        if self.feature_dropout == 0:
+            return batch
+        values = batch.feature_values
+        if self._dropout_generator is None or self._dropout_generator.device != values.device:
+            seed = derive_seed("feature dropout", self.seed)
+            self._dropout_generator = torch.Generator(values.device).manual_seed(seed)
+        keep = 1.0 - self.feature_dropout
+        kept = torch.empty_like(values).bernoulli_(keep, generator=self._dropout_generator)
+        return dataclasses.replace(batch, feature_values=values * kept / keep)
 
     def _evaluation_step(self, batch: Batch) -> None:
         if self._metrics is None:

@@ -77,6 +77,28 @@ def build_positives(
     return positives
 
 
+def prior_bias(counts: Tensor, num_points: int, kind: LossKind) -> Tensor:
+    """Output biases with which an untrained model predicts the training frequencies.
+
+    A model over very many columns otherwise spends its first hundreds of steps on learning that
+    nearly all of them are nearly always absent.
+
+    Args:
+        counts: `(…, C)` training points of each column.
+        num_points: training points, N.
+        kind: `softmax` gives log shares, `bce` log odds; both smoothed, so that a column without
+            points is finite.
+
+    Returns:
+        `(…, C)` float32.
+    """
+    smoothed = counts.double() + 0.5
+    if kind == "softmax":
+        return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log().float()
+    share = (smoothed / (num_points + 1.0)).clamp(max=0.99)
+    return torch.logit(share).float()
+
+
 def loss_of_logits(logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
     """Loss of logits that are all in memory, by ordinary autograd: the reference.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import numba
 import numpy as np
@@ -173,7 +173,7 @@ def _update_rows_cpu(
     )
 
 
-@cast(Any, numba.njit)(parallel=True, cache=True, nogil=True, error_model="numpy")
+@numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _row_kernel(
     weight: np.ndarray[Any, Any],
     mean: np.ndarray[Any, Any],

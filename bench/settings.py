@@ -56,7 +56,8 @@ class DataSpec:
         num_top_labels: keep only this many labels, those with most training points, renumbered by
             falling frequency; points left without a label are dropped. None keeps all labels.
         feature_weighting: `raw` values, `binary` 1.0, or `tfidf`:
-            (1 + ln tf) · (ln((1 + N)/(1 + df)) + 1), document frequencies from the training split alone.
+            (1 + ln tf) · (ln((1 + N)/(1 + df)) + 1), document frequencies df from the training
+            split alone.
         normalize_rows: divide every feature row by its L2 norm, after weighting.
         num_validation_points: carved from the training data by a seeded draw.
         max_test_points: score this many test points, a seeded draw; None scores all.

@@ -60,6 +60,8 @@ def execute(
     """
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    # Late in training, probabilities far below 1e-38 must not slow matrix products down.
+    torch.set_flush_denormal(True)
     clocks = Clocks(synchronize)
     host_peak = HostPeak()
     with clocks.measure("setup"):
@@ -79,6 +81,8 @@ def execute(
         features = data.dataset.train_features
         entries_per_point = features.ids.size / max(features.num_rows, 1)
         memory = predicted_memory(trial, facts, entries_per_point)
+        # What is known now is recorded even if the trial does not reach its end.
+        emit({"event": "partial", "data": data.facts, "memory": memory})
         _refuse_what_cannot_fit(memory, device, baseline_bytes or 0)
         model = build_model(trial, facts).to(device)
         _warm_kernels(model, data, device)

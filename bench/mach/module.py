@@ -116,6 +116,10 @@ class Mach(ExtremeClassifier):
         if self.encoder_kind == "mlp":
             width = self.hidden_dims[-1]
             self.output = output_weight(num_worlds, width, num_buckets, seeds, output_std)
+        counts = facts.label_counts.cpu().expand(num_worlds, -1)
+        buckets = torch.zeros(num_worlds, num_buckets, dtype=torch.int64, device="cpu")
+        buckets.scatter_add_(1, table.long(), counts)
+        self.start_from_prior(buckets, self.loss_kind)
 
     def _positives(self, batch: Batch) -> Positives:
         columns = self.table.index_select(1, batch.label_ids).long()

@@ -122,6 +122,7 @@ def test_worlds_per_step_changes_nothing_but_memory():
 
 
 @pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.parametrize("optimizer", ["adam", "row_adam"])
 def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
     def build() -> Mach:
@@ -165,6 +166,7 @@ def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
         enable_model_summary=False,
         callbacks=[collect],
     )
-    trainer.fit(build(), train_dataloaders=batches)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, shuffle=False)
+    trainer.fit(build(), train_dataloaders=loader)
     assert collect.losses == pytest.approx(plain, abs=1e-5)
     assert plain[-1] < plain[0]

@@ -1,0 +1,63 @@
+"""What the README shows must work as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import record
+from bench.study import load_study
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _example() -> str:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if "def study()" in block)
+
+
+def _write_set(path: Path, num_points: int, rng: np.random.Generator) -> None:
+    lines = [f"{num_points} 40 12"]
+    for _ in range(num_points):
+        label = int(rng.integers(12))
+        features = sorted({label * 3, label * 3 + 1, int(rng.integers(40))})
+        lines.append(f"{label} " + " ".join(f"{feature}:1" for feature in features))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_the_example_study_is_about_twenty_lines_and_loads(tmp_path):
+    (tmp_path / "mine.py").write_text(_example())
+    assert len([line for line in _example().splitlines() if line.strip()]) < 28
+    study = load_study(str(tmp_path / "mine.py"))
+    methods = [trial.model.method for trial in study.build_trials("cpu")]
+    assert {"mach", "full_softmax", "sampled_softmax", "centroid"} <= set(methods)
+
+
+@pytest.mark.slow
+def test_the_example_study_runs_on_a_users_own_files(tmp_path):
+    rng = np.random.default_rng(0)
+    _write_set(tmp_path / "train.txt", 1500, rng)
+    _write_set(tmp_path / "test.txt", 200, rng)
+    example = _example().replace("max_train_seconds=120", "max_train_seconds=2")
+    (tmp_path / "mine.py").write_text(example)
+    command = [sys.executable, "-m", "bench", "run", str(tmp_path / "mine.py")]
+    options = ["--data-dir", tmp_path, "--results", tmp_path / "out", "--cache-dir", tmp_path / "c"]
+    subprocess.run([*command, *map(str, options)], check=True, cwd=ROOT, timeout=300)
+    (path,) = (tmp_path / "out" / "records" / "mine").glob("*.jsonl")
+    records, warnings = record.read(path)
+    assert not warnings
+    assert len(records) == 5
+    assert all(found.status == "done" for found in records)
+    assert max(found.raw["test"]["P@1"] for found in records) > 0.9
+
+
+def test_every_make_target_that_the_readme_names_exists():
+    targets = set(re.findall(r"`make ([a-z-]+)`", (ROOT / "README.md").read_text()))
+    makefile = (ROOT / "Makefile").read_text()
+    known = set(re.findall(r"^([a-z][a-z -]*):", makefile, re.MULTILINE))
+    known = {word for group in known for word in group.split()}
+    known |= set(re.search(r"^STUDIES := (.*)$", makefile, re.MULTILINE).group(1).split())
+    assert targets <= known

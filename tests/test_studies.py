@@ -1,0 +1,48 @@
+import dataclasses
+
+import pytest
+
+from bench.methods import METHODS, check_options
+from bench.study import load_study, study_names
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_study_states_its_claim_and_its_trials_name_known_options(name):
+    study = load_study(name)
+    for word in ("Claim:", "Command:", "Hardware:", "Duration:", "Expected:"):
+        assert word in study.claim, word
+    for profile in study.profiles:
+        trials = study.build_trials(profile)
+        assert trials
+        for trial in trials:
+            check_options(trial.model)
+        methods = {trial.model.method for trial in trials}
+        assert {"frequency", "centroid", "full_softmax", "sampled_softmax", "mach"} <= methods
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_smoke_runs_each_method_of_the_study_on_data_that_needs_no_file(name):
+    study = load_study(name)
+    smoke = study.build_smoke()
+    full = study.build_trials(study.profiles[0])
+    assert {trial.model.method for trial in smoke} == {trial.model.method for trial in full}
+    assert {trial.data.source for trial in smoke} == {"planted"}
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_cpu_budgets_are_equal_within_a_part(name):
+    study = load_study(name)
+    budgets: dict[str, set] = {}
+    for trial in study.build_trials("cpu"):
+        if METHODS[trial.model.method].startswith("baselines.floors"):
+            continue
+        part = f"{study.part(trial)} {trial.data.name}"
+        budgets.setdefault(part, set()).add(trial.train.max_train_seconds)
+    assert all(len(seconds) == 1 for seconds in budgets.values()), budgets
+
+
+def test_published_rows_name_their_source():
+    for name in study_names():
+        for row in load_study(name).published:
+            assert row.source
+            assert all(0 <= value <= 1 for value in row.metrics.values()), dataclasses.asdict(row)
