@@ -288,8 +288,8 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
         (mlp("full_softmax", 128, chunk_size=64), train(0.01)),
-        (mlp("sampled_softmax", 256, sampler="uniform", num_samples=2048), train(0.01)),
-        (mlp("sampled_softmax", 256, sampler="unigram", num_samples=2048), train(0.01)),
+        (mlp("sampled_softmax", 128, sampler="uniform", num_samples=2048), train(0.01)),
+        (mlp("sampled_softmax", 128, sampler="unigram", num_samples=2048), train(0.01)),
         (mlp("mach", 512, num_buckets=1024, num_worlds=4, **mach), train(0.005)),
         (mlp("mach", 512, num_buckets=512, num_worlds=8, **mach), train(0.005)),
         (
