@@ -34,7 +34,7 @@ class Mach(ExtremeClassifier):
 
     Worlds never talk to each other: the loss is the sum of the worlds' losses, every initial weight
     is drawn from its own world's seed, and so each world is what training it alone would give. A
-    range of worlds can be trained elsewhere (`first_world`) and merged (:func:`merge_worlds`).
+    range of worlds can be trained elsewhere (`first_world`) and merged (`bench.mach.merge`).
 
     Args:
         facts: sizes and label frequencies of the training data.

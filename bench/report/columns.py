@@ -31,6 +31,12 @@ class Column:
     is_optional: bool = False
 
 
+def model_bytes(record: Record) -> Number | None:
+    """Bytes that prediction needs: parameters, and hash tables or inverted lists beside them."""
+    parts = [dig(record, "memory", f"{part}_bytes") for part in ("parameter", "decode")]
+    return None if parts[0] is None else sum(part for part in parts if part is not None)
+
+
 def training_bytes(record: Record) -> Number | None:
     """Bytes of parameters, gradients and optimiser state by arithmetic; None if one is unknown."""
     parts = [
@@ -74,7 +80,7 @@ def quality_column(metric: str) -> Column:
 
 
 COST_COLUMNS = (
-    Column("parameters", "model MB", _at("memory", "parameter_bytes"), megabytes),
+    Column("parameters", "model MB", model_bytes, megabytes),
     Column("training", "training MB", training_bytes, megabytes),
     Column("host", "host peak MB", _at("memory", "host_peak_bytes"), megabytes),
     Column(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -144,8 +145,15 @@ def label_points(
     pixels = [axes.transData.transform(point) for point in points]
     radius = 3.2 * figure.dpi / 72
     taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in pixels]
+    lines = {name: axes.transData.transform((points[0][0], name.y))[1] for name in names}
     for name in names:
-        taken.append(_name_level(axes, name, taken))
+        # A name keeps clear of the other lines too, or it could be read as theirs.
+        others = [
+            Bbox.from_extents(frame.x0, y - 1, frame.x1, y + 1)
+            for other, y in lines.items()
+            if other != name
+        ]
+        taken.append(_name_level(axes, name, [*taken, *others]))
     for point, text in zip(points, texts, strict=True):
         if text is None:
             continue
@@ -213,6 +221,12 @@ def plain_numbers(axes: Axes, which: str) -> None:
             for step in steps
             if low <= step * 10.0**power <= high
         ]
+        if len(ticks) < 3:  # within less than a factor of five: round values closer together
+            magnitude = 10.0 ** math.floor(math.log10(low))
+            widths = [magnitude * width for width in (0.1, 0.2, 0.5, 1, 2)]
+            width = next((w for w in widths if (high - low) / w <= 6), widths[-1])
+            first = math.ceil(low / width)
+            ticks = [width * i for i in range(first, math.floor(high / width) + 1)]
         axis.set_ticks(ticks)
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     else:

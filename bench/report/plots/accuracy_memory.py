@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from bench.report.columns import model_bytes
 from bench.report.labels import describe, flatten
 from bench.report.layout import (
     LevelName,
@@ -93,7 +94,7 @@ class MemoryPlot:
                 linestyle="none",
                 zorder=3,
             )
-        axes.set_xlabel("model parameters (MB, log scale)")
+        axes.set_xlabel("model (MB, log scale)")
         axes.set_ylabel(quality_label(self.metric, "test"))
         plain_numbers(axes, "x")
         on_front = set(self.front)
@@ -134,7 +135,7 @@ def collect(section: Section, palette: Palette) -> MemoryPlot | str:
     told = _differing(section)
     points = []
     for row in competitors(section, metric):
-        size, quality = row.at("memory", "parameter_bytes"), row.at("test", metric)
+        size, quality = row.summarize(model_bytes), row.at("test", metric)
         if size is None or quality is None or size.median <= 0:
             continue
         flat = flatten(row.settings)

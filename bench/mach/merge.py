@@ -1,0 +1,86 @@
+"""Joins worlds that were trained apart into one model; they never had to talk to each other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bench.layers import Encoder
+from bench.mach.hashing import build_hash
+from bench.mach.module import Mach
+
+
+def merge_worlds(models: Sequence[Mach], *, hash_family: str, hash_seed: int = 0) -> Mach:
+    """One model of all the worlds of several, equal to training them together.
+
+    Args:
+        models: trained on the same data with the same settings but for `first_world` and
+            `num_worlds`; any order. Each has encoders of its own.
+        hash_family: the family that they were built with.
+        hash_seed: the seed that they were built with.
+
+    Returns:
+        A model whose worlds are ordered by number. The given models stay as they are.
+
+    Raises:
+        ValueError: no models, a world stands twice, an encoder is shared by worlds, sizes disagree,
+            or a model's hash is not that of the family and seed.
+    """
+    if not models:
+        raise ValueError("no models to merge; expected at least one")
+    ordered = sorted(models, key=lambda model: model.world_ids)
+    first = ordered[0]
+    worlds = tuple(world for model in ordered for world in model.world_ids)
+    if len(set(worlds)) != len(worlds):
+        raise ValueError(f"a world stands twice among {worlds}; expected each once")
+    for model in ordered:
+        if model.is_shared:
+            raise ValueError("worlds that share an encoder cannot be merged; expected their own")
+        if _shape(model) != _shape(first):
+            raise ValueError(f"sizes disagree: {_shape(model)} and {_shape(first)}")
+    hashes = build_hash(
+        hash_family, first.num_labels, first.num_buckets, max(worlds) + 1, hash_seed
+    ).subset(worlds)
+    table = torch.cat([model.table for model in ordered])
+    if not torch.equal(hashes.table().to(table.device), table):
+        raise ValueError(f"the models were not hashed by {hash_family!r} with seed {hash_seed}")
+    merged = copy.deepcopy(first)
+    merged.world_ids, merged.num_worlds = worlds, len(worlds)
+    merged.hashes, merged.table = hashes, table
+    _merge_encoders(merged.encoder, [model.encoder for model in ordered])
+    if merged.encoder_kind == "mlp":
+        merged.output = _joined([model.output for model in ordered], dim=0)
+    return merged
+
+
+def _merge_encoders(merged: Encoder, encoders: Sequence[Encoder]) -> None:
+    merged.num_copies = sum(encoder.num_copies for encoder in encoders)
+    # Hashed copies have rows of their own, the others columns of their own.
+    dim = 1 if merged.num_hashed_features is None else 0
+    merged.first.weight = _joined([encoder.first.weight for encoder in encoders], dim=dim)
+    merged.first_bias = _joined([encoder.first_bias for encoder in encoders], dim=0)
+    for layer in range(len(merged.weights)):
+        merged.weights[layer] = _joined([e.weights[layer] for e in encoders], dim=0)
+        merged.biases[layer] = _joined([e.biases[layer] for e in encoders], dim=0)
+    tables = [encoder.feature_table for encoder in encoders if encoder.feature_table is not None]
+    if tables:
+        merged.feature_table = torch.cat(tables)
+
+
+def _joined(tensors: Sequence[Tensor], *, dim: int) -> nn.Parameter:
+    return nn.Parameter(torch.cat([tensor.detach() for tensor in tensors], dim=dim))
+
+
+def _shape(model: Mach) -> tuple[object, ...]:
+    return (
+        model.num_features,
+        model.num_labels,
+        model.num_buckets,
+        model.encoder_kind,
+        model.hidden_dims,
+        model.loss_kind,
+        model.encoder.num_hashed_features,
+    )
