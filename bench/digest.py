@@ -45,7 +45,7 @@ def code_digest(entries: Sequence[str], root: Path = _ROOT) -> str:
             foreign[module] = _foreign_file(module)
     for module, path in sorted((closure(own, root) | foreign).items()):
         digest.update(f"module {module}\n".encode())
-        digest.update(ast.dump(_normalised(module, path)).encode())
+        digest.update(_text_of(_normalised(module, path)).encode())
     return digest.hexdigest()
 
 
@@ -70,6 +70,22 @@ def closure(entries: Sequence[str], root: Path = _ROOT) -> dict[str, Path]:
             pending.append(module.rpartition(".")[0])
         pending += _imports(module, path)
     return found
+
+
+def _text_of(node: object) -> str:
+    """A syntax tree as text, the same in every Python version that parses it.
+
+    `ast.dump` would not do: it shows fields that one version has and another has not, and since
+    3.13 leaves out empty lists. Here whatever is empty is left out.
+    """
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={_text_of(value)}" for name, value in ast.iter_fields(node) if value]
+        # Constants can be empty and mean something: 0, "", False.
+        fields += [repr(node.value)] if isinstance(node, ast.Constant) else []
+        return f"{type(node).__name__}({','.join(fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(_text_of(entry) for entry in node)}]"
+    return repr(node)
 
 
 def _find(module: str, root: Path) -> Path | None:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any, cast
 
-from bench.settings import ModelSpec, SettingsError
+from bench.settings import ModelSpec, SettingsError, TrainSpec
 
 METHODS: dict[str, str] = {
     "full_softmax": "baselines.full_softmax:FullSoftmax",
@@ -35,17 +35,63 @@ def check_options(spec: ModelSpec) -> None:
     Raises:
         SettingsError: an unknown option, or a required one is missing.
     """
-    known: dict[str, bool] = {}
-    for kind in method_class(spec.method).__mro__:
-        if "__init__" not in vars(kind) or not kind.__module__.startswith(("bench.", "baselines.")):
+    known = _keywords(spec.method)
+    unknown = sorted(set(spec.options) - set(known) | set(spec.options) & _SET_BY_TRIAL)
+    missing = sorted(
+        name
+        for name, default in known.items()
+        if default is inspect.Parameter.empty and name not in spec.options
+    )
+    if unknown or missing:
+        taken = sorted(set(known) - _SET_BY_TRIAL)
+        raise SettingsError(
+            f"options of method {spec.method!r}: unknown {unknown}, missing {missing}; "
+            f"it takes {taken}"
+        )
+
+
+def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
+    """Every keyword that the method's class was built with, defaults included."""
+    given = dict(model.options) | {
+        "encoder": model.encoder,
+        "hidden_dims": list(model.hidden_dims),
+        "learning_rate": train.learning_rate,
+        "optimizer": train.optimizer,
+        "adam_epsilon": train.adam_epsilon,
+    }
+    known = _keywords(model.method)
+    return {
+        name: given.get(name, default)
+        for name, default in sorted(known.items())
+        if name not in ("seed", "ks")
+    }
+
+
+# Given by the trial's other settings, not by a method's options.
+_SET_BY_TRIAL = {
+    "encoder",
+    "hidden_dims",
+    "learning_rate",
+    "optimizer",
+    "adam_epsilon",
+    "seed",
+    "ks",
+}
+
+
+def _keywords(method: str) -> dict[str, Any]:
+    """Keyword-only parameters of a method's class and its bases, with their defaults."""
+    known: dict[str, Any] = {}
+    for kind in method_class(method).__mro__:
+        if "__init__" not in vars(kind) or not issubclass(kind, _shared_class()):
             continue
         for name, parameter in inspect.signature(vars(kind)["__init__"]).parameters.items():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                known.setdefault(name, parameter.default is inspect.Parameter.empty)
-    unknown = sorted(set(spec.options) - set(known))
-    missing = sorted(name for name, needed in known.items() if needed and name not in spec.options)
-    if unknown or missing:
-        raise SettingsError(
-            f"options of method {spec.method!r}: unknown {unknown}, missing {missing}; "
-            f"it takes {sorted(known)}"
-        )
+                known.setdefault(name, parameter.default)
+    return known
+
+
+def _shared_class() -> type[Any]:
+    from bench.classifier import ExtremeClassifier
+
+    return ExtremeClassifier

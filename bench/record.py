@@ -29,6 +29,7 @@ PAYLOAD_MAPPINGS = (
     "estimators",
     "inference",
     "load",
+    "resolved",
 )
 PAYLOAD_LISTS = ("worlds",)
 PAYLOAD_KEYS = PAYLOAD_MAPPINGS + PAYLOAD_LISTS

@@ -19,6 +19,7 @@ Scalar = str | int | float | bool | None
 Encoder = Literal["linear", "mlp"]
 Optimizer = Literal["adam", "row_adam"]
 Schedule = Literal["constant", "linear_decay"]
+Propensity = Literal["default", "wikipedia", "amazon"]
 FeatureWeighting = Literal["raw", "binary", "tfidf"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -62,6 +63,9 @@ class DataSpec:
         num_validation_points: carved from the training data by a seeded draw.
         max_test_points: score this many test points, a seeded draw; None scores all.
         split_seed: seed of the validation and test draws.
+        propensity: constants of the propensity-scored metrics, by kind of data; they differ between
+            Wikipedia's labels, Amazon's and all others.
+        ks: cut-offs of the metrics, those above L are left out.
     """
 
     source: str
@@ -73,9 +77,21 @@ class DataSpec:
     num_validation_points: int = 2000
     max_test_points: int | None = None
     split_seed: int = 0
+    propensity: Propensity = "default"
+    ks: tuple[int, ...] = (1, 3, 5, 10)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+        object.__setattr__(self, "ks", tuple(self.ks))
+        _require(
+            bool(self.ks) and all(k >= 1 for k in self.ks) and 1 in self.ks,
+            f"DataSpec.ks is {self.ks}; expected 1 and other positive cut-offs",
+        )
+        _require(
+            self.propensity in ("default", "wikipedia", "amazon"),
+            f"DataSpec.propensity is {self.propensity!r}; "
+            "expected 'default', 'wikipedia' or 'amazon'",
+        )
         _require(bool(self.source), "DataSpec.source is empty; expected a registered source")
         _require(
             self.num_top_labels is None or self.num_top_labels >= 2,

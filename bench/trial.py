@@ -28,7 +28,7 @@ from bench.measure.memory import (
     host_current_bytes,
     reset_device_peaks,
 )
-from bench.methods import check_options, method_class
+from bench.methods import check_options, method_class, resolved_options
 from bench.metrics.modular import RankingMetrics
 from bench.metrics.propensity import PROPENSITY
 from bench.optimizers import warm_up_row_adam
@@ -36,7 +36,6 @@ from bench.settings import Trial, derive_seed
 
 Emit = Callable[[dict[str, Any]], None]
 
-KS = (1, 3, 5, 10)
 LATENCY_QUERIES = 100
 THROUGHPUT_BATCH_SIZE = 256
 THROUGHPUT_BATCHES = 12
@@ -89,7 +88,7 @@ def execute(
     reset_device_peaks()
     host_peak.begin_phase()
 
-    metrics = _metrics(trial, facts, KS)
+    metrics = _metrics(trial, facts)
     training: dict[str, Any]
     emit({"event": "phase", "phase": "train"})
     if model.is_closed_form:
@@ -138,6 +137,7 @@ def execute(
         "worlds": analysis.get("worlds"),
         "estimators": analysis.get("estimators"),
         "inference": inference,
+        "resolved": resolved_options(trial.model, trial.train),
     }
 
 
@@ -209,15 +209,15 @@ def _refuse_what_cannot_fit(
         raise PredictedOutOfMemory(predicted, available, memory)
 
 
-def _metrics(trial: Trial, facts: DataFacts, ks: tuple[int, ...]) -> RankingMetrics:
-    kept = tuple(k for k in ks if k <= facts.num_labels)
+def _metrics(trial: Trial, facts: DataFacts) -> RankingMetrics:
+    kept = tuple(k for k in trial.data.ks if k <= facts.num_labels)
     scored = facts.task == "multilabel"
     return RankingMetrics(
         ks=kept,
         task=facts.task,
         label_counts=facts.label_counts,
         num_train_points=facts.num_train_points if scored else None,
-        propensity=PROPENSITY["default"] if scored else None,
+        propensity=PROPENSITY[trial.data.propensity] if scored else None,
         extended=False,
     )
 
@@ -311,12 +311,12 @@ def _inference(
 def _warm_kernels(model: ExtremeClassifier, data: ExtremeDataModule, device: torch.device) -> None:
     """Compile what is compiled on first use, outside of every clock but set-up's.
 
-    The gradient of one small batch and a decode of two points: no weight changes.
+    A decode of one batch, and a step of a throw-away parameter: no weight changes.
     """
     if model.is_closed_form:
         return
-    for batch in itertools.islice(data.val_dataloader(), 1):
-        moved = batch.to(device)
+    k = min(max(data.spec.ks), data.num_labels)
+    for batch in itertools.islice(data.test_dataloader(), 1):
         with torch.inference_mode():
-            model.top_k(moved, min(KS[-1], data.num_labels))
+            model.top_k(batch.to(device), k)
     warm_up_row_adam(device)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
+
 import pytest
 
+from bench import digest as digest_module
 from bench.digest import closure, code_digest
 
 FILES = {
@@ -138,3 +141,13 @@ def test_reporting_and_running_code_are_outside_of_what_trials_depend_on():
     names = "studies study report runner engine record progress provenance digest __main__"
     outside = {f"bench.{name}" for name in names.split()}
     assert [module for module in found if ".".join(module.split(".")[:2]) in outside] == []
+
+
+def test_empty_fields_and_empty_constants_are_told_apart():
+    def text(source: str) -> str:
+        return digest_module._text_of(ast.parse(source))
+
+    assert text("x = 0") != text("x = False") != text("x = ''")
+    # Fields that only some Python versions have are empty where unused, and must not show.
+    assert "type_params" not in text("def f(): pass")
+    assert "[]" not in text("f()")

@@ -26,6 +26,8 @@ from bench.settings import derive_seed
 
 #: Points scored for the curves over R and over estimators; they cost one decode per subset.
 ANALYSIS_POINTS = 2048
+#: Bucket logits kept for them, in floats (1 GiB); wide models score fewer points.
+ANALYSIS_FLOATS = 1 << 28
 SUBSETS_PER_R = 5
 
 
@@ -187,8 +189,9 @@ class Mach(ExtremeClassifier):
         """
         kept: list[tuple[Batch, Tensor]] = []
         num_points = 0
+        limit = min(ANALYSIS_POINTS, ANALYSIS_FLOATS // (self.num_worlds * self.num_buckets))
         for batch in batches:
-            if num_points >= ANALYSIS_POINTS:
+            if num_points >= limit:
                 break
             kept.append((batch, self.bucket_logits(batch)))
             num_points += batch.num_points

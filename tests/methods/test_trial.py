@@ -83,9 +83,14 @@ def test_every_method_beats_chance_and_fills_its_record(name, labels_per_point, 
 
 def test_a_linear_softmax_comes_near_the_bayes_accuracy_of_planted_data(tmp_path):
     model = ModelSpec(method="full_softmax", encoder="linear")
-    payload = _execute(_trial(model, learning_rate=0.05, max_epochs=30.0), tmp_path)
+    trial = _trial(model, learning_rate=0.02, max_epochs=12.0)
+    options = dict(trial.data.options) | {"num_train_points": 12_000}
+    data = dataclasses.replace(
+        trial.data, options=options, feature_weighting="raw", normalize_rows=False
+    )
+    payload = _execute(dataclasses.replace(trial, data=data), tmp_path)
     bayes = payload["data"]["bayes_accuracy"]
-    assert bayes - 0.15 < payload["test"]["P@1"] <= bayes + 0.05
+    assert bayes - 0.1 < payload["test"]["P@1"] <= bayes + 0.05
 
 
 def test_seconds_end_training_and_validation_does_not_count(tmp_path):
@@ -142,7 +147,7 @@ def test_dense_adam_is_predicted_with_dense_gradients(tmp_path):
 
 def test_a_diverging_loss_is_named(tmp_path):
     with pytest.raises(FloatingPointError, match="smaller learning rate"):
-        _execute(_trial(MODELS["mach linear"], learning_rate=1e30), tmp_path)
+        _execute(_trial(MODELS["full"], learning_rate=1e38, optimizer="adam"), tmp_path)
 
 
 def test_unknown_options_are_refused_before_any_data_is_read(tmp_path):
