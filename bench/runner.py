@@ -14,6 +14,7 @@ from bench import provenance, record
 from bench.digest import code_digest
 from bench.engine.base import Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
+from bench.engine.preparation import prepare_apart
 from bench.engine.worker import DEFAULT_ENTRY
 from bench.progress import Progress
 from bench.record import Record
@@ -203,6 +204,11 @@ def run_plan(
         for planned in to_run
     ]
     new = []
+    # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
+    # are registered in the trials' processes alone.
+    if options.entry == DEFAULT_ENTRY and plan.study.file is None:
+        trials = (planned.trial for planned in to_run)
+        prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
     try:
         for outcome in build_engine(progress.on_event).run(jobs):
             record.append(plan.records_path, outcome)

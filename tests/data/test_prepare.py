@@ -1,0 +1,36 @@
+import dataclasses
+
+from bench.data.module import load_dataset
+from bench.engine.preparation import prepare_apart
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+
+
+def _trial(seed: int) -> Trial:
+    options = {
+        "num_train_points": 50,
+        "num_test_points": 10,
+        "num_features": 80,
+        "num_labels": 5,
+        "seed": seed,
+    }
+    data = DataSpec(source="planted", name="planted", options=options, num_validation_points=5)
+    model = ModelSpec(method="frequency", encoder="linear")
+    return Trial(data=data, model=model, train=TrainSpec())
+
+
+def test_prepared_data_is_found_in_the_cache_and_not_built_again(tmp_path, monkeypatch):
+    trials = [_trial(0), dataclasses.replace(_trial(0), replicate=1), _trial(1)]
+    prepare_apart(trials, tmp_path, tmp_path / "cache")
+
+    def refuse(*args):
+        raise AssertionError("built again")
+
+    monkeypatch.setattr("bench.data.module.load_raw", refuse)
+    for trial in trials:
+        assert load_dataset(trial.data, tmp_path, tmp_path / "cache").num_labels == 5
+
+
+def test_bad_data_is_left_to_the_trials_to_report(tmp_path):
+    options = {"train": "missing.txt", "test": "missing.txt"}
+    data = DataSpec(source="xmlrepo", name="bad", options=options)
+    prepare_apart([dataclasses.replace(_trial(0), data=data)], tmp_path, tmp_path / "cache")
