@@ -1,6 +1,6 @@
 """Tables and figures from records alone; never imports torch."""
 
 from bench.report.freshness import check
-from bench.report.render import build
+from bench.report.publish import build
 
 __all__ = ["build", "check"]

@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.report.format import escape_markdown
+from bench.report.render import MachineResults
 from bench.report.tables import build_table, markdown_body
-
-if TYPE_CHECKING:
-    from bench.report.render import MachineResults
 
 _BLOCK = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

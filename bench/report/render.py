@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bench import record
 from bench.report.figures import render_figures
-from bench.report.readme import refresh
 from bench.report.select import Record, Section, StudyView, select_sections
 from bench.report.studies import find_view, staleness, view_study
 from bench.report.tables import render_study
@@ -43,32 +42,6 @@ class MachineResults:
         if orphans:
             notes.append(f"Left out: {orphans} trials that the study no longer asks for.")
         return tuple(notes)
-
-
-def build(
-    results_dir: Path, out_dir: Path | None = None, studies: Sequence[str] | None = None
-) -> list[Path]:
-    """Render tables and figures from the records of a results folder.
-
-    Args:
-        results_dir: folder with `records/<study>/<machine>.jsonl`.
-        out_dir: `tables/` and `figures/` go below it; None: the results folder itself, and the
-            marked blocks of the README beside the results folder are refreshed too.
-        studies: names, or paths of Python files that define one; None: all that have records.
-
-    Returns:
-        The files written, sorted.
-
-    Raises:
-        StudyError: a study that was asked for is unknown or has no records.
-        SchemaError: records of another schema.
-    """
-    paths: list[Path] = []
-    for results in load_results(results_dir, studies):
-        paths += write_results(results, out_dir or results_dir)
-    if out_dir is None:
-        paths += refresh(results_dir.parent / "README.md", lambda name: _named(results_dir, name))
-    return sorted(set(paths))
 
 
 def load_results(results_dir: Path, studies: Sequence[str] | None = None) -> list[MachineResults]:
@@ -124,9 +97,3 @@ def _requested_view(name: str, folder: Path) -> StudyView:
     if not any((folder / view.name).glob("*.jsonl")):
         raise StudyError(f"study {view.name!r} has no records under {folder}")
     return view
-
-
-def _named(results_dir: Path, name: str) -> list[MachineResults]:
-    if not (results_dir / "records" / name).is_dir():
-        return []
-    return load_results(results_dir, [name])
