@@ -35,10 +35,12 @@ def collect(*, code_digest: str, accelerator: str | None) -> dict[str, Any]:
 def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:
     """Commit of the checkout and whether its files differ from it; None outside of git.
 
-    Records that the run itself appends (under `results/`) do not make it dirty.
+    What a run and its report write themselves (`results/`, the README's tables) does not make it
+    dirty.
     """
     commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
+    written = (":(exclude)results", ":(exclude)README.md")
+    changes = _git(root, "status", "--porcelain", "--", ".", *written)
     return commit or None, None if changes is None else bool(changes)
 
 

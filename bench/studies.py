@@ -173,7 +173,7 @@ def delicious(profile: Profile) -> list[Trial]:
     """Tags of bookmarks, 983 labels, the published split: beside known numbers.
 
     Claim: the multi-label path is right: one-vs-all reaches the published range (P@1 0.65–0.70).
-    Command: `make delicious`. Hardware: 2 CPU cores. Duration: about 7 minutes.
+    Command: `make delicious`. Hardware: 2 CPU cores. Duration: about 6 minutes.
     Expected: one-vs-all and MACH within two points of each other, sampled softmax close.
     """
     data = _xmlrepo("delicious-983", num_validation_points=1000)
@@ -198,7 +198,7 @@ def bible(profile: Profile) -> list[Trial]:
 
     Claim: with a wide encoder per world and products of bucket probabilities, MACH comes near the
     best softmax on labels with six training points each.
-    Command: `make bible`. Hardware: 2 CPU cores. Duration: about half an hour.
+    Command: `make bible`. Hardware: 2 CPU cores. Duration: about 21 minutes.
     Expected: centroid about 0.9; sampled softmax and the best MACH above 0.8. The test translation
     is unlike the training ones, which validation cannot see: both dropouts are shown, none chosen.
     """
@@ -227,7 +227,7 @@ def citeulike(profile: Profile) -> list[Trial]:
     """Tags of scientific articles from their words: multi-label, 52,946 labels.
 
     Claim: at equal time MACH ranks tags as well as the best softmax, at a fraction of its memory.
-    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about half an hour.
+    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about 20 minutes.
     Expected: softmax losses far ahead of one-vs-all BCE at this budget; P@1 near 0.6.
     """
     data = _xmlrepo("citeulike-t", num_validation_points=1000)
@@ -331,12 +331,12 @@ STUDIES: dict[str, Callable[[], Study]] = {
         primary_metrics=("P@1", "top-5"),
     ),
     "delicious": lambda: _study(
-        delicious, name="delicious", duration="about 7 minutes on 2 cores", task="multilabel"
+        delicious, name="delicious", duration="about 6 minutes on 2 cores", task="multilabel"
     ),
     "bible": lambda: _study(
         bible,
         name="bible",
-        duration="under an hour on 2 cores",
+        duration="about 21 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
         published=(
@@ -348,7 +348,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
         ),
     ),
     "citeulike": lambda: _study(
-        citeulike, name="citeulike", duration="under an hour on 2 cores", task="multilabel"
+        citeulike, name="citeulike", duration="about 20 minutes on 2 cores", task="multilabel"
     ),
     "simplewiki": lambda: _study(
         simplewiki,

@@ -10,7 +10,7 @@ METHOD_ORDER = ("full_softmax", "sampled_softmax", "mach", "centroid", "frequenc
 
 _NAMES = {
     "full_softmax": {"": "Full softmax", "multilabel": "One-vs-all"},
-    "sampled_softmax": {"": "Sampled softmax", "multilabel": "Sampled one-vs-all"},
+    "sampled_softmax": {"": "Sampled softmax"},  # a softmax on multi-label data too
     "mach": {"": "MACH"},
     "frequency": {"": "Class frequency", "multilabel": "Label frequency"},
     "centroid": {"": "Nearest centroid"},
