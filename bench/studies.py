@@ -198,7 +198,7 @@ def bible(profile: Profile) -> list[Trial]:
 
     Claim: with a wide encoder per world and products of bucket probabilities, MACH comes near the
     best softmax on labels with six training points each.
-    Command: `make bible`. Hardware: 2 CPU cores. Duration: about 21 minutes.
+    Command: `make bible`. Hardware: 2 CPU cores. Duration: about 28 minutes.
     Expected: centroid about 0.9; sampled softmax and the best MACH above 0.8. The test translation
     is unlike the training ones, which validation cannot see: both dropouts are shown, none chosen.
     """
@@ -211,6 +211,9 @@ def bible(profile: Profile) -> list[Trial]:
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
         (mlp("full_softmax", 128, chunk_size=64), train()),
+        (mlp("full_softmax", 128, chunk_size=64), train(0.02)),
+        (mlp("full_softmax", 128, chunk_size=64, feature_dropout=0.2), train()),
+        (mlp("full_softmax", 64, chunk_size=64), train(0.02)),
         (mlp("sampled_softmax", 128, **sampled), train()),
         (mlp("sampled_softmax", 256, **sampled), train()),
         (mlp("sampled_softmax", 256, feature_dropout=0.2, **sampled), train()),
@@ -287,7 +290,10 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
 
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
-        (mlp("full_softmax", 128, chunk_size=64), train(0.01)),
+        # Full softmax: of widths 64 … 256, rates 0.005 … 0.03 and batches 128 … 1,024, the narrow
+        # one with its more epochs led on validation after 45 seconds, the lowest rate first.
+        (mlp("full_softmax", 128, chunk_size=64), train(0.005)),
+        (mlp("full_softmax", 64, chunk_size=64), train(0.005)),
         (mlp("sampled_softmax", 128, sampler="uniform", num_samples=2048), train(0.01)),
         (mlp("sampled_softmax", 128, sampler="unigram", num_samples=2048), train(0.01)),
         (mlp("mach", 512, num_buckets=1024, num_worlds=4, **mach), train(0.005)),
@@ -302,6 +308,8 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
 
 
 def _leads(model: ModelSpec) -> bool:
+    if model.method == "full_softmax":
+        return model.hidden_dims == (64,)
     if model.method == "sampled_softmax":
         return model.options["sampler"] == "uniform"
     if model.method == "mach":
@@ -346,7 +354,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
     "bible": lambda: _study(
         bible,
         name="bible",
-        duration="about 21 minutes on 2 cores",
+        duration="about 28 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
         published=(
