@@ -13,7 +13,12 @@ from typing import Any
 _ROOT = Path(__file__).resolve().parent.parent
 _OWN_PACKAGES = ("bench", "baselines")
 # Registries grow by a line with every method and source; that line alone changes no other trial.
-_REGISTRIES = {"bench.methods": "METHODS", "bench.data.sources": "SOURCES"}
+_REGISTRIES = {
+    "bench.methods": "METHODS",
+    "bench.data.sources": "SOURCES",
+    "bench.decoding.contenders": "CONTENDERS",
+    "bench.decoding.scores": "SOURCES",
+}
 
 
 def code_digest(entries: Sequence[str], root: Path = _ROOT) -> str:

@@ -15,11 +15,10 @@ from bench.digest import code_digest
 from bench.engine.base import Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
-from bench.engine.worker import DEFAULT_ENTRY
 from bench.progress import Progress
 from bench.record import Record
 from bench.settings import Trial
-from bench.study import Profile, Study
+from bench.study import TRAINING, Kind, Profile, Study
 
 # Outcomes that would be the same again; an error may be gone, and a skip costs nothing to retry.
 _SETTLED = ("done", "oom", "timeout")
@@ -47,7 +46,7 @@ class RunOptions:
         only: methods to run; empty for all.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
-        entry: what a trial's process calls.
+        entry: what a trial's process calls; None: what the study's kind says.
     """
 
     data_dir: Path
@@ -58,7 +57,7 @@ class RunOptions:
     only: tuple[str, ...] = ()
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
-    entry: str = DEFAULT_ENTRY
+    entry: str | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
@@ -114,34 +113,37 @@ class Plan:
         return sorted(chosen, key=lambda planned: _shuffle_key(self.study, planned.trial))
 
 
-def trial_digest(trial: Trial) -> str:
+def trial_digest(trial: Trial, kind: Kind = TRAINING) -> str:
     """Digest of the code that a trial's numbers depend on: shared, its method's, its source's.
 
     Raises:
         RunError: its method or data source is not registered.
     """
-    return _digest_of(trial.model.method, trial.data.source)
+    return _digest_of(trial.model.method, trial.data.source, kind)
 
 
 @functools.cache
-def _digest_of(method: str, source: str) -> str:
+def _digest_of(method: str, source: str, kind: Kind) -> str:
     entries = [
-        DEFAULT_ENTRY,
-        _registered("bench.methods", "METHODS", method, "method"),
-        _registered("bench.data.sources", "SOURCES", source, "data source"),
+        kind.entry,
+        _registered(kind.methods, method, "method"),
+        _registered(kind.sources, source, "data source"),
     ]
     return code_digest(entries)
 
 
-def _registered(module: str, registry: str, name: str, what: str) -> str:
+def _registered(where: str, name: str, what: str) -> str:
+    module, _, registry = where.partition(":")
     targets: Mapping[str, str] = getattr(importlib.import_module(module), registry)
     if name not in targets:
         raise RunError(f"unknown {what} {name!r}; known: {', '.join(sorted(targets))}")
     return targets[name]
 
 
-def plan_run(study: Study, options: RunOptions, *, digest: Digest = trial_digest) -> Plan:
+def plan_run(study: Study, options: RunOptions, *, digest: Digest | None = None) -> Plan:
     """What a run would do; nothing is started or written.
+
+    `digest` defaults to :func:`trial_digest` for the study's kind.
 
     Raises:
         RunError: no trial of the study uses a method of `only`, or a name is not registered.
@@ -162,7 +164,7 @@ def plan_run(study: Study, options: RunOptions, *, digest: Digest = trial_digest
     for position, trial in enumerate(trials):
         if options.only and trial.model.method not in options.only:
             continue
-        current = digest(trial)
+        current = digest(trial) if digest else trial_digest(trial, study.kind)
         old = previous.get(trial.trial_id)
         state: State = "other shard"
         if position % count == index - 1:
@@ -187,7 +189,8 @@ def run_plan(
     """Run what a plan says, appending each record as soon as it is there; the new records."""
     to_run = plan.to_run
     progress = progress or Progress.silent()
-    build_engine = build_engine or functools.partial(_local_engine, options)
+    entry = options.entry or plan.study.kind.entry
+    build_engine = build_engine or functools.partial(_local_engine, options, entry)
     progress.open(
         plan.study.name,
         {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run},
@@ -206,7 +209,7 @@ def run_plan(
     new = []
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
     # are registered in the trials' processes alone.
-    if options.entry == DEFAULT_ENTRY and plan.study.file is None:
+    if plan.study.kind.prepares_data and options.entry is None and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
     try:
@@ -223,20 +226,20 @@ def run_study(
     study: Study,
     options: RunOptions,
     *,
-    digest: Digest = trial_digest,
+    digest: Digest | None = None,
     progress: Progress | None = None,
 ) -> list[Record]:
     """Plan and run a study; the new records."""
     return run_plan(plan_run(study, options, digest=digest), options, progress=progress)
 
 
-def _local_engine(options: RunOptions, on_event: OnEvent) -> Engine:
+def _local_engine(options: RunOptions, entry: str, on_event: OnEvent) -> Engine:
     return LocalEngine(
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         accelerator=options.profile,
         on_event=on_event,
-        entry=options.entry,
+        entry=entry,
     )
 
 

@@ -42,6 +42,42 @@ class Published:
     part: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a study's trials are: who runs them, and where their methods and sources are named.
+
+    Attributes:
+        name: also chooses the tables and figures, see `bench.report`.
+        entry: `module:function` that a trial's process calls, like `bench.trial:execute`.
+        methods: `module:REGISTRY` of what `ModelSpec.method` names.
+        sources: `module:REGISTRY` of what `DataSpec.source` names.
+        prepares_data: whether the data of all trials is loaded into the cache beforehand.
+    """
+
+    name: str
+    entry: str
+    methods: str
+    sources: str
+    prepares_data: bool = True
+
+
+#: Trains a method on points and scores it on others.
+TRAINING = Kind(
+    name="training",
+    entry="bench.trial:execute",
+    methods="bench.methods:METHODS",
+    sources="bench.data.sources:SOURCES",
+)
+#: Decodes given bucket scores, with no training inside the trial.
+DECODING = Kind(
+    name="decoding",
+    entry="bench.decoding.trial:execute",
+    methods="bench.decoding.contenders:CONTENDERS",
+    sources="bench.decoding.scores:SOURCES",
+    prepares_data=False,
+)
+
+
 def _no_part(trial: Trial) -> str:
     """Studies in one part."""
     return ""
@@ -63,6 +99,7 @@ class Study:
         published: reference rows.
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
+        kind: what its trials are.
     """
 
     name: str
@@ -75,6 +112,7 @@ class Study:
     part: Callable[[Trial], str] = _no_part
     published: tuple[Published, ...] = ()
     file: Path | None = None
+    kind: Kind = TRAINING
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) or self.name == "all":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.report.labels import METHOD_ORDER, describe_settings, method_name, sort_key
-from bench.study import Published
+from bench.study import TRAINING, Kind, Published
 
 Record = Mapping[str, Any]
 Number = int | float
@@ -183,6 +183,7 @@ class StudyView:
         expected: profile → its trials, to say which of them have no record.
         part_of: names the part that a record's settings belong to.
         published: published rows; one with a `part` stands in that part's table only.
+        kind: what its trials are.
     """
 
     name: str
@@ -191,6 +192,7 @@ class StudyView:
     expected: Mapping[str, frozenset[str]] = field(default_factory=dict)
     part_of: Callable[[Mapping[str, Any]], str] = field(default=lambda settings: "")
     published: tuple[Published, ...] = ()
+    kind: Kind = TRAINING
 
 
 def select_sections(

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.report.select import Record, StudyView, dig
 from bench.settings import SettingsError, Trial
-from bench.study import Study, StudyError, load_study
+from bench.study import TRAINING, Kind, Study, StudyError, load_study
 
 
 def view_study(study: Study) -> StudyView:
@@ -30,6 +30,7 @@ def view_study(study: Study) -> StudyView:
         expected=by_profile,
         part_of=functools.partial(_part_of, study),
         published=study.published,
+        kind=study.kind,
     )
 
 
@@ -52,6 +53,14 @@ def _part_of(study: Study, settings: Mapping[str, Any]) -> str:
         return ""
 
 
+def kind_of(name: str) -> Kind:
+    """Kind of a registered study; a user's own, whose file is not at hand, trains."""
+    try:
+        return load_study(name).kind
+    except StudyError:
+        return TRAINING
+
+
 def staleness() -> Callable[[Record], bool]:
     """Tells whether a record was measured with code that has since changed.
 
@@ -61,9 +70,10 @@ def staleness() -> Callable[[Record], bool]:
     from bench.runner import RunError, trial_digest
 
     @functools.cache
-    def is_current(settings: str, digest: str) -> bool:
+    def is_current(study: str, settings: str, digest: str) -> bool:
         try:
-            return trial_digest(Trial.from_dict(json.loads(settings))) == digest
+            trial = Trial.from_dict(json.loads(settings))
+            return trial_digest(trial, kind_of(study)) == digest
         except SettingsError:
             return False
         except RunError:
@@ -71,6 +81,7 @@ def staleness() -> Callable[[Record], bool]:
 
     def is_stale(record: Record) -> bool:
         settings = json.dumps(record["settings"], sort_keys=True)
-        return not is_current(settings, str(dig(record, "provenance", "code_digest")))
+        digest = str(dig(record, "provenance", "code_digest"))
+        return not is_current(str(record["study"]), settings, digest)
 
     return is_stale
