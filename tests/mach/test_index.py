@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bench.mach.hashing import build_hash
+from bench.mach.index import IndexCache, build_index, load_index
+
+
+@pytest.mark.parametrize(("num_labels", "num_buckets"), [(1, 1), (1, 7), (5000, 3), (9001, 300)])
+@pytest.mark.parametrize("family", ["balanced", "universal"])
+def test_lists_hold_each_label_once_under_its_bucket_in_ascending_order(
+    family, num_labels, num_buckets
+):
+    table = build_hash(family, num_labels, num_buckets, 3, 1).table()
+    index = build_index(table, num_buckets)
+    assert np.array_equal(index.rows, table.numpy().T)
+    for world in range(3):
+        buckets = table[world].numpy()
+        for bucket in range(num_buckets):
+            start, stop = index.offsets[world, bucket : bucket + 2]
+            expected = np.flatnonzero(buckets == bucket)
+            assert np.array_equal(index.lists[world, start:stop], expected)
+
+
+def test_types_are_the_narrowest_and_rows_start_cache_lines():
+    for num_buckets, dtype in ((256, np.uint8), (257, np.uint16), (70_000, np.uint32)):
+        table = torch.zeros(2, 10, dtype=torch.int32)
+        index = build_index(table, num_buckets)
+        assert index.rows.dtype == dtype
+        assert index.rows.ctypes.data % 64 == 0
+        assert index.num_bytes == 2 * 10 * (4 + index.rows.itemsize) + 2 * 8 * (num_buckets + 1)
+
+
+def test_index_on_disk_is_mapped_and_equal(tmp_path):
+    table = build_hash("balanced", 1000, 40, 4, 0).table()
+    held = build_index(table, 40)
+    written = build_index(table, 40, tmp_path / "index")
+    for index in (written, load_index(tmp_path / "index")):
+        assert isinstance(index.rows, np.memmap)
+        for name in ("rows", "lists", "offsets"):
+            assert np.array_equal(getattr(index, name), getattr(held, name))
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_index_is_not_written_over(tmp_path):
+    with pytest.raises(FileExistsError, match="expected a new folder"):
+        build_index(torch.zeros(1, 2, dtype=torch.int32), 2, tmp_path)
+
+
+def test_failed_build_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("bench.mach.index._fill", fail)
+    with pytest.raises(OSError, match="disk full"):
+        build_index(torch.zeros(1, 2, dtype=torch.int32), 2, tmp_path / "index")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "index.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "index.json").write_text('{"format": 9}'), "format is 9"),
+        (
+            lambda folder: (folder / "index.json").write_text(
+                json.dumps({"format": 1, "num_buckets": 5})
+            ),
+            "offsets.npy: shape",
+        ),
+        (
+            lambda folder: np.save(folder / "lists.npy", np.zeros((1, 3), dtype=np.int32)),
+            "lists.npy: shape",
+        ),
+        (
+            lambda folder: np.save(folder / "lists.npy", np.zeros((2, 10), dtype=np.int64)),
+            "lists.npy: type",
+        ),
+        (
+            lambda folder: np.save(folder / "rows.npy", np.full((10, 2), 4, dtype=np.uint8)),
+            "rows.npy: bucket 4",
+        ),
+        (
+            lambda folder: np.save(folder / "lists.npy", np.full((2, 10), 10, dtype=np.int32)),
+            "lists.npy: label 10",
+        ),
+        (
+            lambda folder: np.save(folder / "offsets.npy", np.full((2, 5), 99, dtype=np.int64)),
+            "offsets.npy: offsets",
+        ),
+    ],
+)
+def test_spoilt_index_is_refused_by_name(tmp_path, change, message):
+    folder = tmp_path / "index"
+    build_index(torch.arange(20).reshape(2, 10) % 4, 4, folder)
+    change(folder)
+    with pytest.raises(ValueError, match=message):
+        load_index(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (torch.zeros(3, dtype=torch.int32), "expected \\(R, L\\) integers"),
+        (torch.zeros(1, 3), "expected \\(R, L\\) integers"),
+        (torch.zeros(1, 0, dtype=torch.int32), "expected \\(R, L\\) integers"),
+        (torch.tensor([[0, 2]]), "buckets 0 to 2; expected 0 to B - 1 = 1"),
+        (torch.tensor([[-1, 0]]), "buckets -1 to 0"),
+    ],
+)
+def test_bad_table_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        build_index(table, 2)
+
+
+def test_cache_builds_once_and_again_after_a_write():
+    cache = IndexCache()
+    table = torch.zeros(2, 5, dtype=torch.int32)
+    first = cache.get(table, 3)
+    assert cache.get(table, 3) is first
+    assert cache.get(table, 4) is not first
+    table[0, 0] = 2
+    assert cache.get(table, 3).rows[0, 0] == 2
