@@ -1,0 +1,489 @@
+"""Numba kernels of the `pruned` decode: best buckets first, until no unseen label can win.
+
+Each world's buckets are walked from its best one down, in order of what they buy. An unseen label
+lies in no walked bucket, so that its score is at most the reduction of the worlds' next scores: the
+bound. Additions are rounded monotonically, hence the bound, summed in world order like every
+label's score, holds for the rounded sums too, and the labels returned are exactly those of `dense`.
+
+Sources: Fagin, Lotem, Naor 2003 (threshold algorithm). All in one file because Numba's cache
+watches only the file of the function that it compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+SUM, MIN, MEDIAN = 0, 1, 2
+
+#: Best buckets of a world found by the first pass; each further one finds `_GROWTH` times as many.
+FIRST_DEPTH = 8
+_GROWTH = 8
+# Scores compared with the worst kept at once; most blocks hold none that is better.
+_SCAN_BLOCK = 64
+# Steps that a bucket is valued over: behind a small drop there may be a large one.
+_LOOKAHEAD = 4
+# Worlds summed between two looks at whether a label can still win.
+_LOOK_EVERY = 8
+_PREFETCH_AHEAD = 12
+# Labels scored before the first forecast of how many it will take; then at each doubling.
+_FIRST_FORECAST = 1024
+# Unit roundoff of float32, doubled: a generous bound on the error of one addition.
+_ROUNDOFF = 2.0**-23
+
+
+def _declare_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Intrinsic `(flat array, index)`: asks for the cache line of an element, to be read once."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(prefetch, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+_prefetch: Any = intrinsic(_declare_prefetch)
+
+
+# ---------------------------------------------------------------------------------------------
+# Heaps of the best so far: labels of a query, buckets of a world
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _is_worse(score: float, label: int, other_score: float, other_label: int) -> bool:
+    return score < other_score or (score == other_score and label > other_label)
+
+
+@njit(cache=True, nogil=True)
+def _offer(heap_scores: Any, heap_labels: Any, size: int, score: float, label: int) -> int:
+    """Offers a label to a heap whose root is the worst; gives the heap's new size."""
+    k = heap_scores.shape[0]
+    if size < k:
+        position = size
+        while position > 0:
+            parent = (position - 1) // 2
+            if not _is_worse(score, label, heap_scores[parent], heap_labels[parent]):
+                break
+            heap_scores[position] = heap_scores[parent]
+            heap_labels[position] = heap_labels[parent]
+            position = parent
+        heap_scores[position] = score
+        heap_labels[position] = label
+        return size + 1
+    if _is_worse(heap_scores[0], heap_labels[0], score, label):
+        _replace_root(heap_scores, heap_labels, k, score, label)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _replace_root(heap_scores: Any, heap_labels: Any, size: int, score: float, label: int) -> None:
+    position = 0
+    while True:
+        child = 2 * position + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and _is_worse(
+            heap_scores[other], heap_labels[other], heap_scores[child], heap_labels[child]
+        ):
+            child = other
+        if not _is_worse(heap_scores[child], heap_labels[child], score, label):
+            break
+        heap_scores[position] = heap_scores[child]
+        heap_labels[position] = heap_labels[child]
+        position = child
+    heap_scores[position] = score
+    heap_labels[position] = label
+
+
+@njit(cache=True, nogil=True)
+def _sort_heap(heap_scores: Any, heap_labels: Any) -> None:
+    """Turns a full heap into a list, best first."""
+    for size in range(heap_scores.shape[0] - 1, 0, -1):
+        score, label = heap_scores[size], heap_labels[size]
+        heap_scores[size], heap_labels[size] = heap_scores[0], heap_labels[0]
+        _replace_root(heap_scores, heap_labels, size, score, label)
+
+
+# ---------------------------------------------------------------------------------------------
+# The best buckets of a world
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _best_buckets(scores: Any, depth: int, values: Any, ids: Any) -> None:
+    """Writes the `depth` best of `scores` and their positions, best first, equal ones by position.
+
+    Equal scores need an order of their own: a longer list must begin with the shorter one.
+    """
+    num_buckets = scores.shape[0]
+    for position in range(depth):
+        _offer(values[:depth], ids[:depth], position, scores[position], position)
+    worst = values[0]
+    for start in range(depth, num_buckets, _SCAN_BLOCK):
+        stop = min(start + _SCAN_BLOCK, num_buckets)
+        num_better = 0
+        for position in range(start, stop):
+            num_better += scores[position] > worst
+        if num_better > 0:
+            for position in range(start, stop):
+                if scores[position] > worst:
+                    _replace_root(values, ids, depth, scores[position], position)
+                    worst = values[0]
+    _sort_heap(values[:depth], ids[:depth])
+
+
+@njit(cache=True, nogil=True)
+def _grow(scores: Any, world: int, values: Any, ids: Any, listed: Any) -> None:
+    num_buckets = scores.shape[1]
+    depth = min(listed[world] * _GROWTH, num_buckets)
+    if 2 * depth > num_buckets:
+        depth = num_buckets
+    if depth == num_buckets:  # what is left is a full sort
+        order = np.argsort(-scores[world], kind="mergesort")
+        for position in range(num_buckets):
+            ids[world, position] = order[position]
+            values[world, position] = scores[world, order[position]]
+    else:
+        _best_buckets(scores[world], depth, values[world], ids[world])
+    listed[world] = depth
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def select(scores: Any, values: Any, ids: Any, listed: Any) -> None:
+    """The first `FIRST_DEPTH` best buckets of each world, worlds in parallel."""
+    for world in prange(scores.shape[0]):
+        depth = min(FIRST_DEPTH, scores.shape[1])
+        _best_buckets(scores[world], depth, values[world], ids[world])
+        listed[world] = depth
+
+
+# ---------------------------------------------------------------------------------------------
+# Which bucket next, and what is left above it
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _next_value(values: Any, depths: Any, world: int, num_buckets: int) -> Any:
+    """Best score that a label outside the walked buckets can have in a world."""
+    return values[world, depths[world]] if depths[world] < num_buckets else np.float32(-np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _bound(reduction: int, nexts: Any, scratch: Any) -> Any:
+    """Best reduced score of an unseen label, rounded as a label's score is."""
+    num_worlds = nexts.shape[0]
+    if reduction == SUM:
+        total = nexts[0]
+        for world in range(1, num_worlds):
+            total += nexts[world]
+        return total
+    if reduction == MIN:
+        least = nexts[0]
+        for world in range(1, num_worlds):
+            least = min(least, nexts[world])
+        return least
+    scratch[:num_worlds] = nexts
+    return _median(scratch, num_worlds)
+
+
+@njit(cache=True, nogil=True)
+def _median(values: Any, size: int) -> Any:
+    for position in range(1, size):
+        value = values[position]
+        place = position
+        while place > 0 and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
+    lower, upper = values[(size - 1) // 2], values[size // 2]
+    if size % 2:
+        return lower
+    return (lower + upper) * np.float32(0.5)
+
+
+@njit(cache=True, nogil=True)
+def _gain(
+    reduction: int, world: int, values: Any, depths: Any, listed: Any, num_buckets: int,
+    threshold: float,
+) -> Any:  # fmt: skip
+    """Worth of a world's next bucket: the higher, the sooner it is walked; −1 when none is left.
+
+    For sums, how fast the bound falls along the next few buckets. For min and median, where the
+    bound falls only when whole worlds sink below the threshold, the world nearest to that.
+    """
+    depth = depths[world]
+    if depth >= num_buckets:
+        return -1.0
+    here = np.float64(values[world, depth])
+    if here == -np.inf:
+        return 0.0
+    last = min(depth + _LOOKAHEAD, listed[world] - 1)
+    if reduction == SUM:
+        best = 0.0
+        for later in range(depth + 1, last + 1):
+            value = np.float64(values[world, later])
+            if value == -np.inf:
+                return np.inf
+            best = max(best, (here - value) / (later - depth))
+        if last == num_buckets - 1 and last < depth + _LOOKAHEAD:
+            return np.inf  # its end is in sight, and beyond it no label is left unseen
+        return best
+    if here < threshold:
+        return 0.0
+    position = depth
+    while position < listed[world] and values[world, position] >= threshold:
+        position += 1
+    return 1.0 / (position - depth)
+
+
+@njit(cache=True, nogil=True)
+def _choose(gains: Any) -> int:
+    best = 0
+    for world in range(1, gains.shape[0]):
+        if gains[world] > gains[best]:
+            best = world
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _forecast(
+    reduction: int, scores: Any, offsets: Any, values: Any, ids: Any, listed: Any, depths: Any,
+    gains: Any, nexts: Any, scratch: Any, threshold: float, budget: int,
+) -> int:  # fmt: skip
+    """Labels in the buckets still to walk before the bound is below `threshold`.
+
+    The threshold can only rise, so that this is an upper estimate; it stops above `budget`.
+    Overwrites depths, gains and nexts, which are copies.
+    """
+    num_buckets = scores.shape[1]
+    num_labels = 0
+    while num_labels <= budget:
+        if _bound(reduction, nexts, scratch) < threshold:
+            break
+        world = _choose(gains)
+        if gains[world] < 0:
+            break
+        bucket = ids[world, depths[world]]
+        num_labels += offsets[world, bucket + 1] - offsets[world, bucket]
+        depths[world] += 1
+        if depths[world] + 1 >= listed[world] and listed[world] < num_buckets:
+            _grow(scores, world, values, ids, listed)
+        nexts[world] = _next_value(values, depths, world, num_buckets)
+        gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
+    return num_labels
+
+
+# ---------------------------------------------------------------------------------------------
+# One query
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _score(
+    reduction: int, flat_scores: Any, row: Any, num_buckets: int, rest: Any, slack: float,
+    threshold: float, scratch: Any,
+) -> Any:  # fmt: skip
+    """Reduced score of a label and whether it was finished: False where it cannot win."""
+    num_worlds = row.shape[0]
+    if reduction == SUM:
+        total = flat_scores[np.uint64(row[0])]
+        first = np.uint64(num_buckets)
+        start = 1
+        while start < num_worlds:
+            stop = min(start + _LOOK_EVERY, num_worlds)
+            for world in range(start, stop):
+                total += flat_scores[first + np.uint64(row[world])]
+                first += np.uint64(num_buckets)
+            # Whatever the other worlds add, in float64 and with room for their rounding.
+            if total + rest[stop] + slack * abs(total) < threshold:
+                return total, False
+            start = stop
+        return total, True
+    if reduction == MIN:
+        least = flat_scores[np.uint64(row[0])]
+        for world in range(1, num_worlds):
+            if least < threshold:
+                return least, False
+            least = min(least, flat_scores[np.uint64(world * num_buckets) + np.uint64(row[world])])
+        return least, True
+    num_below = 0
+    for world in range(num_worlds):
+        value = flat_scores[np.uint64(world * num_buckets) + np.uint64(row[world])]
+        scratch[world] = value
+        num_below += value < threshold
+    # The upper middle one is below the threshold.
+    if num_below > num_worlds // 2:
+        return scratch[0], False
+    return _median(scratch, num_worlds), True
+
+
+@njit(cache=True, nogil=True)
+def _rest_of_sum(values: Any, rest: Any) -> Any:
+    """Fills `rest[r]` with what worlds r … R − 1 add at most; gives the slack for rounding."""
+    num_worlds = values.shape[0]
+    slack = (num_worlds + 1) * _ROUNDOFF
+    total = 0.0
+    magnitude = 0.0
+    rest[num_worlds] = 0.0
+    for world in range(num_worlds - 1, -1, -1):
+        best = np.float64(values[world, 0])
+        total += best
+        magnitude += abs(best)
+        rest[world] = total + slack * magnitude
+    return slack
+
+
+@njit(cache=True, nogil=True)
+def _walk(
+    reduction: int, scores: Any, rows: Any, flat_rows: Any, lists: Any, offsets: Any, values: Any,
+    ids: Any, listed: Any, visited: Any, work: Any, depths: Any, other_depths: Any,
+    heap_scores: Any, heap_labels: Any, max_labels: int, counts: Any,
+) -> bool:  # fmt: skip
+    """Walks one query's buckets; True if its k best labels are proven, False if it gave up.
+
+    `counts` receives the labels scored, the buckets walked and whether the bound ended the walk.
+    """
+    num_worlds, num_buckets = scores.shape
+    num_labels, k = rows.shape[0], heap_scores.shape[0]
+    rest, gains, other_gains = work[0], work[1, :num_worlds], work[2, :num_worlds]
+    nexts = np.empty(num_worlds, np.float32)
+    other_nexts = np.empty(num_worlds, np.float32)
+    scratch = np.empty(num_worlds, np.float32)
+    flat_scores = scores.reshape(num_worlds * num_buckets)
+    slack = _rest_of_sum(values, rest)
+    threshold: Any = np.float32(-np.inf)
+    for world in range(num_worlds):
+        depths[world] = 0
+        nexts[world] = values[world, 0]
+    for world in range(num_worlds):
+        gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
+    size = 0
+    num_scored = 0
+    num_walked = 0
+    next_forecast = _FIRST_FORECAST
+    is_proven = False
+    while True:
+        if size == k:
+            threshold = heap_scores[0]
+            if num_scored == num_labels or _bound(reduction, nexts, scratch) < threshold:
+                is_proven = True
+                break
+            if num_scored >= next_forecast and max_labels < num_labels:
+                next_forecast = 2 * num_scored
+                other_depths[:] = depths
+                other_gains[:] = gains
+                other_nexts[:] = nexts
+                needed = _forecast(
+                    reduction, scores, offsets, values, ids, listed, other_depths, other_gains,
+                    other_nexts, scratch, threshold, max_labels - num_scored,
+                )  # fmt: skip
+                if num_scored + needed > max_labels:
+                    break
+        elif num_scored >= max_labels:
+            break
+        if reduction != SUM:
+            for world in range(num_worlds):
+                gains[world] = _gain(
+                    reduction, world, values, depths, listed, num_buckets, threshold
+                )
+        world = _choose(gains)
+        if gains[world] < 0:
+            break  # never with num_scored < num_labels: one world's buckets hold all labels
+        bucket = ids[world, depths[world]]
+        stop = offsets[world, bucket + 1]
+        for place in range(offsets[world, bucket], stop):
+            ahead = place + _PREFETCH_AHEAD
+            if ahead < stop:
+                _prefetch(flat_rows, np.int64(lists[world, ahead]) * num_worlds)
+            label: Any = np.int64(lists[world, place])
+            word, bit = label >> 6, np.uint64(1) << np.uint64(label & 63)
+            if visited[word] & bit:
+                continue
+            visited[word] |= bit
+            num_scored += 1
+            score, is_whole = _score(
+                reduction, flat_scores, rows[label], num_buckets, rest, slack,
+                threshold, scratch,
+            )  # fmt: skip
+            if is_whole:
+                size = _offer(heap_scores, heap_labels, size, score, label)
+                if size == k:
+                    threshold = heap_scores[0]
+        num_walked += 1
+        depths[world] += 1
+        if depths[world] + 1 >= listed[world] and listed[world] < num_buckets:
+            _grow(scores, world, values, ids, listed)
+        nexts[world] = _next_value(values, depths, world, num_buckets)
+        gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
+
+    if num_scored * 8 > num_labels:
+        visited[:] = 0
+    else:
+        for world in range(num_worlds):
+            for depth in range(depths[world]):
+                bucket = ids[world, depth]
+                for place in range(offsets[world, bucket], offsets[world, bucket + 1]):
+                    visited[np.int64(lists[world, place]) >> 6] = 0
+    counts[0] = num_scored
+    counts[1] = num_walked
+    counts[2] = is_proven
+    if is_proven:
+        _sort_heap(heap_scores, heap_labels)
+    return is_proven
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def walk_queries(
+    reduction: int, scores: Any, rows: Any, flat_rows: Any, lists: Any, offsets: Any, values: Any,
+    ids: Any, visited: Any, is_selected: bool, max_labels: int, out_scores: Any, out_labels: Any,
+    counts: Any,
+) -> None:  # fmt: skip
+    """The k best labels of each query, or none where they would take more than `max_labels`.
+
+    Args:
+        reduction: `SUM`, `MIN` or `MEDIAN`.
+        scores: `(N, R, B)` float32.
+        rows: `(L, R)` unsigned, and `flat_rows` the same memory as one dimension.
+        flat_rows: see rows.
+        lists: `(R, L)` int32.
+        offsets: `(R, B + 1)` int64.
+        values: `(P, R, B)` float32, room for P threads' sorted scores.
+        ids: `(P, R, B)` int32, room for their buckets.
+        visited: `(P, ⌈L / 64⌉)` uint64, all zero; left so.
+        is_selected: whether `values[0]` and `ids[0]` hold the only query's first best buckets.
+        max_labels: labels that a query may score; L or more for no limit.
+        out_scores: `(N, k)` float32.
+        out_labels: `(N, k)` int64.
+        counts: `(N, 3)` int64, see `_walk`.
+    """
+    num_queries, num_worlds, num_buckets = scores.shape
+    num_parts = visited.shape[0]
+    for part in prange(num_parts):
+        work = np.empty((3, num_worlds + 1), np.float64)
+        depths = np.empty(num_worlds, np.int64)
+        other_depths = np.empty(num_worlds, np.int64)
+        listed = np.empty(num_worlds, np.int64)
+        first = min(FIRST_DEPTH, num_buckets)
+        for query in range(part, num_queries, num_parts):
+            for world in range(num_worlds):
+                if not is_selected:
+                    _best_buckets(
+                        scores[query, world], first, values[part, world], ids[part, world]
+                    )
+                listed[world] = first
+            _walk(
+                reduction, scores[query], rows, flat_rows, lists, offsets, values[part],
+                ids[part], listed, visited[part], work, depths, other_depths, out_scores[query],
+                out_labels[query], max_labels, counts[query],
+            )  # fmt: skip

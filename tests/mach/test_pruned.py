@@ -1,0 +1,105 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.mach import pruned
+from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
+from bench.mach.hashing import build_hash
+from bench.mach.index import build_index
+from tests.mach.test_decode import KINDS, assert_same, draw_scores
+
+
+@given(
+    num_queries=st.sampled_from([1, 2, 5]),
+    num_worlds=st.integers(1, 19),
+    num_buckets=st.integers(1, 200),
+    num_labels=st.integers(1, 700),
+    k=st.integers(1, 700),
+    kind=st.sampled_from((*KINDS, "peaked")),
+    reduction=st.sampled_from(REDUCTIONS),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=150, deadline=None)
+def test_walk_equals_reference(
+    num_queries: int,
+    num_worlds: int,
+    num_buckets: int,
+    num_labels: int,
+    k: int,
+    kind: str,
+    reduction: Reduction,
+    seed: int,
+) -> None:
+    k = min(k, num_labels)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_queries, num_worlds, num_buckets)
+    if kind == "peaked":
+        scores = torch.log_softmax(6 * torch.randn(shape, generator=generator), -1)
+    else:
+        scores = draw_scores(kind, shape, generator)
+    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator)
+    table = table.to(torch.uint8)
+    found = pruned.walk(scores, build_index(table, num_buckets), k, reduction)
+    assert bool(found.is_proven.all())
+    assert_same(
+        (found.scores, found.labels), top_k_reference(scores, table, k, reduction=reduction)
+    )
+
+
+def planted(num_labels: int, num_buckets: int, num_worlds: int, num_queries: int, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    table = build_hash("balanced", num_labels, num_buckets, num_worlds, seed).table()
+    logits = torch.randn(num_queries, num_worlds, num_buckets, generator=generator)
+    labels = torch.randint(num_labels, (num_queries,), generator=generator)
+    logits.scatter_(2, table[:, labels].T.long().unsqueeze(2), 12.0)
+    return logits.log_softmax(-1), table, labels
+
+
+def test_peaked_scores_are_proven_after_few_labels():
+    scores, table, labels = planted(20_000, 500, 8, 6)
+    found = pruned.walk(scores, build_index(table, 500), 5)
+    assert bool(found.is_proven.all())
+    assert torch.equal(found.labels[:, 0], labels)
+    assert int(found.num_scored.max()) < 20_000 // 5
+    assert bool((found.num_buckets_walked <= found.num_scored).all())
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_walk_that_gives_up_says_so_and_top_k_is_still_exact(reduction):
+    scores = torch.rand(5, 6, 50, generator=torch.Generator().manual_seed(3))
+    table = build_hash("balanced", 30_000, 50, 6, 0).table()
+    found = pruned.walk(scores, build_index(table, 50), 4, reduction, max_labels=1)
+    assert not bool(found.is_proven.any())
+    assert_same(
+        pruned.top_k(scores, table, 4, reduction),
+        top_k_reference(scores, table, 4, reduction=reduction),
+    )
+
+
+def test_marks_of_visited_labels_do_not_outlive_a_walk():
+    # The second query must not take the first one's labels for visited, nor a second call.
+    scores, table, _ = planted(5000, 100, 4, 1)
+    index = build_index(table, 100)
+    for _ in range(2):
+        found = pruned.walk(scores.expand(3, -1, -1).contiguous(), index, 7)
+        expected = top_k_reference(scores, table, 7)
+        assert_same((found.scores, found.labels), tuple(x.expand(3, -1) for x in expected))
+
+
+def test_longer_lists_of_tied_buckets_begin_with_the_shorter_ones():
+    # All buckets tie but in one world: lists grow in the middle of a tie.
+    scores = torch.zeros(2, 3, 400)
+    scores[:, 0, 7] = 1
+    scores[1] = scores[1].flip(1)
+    table = build_hash("universal", 3000, 400, 3, 5).table()
+    found = pruned.walk(scores, build_index(table, 400), 1000)
+    assert_same((found.scores, found.labels), top_k_reference(scores, table, 1000))
+
+
+def test_index_of_other_sizes_is_refused():
+    index = build_index(torch.zeros(2, 5, dtype=torch.int32), 3)
+    with pytest.raises(ValueError, match="expected those of the index, R = 2, B = 3"):
+        pruned.walk(torch.zeros(1, 2, 4), index, 1)
+    with pytest.raises(ValueError, match="k is 6; expected 1 to L = 5"):
+        pruned.walk(torch.zeros(1, 2, 3), index, 6)
