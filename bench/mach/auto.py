@@ -1,0 +1,304 @@
+"""The `auto` decode: the walk of `pruned` or the scan of `dense`, whichever will take less time.
+
+What a scan costs follows from the sizes; what a walk costs depends on how peaked the scores are,
+and shows only when it is tried. Both are priced with unit costs fitted on this machine. A walk
+gives up when its own forecast exceeds the price of a scan; when walks keep losing, queries go to
+the scan at once, and a few are tried again after a growing number of others. Labels are the same
+either way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.mach import dense, pruned
+from bench.mach.decode import Reduction
+from bench.mach.hashing import build_hash
+from bench.mach.index import BucketIndex, build_index
+
+#: Fewer queries than this are scanned one by one, without sharing cache lines.
+_TILE_QUERIES = 4
+# Queries tried when nothing is known, and when walks have lost before.
+_FIRST_TRY = 8
+_RETRY = 2
+_FIRST_PAUSE = 64
+_LONGEST_PAUSE = 4096
+# A label's row is fetched from memory; each world of it is a read from cache.
+_ROW_IN_WORLDS = 8.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Unit costs of this machine, in seconds of wall time with all threads at work.
+
+    Attributes:
+        table_sizes: R · B of the calibration points, ascending.
+        tile_gather: of one label in one world of a scan that shares tiles, at those sizes.
+        single_gather: the same for a scan of a single query.
+        select: of one bucket score in the search for a world's best buckets.
+        visit: of one world of a label scored by a walk; fetching the label's row counts as
+            8 worlds.
+    """
+
+    table_sizes: tuple[int, ...]
+    tile_gather: tuple[float, ...]
+    single_gather: tuple[float, ...]
+    select: float
+    visit: float
+
+    def scan_seconds(self, num_queries: int, num_labels: int, worlds: int, buckets: int) -> float:
+        """A query's share of a scan over all labels."""
+        known = self.tile_gather if num_queries >= _TILE_QUERIES else self.single_gather
+        size = math.log(worlds * buckets)
+        sizes = [math.log(value) for value in self.table_sizes]
+        gather = math.exp(np.interp(size, sizes, [math.log(value) for value in known]))
+        return gather * num_labels * worlds
+
+    def label_seconds(self, num_queries: int, worlds: int) -> float:
+        """Scoring one label in a walk; fewer queries than threads leave threads idle."""
+        threads = torch.get_num_threads()
+        idle = threads / min(max(num_queries, 1), threads)
+        return self.visit * (worlds + _ROW_IN_WORLDS) * idle
+
+    def select_seconds(self, worlds: int, buckets: int) -> float:
+        """Finding the best buckets, all threads at work even for a single query."""
+        return self.select * worlds * buckets
+
+
+#: Fitted on 2 cores of a server of 2021; in force until :func:`calibrate` fits this machine's.
+_DEFAULT = Costs(
+    table_sizes=(800, 16_384, 320_000),
+    tile_gather=(8e-11, 1.5e-10, 7e-10),
+    single_gather=(5e-10, 5e-10, 1e-9),
+    select=2e-10,
+    visit=1.2e-9,
+)
+
+
+@dataclass
+class _Experience:
+    """What walks over one index have come to."""
+
+    pause: int = 0
+    next_pause: int = _FIRST_PAUSE
+    num_tried: int = field(default=_FIRST_TRY)
+
+
+_costs = _DEFAULT
+_is_calibrated = False
+_experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, Reduction], _Experience]] = (
+    WeakKeyDictionary()
+)
+
+
+def costs() -> Costs:
+    """The unit costs in force."""
+    return _costs
+
+
+def use_costs(chosen: Costs) -> None:
+    """Put unit costs in force, such as those of an earlier calibration."""
+    global _costs, _is_calibrated
+    _costs, _is_calibrated = chosen, True
+
+
+def top_k(
+    bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """The k best labels by the cheaper way; see `bench.mach.decode.top_k`.
+
+    The table's index is built at its first use. On other devices than the CPU this is `dense`.
+
+    Raises:
+        ValueError: a bucket of the table is outside 0 … B − 1.
+    """
+    if bucket_scores.device.type != "cpu":
+        return dense.top_k(bucket_scores, table, k, reduction)
+    index = pruned.index_of(table, bucket_scores.shape[2])
+    return top_k_indexed(bucket_scores, table, index, k, reduction)
+
+
+def top_k_indexed(
+    bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """As :func:`top_k` with an index at hand."""
+    num_queries = bucket_scores.shape[0]
+    scores = torch.empty(num_queries, k)
+    labels = torch.empty(num_queries, k, dtype=torch.int64)
+    scanned: list[Tensor] = []
+    experience = _experience(index, k, reduction)
+    start = 0
+    while start < num_queries:
+        budget = _budget(index, num_queries - start)
+        if budget == 0:
+            scanned.append(torch.arange(start, num_queries))
+            break
+        if experience.pause > 0:
+            stop = min(start + experience.pause, num_queries)
+            experience.pause -= stop - start
+            scanned.append(torch.arange(start, stop))
+        else:
+            stop = min(start + experience.num_tried, num_queries)
+            found = pruned.walk(bucket_scores[start:stop], index, k, reduction, max_labels=budget)
+            scores[start:stop], labels[start:stop] = found.scores, found.labels
+            scanned.append(start + (~found.is_proven).nonzero()[:, 0])
+            _learn(experience, found, index, num_queries - start)
+        start = stop
+    left = torch.cat(scanned) if scanned else torch.empty(0, dtype=torch.int64)
+    if left.numel():
+        rest = bucket_scores.index_select(0, left) if left.numel() < num_queries else bucket_scores
+        scores[left], labels[left] = dense.top_k(rest.contiguous(), table, k, reduction)
+    return scores, labels
+
+
+def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
+    """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
+    budget = _budget(index, bucket_scores.shape[0])
+    if budget == 0:
+        return torch.full((bucket_scores.shape[0],), index.num_labels)
+    found = pruned.walk(bucket_scores, index, k, reduction, max_labels=budget)
+    return torch.where(found.is_proven, found.num_scored, index.num_labels)
+
+
+def _budget(index: BucketIndex, num_queries: int) -> int:
+    """Labels that a walk may score; 0 where not even a bucket of each of two worlds would pay."""
+    worlds, buckets = index.num_worlds, index.num_buckets
+    scan = _costs.scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    left = scan - _costs.select_seconds(worlds, buckets)
+    budget = int(left / _costs.label_seconds(num_queries, worlds))
+    return budget if budget >= 2 * max(index.num_labels // buckets, 1) else 0
+
+
+def _experience(index: BucketIndex, k: int, reduction: Reduction) -> _Experience:
+    return _experiences.setdefault(index, {}).setdefault((k, reduction), _Experience())
+
+
+def _learn(
+    experience: _Experience, found: pruned.PrunedResult, index: BucketIndex, num_queries: int
+) -> None:
+    """Walk on with more queries after a gain, pause after a loss."""
+    worlds, buckets = index.num_worlds, index.num_buckets
+    num_tried = found.is_proven.numel()
+    scan = _costs.scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    walked = _costs.select_seconds(worlds, buckets)
+    walked += float(found.num_scored.sum()) / num_tried * _costs.label_seconds(num_queries, worlds)
+    share_given_up = 1 - float(found.is_proven.float().mean())
+    if walked + share_given_up * scan <= scan:
+        experience.num_tried = min(4 * max(experience.num_tried, num_tried), 1 << 20)
+        experience.next_pause = _FIRST_PAUSE
+    else:
+        experience.num_tried = _RETRY
+        experience.pause = experience.next_pause
+        experience.next_pause = min(2 * experience.next_pause, _LONGEST_PAUSE)
+
+
+def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
+    """Fit the unit costs on this machine, in a few seconds, and put them in force.
+
+    Args:
+        path: JSON file that holds them between processes; read if it is there, else written.
+        again: fit anew whatever is known.
+
+    Raises:
+        ValueError: the file does not hold costs.
+    """
+    if not again:
+        if _is_calibrated:
+            return _costs
+        if path is not None and path.is_file():
+            use_costs(_read(path))
+            return _costs
+    use_costs(_fit())
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(asdict(_costs)))
+        partial.replace(path)
+    return _costs
+
+
+def _read(path: Path) -> Costs:
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text())
+        lists = ("table_sizes", "tile_gather", "single_gather")
+        typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
+        found = Costs(**typed)
+        lengths = {len(getattr(found, name)) for name in lists}
+        values = [*found.tile_gather, *found.single_gather, found.select, found.visit]
+        is_good = len(lengths) == 1 and all(math.isfinite(v) and v > 0 for v in values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}; expected the costs of a calibration") from None
+    if not is_good:
+        raise ValueError(f"{path}: expected positive costs, as many as table sizes")
+    return found
+
+
+def _fit() -> Costs:
+    sizes: list[int] = []
+    tile: list[float] = []
+    single: list[float] = []
+    generator = torch.Generator().manual_seed(0)
+    worlds, num_labels = 16, 1 << 16
+    for buckets in (48, 1024, 20_000):
+        table = torch.randint(buckets, (worlds, num_labels), generator=generator)
+        table = table.to(torch.int16)
+        scores = torch.randn(64, worlds, buckets, generator=generator)
+        gathers = worlds * num_labels
+        sizes.append(worlds * buckets)
+        for queries, fitted in ((64, tile), (1, single)):
+            batch = scores[:queries]
+            run = _scan(batch, table)
+            fitted.append(_best_seconds(run) / (queries * gathers))
+    select, visit = _fit_walk()
+    return Costs(tuple(sizes), tuple(tile), tuple(single), select, visit)
+
+
+def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:
+    return lambda: dense.top_k(batch, table, 5, "sum")
+
+
+def _fit_walk() -> tuple[float, float]:
+    """Costs of selection and visits: from walks that score few labels, and many."""
+    worlds, buckets, num_labels, queries = 16, 4096, 1 << 19, 32
+    generator = torch.Generator().manual_seed(1)
+    table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
+    index = build_index(table, buckets)
+    noise = torch.rand(queries, worlds, buckets, generator=generator)
+    sure = noise.clone()
+    labels = torch.randint(num_labels, (queries,), generator=generator)
+    rows = table[:, labels].T.long().unsqueeze(2)
+    sure.scatter_(2, rows, 100.0)
+    timed = []
+    for scores in (sure, noise[:4]):
+
+        def run(scores: Tensor = scores) -> pruned.PrunedResult:
+            return pruned.walk(scores, index, 1, "sum")
+
+        timed.append((_best_seconds(run, 3), float(run().num_scored.sum())))
+    (few_seconds, few), (many_seconds, many) = timed
+    visit = many_seconds / (many * (worlds + _ROW_IN_WORLDS))
+    first = few * (worlds + _ROW_IN_WORLDS) * visit
+    select = max(few_seconds - first, 0.2 * few_seconds) / (queries * worlds * buckets)
+    return select, visit
+
+
+def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """The least of several times: other load only ever adds."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

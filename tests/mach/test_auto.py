@@ -1,0 +1,132 @@
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.mach import auto, pruned
+from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
+from bench.mach.hashing import build_hash
+from bench.mach.index import build_index
+from tests.mach.test_decode import KINDS, assert_same, draw_scores
+from tests.mach.test_pruned import planted
+
+CHEAP_WALK = auto.Costs((10,), (1e-6,), (1e-6,), 1e-12, 1e-12)
+CHEAP_SCAN = auto.Costs((10,), (1e-15,), (1e-15,), 1e-6, 1e-6)
+
+
+@pytest.fixture(autouse=True)
+def keep_costs():
+    before = auto._costs, auto._is_calibrated
+    yield
+    auto._costs, auto._is_calibrated = before
+
+
+@given(
+    num_queries=st.sampled_from([1, 3, 20]),
+    num_worlds=st.integers(1, 7),
+    num_buckets=st.integers(1, 60),
+    num_labels=st.integers(1, 500),
+    k=st.integers(1, 30),
+    kind=st.sampled_from(KINDS),
+    reduction=st.sampled_from(REDUCTIONS),
+    costs=st.sampled_from([CHEAP_WALK, CHEAP_SCAN, auto.costs()]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_labels_are_those_of_the_reference_whichever_way_is_taken(
+    num_queries: int,
+    num_worlds: int,
+    num_buckets: int,
+    num_labels: int,
+    k: int,
+    kind: str,
+    reduction: Reduction,
+    costs: auto.Costs,
+    seed: int,
+) -> None:
+    auto.use_costs(costs)
+    generator = torch.Generator().manual_seed(seed)
+    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
+    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator).int()
+    k = min(k, num_labels)
+    expected = top_k_reference(scores, table, k, reduction=reduction)
+    for _ in range(2):
+        assert_same(auto.top_k(scores, table, k, reduction), expected)
+
+
+def count_walked(monkeypatch):
+    walked = []
+    walk = pruned.walk
+
+    def counting(scores, *arguments, **options):
+        walked.append(scores.shape[0])
+        return walk(scores, *arguments, **options)
+
+    monkeypatch.setattr("bench.mach.pruned.walk", counting)
+    return walked
+
+
+def test_scan_that_is_cheap_is_taken_without_a_try(monkeypatch):
+    scores, table, _ = planted(2000, 50, 4, 3)
+    walked = count_walked(monkeypatch)
+    auto.use_costs(CHEAP_SCAN)
+    auto.top_k(scores, table, 2, "sum")
+    assert walked == []
+
+
+def test_walks_that_win_take_over_the_batch(monkeypatch):
+    scores, table, _ = planted(20_000, 500, 6, 60)
+    walked = count_walked(monkeypatch)
+    auto.use_costs(CHEAP_WALK)
+    auto.top_k(scores, table, 2, "sum")
+    assert walked == [8, 32, 20]
+
+
+def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
+    table = build_hash("balanced", 60_000, 500, 6, 0).table()
+    scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
+    walked = count_walked(monkeypatch)
+    # A scan is worth some 2,000 visited labels: a walk begins, and its forecast ends it.
+    auto.use_costs(auto.Costs((10,), (1e-10,), (1e-10,), 1e-12, 1.3e-9))
+    auto.top_k(scores, table, 3, "sum")
+    assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
+
+
+def test_calibration_is_kept_in_its_file(tmp_path):
+    path = tmp_path / "cache" / "costs.json"
+    found = auto.calibrate(path, again=True)
+    assert found.visit > 0
+    assert found.select > 0
+    assert all(cost > 0 for cost in found.tile_gather + found.single_gather)
+    auto._is_calibrated = False
+    assert auto.calibrate(path) == found
+    assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"visit": 1}'])
+def test_file_that_holds_no_costs_is_refused(tmp_path, text):
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    auto._is_calibrated = False
+    with pytest.raises(ValueError, match=r"costs\.json"):
+        auto.calibrate(path)
+
+
+def test_costs_that_are_not_positive_are_refused(tmp_path):
+    path = tmp_path / "costs.json"
+    plain = {"table_sizes": [1], "tile_gather": [0], "single_gather": [1]}
+    path.write_text(json.dumps(plain | {"select": 1, "visit": 1}))
+    auto._is_calibrated = False
+    with pytest.raises(ValueError, match="positive costs"):
+        auto.calibrate(path)
+
+
+def test_scored_labels_are_counted_by_the_way_taken():
+    scores, table, _ = planted(5000, 100, 4, 3)
+    index = build_index(table, 100)
+    auto.use_costs(CHEAP_SCAN)
+    assert auto.num_scored(scores, index, 2, "sum").tolist() == [5000] * 3
+    auto.use_costs(CHEAP_WALK)
+    assert int(auto.num_scored(scores, index, 2, "sum").max()) < 5000
