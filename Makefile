@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= $(firstword $(wildcard data ../shared/data) data)
 PROFILE ?= cpu
 RUN = $(BIN)/python -m bench run --data-dir $(DATA) --profile $(PROFILE)
-STUDIES := quickstart delicious bible citeulike simplewiki
+STUDIES := quickstart delicious bible citeulike simplewiki decode
 
 .DELETE_ON_ERROR:
 .PHONY: bench test test-slow lint types smoke tables figures report check clean $(STUDIES)
@@ -44,7 +44,7 @@ check: $(VENV)/installed ## are tables and figures those of the records, and the
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,decode]'
 	touch $@
 
 clean: ## remove the environment and every cache, not the results

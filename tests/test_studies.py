@@ -3,14 +3,24 @@ import dataclasses
 import pytest
 
 from bench.methods import METHODS, check_options
-from bench.study import load_study, study_names
+from bench.runner import trial_digest
+from bench.study import TRAINING, load_study, study_names
+
+TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]
 
 
 @pytest.mark.parametrize("name", study_names())
-def test_every_study_states_its_claim_and_its_trials_name_known_options(name):
+def test_every_study_states_its_claim_and_fits_its_kind(name):
     study = load_study(name)
     for word in ("Claim:", "Command:", "Hardware:", "Duration:", "Expected:"):
         assert word in study.claim, word
+    for trial in (*study.build_smoke(), *study.build_trials("cpu")):
+        assert trial_digest(trial, study.kind)  # its method and source are registered
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trials_of_every_study_name_known_options(name):
+    study = load_study(name)
     for profile in study.profiles:
         trials = study.build_trials(profile)
         assert trials
@@ -20,7 +30,7 @@ def test_every_study_states_its_claim_and_its_trials_name_known_options(name):
         assert {"frequency", "centroid", "full_softmax", "sampled_softmax", "mach"} <= methods
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", TRAINED)
 def test_smoke_runs_each_method_of_the_study_on_data_that_needs_no_file(name):
     study = load_study(name)
     smoke = study.build_smoke()
@@ -29,7 +39,7 @@ def test_smoke_runs_each_method_of_the_study_on_data_that_needs_no_file(name):
     assert {trial.data.source for trial in smoke} == {"planted"}
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", TRAINED)
 def test_cpu_budgets_are_equal_within_a_part(name):
     study = load_study(name)
     budgets: dict[str, set] = {}

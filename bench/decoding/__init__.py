@@ -1,0 +1,1 @@
+"""Measures the decode alone: given bucket scores in, the k best labels out."""

@@ -1,0 +1,48 @@
+"""What a softmax does instead of decoding: one product with its output layer, and the k largest."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.decoding.contenders import Contender
+from bench.decoding.scores import Problem
+
+# Logits held at a time, in floats: whole batches of queries while they fit.
+_MAX_FLOATS = 1 << 27
+
+
+class SoftmaxMatmul(Contender):
+    """Output layer `(H, L)` with random weights: time and memory matter, not its labels.
+
+    Args:
+        problem: gives L.
+        k: labels wanted.
+        hidden_dim: H.
+    """
+
+    is_comparable: ClassVar[bool] = False
+
+    def __init__(self, problem: Problem, *, k: int, hidden_dim: int = 128) -> None:
+        super().__init__(problem, k=k)
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.empty(hidden_dim, problem.num_labels)
+        self.weight.normal_(0, 1, generator=generator)
+
+    def prepare_queries(self, scores: Tensor) -> Tensor:
+        """As many hidden vectors as there are queries."""
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(scores.shape[0], self.weight.shape[0], generator=generator)
+
+    def top_k(self, queries: Tensor) -> Tensor:
+        """The k largest logits' places."""
+        part = max(_MAX_FLOATS // self.weight.shape[1], 1)
+        starts = range(0, queries.shape[0], part)
+        logits = (queries[start : start + part] @ self.weight for start in starts)
+        return torch.cat([some.topk(self.k, dim=1).indices for some in logits])
+
+    def decode_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.weight.nbytes

@@ -1,0 +1,160 @@
+"""Bucket scores of MACH models trained on real data, for queries of its test split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.classifier import DataFacts
+from bench.data.module import ExtremeDataModule
+from bench.decoding.scores import Problem, describe
+from bench.digest import code_digest
+from bench.mach.hashing import build_hash
+from bench.mach.module import Mach
+from bench.settings import DataSpec, SettingsError, derive_seed
+from bench.trial import data_facts
+
+_DATA = {
+    "simplewiki": DataSpec(
+        source="vw",
+        name="simplewiki",
+        options={"train": "simplewiki/train.vw.gz", "test": "simplewiki/test.vw.gz"},
+    ),
+    "citeulike": DataSpec(
+        source="xmlrepo",
+        name="citeulike-t",
+        options={"train": "citeulike-t/train.txt.gz", "test": "citeulike-t/test.txt.gz"},
+    ),
+    "planted": DataSpec(
+        source="planted",
+        name="planted",
+        options={
+            "num_train_points": 1500,
+            "num_test_points": 200,
+            "num_features": 300,
+            "num_labels": 60,
+        },
+        num_validation_points=100,
+    ),
+}
+_BATCH_SIZE = 256
+_HIDDEN = 256
+_LEARNING_RATE = 0.005
+
+
+def build(
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    dataset: str,
+    num_worlds: int,
+    num_buckets: int,
+    num_steps: int,
+    num_queries: int = 1024,
+) -> Problem:
+    """Log probabilities of the buckets, from worlds trained with a softmax loss.
+
+    Training takes minutes once; its scores are kept in the cache under the digest of the code that
+    made them.
+
+    Args:
+        data_dir: where the data set lies.
+        cache_dir: where prepared data and scores are kept.
+        dataset: `simplewiki`, `citeulike` or `planted`.
+        num_worlds: R.
+        num_buckets: B.
+        num_steps: optimiser steps of 256 points each, a shared encoder of 256.
+        num_queries: N, at most the size of the test split.
+
+    Raises:
+        SettingsError: an unknown data set.
+    """
+    if dataset not in _DATA:
+        raise SettingsError(f"dataset is {dataset!r}; expected one of {', '.join(_DATA)}")
+    settings = {
+        "dataset": dataset,
+        "num_worlds": num_worlds,
+        "num_buckets": num_buckets,
+        "num_steps": num_steps,
+        "num_queries": num_queries,
+        "code": code_digest(["bench.decoding.trained"]),
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_dir / "scores" / f"{dataset}-{key}.npy"
+    data = ExtremeDataModule(
+        _DATA[dataset], batch_size=_BATCH_SIZE, data_dir=data_dir, cache_dir=cache_dir
+    )
+    data.setup()
+    facts = data_facts(data)
+    if not path.is_file():
+        scores = _train(data, facts, num_worlds, num_buckets, num_steps, num_queries)
+        _write(path, scores.numpy())
+    scores = torch.from_numpy(np.load(path, allow_pickle=False))
+    hashes = build_hash("balanced", facts.num_labels, num_buckets, num_worlds, 0)
+    found = describe(scores, facts.num_labels)
+    return Problem(scores, hashes, hashes.table(), found)
+
+
+def _train(
+    data: ExtremeDataModule,
+    facts: DataFacts,
+    num_worlds: int,
+    num_buckets: int,
+    num_steps: int,
+    num_queries: int,
+) -> Tensor:
+    model = Mach(
+        facts,
+        num_buckets=num_buckets,
+        num_worlds=num_worlds,
+        share_encoder=True,
+        loss="softmax",
+        estimator="log_mean",
+        encoder="mlp",
+        hidden_dims=(_HIDDEN,),
+        learning_rate=_LEARNING_RATE,
+        seed=derive_seed("model scores", 0),
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=-1,
+            max_steps=num_steps,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )
+        trainer.fit(model, train_dataloaders=data.train_dataloader())
+    model.eval()
+    kept: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            kept.append(model.bucket_logits(batch).log_softmax(-1))
+            if sum(block.shape[0] for block in kept) >= num_queries:
+                break
+    return torch.cat(kept)[:num_queries].clone()
+
+
+def _write(path: Path, scores: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        np.save(file, scores, allow_pickle=False)
+    Path(partial).replace(path)

@@ -1,0 +1,184 @@
+import pytest
+import torch
+
+from bench.decoding import planted, scores
+from bench.decoding.contenders import CONTENDERS, build_contender
+from bench.decoding.trial import execute
+from bench.mach.decode import top_k_reference
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+
+
+def build_problem(tmp_path, **options):
+    sizes = {"num_labels": 2000, "num_worlds": 6, "num_buckets": 256, "peak": 0.8}
+    return planted.build(
+        data_dir=tmp_path, cache_dir=tmp_path, **(sizes | {"num_queries": 20} | options)
+    )
+
+
+@pytest.mark.parametrize("method", ["dense", "pruned", "auto", "authors"])
+@pytest.mark.parametrize("num_queries", [1, 20])
+@pytest.mark.parametrize("k", [1, 7, 300])
+def test_exact_contenders_give_the_reference_labels(tmp_path, method, num_queries, k):
+    problem = build_problem(tmp_path, num_buckets=97)
+    contender = build_contender(method, problem, {"k": k})
+    queries = contender.prepare_queries(problem.scores[:num_queries])
+    expected = top_k_reference(problem.scores[:num_queries], problem.table, k)[1]
+    assert torch.equal(contender.top_k(queries), expected)
+    assert contender.decode_bytes() > 0
+
+
+def test_authors_gather_breaks_ties_by_the_smaller_label(tmp_path):
+    problem = build_problem(tmp_path, num_buckets=5)
+    tied = problem.scores.round()
+    contender = build_contender("authors", problem, {"k": 9})
+    assert torch.equal(contender.top_k(tied), top_k_reference(tied, problem.table, 9)[1])
+
+
+@pytest.mark.parametrize("num_buckets", [16, 256])
+def test_faiss_sums_the_same_bucket_scores(tmp_path, num_buckets):
+    pytest.importorskip("faiss", reason="the `decode` extra is not installed")
+    problem = build_problem(tmp_path, num_buckets=num_buckets)
+    contender = build_contender("faiss_pq", problem, {"k": 3})
+    found = contender.top_k(problem.scores)
+    expected, labels = top_k_reference(problem.scores, problem.table, 3)
+    assert float((found == labels).float().mean()) > 0.95
+    if num_buckets == 256:
+        own = contender.index.search(problem.scores.reshape(20, -1).numpy(), 3)[0]
+        assert torch.allclose(torch.from_numpy(own), expected, atol=1e-4)
+
+
+def test_faiss_refuses_other_sizes(tmp_path):
+    with pytest.raises(SettingsError, match="expected 16 or 256"):
+        build_contender("faiss_pq", build_problem(tmp_path, num_buckets=97), {"k": 3})
+
+
+def test_softmax_matmul_gives_the_largest_logits(tmp_path):
+    problem = build_problem(tmp_path)
+    contender = build_contender("softmax_matmul", problem, {"k": 4, "hidden_dim": 8})
+    hidden = contender.prepare_queries(problem.scores)
+    logits = hidden @ contender.weight
+    assert torch.equal(contender.top_k(hidden), logits.topk(4, dim=1).indices)
+    assert contender.decode_bytes() == 4 * 8 * 2000
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match="expected one of dense, pruned"):
+        build_contender("guess", build_problem(tmp_path), {"k": 1})
+    with pytest.raises(SettingsError, match="expected one of planted_scores"):
+        scores.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
+
+
+def test_planted_scores_are_log_probabilities_as_peaked_as_asked_for(tmp_path):
+    shares = []
+    for peak in (0.0, 0.1, 0.5, 0.9):
+        problem = build_problem(tmp_path, peak=peak, num_queries=50)
+        assert torch.allclose(problem.scores.exp().sum(-1), torch.tensor(1.0), atol=1e-5)
+        shares.append(problem.facts["peak_share"])
+    assert shares == sorted(shares)
+    assert shares[0] < 0.05
+    assert 0.3 < shares[-1] < 0.7  # half of the peak is one label's
+
+
+def test_planted_scores_are_the_same_again_and_others_with_another_seed(tmp_path):
+    first, again = build_problem(tmp_path), build_problem(tmp_path)
+    assert torch.equal(first.scores, again.scores)
+    assert torch.equal(first.table, again.table)
+    assert not torch.equal(first.scores, build_problem(tmp_path, seed=1).scores)
+
+
+def test_peak_out_of_range_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="peak is 1"):
+        build_problem(tmp_path, peak=1)
+
+
+def run(tmp_path, method, events=None, **options):
+    data = DataSpec(
+        source="planted_scores",
+        name="peak 0.9",
+        options={
+            "num_labels": 3000,
+            "num_worlds": 4,
+            "num_buckets": 256,
+            "peak": 0.9,
+            "num_queries": 70,
+        },
+    )
+    trial = Trial(
+        data=data,
+        model=ModelSpec(method=method, encoder="linear", options={"k": 5} | options),
+        train=TrainSpec(),
+    )
+    return execute(
+        trial,
+        data_dir=tmp_path,
+        cache_dir=tmp_path,
+        accelerator="cpu",
+        emit=(events if events is not None else []).append,
+    )
+
+
+@pytest.mark.parametrize("method", [name for name in CONTENDERS if name != "faiss_pq"])
+def test_trial_measures_times_bytes_and_agreement(tmp_path, method):
+    events: list = []
+    payload = run(tmp_path, method, events)
+    inference = payload["inference"]
+    assert inference["k"] == 5
+    assert len(inference["latency_seconds"]) > 0
+    assert set(inference["batches"]) == {"64"}  # 70 queries fill no larger batch
+    assert payload["memory"]["decode_bytes"] > 0
+    assert payload["data"]["num_labels"] == 3000
+    assert [event["phase"] for event in events if event["event"] == "phase"] == [
+        "data",
+        "build",
+        "train",
+        "evaluate",
+    ]
+    if method == "softmax_matmul":
+        assert payload["test"] is None
+    elif method != "buckets":
+        assert payload["test"] == {"recall": 1.0, "exact_share": 1.0}
+    if method in ("pruned", "buckets"):
+        assert 0 < max(inference["num_scored"]) < 3000
+
+
+def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "bench.decoding.ours.Dense.top_k",
+        lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
+    )
+    with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):
+        run(tmp_path, "dense")
+
+
+def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
+    spec = DataSpec(
+        source="model_scores",
+        name="planted",
+        options={
+            "dataset": "planted",
+            "num_worlds": 3,
+            "num_buckets": 16,
+            "num_steps": 3,
+            "num_queries": 50,
+        },
+    )
+    first = scores.build_problem(spec, tmp_path, tmp_path)
+    assert first.scores.shape == (50, 3, 16)
+    assert torch.allclose(first.scores.exp().sum(-1), torch.tensor(1.0), atol=1e-4)
+    assert first.num_labels == 60
+
+    def fail(*arguments):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("bench.decoding.trained._train", fail)
+    assert torch.equal(scores.build_problem(spec, tmp_path, tmp_path).scores, first.scores)
+
+
+def test_unknown_dataset_is_refused(tmp_path):
+    spec = DataSpec(
+        source="model_scores",
+        name="x",
+        options={"dataset": "x", "num_worlds": 1, "num_buckets": 2, "num_steps": 1},
+    )
+    with pytest.raises(SettingsError, match="dataset is 'x'; expected one of simplewiki"):
+        scores.build_problem(spec, tmp_path, tmp_path)
