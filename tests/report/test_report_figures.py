@@ -78,6 +78,29 @@ def test_time_figure_picks_settings_by_validation_not_by_test() -> None:
     assert [line.text for line in plot.lines] == ["MACH B=64, R=4"]
 
 
+def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
+    def one(method: str, validation: float, test: float, **options: object) -> dict:
+        raw = record(trial(method, **options))
+        curve = [{"train_seconds": 9.0, "metrics": {"P@1": validation}}]
+        return changed(changed(raw, curve, "training", "curve"), test, "test", "P@1")
+
+    mach = {"num_buckets": 64, "num_worlds": 2}
+    subsets = [{"num_worlds": 2, "num_points": 7, "metrics": {"P@1": 0.42}}]
+    better = changed(one("mach", 0.3, 0.1, loss="bce", **mach), subsets, "worlds")
+    records = [
+        one("mach", validation=0.2, test=0.9, **mach),
+        better,
+        one("sampled_softmax", 0.5, 0.25, sampler="uniform", num_samples=8),
+        one("sampled_softmax", 0.4, 0.75, sampler="uniform", num_samples=16),
+    ]
+    section = _section(records)
+    plot = accuracy_worlds.collect(section, Palette([section]))
+    assert isinstance(plot, accuracy_worlds.WorldsPlot)
+    assert [line.median for line in plot.lines] == [(42.0,)]
+    assert [level.y for level in plot.levels if "ampled" in level.text] == [25.0]
+    assert "best on validation" in plot.note
+
+
 def test_memory_figure_shows_out_of_memory_with_its_need() -> None:
     records = [
         record(trial("full_softmax", chunk_size=None), status="oom"),

@@ -13,6 +13,7 @@ from bench.report.plots.base import (
     competitors,
     draw_levels,
     drop_far_ceiling,
+    final_validation,
     floor_levels,
     limits_from_zero,
     quality_label,
@@ -43,13 +44,17 @@ class WorldsPlot:
     num_points: tuple[int, ...]
     lines: tuple[WorldsLine, ...]
     levels: tuple[Level, ...]
+    is_choice: bool = False
 
     @property
     def note(self) -> str:
         """What lines and bands are."""
         text = "Line and band: median and range over random subsets of the trained worlds"
         sizes = " or ".join(f"{num:,}" for num in self.num_points)
-        return text + (f", on {sizes} test points." if sizes else ".")
+        text += f", on {sizes} test points." if sizes else "."
+        if self.is_choice:
+            text += " Of each series: most worlds, then best on validation."
+        return text
 
     def draw(self) -> Figure:
         """Lines with bands over a logarithmic axis of R, everything labelled at its end."""
@@ -101,11 +106,13 @@ def collect(section: Section, palette: Palette) -> WorldsPlot | str:
     """Lines from the subsets of worlds that records hold; a reason where there are none."""
     metric = section.metrics[0]
     longest: dict[str, Row] = {}
+    is_choice = False
     for row in section.trained:
         if row.done and any(entry for record in row.done for entry in _subsets(record, metric)):
-            name = palette.name(row, section.task)
-            if name not in longest or _num_worlds(row) > _num_worlds(longest[name]):
-                longest[name] = row
+            known = longest.setdefault(palette.name(row, section.task), row)
+            is_choice |= known is not row
+            if _preference(row, metric) > _preference(known, metric):
+                longest[palette.name(row, section.task)] = row
     if not longest:
         return "no record holds subsets of worlds"
     lines = tuple(_line(name, row, metric, palette) for name, row in longest.items())
@@ -121,14 +128,20 @@ def collect(section: Section, palette: Palette) -> WorldsPlot | str:
         tuple(sorted(num for num in num_points if num)),
         lines,
         _merge_equal((*_softmax_levels(section, metric, palette), *floor_levels(section, metric))),
+        is_choice,
     )
 
 
+def _preference(row: Row, metric: str) -> tuple[int, float]:
+    """The most worlds first, then the quality on the validation split."""
+    return _num_worlds(row), final_validation(row, metric)
+
+
 def _softmax_levels(section: Section, metric: str, palette: Palette) -> list[Level]:
-    """The best of each other series; chunked stands in for plain only where plain is not there."""
+    """One of each other series; chunked stands in for plain only where plain is not there."""
     rows = [row for row in competitors(section, metric) if row.method != "mach"]
     has_plain = any(_is_plain(row) for row in rows)
-    best: dict[str, Level] = {}
+    chosen: dict[str, tuple[float, Level]] = {}
     for row in rows:
         quality = row.at("test", metric)
         # Chunking changes memory and time, not what is learnt: one line says it all.
@@ -136,9 +149,10 @@ def _softmax_levels(section: Section, metric: str, palette: Palette) -> list[Lev
             continue
         name = palette.name(row, section.task)
         level = Level(100 * quality.median, name, palette.style(row), width=1.2)
-        if name not in best or level.y > best[name].y:
-            best[name] = level
-    return list(best.values())
+        validation = final_validation(row, metric)
+        if name not in chosen or validation > chosen[name][0]:
+            chosen[name] = (validation, level)
+    return [level for _, level in chosen.values()]
 
 
 def _is_plain(row: Row) -> bool:
