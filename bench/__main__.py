@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         only=tuple(options.only),
         shard=options.shard,
         rerun=options.rerun,
+        max_load=options.max_load,
     )
     names = study.study_names() if options.study == ["all"] else options.study
     studies = [study.load_study(name) for name in names]  # all typing mistakes first
@@ -155,6 +156,12 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
     command.add_argument("--profile", choices=PROFILES, default="cpu")
     command.add_argument("--rerun", action="store_true", help="also what is recorded already")
+    command.add_argument(
+        "--max-load",
+        type=float,
+        metavar="SHARE",
+        help="also what was recorded while other processes took more of the processor time",
+    )
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.set_defaults(command=_run)
 

@@ -23,8 +23,8 @@ from bench.study import TRAINING, Kind, Profile, Study
 # Outcomes that would be the same again; an error may be gone, and a skip costs nothing to retry.
 _SETTLED = ("done", "oom", "timeout")
 
-State = Literal["new", "stale", "retry", "again", "kept", "other shard"]
-_STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "retry", "again")
+State = Literal["new", "stale", "retry", "again", "disturbed", "kept", "other shard"]
+_STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "retry", "again", "disturbed")
 
 Digest = Callable[[Trial], str]
 
@@ -46,6 +46,8 @@ class RunOptions:
         only: methods to run; empty for all.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
+        max_load: run also what was measured while other processes took more than this share of the
+            processor time; None: whatever they took.
         entry: what a trial's process calls; None: what the study's kind says.
     """
 
@@ -57,12 +59,15 @@ class RunOptions:
     only: tuple[str, ...] = ()
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
+    max_load: float | None = None
     entry: str | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
         if not 1 <= index <= count:
             raise RunError(f"shard is {index}/{count}; expected i/n with 1 ≤ i ≤ n")
+        if self.max_load is not None and not 0 <= self.max_load < 1:
+            raise RunError(f"max_load is {self.max_load}; expected a share from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,8 @@ class Planned:
         trial: the trial.
         code_digest: of the code that its numbers will depend on.
         state: `new`; `stale` (the code has changed); `retry` (an error); `again` (asked for);
-            `kept` (settled, not run); `other shard` (not run here).
+            `disturbed` (the machine was busier than asked for); `kept` (settled, not run);
+            `other shard` (not run here).
         previous: its latest record on this machine.
     """
 
@@ -168,7 +174,7 @@ def plan_run(study: Study, options: RunOptions, *, digest: Digest | None = None)
         old = previous.get(trial.trial_id)
         state: State = "other shard"
         if position % count == index - 1:
-            state = _state(old, current, options.rerun)
+            state = _state(old, current, options)
         planned.append(Planned(trial=trial, code_digest=current, state=state, previous=old))
     return Plan(
         study=study,
@@ -243,13 +249,16 @@ def _local_engine(options: RunOptions, entry: str, on_event: OnEvent) -> Engine:
     )
 
 
-def _state(old: Record | None, current: str, rerun: bool) -> State:
+def _state(old: Record | None, current: str, options: RunOptions) -> State:
     if old is None:
         return "new"
-    if rerun:
+    if options.rerun:
         return "again"
     if old.code_digest != current:
         return "stale"
+    share = old.block("load").get("other_cpu_share")
+    if options.max_load is not None and share is not None and share > options.max_load:
+        return "disturbed"
     return "kept" if old.status in _SETTLED else "retry"
 
 

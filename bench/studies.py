@@ -230,24 +230,33 @@ def citeulike(profile: Profile) -> list[Trial]:
     """Tags of scientific articles from their words: multi-label, 52,946 labels.
 
     Claim: at equal time MACH ranks tags as well as the best softmax, at a fraction of its memory.
-    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about 20 minutes.
-    Expected: P@1 near 0.6 for MACH and sampled softmax, one-vs-all behind at this budget.
+    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about 21 minutes.
+    Expected: P@1 near 0.6 for MACH, above 0.5 for sampled softmax, one-vs-all behind at this
+    budget.
     """
     data = _xmlrepo("citeulike-t", num_validation_points=1000)
-    train = _budget(100.0, profile, gpu_epochs=40, learning_rate=0.005)
+
+    def train(learning_rate: float = 0.005) -> TrainSpec:
+        return _budget(100.0, profile, gpu_epochs=40, learning_rate=learning_rate)
+
     common: dict[str, Scalar] = {"feature_dropout": 0.3}
     mach: dict[str, Scalar] = {"share_encoder": True, **common}
-    models = [
-        mlp("full_softmax", 256, chunk_size=64, **common),
-        mlp("full_softmax", 256, chunk_size=64, loss="softmax", **common),
-        mlp("sampled_softmax", 256, sampler="unigram", num_samples=2048, **common),
-        mlp("sampled_softmax", 256, sampler="log_uniform", num_samples=2048, **common),
-        mlp("mach", 256, num_buckets=2000, num_worlds=8, **mach),
-        mlp("mach", 256, num_buckets=2000, num_worlds=8, loss="softmax", **mach),
-        mlp("mach", 256, num_buckets=1000, num_worlds=16, loss="softmax", **mach),
-        mlp("mach", 256, num_buckets=4000, num_worlds=4, loss="softmax", **mach),
+    sampled: dict[str, Scalar] = {"num_samples": 2048, **common}
+    # Sampled softmax passes its best within 20 seconds: also with more dropout and a lower rate.
+    calm: dict[str, Scalar] = sampled | {"feature_dropout": 0.5}
+    rows = [
+        (mlp("full_softmax", 256, chunk_size=64, **common), train()),
+        (mlp("full_softmax", 256, chunk_size=64, loss="softmax", **common), train()),
+        (mlp("sampled_softmax", 256, sampler="unigram", **sampled), train()),
+        (mlp("sampled_softmax", 256, sampler="log_uniform", **sampled), train()),
+        (mlp("sampled_softmax", 256, sampler="unigram", **calm), train(0.002)),
+        (mlp("sampled_softmax", 256, sampler="log_uniform", **calm), train(0.002)),
+        (mlp("mach", 256, num_buckets=2000, num_worlds=8, **mach), train()),
+        (mlp("mach", 256, num_buckets=2000, num_worlds=8, loss="softmax", **mach), train()),
+        (mlp("mach", 256, num_buckets=1000, num_worlds=16, loss="softmax", **mach), train()),
+        (mlp("mach", 256, num_buckets=4000, num_worlds=4, loss="softmax", **mach), train()),
     ]
-    return grid(data, [(model, train) for model in models])
+    return grid(data, rows)
 
 
 _ALL_CLASSES = "all 83,071 classes"
@@ -463,7 +472,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
         ),
     ),
     "citeulike": lambda: _study(
-        citeulike, name="citeulike", duration="about 20 minutes on 2 cores", task="multilabel"
+        citeulike, name="citeulike", duration="about 21 minutes on 2 cores", task="multilabel"
     ),
     "simplewiki": lambda: _study(
         simplewiki,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -88,6 +89,26 @@ def test_rerun_runs_settled_trials_again(options):
     study = build_study([build_trial()])
     run(study, options())
     assert states(plan_run(study, options(rerun=True), digest=same_digest)) == ["again"]
+
+
+def test_trials_of_a_busy_machine_are_run_again_on_request(options, tmp_path):
+    study = build_study([build_trial(replicate=i) for i in range(3)])
+    run(study, options())
+    path = next((tmp_path / "results" / "records").rglob("*.jsonl"))
+    shares = iter((0.3, 0.1, None))
+    lines = []
+    for line in path.read_text().splitlines():
+        raw = json.loads(line)
+        raw["load"] = {"other_cpu_share": next(shares)}
+        lines.append((raw["settings"]["replicate"], json.dumps(raw)))
+    path.write_text("".join(f"{text}\n" for _, text in lines))
+    disturbed = lines[0][0]
+    assert states(plan_run(study, options(), digest=same_digest)) == ["kept"] * 3
+    found = plan_run(study, options(max_load=0.2), digest=same_digest).trials
+    assert [p.trial.replicate for p in found if p.state == "disturbed"] == [disturbed]
+    assert [p.state for p in found].count("kept") == 2
+    with pytest.raises(RunError, match="max_load is 1"):
+        options(max_load=1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 11])
