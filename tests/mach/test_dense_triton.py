@@ -1,0 +1,84 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.mach.decode import Reduction, top_k_reference
+from bench.mach.hashing import build_hash
+from tests.mach.test_decode import KINDS, assert_same, draw_scores
+
+pytest.importorskip("triton", reason="triton is not installed")
+from bench.mach import dense_triton
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@given(
+    num_queries=st.sampled_from([1, 3, dense_triton.TILE + 1]),
+    num_worlds=st.integers(1, 5),
+    num_buckets=st.integers(1, 40),
+    num_labels=st.integers(1, 700),
+    k=st.integers(1, 20),
+    kind=st.sampled_from(KINDS),
+    reduction=st.sampled_from(["sum", "min"]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=25, deadline=None)
+def test_fused_kernel_equals_reference(
+    num_queries: int,
+    num_worlds: int,
+    num_buckets: int,
+    num_labels: int,
+    k: int,
+    kind: str,
+    reduction: Reduction,
+    seed: int,
+) -> None:
+    k = min(k, num_labels)
+    generator = torch.Generator().manual_seed(seed)
+    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
+    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator).int()
+    found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), k, reduction)
+    expected = top_k_reference(scores, table, k, reduction=reduction)
+    assert_same((found[0].cpu(), found[1].cpu()), expected)
+
+
+@pytest.mark.parametrize("score_type", [torch.float16, torch.bfloat16])
+def test_short_scores_give_the_labels_of_the_rounded_scores(score_type):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 6, 50, generator=generator)
+    table = build_hash("balanced", 900, 50, 6, 0).table()
+    found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), 7, "sum", score_type=score_type)
+    expected = top_k_reference(scores.to(score_type).float(), table, 7)
+    assert_same((found[0].cpu(), found[1].cpu()), expected)
+
+
+def test_recomputed_hash_gives_the_labels_of_its_table():
+    hashes = build_hash("universal", 5000, 97, 4, 3)
+    scores = torch.randn(3, 4, 97, generator=torch.Generator().manual_seed(1))
+    parameters = dense_triton.universal_parameters(hashes)
+    table = hashes.table()
+    nothing = torch.empty(4, 5000, dtype=torch.uint8, device="meta")
+    found = dense_triton.top_k(
+        scores.to(DEVICE), nothing, 5, "sum", hash_parameters=parameters.to(DEVICE)
+    )
+    assert_same((found[0].cpu(), found[1].cpu()), top_k_reference(scores, table, 5))
+
+
+def test_spans_of_several_blocks_and_programs_are_merged(monkeypatch):
+    monkeypatch.setattr(dense_triton, "_PROGRAMS", 2)
+    scores = torch.randn(2, 3, 30, generator=torch.Generator().manual_seed(2))
+    table = build_hash("balanced", 1500, 30, 3, 0).table()
+    found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), 40, "sum")
+    expected = top_k_reference(scores, table, 40)
+    assert_same((found[0].cpu(), found[1].cpu()), expected)
+
+
+def test_what_it_cannot_do_is_refused_by_name():
+    scores, table = torch.zeros(1, 2, 3), torch.zeros(2, 5, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="reduction is 'median'"):
+        dense_triton.top_k(scores, table, 1, "median")
+    with pytest.raises(ValueError, match=r"score type is torch\.float64"):
+        dense_triton.top_k(scores, table, 1, "sum", score_type=torch.float64)
+    with pytest.raises(ValueError, match="outside 0 to B - 1 = 2"):
+        dense_triton.top_k(scores, table + 3, 1, "sum")
