@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,8 @@ from bench.report.select import Section
 from bench.report.style import Palette, styled, write_figure
 
 Collect = Callable[[Section, Palette], Plot | str]
+#: Every figure of a study on one machine: the stem of its file, and the plot or why there is none.
+CollectAll = Callable[[Sequence[Section]], Iterable[tuple[str, Plot | str]]]
 
 FIGURES: Mapping[str, Collect] = {
     "accuracy-memory": accuracy_memory.collect,
@@ -25,28 +27,34 @@ FIGURES: Mapping[str, Collect] = {
 }
 
 
-def render_figures(sections: Sequence[Section], folder: Path) -> tuple[list[Path], dict[str, str]]:
+def training_plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+    """Each of `FIGURES` for each section: its file's stem, and the plot or why there is none."""
+    palette = Palette(sections)
+    for section in sections:
+        for name, collect in FIGURES.items():
+            yield figure_stem(name, section), collect(section, palette)
+
+
+def render_figures(
+    sections: Sequence[Section], folder: Path, plots: CollectAll = training_plots
+) -> tuple[list[Path], dict[str, str]]:
     """Draw every figure of every section into a folder, as SVG and PNG.
 
     Returns:
         The files, and for each figure that lacks data its file's stem and the reason.
     """
-    palette = Palette(sections)
     paths: list[Path] = []
     skipped: dict[str, str] = {}
     stems: Counter[str] = Counter()
-    for section in sections:
-        for name, collect in FIGURES.items():
-            stem = figure_stem(name, section)
-            stems[stem] += 1
-            # The same part again, of other data or another machine.
-            stem += f"-{stems[stem]}" if stems[stem] > 1 else ""
-            plot = collect(section, palette)
-            if isinstance(plot, str):
-                skipped[stem] = plot
-                continue
-            with styled():
-                paths += write_figure(plot.draw(), folder / stem, facts_of(plot))
+    for stem, plot in plots(sections):
+        stems[stem] += 1
+        # The same part again, of other data or another machine.
+        place = f"-{stems[stem]}" if stems[stem] > 1 else ""
+        if isinstance(plot, str):
+            skipped[stem + place] = plot
+            continue
+        with styled():
+            paths += write_figure(plot.draw(), folder / (stem + place), facts_of(plot))
     return paths, skipped
 
 
@@ -57,7 +65,13 @@ def facts_of(plot: Plot) -> object:
 
 def figure_stem(name: str, section: Section) -> str:
     """File name of a figure without suffix; it names the part where a study has several."""
-    if section.is_only:
-        return name
-    part = re.sub(r"[^a-z0-9]+", "-", (section.part or section.data_name).lower()).strip("-")
-    return f"{name}-{part}"
+    return name if section.is_only else f"{name}-{file_safe(section.part or section.data_name)}"
+
+
+def file_safe(text: str) -> str:
+    """Text as part of a file's name.
+
+    >>> file_safe("k = 5")
+    'k-5'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

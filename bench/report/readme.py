@@ -1,7 +1,8 @@
 """Tables inside the README, between `<!-- table: STUDY -->` and `<!-- end -->`.
 
 A marker may name a machine too: `<!-- table: STUDY MACHINE -->`; otherwise the machine with most
-finished trials is shown.
+finished trials is shown. It may also ask for some of the study's tables, by part, data set or both:
+`<!-- table: STUDY | k = 5 · uniform -->`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.report.format import escape_markdown
+from bench.report.kinds import rendering_of
 from bench.report.render import MachineResults
-from bench.report.tables import build_table, markdown_body
+from bench.report.select import Section
+from bench.report.tables import markdown_body
 
-_BLOCK = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- table: (\S+)(?: ([^\s|]\S*))?(?: \| ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
+)
 
 Find = Callable[[str], "list[MachineResults]"]
 
@@ -34,8 +39,8 @@ def render_readme(text: str, find: Find) -> str:
     """Text of a README with its marked blocks rendered anew."""
 
     def block(match: re.Match[str]) -> str:
-        start, name, machine, _, end = match.groups()
-        return f"{start}{_body(find(name), machine)}{end}"
+        start, name, machine, part, _, end = match.groups()
+        return f"{start}{_body(find(name), machine, part)}{end}"
 
     return _BLOCK.sub(block, text)
 
@@ -43,27 +48,39 @@ def render_readme(text: str, find: Find) -> str:
 def stale_blocks(text: str, find: Find) -> list[str]:
     """Names of the studies whose block differs from the records."""
     return [
-        match[2] for match in _BLOCK.finditer(text) if match[4] != _body(find(match[2]), match[3])
+        match[2]
+        for match in _BLOCK.finditer(text)
+        if match[5] != _body(find(match[2]), match[3], match[4])
     ]
 
 
-def _body(results: Sequence[MachineResults], machine: str | None) -> str:
+def _body(results: Sequence[MachineResults], machine: str | None, part: str | None) -> str:
     candidates = [
-        result
+        (result, sections)
         for result in results
-        if result.sections and (machine is None or result.machine == machine)
+        if machine in (None, result.machine) and (sections := _sections(result, part))
     ]
     if not candidates:
         return "*Not measured yet.*\n"
-    chosen = min(candidates, key=lambda result: (-_num_done(result), result.machine))
+    chosen, sections = min(candidates, key=lambda pair: (-_num_done(pair[0]), pair[0].machine))
     texts = []
-    for section in chosen.sections:
+    build_table = rendering_of(chosen.view.kind).build_table
+    for section in sections:
         table = build_table(section, is_compact=True)
         notes = " ".join(escape_markdown(note) for note in table.notes)
         texts.append(
             f"**{escape_markdown(table.title)}**\n\n{markdown_body(table)}\n<sub>{notes}</sub>\n"
         )
     return "\n" + "\n".join(texts) + "\n"
+
+
+def _sections(results: MachineResults, part: str | None) -> list[Section]:
+    """Those that a marker's words after the bar mean; all without such words."""
+    return [
+        section
+        for section in results.sections
+        if part in (None, section.part, section.data_name, f"{section.part} · {section.data_name}")
+    ]
 
 
 def _num_done(results: MachineResults) -> int:

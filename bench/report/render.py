@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import record
 from bench.report.figures import render_figures
+from bench.report.kinds import rendering_of
 from bench.report.select import Record, Section, StudyView, select_sections
 from bench.report.studies import find_view, staleness, view_study
 from bench.report.tables import render_study
@@ -73,7 +74,7 @@ def load_machine(path: Path, view: StudyView, is_stale: Callable[[Record], bool]
     """
     records, warnings = record.read(path)
     latest = [entry.raw for entry in record.latest(records)]
-    sections = select_sections(latest, view, path.stem, is_stale)
+    sections = rendering_of(view.kind).arrange(select_sections(latest, view, path.stem, is_stale))
     return MachineResults(view, path.stem, sections, len(latest), tuple(warnings))
 
 
@@ -81,14 +82,15 @@ def write_results(results: MachineResults, out_dir: Path) -> list[Path]:
     """Write the tables and figures of one study on one machine; returns the files."""
     if not results.sections:
         return []
+    rendering = rendering_of(results.view.kind)
     folder = out_dir / "tables" / results.view.name
     folder.mkdir(parents=True, exist_ok=True)
-    texts = render_study(results.sections, results.notes)
+    texts = render_study(results.sections, results.notes, rendering.build_table)
     paths = [folder / f"{results.machine}{suffix}" for suffix in (".md", ".tex")]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text, encoding="utf-8")
     figures = out_dir / "figures" / results.view.name / results.machine
-    drawn, _ = render_figures(results.sections, figures)
+    drawn, _ = render_figures(results.sections, figures, rendering.plots)
     return paths + drawn
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bench.report.columns import Column, table_columns
 from bench.report.format import GAP, escape_latex, escape_markdown, gibibytes, percent
-from bench.report.select import Row, Section, dig, summarize
-
-_LOAD_WORTH_TELLING = 0.05
+from bench.report.notes import load_note, machine_note, origin_note, stale_note
+from bench.report.select import Row, Section
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Table:
     columns: tuple[str, ...]
     groups: tuple[tuple[tuple[Cell, ...], ...], ...]
     notes: tuple[str, ...] = ()
+
+
+class BuildTable(Protocol):
+    """What makes the table of a section; studies of each kind have their own."""
+
+    def __call__(self, section: Section, *, is_compact: bool = False) -> Table:
+        """The table, or the short form of it that the README shows."""
+        ...
 
 
 def build_table(section: Section, *, is_compact: bool = False) -> Table:
@@ -72,14 +80,15 @@ def _row(
     row: Row, columns: Sequence[Column], best: dict[str, str | None], task: str
 ) -> tuple[Cell, ...]:
     name = row.name(task) + ("†" if row.is_stale else "")
-    cells = [_cell(row, column, best.get(column.name)) for column in columns]
+    cells = [summary_cell(row, column, best.get(column.name)) for column in columns]
     if not row.done:
         place = next((i for i, column in enumerate(columns) if column.is_quality), 0)
         cells[place] = Cell(status_text(row))
-    return (Cell(name, is_italic=row.is_floor), Cell(row.setting), Cell(_count(row)), *cells)
+    return (Cell(name, is_italic=row.is_floor), Cell(row.setting), Cell(count_text(row)), *cells)
 
 
-def _cell(row: Row, column: Column, best: str | None) -> Cell:
+def summary_cell(row: Row, column: Column, best: str | None) -> Cell:
+    """Median of a quantity with its range, in bold where it prints as the best one does."""
     summary = row.summarize(column.value)
     if summary is None:
         return Cell(GAP)
@@ -100,7 +109,8 @@ def status_text(row: Row) -> str:
     return f"OOM ({gibibytes(predicted.median)})" if predicted else "OOM"
 
 
-def _count(row: Row) -> str:
+def count_text(row: Row) -> str:
+    """How many replicates a row has: `3`, or `2 of 3 (OOM)`."""
     done, total = len(row.done), len(row.records)
     if done == total or not done:
         return str(total)
@@ -138,55 +148,15 @@ def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, 
 
 
 def _notes(section: Section, *, is_compact: bool) -> tuple[str, ...]:
-    notes = [_machine_note(section), _origin_note(section), _quality_note(section)]
+    notes = [machine_note(section), origin_note(section), _quality_note(section)]
     if not is_compact:
         notes.append(
             "Median over n replicates (range); MB = 10⁶ bytes; training MB: parameters, gradients "
             "and optimiser state by arithmetic; – not measured; OOM: out of memory (predicted "
             "need)."
         )
-    shares = [dig(record, "load", "other_cpu_share") for record in section.records]
-    load = summarize(share for share in shares if share is not None)
-    if load and load.median > _LOAD_WORTH_TELLING:
-        notes.append(
-            f"Other processes took {percent(load.median)} % of the processor time during training "
-            f"(median of the trials; at most {percent(load.high)} %): times are upper bounds."
-        )
-    if any(row.is_stale for row in section.rows):
-        notes.append("† measured with code that has changed since.")
+    notes += [load_note(section, "training"), stale_note(section)]
     return tuple(note for note in notes if note)
-
-
-def _machine_note(section: Section) -> str:
-    texts = []
-    for record in section.records:
-        machine = dig(record, "provenance", "machine") or {}
-        words = [str(machine.get("cpu") or "unknown processor")]
-        if machine.get("num_cores"):
-            words.append(f"{machine['num_cores']} cores")
-        if machine.get("memory_bytes"):
-            words.append(gibibytes(machine["memory_bytes"]))
-        if machine.get("accelerator"):
-            words.append(str(machine["accelerator"]))
-        if ", ".join(words) not in texts:
-            texts.append(", ".join(words))
-    return f"Machine {section.machine}: {'; '.join(sorted(texts))}."
-
-
-def _origin_note(section: Section) -> str:
-    commits, days, threads = set(), set(), set()
-    for record in section.records:
-        commit = str(dig(record, "provenance", "commit") or "unknown")[:10]
-        commits.add(commit + ("+changes" if dig(record, "provenance", "is_dirty") else ""))
-        days.add(str(record.get("started_at"))[:10])
-        threads.add(dig(record, "provenance", "flags", "num_threads"))
-    plural = "s" if len(commits) > 1 else ""
-    text = f"Commit{plural} {', '.join(sorted(commits))}; {min(days)}"
-    text += f" to {max(days)}" if len(days) > 1 else ""
-    if len(threads) == 1 and None not in threads:
-        text += f"; {threads.pop()} threads"
-    fingerprint = section.facts.get("fingerprint")
-    return text + (f"; data {str(fingerprint)[:10]}." if fingerprint else ".")
 
 
 def _quality_note(section: Section) -> str:
@@ -274,11 +244,13 @@ def _latex_cell(cell: Cell) -> str:
     return rf"\emph{{{text}}}" if cell.is_italic and text else text
 
 
-def render_study(sections: Sequence[Section], notes: Sequence[str]) -> tuple[str, str]:
-    """Markdown and LaTeX of all sections of a study on one machine."""
+def render_study(
+    sections: Sequence[Section], notes: Sequence[str], build: BuildTable = build_table
+) -> tuple[str, str]:
+    """Markdown and LaTeX of all sections of a study on one machine, their tables built as told."""
     first = sections[0]
     head = "generated from results/records by `python -m bench report`; do not edit"
-    tables = [build_table(section) for section in sections]
+    tables = [build(section) for section in sections]
     tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes))
     markdown = f"# {escape_markdown(first.study)}\n\n<!-- {head} -->\n\n"
     latex = f"% {head}\n% needs booktabs and graphicx\n"

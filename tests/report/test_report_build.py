@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from synthetic_records import MACHINE, record, trial, write
 
 from bench.record import SchemaError
 from bench.report import build, check
+from bench.report.kinds import rendering_of
 from bench.report.select import StudyView
-from bench.study import StudyError
+from bench.study import TRAINING, StudyError
 
 TABLE = "tables/imaginary/imaginary-2c.md"
 FIGURE = "figures/imaginary/imaginary-2c/memory-parts-small"
@@ -166,6 +168,20 @@ def test_readme_block_is_refreshed_and_checked(results: Path) -> None:
     assert check(results) == []
     readme.write_text(text.replace("| Full softmax |", "| Fuller softmax |", 1))
     assert check(results) == ["README.md: the table of imaginary is not that of the records"]
+
+
+def test_readme_marker_may_ask_for_one_of_the_tables(results: Path) -> None:
+    readme = results.parent / "README.md"
+    readme.write_text("<!-- table: imaginary | all -->\n<!-- end -->\n")
+    build(results)
+    titles = [line for line in readme.read_text().splitlines() if line.startswith("**imaginary")]
+    assert titles == ["**imaginary · all, L = 83,071, D = 89,822, N = 608,623**"]
+    assert check(results) == []
+
+
+def test_kind_of_study_without_tables_is_an_error() -> None:
+    with pytest.raises(StudyError, match="'sleeping'; known: training"):
+        rendering_of(dataclasses.replace(TRAINING, name="sleeping"))
 
 
 def test_build_elsewhere_leaves_the_readme_alone(results: Path, tmp_path: Path) -> None:
