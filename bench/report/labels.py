@@ -16,6 +16,17 @@ _NAMES = {
     "centroid": {"": "Nearest centroid"},
 }
 
+#: Decode methods in the order of their tables: rivals, ours, approximate ones.
+DECODE_NAMES = {
+    "authors": "Authors' gather",
+    "softmax_matmul": "Softmax matmul + top-k",
+    "faiss_pq": "FAISS IndexPQ",
+    "dense": "Dense",
+    "pruned": "Pruned",
+    "auto": "Auto",
+    "buckets": "Top buckets (approximate)",
+}
+
 # Shown in every row of the method, whether or not they differ: they are what a reader looks for.
 _ALWAYS = {
     "full_softmax": ("chunk_size",),

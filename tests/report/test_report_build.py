@@ -180,7 +180,7 @@ def test_readme_marker_may_ask_for_one_of_the_tables(results: Path) -> None:
 
 
 def test_kind_of_study_without_tables_is_an_error() -> None:
-    with pytest.raises(StudyError, match="'sleeping'; known: training"):
+    with pytest.raises(StudyError, match="'sleeping'; known: training, decoding"):
         rendering_of(dataclasses.replace(TRAINING, name="sleeping"))
 
 
