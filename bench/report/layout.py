@@ -15,6 +15,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
+from bench.report.format import short_count
 from bench.report.style import GREY
 
 _OFFSETS = [
@@ -66,7 +67,10 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel], *, gap_points: float = 9.
     height = axes.get_position().height * _figure_of(axes).get_figheight() * 72
     low, high = axes.get_ylim()
     ordered = sorted(labels, key=lambda label: (label.y, label.text))
-    wanted = [(label.y - low) / (high - low) * height for label in ordered]
+    if axes.get_yscale() == "log":
+        wanted = [math.log(label.y / low) / math.log(high / low) * height for label in ordered]
+    else:
+        wanted = [(label.y - low) / (high - low) * height for label in ordered]
     placed = spread(wanted, gap_points, height)
     for label, at, to in zip(ordered, wanted, placed, strict=True):
         axes.annotate(
@@ -207,6 +211,13 @@ def _annotate(
     )
 
 
+def count_numbers(axes: Axes, which: str) -> None:
+    """Print the ticks of an axis of counts in short: 20k, 3M."""
+    plain_numbers(axes, which)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+
+
 def plain_numbers(axes: Axes, which: str) -> None:
     """Print the ticks of an axis as plain numbers, on a logarithmic one at round values."""
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -214,13 +225,12 @@ def plain_numbers(axes: Axes, which: str) -> None:
     if axis.get_scale() == "log":
         low, high = axis.get_view_interval()
         ratio = high / low
-        steps = (1, 2, 5) if ratio < 40 else (1, 3) if ratio < 150 else (1,)
-        ticks = [
-            step * 10.0**power
-            for power in range(-9, 13)
-            for step in steps
-            if low <= step * 10.0**power <= high
-        ]
+        grids: list[tuple[int, ...]] = [(1,), (1, 3)]
+        if ratio < 150:
+            grids = [(1, 2, 5)] if ratio < 40 else [(1, 3)]
+        # Two decades in sight are too few to read a scale from: then the steps between them too.
+        choices = [_round_values(low, high, steps) for steps in grids]
+        ticks = next((choice for choice in choices if len(choice) >= 3), choices[-1])
         if len(ticks) < 3:  # within less than a factor of five: round values closer together
             magnitude = 10.0 ** math.floor(math.log10(low))
             widths = [magnitude * width for width in (0.1, 0.2, 0.5, 1, 2)]
@@ -231,3 +241,13 @@ def plain_numbers(axes: Axes, which: str) -> None:
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     else:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _round_values(low: float, high: float, steps: Sequence[int]) -> list[float]:
+    """Multiples of powers of ten within two ends.
+
+    >>> _round_values(0.5, 40, (1, 3))
+    [1.0, 3.0, 10.0, 30.0]
+    """
+    values = [step * 10.0**power for power in range(-9, 13) for step in steps]
+    return [value for value in values if low <= value <= high]

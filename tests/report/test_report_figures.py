@@ -6,11 +6,11 @@ import pytest
 from synthetic_records import changed, full_grid, record, trial
 
 from bench.report.figures import FIGURES, render_figures
-from bench.report.layout import spread
+from bench.report.layout import plain_numbers, spread
 from bench.report.plots import accuracy_time, accuracy_worlds, memory_parts
 from bench.report.plots.accuracy_memory import MemoryPlot, collect
 from bench.report.select import Section, StudyView, select_sections
-from bench.report.style import Palette, figure_mark
+from bench.report.style import Palette, add_axes, figure_mark, new_figure
 
 
 def _section(records: list[dict]) -> Section:
@@ -134,6 +134,17 @@ def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section)
 def test_labels_are_spread_within_the_axes() -> None:
     placed = spread([99.0, 99.0, 100.0], 10.0, 100.0)
     assert placed == [80.0, 90.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    "limits", [(0.03, 8.0), (11.0, 900.0), (2.0, 7.0), (170.0, 220.0), (1, 1e6)]
+)
+def test_logarithmic_axis_has_few_ticks_wherever_it_ends(limits: tuple[float, float]) -> None:
+    axes = add_axes(new_figure(3, 3), (0.5, 0.5, 2, 2))
+    axes.set_yscale("log")
+    axes.set_ylim(*limits)
+    plain_numbers(axes, "y")
+    assert 3 <= len(axes.get_yticks()) <= 8
 
 
 def test_mark_depends_on_the_facts() -> None:
