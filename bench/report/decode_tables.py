@@ -13,6 +13,7 @@ from bench.report.decoding import (
     Entry,
     batched_ms,
     entries_of,
+    index_bytes,
     scored_share,
     single_ms,
 )
@@ -80,7 +81,7 @@ def decode_columns(rival_ms: float | None, *, is_compact: bool = False) -> tuple
         Column("speedup", "× authors'", speedup),
         Column("scored", "labels scored %", scored_share, _share),
         Column("recall", "recall %", lambda record: dig(record, "test", "recall"), recall_text),
-        Column("index", "index MB", lambda r: dig(r, "memory", "decode_bytes"), megabytes),
+        Column("index", "index MB", index_bytes, megabytes),
         Column("build", "build s", lambda record: dig(record, "clock", "setup_seconds")),
         Column("host", "host peak MB", lambda r: dig(r, "memory", "host_peak_bytes"), megabytes),
     )

@@ -204,6 +204,12 @@ def scored_share(record: Record) -> Number | None:
     return num_scored / num_labels if num_scored is not None and num_labels else None
 
 
+def index_bytes(record: Record) -> Number | None:
+    """Bytes that the method keeps for decoding."""
+    num_bytes: Number | None = dig(record, "memory", "decode_bytes")
+    return num_bytes
+
+
 def quantile(samples: Sequence[Number | None] | None, share: float) -> float | None:
     """Quantile by linear interpolation; None without samples or where one is missing.
 

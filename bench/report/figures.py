@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from bench.report.plots import accuracy_memory, accuracy_time, accuracy_worlds, memory_parts, times
+from bench.report.plots import (
+    accuracy_memory,
+    accuracy_time,
+    accuracy_worlds,
+    decode_labels,
+    decode_memory,
+    decode_peakedness,
+    decode_visited,
+    memory_parts,
+    times,
+)
 from bench.report.plots.base import Plot
-from bench.report.select import Section
+from bench.report.plots.decode_base import Part, part_of
+from bench.report.select import Section, dig
 from bench.report.style import Palette, styled, write_figure
 
 Collect = Callable[[Section, Palette], Plot | str]
@@ -25,6 +37,13 @@ FIGURES: Mapping[str, Collect] = {
     "memory-parts": memory_parts.collect,
     "times": times.collect,
 }
+#: Of studies of the decode; they span the sections of a part.
+DECODE_FIGURES: Mapping[str, Callable[[Part], Plot | str]] = {
+    "decode-labels": decode_labels.collect,
+    "decode-peakedness": decode_peakedness.collect,
+    "decode-visited": decode_visited.collect,
+    "decode-memory": decode_memory.collect,
+}
 
 
 def training_plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
@@ -33,6 +52,19 @@ def training_plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | st
     for section in sections:
         for name, collect in FIGURES.items():
             yield figure_stem(name, section), collect(section, palette)
+
+
+def decode_plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+    """Each of `DECODE_FIGURES` for each part: its file's stem, and the plot or why not."""
+    parts: dict[tuple[str, str], list[Section]] = {}
+    for section in sections:
+        hardware = json.dumps(dig(section.records[0], "provenance", "machine"), sort_keys=True)
+        parts.setdefault((section.part, hardware), []).append(section)
+    is_only = len({name for name, _ in parts}) == 1
+    for (name, _), members in parts.items():
+        part = part_of(members)
+        for figure, collect in DECODE_FIGURES.items():
+            yield figure if is_only else f"{figure}-{file_safe(name)}", collect(part)
 
 
 def render_figures(

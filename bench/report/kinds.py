@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.report.decode_tables import build_decode_table
 from bench.report.decoding import arrange
-from bench.report.figures import CollectAll, training_plots
+from bench.report.figures import CollectAll, decode_plots, training_plots
 from bench.report.select import Section
 from bench.report.tables import BuildTable, build_table
 from bench.study import DECODING, TRAINING, Kind, StudyError
@@ -30,7 +30,7 @@ class Rendering:
 
 RENDERINGS: Mapping[str, Rendering] = {
     TRAINING.name: Rendering(build_table, training_plots),
-    DECODING.name: Rendering(build_decode_table, lambda sections: (), arrange),
+    DECODING.name: Rendering(build_decode_table, decode_plots, arrange),
 }
 
 

@@ -67,6 +67,7 @@ _SHORT = {
     "hash_family": "hash",
     "max_epochs": "epochs",
     "num_hashed_features": "hashed features",
+    "num_best_buckets": "best buckets",
     "worlds_per_step": "worlds a step",
 }
 _WORDS: dict[str, dict[Any, str]] = {

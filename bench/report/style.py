@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,16 @@ RC: Any = {
 }
 
 
+Dashes = str | tuple[int, tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class SeriesStyle:
     """How a series looks: filled markers for what a method is, open ones for its variants."""
 
     color: str
     marker: str
-    linestyle: str | tuple[int, tuple[float, ...]]
+    linestyle: Dashes
     is_open: bool = False
 
     @property
@@ -92,12 +95,27 @@ _FLOORS = {
 _UNKNOWN = SeriesStyle("#117733", "*", "-")
 _MACH_RAMP = ("#7cc4f0", "#0072B2", "#00263f")  # light to dark with growing B
 _MACH_MARKERS = {"independent": "o", "shared": "D", "linear": "P"}
-_MACH_LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
+_MACH_LINES: dict[str, Dashes] = {
     "independent": "-",
     "shared": (0, (4, 1.5)),
     "linear": (0, (1.5, 1)),
 }
 CEILING = SeriesStyle(GREY, "", "-")
+# Decoding: MACH's blues are ours. Auto picks one of the other two, so it is a ring around them.
+_DECODE = {
+    "authors": SeriesStyle("#D55E00", "v", (0, (5, 1, 1, 1))),
+    "softmax_matmul": SeriesStyle("#000000", "s", (0, (4, 2))),
+    "faiss_pq": SeriesStyle("#CC79A7", "<", (0, (3, 1))),
+    "dense": SeriesStyle("#7cc4f0", "D", "-"),
+    "pruned": SeriesStyle("#0072B2", "o", "-"),
+    "auto": SeriesStyle("#00263f", "o", (0, (1, 1)), is_open=True),
+    "buckets": SeriesStyle("#E69F00", "^", (0, (1.5, 1))),
+}
+_VARIANT_LINES = ((0, (6, 2)), (0, (2, 2)), (0, (4, 1, 1, 1)))
+# Kinds of scores are not methods either: browns that darken as planted scores grow peaked.
+_PLANTED_RAMP = ("#e8b98a", "#b5651d", "#4a1f00")
+_PLANTED_MARKERS = "osD^v<>"
+_MODEL_SCORES = (("#009E73", "P"), ("#6b6b6b", "X"), ("#CC79A7", "*"), ("#56B4E9", "h"))
 
 # Parts of memory are not methods, so they have greens of their own and a hatch.
 PART_STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -140,8 +158,31 @@ class Palette:
         return _FLOORS.get(row.method, _UNKNOWN)
 
 
-def _ramp(share: float) -> str:
-    low, mid, high = (_rgb(color) for color in _MACH_RAMP)
+def decode_style(method: str, place: int) -> SeriesStyle:
+    """Style of a decode method; further settings of it share the colour and marker."""
+    style = _DECODE.get(method, _UNKNOWN)
+    if not place:
+        return style
+    line = _VARIANT_LINES[(place - 1) % len(_VARIANT_LINES)]
+    return replace(style, linestyle=line, is_open=not style.is_open)
+
+
+def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
+    """Styles of kinds of scores: planted ones from uniform to most peaked, then models'."""
+    num_planted = sum(are_planted)
+    styles = []
+    for place, is_planted in enumerate(are_planted):
+        if is_planted:
+            color = _ramp(place / max(num_planted - 1, 1), _PLANTED_RAMP)
+            marker = _PLANTED_MARKERS[place % len(_PLANTED_MARKERS)]
+        else:
+            color, marker = _MODEL_SCORES[(place - num_planted) % len(_MODEL_SCORES)]
+        styles.append(SeriesStyle(color, marker, "-"))
+    return styles
+
+
+def _ramp(share: float, colors: tuple[str, str, str] = _MACH_RAMP) -> str:
+    low, mid, high = (_rgb(color) for color in colors)
     start, end, place = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
     mixed = [round(a + (b - a) * place) for a, b in zip(start, end, strict=True)]
     return "#" + "".join(f"{channel:02x}" for channel in mixed)

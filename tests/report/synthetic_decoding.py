@@ -81,11 +81,11 @@ def decode_record(
     labels, worlds, buckets = (
         int(of.data.options[name] or 0) for name in ("num_labels", "num_worlds", "num_buckets")
     )
-    peak = float(of.data.options.get("peak") or 0.3)
+    peak = float(of.data.options.get("peak", 0.3) or 0)
     method = of.model.method
     share = {
-        "pruned": min(1.0, (labels * (0.02 + peak)) ** -0.5),
-        "auto": min(1.0, (labels * (0.02 + peak)) ** -0.5),
+        "pruned": min(1.0, (labels * (0.0005 + peak)) ** -0.5),
+        "auto": min(1.0, (labels * (0.0005 + peak)) ** -0.5),
         "buckets": min(1.0, 50 * worlds / buckets / 3),
     }.get(method, 1.0)
     cost = {"authors": 20, "softmax_matmul": 6, "faiss_pq": 4, "dense": 1.5}.get(method, 9)
@@ -98,7 +98,7 @@ def decode_record(
         "num_worlds": worlds,
         "num_buckets": buckets,
         "num_queries": 1024,
-        "peak_share": peak,
+        "peak_share": max(peak / 2, 0.001),
     }
     base["memory"] = {
         "decode_bytes": labels * worlds * (8 if method == "authors" else 2),

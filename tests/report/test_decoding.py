@@ -7,9 +7,10 @@ import pytest
 from synthetic_decoding import PEAKS, SIZES, VIEW, decode_grid, decode_record, decode_trial
 from synthetic_records import changed, record, trial, write
 
-from bench.report import build, check
+from bench.report import build, check, figures
 from bench.report.decode_tables import build_decode_table
 from bench.report.decoding import arrange, entries_of, quantile
+from bench.report.plots import decode_peakedness
 from bench.report.select import Section, StudyView, select_sections
 from bench.report.tables import Cell, Table, render_latex, render_markdown
 
@@ -117,8 +118,8 @@ def test_options_name_rows_of_one_method_only_where_they_differ() -> None:
     )
     assert [row["method"].text for row in _rows(table)] == [
         "Pruned",
-        "Top buckets (approximate), num best buckets=50",
-        "Top buckets (approximate), num best buckets=100",
+        "Top buckets (approximate), best buckets=50",
+        "Top buckets (approximate), best buckets=100",
     ]
 
 
@@ -141,7 +142,7 @@ def test_footer_names_machine_commit_queries_and_staleness() -> None:
     text = " ".join(_table(_one("dense"), is_stale=True).notes)
     assert "Imaginary CPU 9000, 2 cores, 8.00 GiB" in text
     assert "Commit abcdef0123; 2030-01-02; 2 threads" in text
-    assert "1,024 queries; the best bucket's median probability is 0.500" in text
+    assert "1,024 queries; the best bucket's median probability is 0.250" in text
     assert "† measured with code that has changed since." in text
     assert "Dense†" in render_markdown(_table(_one("dense"), is_stale=True))
 
@@ -186,14 +187,17 @@ def test_unregistered_method_keeps_its_name() -> None:
 
 
 def test_report_of_a_decoding_study_is_fresh_after_a_build(
-    tmp_path: Path, install_view: Callable
+    tmp_path: Path, install_view: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_view(VIEW)
+    collect = decode_peakedness.collect
+    monkeypatch.setattr(figures, "DECODE_FIGURES", {"decode-peakedness": collect})
     results = tmp_path / "results"
     write(results, decode_grid(kinds=["uniform", "peak 0.5"], sizes=SMALL))
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table: imaginary | k = 5 · uniform -->\n<!-- end -->\n")
     first = {path: path.read_bytes() for path in build(results)}
+    assert results / "figures/imaginary/imaginary-2c/decode-peakedness.svg" in first
     assert check(results) == []
     assert {path: path.read_bytes() for path in build(results)} == first
     text = readme.read_text()
