@@ -35,7 +35,7 @@ from bench.report.plots.decode_base import (
 from bench.report.style import add_axes, new_figure
 
 _WIDE, _TALL = 1.9, 1.75
-_LEFT, _SLOPES, _BETWEEN_ROWS = 0.52, 0.42, 0.42
+_LEFT, _SLOPES, _BETWEEN_ROWS = 0.52, 0.48, 0.42
 _NOTE = "Right of the lines: slope of log time over log L."
 
 

@@ -24,13 +24,13 @@ from bench.report.style import (
     Dashes,
     SeriesStyle,
     add_axes,
-    decode_style,
     new_figure,
     scores_styles,
 )
 
 # Method → how its lines are drawn; the colour tells the kind of scores.
 _LINES: dict[str, Dashes] = {"pruned": "-", "buckets": (0, (4, 1.5))}
+_FURTHER_LINES: tuple[Dashes, ...] = ((0, (1, 1)), (0, (6, 1, 1, 1)))  # of further settings
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def collect(part: Part) -> VisitedPlot | str:
 
 
 def _dashes(entry: Entry) -> Dashes:
-    return (
-        decode_style(entry.method, entry.place).linestyle if entry.place else _LINES[entry.method]
-    )
+    if entry.place:
+        return _FURTHER_LINES[(entry.place - 1) % len(_FURTHER_LINES)]
+    return _LINES[entry.method]
 
 
 def _line(name: str, style: SeriesStyle, members: list[Entry]) -> Line:
