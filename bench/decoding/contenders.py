@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor
 
 from bench.decoding.scores import Problem
@@ -52,9 +53,9 @@ class Contender(ABC):
     def decode_bytes(self) -> int:
         """Bytes that it keeps for decoding."""
 
-    def num_scored(self, queries: Tensor) -> Tensor | None:
-        """`(n,)` distinct labels looked at; None where it always looks at all."""
-        return None
+    def num_scored(self, queries: Tensor) -> Tensor:
+        """`(n,)` distinct labels looked at: all of them, unless a subclass knows better."""
+        return torch.full((queries.shape[0],), self.problem.num_labels)
 
 
 def build_contender(method: str, problem: Problem, options: Mapping[str, Any]) -> Contender:

@@ -77,7 +77,7 @@ def execute(
         },
         "clock": clocks.to_record(),
         "test": _agreement(contender, problem, queries),
-        "inference": inference | {"num_scored": None if scored is None else scored.tolist()},
+        "inference": inference | {"num_scored": scored.tolist()},
     }
 
 
