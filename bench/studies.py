@@ -377,7 +377,7 @@ def decode(profile: Profile) -> list[Trial]:
         trials += _decoders(_model_scores(dataset, 16, 2000, num_steps), skip=("softmax_matmul",))
     trials += _decoders(_planted_scores(large, 32, 10_000, 0.9), k=100, skip=("softmax_matmul",))
     # Fifty million labels: what fits into 20 GiB, one query in a millisecond or in seconds.
-    huge = _planted_scores(49_460_000, 32, 10_000, 0.9, num_queries=64)
+    huge = _planted_scores(49_460_000, 32, 10_000, 0.9, num_queries=64, hash_family="universal")
     return trials + _decoders(huge, k=100, only=("dense", "pruned"))
 
 
