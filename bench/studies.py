@@ -305,6 +305,7 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
         (mlp("full_softmax", 64, chunk_size=64), train(0.005)),
         (mlp("sampled_softmax", 128, sampler="uniform", num_samples=2048), train(0.01)),
         (mlp("sampled_softmax", 128, sampler="unigram", num_samples=2048), train(0.01)),
+        (mlp("sampled_softmax", 512, sampler="unigram", num_samples=2048), train(0.005)),
         (mlp("mach", 512, num_buckets=1024, num_worlds=4, **mach), train(0.005)),
         (mlp("mach", 512, num_buckets=512, num_worlds=8, **mach), train(0.005)),
         (
@@ -320,7 +321,7 @@ def _leads(model: ModelSpec) -> bool:
     if model.method == "full_softmax":
         return model.hidden_dims == (64,)
     if model.method == "sampled_softmax":
-        return model.options["sampler"] == "unigram"
+        return model.options["sampler"] == "unigram" and model.hidden_dims == (128,)
     if model.method == "mach":
         return model.encoder == "linear" or model.options["num_worlds"] == 4
     return True
