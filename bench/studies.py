@@ -321,7 +321,7 @@ def _leads(model: ModelSpec) -> bool:
     if model.method == "full_softmax":
         return model.hidden_dims == (64,)
     if model.method == "sampled_softmax":
-        return model.options["sampler"] == "unigram" and model.hidden_dims == (128,)
+        return model.options["sampler"] == "unigram" and model.hidden_dims == (512,)
     if model.method == "mach":
         return model.encoder == "linear" or model.options["num_worlds"] == 4
     return True
