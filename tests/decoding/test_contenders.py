@@ -8,6 +8,13 @@ from bench.mach.decode import top_k_reference
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 
 
+@pytest.fixture(autouse=True)
+def keep_denormals():
+    """A trial flushes them for its whole process, which here is that of all tests."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 def build_problem(tmp_path, **options):
     sizes = {"num_labels": 2000, "num_worlds": 6, "num_buckets": 256, "peak": 0.8}
     return planted.build(
