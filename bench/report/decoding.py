@@ -40,14 +40,21 @@ class Problem:
         >>> Problem(670_091, 32, 10_000).text
         'L = 670,091, R = 32, B = 10,000'
         """
-        sizes = zip("LRB", (self.num_labels, self.num_worlds, self.num_buckets), strict=True)
-        words = [f"{letter} = {size:,}" if size else f"{letter} {GAP}" for letter, size in sizes]
-        return ", ".join([*words, self.more] if self.more else words)
+        return ", ".join(filter(None, [_extent("L", self.num_labels), self.tables_text, self.more]))
+
+    @property
+    def tables_text(self) -> str:
+        """The size of its tables for readers."""
+        return f"{_extent('R', self.num_worlds)}, {_extent('B', self.num_buckets)}"
 
     @property
     def tables(self) -> Problem:
         """All but the number of labels: what problems share along a line over L."""
         return Problem(0, self.num_worlds, self.num_buckets, self.more)
+
+
+def _extent(letter: str, size: int) -> str:
+    return f"{letter} = {size:,}" if size else f"{letter} {GAP}"
 
 
 @dataclass(frozen=True)

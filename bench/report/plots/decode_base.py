@@ -12,13 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.decoding import Entry, Problem, entries_of, peak_of
-from bench.report.layout import text_inches
+from bench.report.layout import fit_width, text_inches
 from bench.report.select import Number, Record, Section
-from bench.report.style import SeriesStyle, decode_style
+from bench.report.style import (
+    WIDTH_INCHES,
+    SeriesStyle,
+    add_axes,
+    decode_style,
+    new_figure,
+)
 
 Value = Callable[[Record], Number | None]
 
 TIME_LABEL = "ms/query, batches of 64 (log)"
+LEAST_RANGE = 1.3
 _LEGEND_LINE_INCHES = 0.165
 
 
@@ -118,7 +125,9 @@ def _look(style: SeriesStyle) -> dict[str, Any]:
     }
 
 
-def log_limits(values: Iterable[float], air: float, *, least: float = 1.3) -> tuple[float, float]:
+def log_limits(
+    values: Iterable[float], air: float, *, least: float = LEAST_RANGE
+) -> tuple[float, float]:
     """Ends of a logarithmic axis.
 
     Args:
@@ -133,6 +142,41 @@ def log_limits(values: Iterable[float], air: float, *, least: float = 1.3) -> tu
     low, high = min(known), max(known)
     factor = max((high / low) ** air, (least / (high / low)) ** 0.5, 1.15)
     return low / factor, high * factor
+
+
+def figure_beside_legend(
+    subject: str, styles: Mapping[str, SeriesStyle], lines: Sequence[Line], air: float, least: float
+) -> tuple[Figure, Axes]:
+    """Lines over two logarithmic axes, the legend on their right.
+
+    Args:
+        subject: what the figure is about; it is made wide enough for it.
+        styles: the legend's entries.
+        lines: what is drawn.
+        air: see :func:`log_limits`.
+        least: likewise.
+    """
+    legend_wide, legend_tall = legend_inches(styles)
+    left, wide = 0.6, WIDTH_INCHES - 1.2
+    height = max(2.9, legend_tall + 0.8)
+    figure = new_figure(fit_width(left + wide + 0.15 + legend_wide, [subject]), height)
+    axes = add_axes(figure, (left, 0.45, wide, height - 0.95))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(*log_limits([x for line in lines for x in line.x], air, least=least))
+    axes.set_ylim(*log_limits([y for line in lines for y in line.y], air, least=least))
+    for line in lines:
+        draw_line(axes, line)
+    add_legend(figure, axes, styles, left + wide + 0.1, 0.5)
+    return figure, axes
+
+
+def by_name(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Entries of each series, series in the order in which they come."""
+    series: dict[str, list[Entry]] = {}
+    for entry in entries:
+        series.setdefault(entry.name, []).append(entry)
+    return series
 
 
 def add_legend(

@@ -23,6 +23,7 @@ from bench.report.plots.decode_base import (
     Line,
     Part,
     add_legend,
+    by_name,
     draw_line,
     draw_thread,
     legend_inches,
@@ -114,17 +115,13 @@ def collect(part: Part) -> LabelsPlot | str:
         problems = [problem for problem in timed if problem.tables == tables]
         if len({problem.num_labels for problem in problems}) < 2:
             continue
-        series: dict[str, list[Entry]] = {}
-        for problem in problems:
-            for entry in timed[problem]:
-                series.setdefault(entry.name, []).append(entry)
+        series = by_name(entry for problem in problems for entry in timed[problem])
         lines = tuple(_line(members) for members in series.values())
         slopes = tuple(slope(line.x, line.y) for line in lines)
         panels.append(LabelsPanel(scores.name, lines, slopes))
     if tables is None or not panels:
         return "no R and B with times at several numbers of labels"
-    words = f"R = {tables.num_worlds:,}, B = {tables.num_buckets:,}"
-    return LabelsPlot(part.subject(words, tables.more), tuple(panels))
+    return LabelsPlot(part.subject(tables.tables_text, tables.more), tuple(panels))
 
 
 def _line(members: list[Entry]) -> Line:

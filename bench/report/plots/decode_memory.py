@@ -7,20 +7,16 @@ from dataclasses import dataclass, replace
 from matplotlib.figure import Figure
 
 from bench.report.decoding import Problem, batched_ms, index_bytes
-from bench.report.layout import fit_width, plain_numbers, set_title
+from bench.report.layout import plain_numbers, set_title
 from bench.report.plots.decode_base import (
     TIME_LABEL,
     Line,
     Part,
     Scores,
-    add_legend,
-    draw_line,
-    legend_inches,
-    log_limits,
+    figure_beside_legend,
     measured,
     method_line,
 )
-from bench.report.style import WIDTH_INCHES, add_axes, new_figure
 
 
 @dataclass(frozen=True)
@@ -33,23 +29,11 @@ class DecodeMemoryPlot:
     def draw(self) -> Figure:
         """Points over two logarithmic axes, legend on the right."""
         styles = {p.text: replace(p.style, linestyle="") for p in self.points}
-        legend_wide, legend_tall = legend_inches(styles)
-        wide = WIDTH_INCHES - 1.2
-        height = max(2.9, legend_tall + 0.8)
-        width = 0.6 + wide + 0.15 + legend_wide
-        figure = new_figure(fit_width(width, [self.subject]), height)
-        axes = add_axes(figure, (0.6, 0.45, wide, height - 0.95))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(*log_limits([x for point in self.points for x in point.x], 0.1, least=10))
-        axes.set_ylim(*log_limits([y for point in self.points for y in point.y], 0.1, least=10))
-        for point in self.points:
-            draw_line(axes, point)
+        figure, axes = figure_beside_legend(self.subject, styles, self.points, 0.1, 10)
         plain_numbers(axes, "x")
         plain_numbers(axes, "y")
         axes.set_xlabel("index (MB, log scale)")
         axes.set_ylabel(TIME_LABEL)
-        add_legend(figure, axes, styles, 0.6 + wide + 0.1, 0.5)
         set_title(figure, "Decode time and memory", self.subject)
         return figure
 

@@ -7,24 +7,20 @@ from dataclasses import dataclass, replace
 from matplotlib.figure import Figure
 
 from bench.report.decoding import Entry, scored_share
-from bench.report.layout import count_numbers, fit_width, plain_numbers, set_title
+from bench.report.layout import count_numbers, plain_numbers, set_title
 from bench.report.plots.decode_base import (
+    LEAST_RANGE,
     Line,
     Part,
-    add_legend,
-    draw_line,
-    legend_inches,
-    log_limits,
+    by_name,
+    figure_beside_legend,
     measured,
     same_tables,
 )
 from bench.report.style import (
     GREY,
-    WIDTH_INCHES,
     Dashes,
     SeriesStyle,
-    add_axes,
-    new_figure,
     scores_styles,
 )
 
@@ -45,23 +41,11 @@ class VisitedPlot:
         """Lines over two logarithmic axes; one legend names colours and line styles."""
         styles = {line.text: replace(line.style, linestyle="") for line in self.lines}
         styles |= dict(self.methods)
-        legend_wide, legend_tall = legend_inches(styles)
-        wide = WIDTH_INCHES - 1.2
-        height = max(2.9, legend_tall + 0.8)
-        width = 0.6 + wide + 0.15 + legend_wide
-        figure = new_figure(fit_width(width, [self.subject]), height)
-        axes = add_axes(figure, (0.6, 0.45, wide, height - 0.95))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(*log_limits([x for line in self.lines for x in line.x], 0.05))
-        axes.set_ylim(*log_limits([y for line in self.lines for y in line.y], 0.05))
-        for line in self.lines:
-            draw_line(axes, line)
+        figure, axes = figure_beside_legend(self.subject, styles, self.lines, 0.05, LEAST_RANGE)
         count_numbers(axes, "x")
         plain_numbers(axes, "y")
         axes.set_xlabel("labels L (log scale)")
         axes.set_ylabel("labels scored (% of L, log scale)")
-        add_legend(figure, axes, styles, 0.6 + wide + 0.1, 0.5)
         set_title(figure, "Labels looked at", self.subject)
         return figure
 
@@ -77,18 +61,16 @@ def collect(part: Part) -> VisitedPlot | str:
     lines = []
     methods: dict[str, SeriesStyle] = {}
     for scores, problems, look in zip(part.scores, known, looks, strict=True):
-        series: dict[str, list[Entry]] = {}
-        for problem, entries in problems.items():
-            for entry in entries if problem.tables == tables else ():
-                series.setdefault(entry.name, []).append(entry)
-        for name, members in series.items():
+        chosen = (e for p, entries in problems.items() if p.tables == tables for e in entries)
+        for name, members in by_name(chosen).items():
             dashes = _dashes(members[0])
             methods[name] = SeriesStyle(GREY, "", dashes)
             lines.append(_line(scores.name, replace(look, linestyle=dashes), members))
     if tables is None or all(len(line.x) < 2 for line in lines):
         return "no R and B with labels scored at several numbers of labels"
-    words = f"R = {tables.num_worlds:,}, B = {tables.num_buckets:,}"
-    return VisitedPlot(part.subject(words, tables.more), tuple(lines), tuple(methods.items()))
+    return VisitedPlot(
+        part.subject(tables.tables_text, tables.more), tuple(lines), tuple(methods.items())
+    )
 
 
 def _dashes(entry: Entry) -> Dashes:
