@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.decoding.scores import Problem
+from bench.registry import resolve
 from bench.settings import SettingsError
 
 CONTENDERS: dict[str, str] = {
@@ -77,5 +77,4 @@ def contender_class(method: str) -> type[Any]:
         raise SettingsError(
             f"decode contender is {method!r}; expected one of {', '.join(CONTENDERS)}"
         )
-    module, _, name = CONTENDERS[method].partition(":")
-    return cast(type[Any], getattr(importlib.import_module(module), name))
+    return cast(type[Any], resolve(CONTENDERS[method]))

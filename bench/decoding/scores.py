@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.mach.hashing import HashFamily
+from bench.registry import resolve
 from bench.settings import DataSpec, SettingsError
 
 SOURCES: dict[str, str] = {
@@ -70,8 +70,7 @@ def build_problem(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Problem:
         raise SettingsError(
             f"source of scores is {spec.source!r}; expected one of {', '.join(SOURCES)}"
         )
-    module, _, function = SOURCES[spec.source].partition(":")
-    build = cast(BuildProblem, getattr(importlib.import_module(module), function))
+    build = cast(BuildProblem, resolve(SOURCES[spec.source]))
     return build(data_dir=data_dir, cache_dir=cache_dir, **spec.options)
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.classifier import DataFacts
+from bench.data.cache import Entry, cache_key, load_or_build
 from bench.data.module import ExtremeDataModule
 from bench.decoding.scores import Problem, describe
 from bench.digest import code_digest
@@ -89,17 +85,18 @@ def build(
         "num_queries": num_queries,
         "code": code_digest(["bench.decoding.trained"]),
     }
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_dir / "scores" / f"{dataset}-{key}.npy"
     data = ExtremeDataModule(
         _DATA[dataset], batch_size=_BATCH_SIZE, data_dir=data_dir, cache_dir=cache_dir
     )
     data.setup()
     facts = data_facts(data)
-    if not path.is_file():
+
+    def train() -> Entry:
         scores = _train(data, facts, num_worlds, num_buckets, num_steps, num_queries)
-        _write(path, scores.numpy())
-    scores = torch.from_numpy(np.load(path, allow_pickle=False))
+        return Entry({"scores": scores.numpy()}, settings)
+
+    entry = load_or_build(cache_dir / "scores", cache_key(settings), train)
+    scores = torch.from_numpy(entry.arrays["scores"].copy())
     hashes = build_hash("balanced", facts.num_labels, num_buckets, num_worlds, 0)
     found = describe(scores, facts.num_labels)
     return Problem(scores, hashes, hashes.table(), found)
@@ -150,11 +147,3 @@ def _train(
             if sum(block.shape[0] for block in kept) >= num_queries:
                 break
     return torch.cat(kept)[:num_queries].clone()
-
-
-def _write(path: Path, scores: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        np.save(file, scores, allow_pickle=False)
-    Path(partial).replace(path)

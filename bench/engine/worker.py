@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 from bench.measure.load import LoadMeter
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
 from bench.record import to_plain
+from bench.registry import resolve
 from bench.settings import Trial
 from bench.study import import_file
 
@@ -60,8 +60,7 @@ def _outcome(request: Mapping[str, Any], entry: str, channel: _Channel) -> dict[
     try:
         if request["study_file"] is not None:
             import_file(Path(request["study_file"]))
-        module, _, function = entry.partition(":")
-        execute: Execute = getattr(importlib.import_module(module), function)
+        execute: Execute = resolve(entry)
         payload = execute(
             Trial.from_dict(request["trial"]),
             data_dir=Path(request["data_dir"]),
