@@ -18,6 +18,7 @@ _REGISTRIES = {
     "bench.data.sources": "SOURCES",
     "bench.decoding.contenders": "CONTENDERS",
     "bench.decoding.scores": "SOURCES",
+    "bench.mach.decoders": "METHODS",
 }
 
 
@@ -44,7 +45,7 @@ def code_digest(entries: Sequence[str], root: Path = _ROOT) -> str:
     for entry in sorted(entries):
         digest.update(f"entry {entry}\n".encode())
         module = entry.partition(":")[0]
-        if module.partition(".")[0] in _OWN_PACKAGES:
+        if is_own(entry):
             own.append(module)
         else:
             foreign[module] = _foreign_file(module)
@@ -52,6 +53,11 @@ def code_digest(entries: Sequence[str], root: Path = _ROOT) -> str:
         digest.update(f"module {module}\n".encode())
         digest.update(_text_of(_normalised(module, path)).encode())
     return digest.hexdigest()
+
+
+def is_own(entry: str) -> bool:
+    """Whether an entry lies in the project's packages, not in a user's file."""
+    return entry.partition(":")[0].partition(".")[0] in _OWN_PACKAGES
 
 
 def closure(entries: Sequence[str], root: Path = _ROOT) -> dict[str, Path]:
@@ -94,7 +100,7 @@ def _text_of(node: object) -> str:
 
 
 def _find(module: str, root: Path) -> Path | None:
-    if module.partition(".")[0] not in _OWN_PACKAGES:
+    if not is_own(module):
         return None
     base = root.joinpath(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import provenance, record
-from bench.digest import code_digest
+from bench.digest import closure, code_digest, is_own
 from bench.engine.base import Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
 from bench.progress import Progress
 from bench.record import Record
+from bench.registry import resolve
 from bench.settings import Trial
 from bench.study import TRAINING, Kind, Profile, Study
 
@@ -123,24 +123,33 @@ def trial_digest(trial: Trial, kind: Kind = TRAINING) -> str:
     """Digest of the code that a trial's numbers depend on: shared, its method's, its source's.
 
     Raises:
-        RunError: its method or data source is not registered.
+        RunError: its method, data source or something that an option names is not registered.
     """
-    return _digest_of(trial.model.method, trial.data.source, kind)
-
-
-@functools.cache
-def _digest_of(method: str, source: str, kind: Kind) -> str:
+    method = trial.model.method
     entries = [
         kind.entry,
         _registered(kind.methods, method, "method"),
-        _registered(kind.sources, source, "data source"),
+        _registered(kind.sources, trial.data.source, "data source"),
     ]
-    return code_digest(entries)
+    modules = _closure_of(tuple(entries))
+    for option, registry, default in kind.options:
+        if registry.partition(":")[0] in modules:
+            name = str(trial.model.options.get(option, default))
+            entries.append(_registered(registry, name, option))
+    return _digest_of(tuple(entries))
+
+
+# Many trials share their entries; neither of these imports what they name.
+_digest_of = functools.cache(code_digest)
+
+
+@functools.cache
+def _closure_of(entries: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(closure([entry for entry in entries if is_own(entry)]))
 
 
 def _registered(where: str, name: str, what: str) -> str:
-    module, _, registry = where.partition(":")
-    targets: Mapping[str, str] = getattr(importlib.import_module(module), registry)
+    targets: Mapping[str, str] = resolve(where)
     if name not in targets:
         raise RunError(f"unknown {what} {name!r}; known: {', '.join(sorted(targets))}")
     return targets[name]

@@ -312,6 +312,10 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
             mlp("mach", 512, num_buckets=2048, num_worlds=8, share_encoder=True, **mach),
             train(0.005),
         ),
+        (
+            mlp("mach", 512, num_buckets=1024, num_worlds=4, share_encoder=True, **mach),
+            train(0.005),
+        ),
         (linear("mach", num_buckets=512, num_worlds=16, **mach), train(0.1)),
     ]
     return grid(data, rows)
@@ -323,7 +327,8 @@ def _leads(model: ModelSpec) -> bool:
     if model.method == "sampled_softmax":
         return model.options["sampler"] == "unigram" and model.hidden_dims == (512,)
     if model.method == "mach":
-        return model.encoder == "linear" or model.options["num_worlds"] == 4
+        is_small = model.options["num_worlds"] == 4 and not model.options.get("share_encoder")
+        return model.encoder == "linear" or is_small
     return True
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, get_args
 
+from bench.mach.decoders import DEFAULT
 from bench.settings import Trial
 
 Profile = Literal["cpu", "gpu"]
@@ -51,6 +52,8 @@ class Kind:
         entry: `module:function` that a trial's process calls, like `bench.trial:execute`.
         methods: `module:REGISTRY` of what `ModelSpec.method` names.
         sources: `module:REGISTRY` of what `DataSpec.source` names.
+        options: options of methods that name an entry of a further registry, with that registry
+            and what they name by default.
         prepares_data: whether the data of all trials is loaded into the cache beforehand.
     """
 
@@ -58,6 +61,7 @@ class Kind:
     entry: str
     methods: str
     sources: str
+    options: tuple[tuple[str, str, str], ...] = ()
     prepares_data: bool = True
 
 
@@ -67,6 +71,7 @@ TRAINING = Kind(
     entry="bench.trial:execute",
     methods="bench.methods:METHODS",
     sources="bench.data.sources:SOURCES",
+    options=(("decode_method", "bench.mach.decoders:METHODS", DEFAULT),),
 )
 #: Decodes given bucket scores, with no training inside the trial.
 DECODING = Kind(

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 import pytest
 
 from bench import digest as digest_module
+from bench import runner
 from bench.digest import closure, code_digest
+from bench.studies import STUDIES
 
 FILES = {
     "bench/__init__.py": "",
@@ -151,3 +154,21 @@ def test_empty_fields_and_empty_constants_are_told_apart():
     # Fields that only some Python versions have are empty where unused, and must not show.
     assert "type_params" not in text("def f(): pass")
     assert "[]" not in text("f()")
+
+
+def test_digest_of_a_mach_trial_covers_its_decode_method_alone(monkeypatch):
+    trial = next(t for t in STUDIES["quickstart"]().trials("cpu") if t.model.method == "mach")
+    digested = []
+
+    def noting(entries):
+        digested.append(set(closure(entries)))
+        return "digest"
+
+    monkeypatch.setattr(runner, "_digest_of", noting)
+    runner.trial_digest(trial)
+    options = {**trial.model.options, "decode_method": "pruned"}
+    runner.trial_digest(replace(trial, model=replace(trial.model, options=options)))
+    by_default, by_option = digested
+    assert "bench.mach.dense_kernel" in by_default
+    assert "bench.mach.pruned" not in by_default
+    assert {"bench.mach.pruned_kernel", "bench.mach.dense_kernel"} <= by_option

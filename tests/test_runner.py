@@ -156,7 +156,7 @@ def test_unregistered_method_is_refused_with_the_known_ones(monkeypatch):
         METHODS = {"known": "bench.settings:Trial"}  # noqa: RUF012
         SOURCES = {"planted": "bench.settings:Trial"}  # noqa: RUF012
 
-    monkeypatch.setattr(runner.importlib, "import_module", lambda name: Registry)
+    monkeypatch.setattr(runner, "resolve", lambda where: getattr(Registry, where.partition(":")[2]))
     with pytest.raises(RunError, match="unknown method 'stub'; known: known"):
         runner.trial_digest(build_trial())
 

@@ -24,11 +24,10 @@ from torch import Tensor
 
 from bench.mach import dense, pruned
 from bench.mach.decode import Reduction
+from bench.mach.dense_kernel import COARSE_TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
 
-#: Fewer queries than this are scanned one by one, without sharing cache lines.
-_TILE_QUERIES = 4
 # Queries tried when nothing is known, and when walks have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
@@ -44,7 +43,8 @@ class Costs:
 
     Attributes:
         table_sizes: R · B of the calibration points, ascending.
-        tile_gather: of one label in one world of a scan that shares tiles, at those sizes.
+        tile_gather: of one label in one world of a scan for `COARSE_TILE` queries together, at
+            those sizes.
         single_gather: the same for a scan of a single query.
         select: of one bucket score in the search for a world's best buckets.
         visit: of one world of a label scored by a walk; fetching the label's row counts as
@@ -59,11 +59,13 @@ class Costs:
 
     def scan_seconds(self, num_queries: int, num_labels: int, worlds: int, buckets: int) -> float:
         """A query's share of a scan over all labels."""
-        known = self.tile_gather if num_queries >= _TILE_QUERIES else self.single_gather
-        size = math.log(worlds * buckets)
-        sizes = [math.log(value) for value in self.table_sizes]
-        gather = math.exp(np.interp(size, sizes, [math.log(value) for value in known]))
+        shared = self._at(worlds * buckets, self.tile_gather) / min(num_queries, COARSE_TILE)
+        gather = min(shared, self._at(worlds * buckets, self.single_gather))
         return gather * num_labels * worlds
+
+    def _at(self, size: int, known: tuple[float, ...]) -> float:
+        sizes = [math.log(value) for value in self.table_sizes]
+        return math.exp(np.interp(math.log(size), sizes, [math.log(value) for value in known]))
 
     def label_seconds(self, num_queries: int, worlds: int) -> float:
         """Scoring one label in a walk; fewer queries than threads leave threads idle."""
@@ -79,7 +81,7 @@ class Costs:
 #: Fitted on 2 cores of a server of 2021; in force until :func:`calibrate` fits this machine's.
 _DEFAULT = Costs(
     table_sizes=(800, 16_384, 320_000),
-    tile_gather=(8e-11, 1.5e-10, 7e-10),
+    tile_gather=(1.6e-9, 2e-9, 6e-9),
     single_gather=(5e-10, 5e-10, 1e-9),
     select=2e-10,
     visit=1.2e-9,
@@ -95,8 +97,7 @@ class _Experience:
     num_tried: int = field(default=_FIRST_TRY)
 
 
-_costs = _DEFAULT
-_is_calibrated = False
+_costs: Costs | None = None
 _experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, Reduction], _Experience]] = (
     WeakKeyDictionary()
 )
@@ -104,13 +105,13 @@ _experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, Reduction], _Experi
 
 def costs() -> Costs:
     """The unit costs in force."""
-    return _costs
+    return _costs or _DEFAULT
 
 
 def use_costs(chosen: Costs) -> None:
     """Put unit costs in force, such as those of an earlier calibration."""
-    global _costs, _is_calibrated
-    _costs, _is_calibrated = chosen, True
+    global _costs
+    _costs = chosen
 
 
 def top_k(
@@ -155,10 +156,9 @@ def top_k_indexed(
             scanned.append(start + (~found.is_proven).nonzero()[:, 0])
             _learn(experience, found, index, num_queries - start)
         start = stop
-    left = torch.cat(scanned) if scanned else torch.empty(0, dtype=torch.int64)
-    if left.numel():
-        rest = bucket_scores.index_select(0, left) if left.numel() < num_queries else bucket_scores
-        scores[left], labels[left] = dense.top_k(rest.contiguous(), table, k, reduction)
+    if scanned:
+        left = torch.cat(scanned)
+        pruned.answer_by_dense(scores, labels, left, bucket_scores, table, reduction)
     return scores, labels
 
 
@@ -174,9 +174,9 @@ def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Red
 def _budget(index: BucketIndex, num_queries: int) -> int:
     """Labels that a walk may score; 0 where not even a bucket of each of two worlds would pay."""
     worlds, buckets = index.num_worlds, index.num_buckets
-    scan = _costs.scan_seconds(num_queries, index.num_labels, worlds, buckets)
-    left = scan - _costs.select_seconds(worlds, buckets)
-    budget = int(left / _costs.label_seconds(num_queries, worlds))
+    scan = costs().scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    left = scan - costs().select_seconds(worlds, buckets)
+    budget = int(left / costs().label_seconds(num_queries, worlds))
     return budget if budget >= 2 * max(index.num_labels // buckets, 1) else 0
 
 
@@ -190,9 +190,10 @@ def _learn(
     """Walk on with more queries after a gain, pause after a loss."""
     worlds, buckets = index.num_worlds, index.num_buckets
     num_tried = found.is_proven.numel()
-    scan = _costs.scan_seconds(num_queries, index.num_labels, worlds, buckets)
-    walked = _costs.select_seconds(worlds, buckets)
-    walked += float(found.num_scored.sum()) / num_tried * _costs.label_seconds(num_queries, worlds)
+    scan = costs().scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    scored = float(found.num_scored.sum()) / num_tried
+    walked = costs().select_seconds(worlds, buckets)
+    walked += scored * costs().label_seconds(num_queries, worlds)
     share_given_up = 1 - float(found.is_proven.float().mean())
     if walked + share_given_up * scan <= scan:
         experience.num_tried = min(4 * max(experience.num_tried, num_tried), 1 << 20)
@@ -214,18 +215,18 @@ def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
         ValueError: the file does not hold costs.
     """
     if not again:
-        if _is_calibrated:
+        if _costs is not None:
             return _costs
         if path is not None and path.is_file():
             use_costs(_read(path))
-            return _costs
+            return costs()
     use_costs(_fit())
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(asdict(_costs)))
+        partial.write_text(json.dumps(asdict(costs())))
         partial.replace(path)
-    return _costs
+    return costs()
 
 
 def _read(path: Path) -> Costs:
@@ -253,13 +254,11 @@ def _fit() -> Costs:
     for buckets in (48, 1024, 20_000):
         table = torch.randint(buckets, (worlds, num_labels), generator=generator)
         table = table.to(torch.int16)
-        scores = torch.randn(64, worlds, buckets, generator=generator)
+        scores = torch.randn(COARSE_TILE, worlds, buckets, generator=generator)
         gathers = worlds * num_labels
         sizes.append(worlds * buckets)
-        for queries, fitted in ((64, tile), (1, single)):
-            batch = scores[:queries]
-            run = _scan(batch, table)
-            fitted.append(_best_seconds(run) / (queries * gathers))
+        for queries, fitted in ((COARSE_TILE, tile), (1, single)):
+            fitted.append(_best_seconds(_scan(scores[:queries], table)) / gathers)
     select, visit = _fit_walk()
     return Costs(tuple(sizes), tuple(tile), tuple(single), select, visit)
 

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.mach import buckets_kernel
 from bench.mach.index import BucketIndex
+from bench.mach.workspace import Workspace
+
+# Sums, counts and the labels seen, each `(P, L)`; the counts are left zero.
+_Room = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+_workspace: Workspace[_Room] = Workspace()
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,28 @@ def top_k(
     best = scores.topk(num_best_buckets, dim=2, sorted=False).indices
     threads = max(min(torch.get_num_threads(), numba.get_num_threads(), num_queries), 1)
     shape = (threads, index.num_labels)
+
+    def room() -> _Room:
+        counts = np.zeros(shape, dtype=np.int32)
+        return np.empty(shape, dtype=np.float32), counts, np.empty(shape, dtype=np.int32)
+
     out_scores = np.full((num_queries, k), -np.inf, dtype=np.float32)
     out_labels = np.full((num_queries, k), -1, dtype=np.int64)
     num_scored = np.zeros(num_queries, dtype=np.int64)
-    buckets_kernel.answer_queries(
-        scores.numpy(),
-        best.numpy(),
-        index.lists,
-        index.offsets,
-        min_count,
-        np.empty(shape, dtype=np.float32),
-        np.zeros(shape, dtype=np.int32),
-        np.empty(shape, dtype=np.int32),
-        out_scores,
-        out_labels,
-        num_scored,
-    )
+    with _workspace.borrow(shape, room) as (sums, counts, seen):
+        buckets_kernel.answer_queries(
+            scores.numpy(),
+            best.numpy(),
+            index.lists,
+            index.offsets,
+            min_count,
+            sums,
+            counts,
+            seen,
+            out_scores,
+            out_labels,
+            num_scored,
+        )
     return BucketsResult(
         torch.from_numpy(out_scores), torch.from_numpy(out_labels), torch.from_numpy(num_scored)
     )

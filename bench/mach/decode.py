@@ -8,19 +8,19 @@ label scores exists in `top_k_reference` only.
 
 from __future__ import annotations
 
-import importlib
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from bench.mach.decoders import DEFAULT, METHODS
+from bench.mach.hashing import UniversalHash
+from bench.registry import resolve
+
 Reduction = Literal["sum", "min", "median"]
 REDUCTIONS: tuple[Reduction, ...] = ("sum", "min", "median")
 
-METHODS: dict[str, str] = {
-    "dense": "bench.mach.dense:top_k",
-}
-
+_RECOMPUTED = "bench.mach.dense:top_k_recomputed"
 _TABLE_DTYPES = (torch.uint8, torch.int16, torch.int32)
 
 
@@ -36,22 +36,26 @@ class DecodeMethod(Protocol):
 
 def top_k(
     bucket_scores: Tensor,
-    table: Tensor,
+    table: Tensor | UniversalHash,
     k: int,
     *,
     reduction: Reduction = "sum",
-    method: str = "dense",
+    method: str = DEFAULT,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The exact k best labels of each query, and their reduced scores.
 
     Args:
         bucket_scores: `(N, R, B)` float, finite or −inf, larger is better.
         table: `(R, L)` bucket of each label in each world, as `HashFamily.table` gives it (uint8,
-            int16 or int32); other integer types are copied to int32.
+            int16 or int32); other integer types are copied to int32. Or a universal hash itself:
+            `dense` then computes its buckets anew for each block of labels and stores nothing of
+            size L.
         k: labels wanted, 1 to L.
         reduction: `sum`, `min`, or `median` (numpy's: of an even number of worlds the mean of the
             two middle scores).
-        method: a key of `METHODS`.
+        method: a key of `bench.mach.decoders.METHODS`.
+        weights: `(R,)` positive, what each world's scores count in a sum; None: all alike.
 
     Returns:
         Scores `(N, k)` float32, best first, and labels `(N, k)` int64; equal scores by ascending
@@ -59,7 +63,8 @@ def top_k(
 
     Raises:
         ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a score
-            is NaN or +inf, or a bucket of the table is outside 0 … B − 1.
+            is NaN or +inf, a bucket of the table is outside 0 … B − 1, weights are not positive
+            or not for a sum, or a hash is given to another method than `dense`.
 
     >>> scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
     >>> table = torch.tensor([[0, 0, 1], [0, 1, 1]], dtype=torch.uint8)
@@ -67,17 +72,24 @@ def top_k(
     tensor([[1, 0]])
     """
     _check(bucket_scores, table, k, reduction)
+    if not isinstance(table, Tensor) and method != "dense":
+        raise ValueError(f"decode method is {method!r}; expected 'dense' with a hash for a table")
+    if weights is not None:
+        bucket_scores = _weighted(bucket_scores, weights, reduction)
     if method not in METHODS:
         raise ValueError(f"decode method is {method!r}; expected one of {', '.join(METHODS)}")
     if bucket_scores.shape[0] == 0:
         device = bucket_scores.device
         return torch.empty(0, k, device=device), torch.empty(0, k, dtype=torch.int64, device=device)
-    module_name, _, attribute = METHODS[method].partition(":")
-    decode = cast(DecodeMethod, getattr(importlib.import_module(module_name), attribute))
+    bucket_scores = bucket_scores.detach().float().contiguous()
+    if not isinstance(table, Tensor):
+        found: tuple[Tensor, Tensor] = resolve(_RECOMPUTED)(bucket_scores, table, k, reduction)
+        return found
+    decode = cast(DecodeMethod, resolve(METHODS[method]))
     if table.dtype not in _TABLE_DTYPES:
         table = table.to(torch.int32)
     table = table.to(bucket_scores.device).contiguous()
-    return decode(bucket_scores.detach().float().contiguous(), table, k, reduction)
+    return decode(bucket_scores, table, k, reduction)
 
 
 def top_k_reference(
@@ -106,22 +118,43 @@ def label_scores_block(bucket_scores: Tensor, table: Tensor, reduction: Reductio
     return total
 
 
-def _check(bucket_scores: Tensor, table: Tensor, k: int, reduction: str) -> None:
+def _weighted(bucket_scores: Tensor, weights: Tensor, reduction: str) -> Tensor:
+    num_worlds = bucket_scores.shape[1]
+    if reduction != "sum":
+        raise ValueError(f"reduction is {reduction!r}; expected 'sum' with weights of worlds")
+    is_good = weights.shape == (num_worlds,) and bool(((weights > 0) & weights.isfinite()).all())
+    if not is_good:
+        raise ValueError(
+            f"weights are {weights.tolist()}; expected R = {num_worlds} positive numbers"
+        )
+    return bucket_scores.detach().float() * weights.to(bucket_scores.device).float()[:, None]
+
+
+def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: str) -> None:
     if bucket_scores.ndim != 3 or not bucket_scores.is_floating_point():
         raise ValueError(
             f"bucket scores have shape {tuple(bucket_scores.shape)} and type "
             f"{bucket_scores.dtype}; expected (N, R, B) floats"
         )
     num_queries, num_worlds, num_buckets = bucket_scores.shape
-    if table.ndim != 2 or table.is_floating_point() or table.shape[0] != num_worlds:
-        raise ValueError(
-            f"table has shape {tuple(table.shape)} and type {table.dtype}; expected (R, L) "
-            f"integers with R = {num_worlds} as in the bucket scores"
-        )
+    if isinstance(table, Tensor):
+        if table.ndim != 2 or table.is_floating_point() or table.shape[0] != num_worlds:
+            raise ValueError(
+                f"table has shape {tuple(table.shape)} and type {table.dtype}; expected (R, L) "
+                f"integers with R = {num_worlds} as in the bucket scores"
+            )
+        num_labels = table.shape[1]
+    else:
+        if (table.num_worlds, table.num_buckets) != (num_worlds, num_buckets):
+            raise ValueError(
+                f"hash has R = {table.num_worlds}, B = {table.num_buckets}; expected those of the "
+                f"bucket scores, R = {num_worlds}, B = {num_buckets}"
+            )
+        num_labels = table.num_labels
     if num_worlds == 0 or num_buckets == 0:
         raise ValueError(f"bucket scores have R = {num_worlds}, B = {num_buckets}; expected 1 up")
-    if not 1 <= k <= table.shape[1]:
-        raise ValueError(f"k is {k}; expected 1 to L = {table.shape[1]}")
+    if not 1 <= k <= num_labels:
+        raise ValueError(f"k is {k}; expected 1 to L = {num_labels}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     if num_queries == 0:

@@ -1,7 +1,8 @@
 """The `dense` decode: every label is scored, blocked over labels and batched over queries.
 
-On the CPU the Numba kernels of `bench.mach.dense_kernel`; on other devices blocks of labels in
-plain torch, each merged into a running best k.
+On the CPU the Numba kernels of `bench.mach.dense_kernel`: for sums over a batch, a scan of scores
+rounded up to a byte that leaves few labels to score exactly; else float32 all through. On other
+devices blocks of labels in plain torch, each merged into a running best k.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.mach import dense_kernel
+from bench.mach.aligned import empty_aligned
 from bench.mach.decode import Reduction, label_scores_block
-from bench.mach.dense_kernel import TILE
+from bench.mach.dense_kernel import COARSE_TILE, MOST_COARSE_WORLDS, TILE, TOP_LEVEL
+from bench.mach.hashing import UniversalHash
 
 _REDUCTION_CODES = {
     "sum": dense_kernel.SUM,
@@ -32,6 +35,15 @@ _MIN_LABELS_A_THREAD = 2048
 _MIN_TILE_QUERIES = 4
 _MIN_LARGE_TILE_QUERIES = 8
 _LARGE_TILE_BYTES = 1 << 20
+# Below this many queries a coarse tile, mostly empty, costs more than one of float32. Where both
+# are read from beyond the L2 cache they cost the same; a pass for each query is the alternative.
+_MIN_COARSE_QUERIES = TILE + 1
+_MIN_LARGE_COARSE_QUERIES = 8
+# Labels for each one wanted: with fewer, most would need their exact score.
+_MIN_COARSE_LABELS = 64
+# An exact score costs as much as the coarse scan of this many labels, for one query.
+_LABELS_AN_EXACT_SCORE = 16
+_SAMPLE = 512
 _BLOCK_ELEMENTS = 1 << 24
 
 
@@ -40,13 +52,26 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """The k best labels by scoring all of them; see `bench.mach.decode.top_k`."""
     if bucket_scores.device.type == "cpu":
-        return _top_k_numba(bucket_scores, table, k, reduction)
+        no_hash = np.empty((0, 2), dtype=np.int64)
+        return _Scan(bucket_scores, table.numpy(), no_hash, table.shape[1], k, reduction).run()
     return top_k_blocked(bucket_scores, table, k, reduction)
+
+
+def top_k_recomputed(
+    bucket_scores: Tensor, hashes: UniversalHash, k: int, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """As :func:`top_k` for the table of a hash that is computed anew: nothing of size L is kept."""
+    if bucket_scores.device.type == "cpu":
+        nothing = np.empty((hashes.num_worlds, 0), dtype=np.int32)
+        coefficients = hashes.coefficients().numpy()
+        scan = _Scan(bucket_scores, nothing, coefficients, hashes.num_labels, k, reduction)
+        return scan.run()
+    return top_k_blocked(bucket_scores, hashes, k, reduction)
 
 
 def top_k_blocked(
     bucket_scores: Tensor,
-    table: Tensor,
+    table: Tensor | UniversalHash,
     k: int,
     reduction: Reduction,
     *,
@@ -61,18 +86,23 @@ def top_k_blocked(
         ValueError: a bucket of the table is outside 0 … B − 1.
     """
     num_queries, num_worlds, num_buckets = bucket_scores.shape
-    lowest, highest = (int(value) for value in torch.aminmax(table))
-    if lowest < 0 or highest >= num_buckets:
-        raise _bad_table(num_buckets)
+    num_labels = table.shape[1] if isinstance(table, Tensor) else table.num_labels
+    if isinstance(table, Tensor):
+        lowest, highest = (int(value) for value in torch.aminmax(table))
+        if lowest < 0 or highest >= num_buckets:
+            raise _bad_table(num_buckets)
     width = num_queries * (num_worlds if reduction == "median" else 1)
     block = max(block_elements // width, 1)
     best: Tensor | None = None
-    for start in range(0, table.shape[1], block):
-        columns = table[:, start : start + block]
+    for start in range(0, num_labels, block):
+        ids = torch.arange(start, min(start + block, num_labels), device=bucket_scores.device)
+        if isinstance(table, Tensor):
+            columns = table[:, start : start + block]
+        else:
+            columns = table.bucket_ids(ids)
         # Adding 0.0 turns -0.0 into 0.0: equal scores need equal bits.
         bits = (label_scores_block(bucket_scores, columns, reduction) + 0.0).view(torch.int32)
         order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-        ids = torch.arange(start, start + columns.shape[1], device=table.device)
         keys = (order << 32) | (0xFFFFFFFF - ids)
         if best is not None:
             keys = torch.cat((best, keys), dim=1)
@@ -83,87 +113,176 @@ def top_k_blocked(
     return torch.where(order < 0, order ^ 0x7FFFFFFF, order).view(torch.float32), labels
 
 
-def _top_k_numba(
-    bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
-) -> tuple[Tensor, Tensor]:
-    num_queries, num_worlds, num_buckets = bucket_scores.shape
-    num_labels = table.shape[1]
-    num_threads = min(torch.get_num_threads(), numba.get_num_threads())
-    num_ranges = max(1, min(num_threads, num_labels // _MIN_LABELS_A_THREAD))
-    bounds = np.linspace(0, num_labels, num_ranges + 1).astype(np.int64)
-    buckets = table.numpy()
-    scores = bucket_scores.numpy().reshape(num_queries, num_worlds * num_buckets)
-    code = _REDUCTION_CODES[reduction]
-    network = dense_kernel.median_network(num_worlds)
-    out_scores = np.empty((num_queries, k), dtype=np.float32)
-    out_labels = np.empty((num_queries, k), dtype=np.int64)
+class _Scan:
+    """One call on the CPU: its scores, table and best labels so far."""
 
-    tile_length = num_worlds * num_buckets * TILE
-    num_tiles = -(-num_queries // TILE)
-    group = min(max(_GROUP_BYTES // (4 * tile_length), 1), num_tiles)
-    is_large = 4 * tile_length > _LARGE_TILE_BYTES
-    min_tile_queries = _MIN_LARGE_TILE_QUERIES if is_large else _MIN_TILE_QUERIES
-    packed: NDArray[np.float32] | None = None
-    start = 0
-    while start < num_queries:
-        stop = min(start + group * TILE, num_queries)
-        is_single = stop - start < min_tile_queries and reduction != "median"
-        if is_single:
-            stop = start + 1
-        tiles = -(-(stop - start) // TILE)
-        heaps = _Heaps(num_ranges, 1 if is_single else tiles * TILE, k)
-        if is_single:
-            one = scores[start].reshape(num_worlds, num_buckets)
-            dense_kernel.scan_query(
-                one, buckets, code, bounds, heaps.scores[:, 0], heaps.labels[:, 0], heaps.is_good
-            )
-        else:
-            if packed is None:
-                packed = _empty_aligned(group * tile_length).reshape(group, tile_length)
-            for tile in range(tiles):
-                first = start + tile * TILE
-                dense_kernel.pack(scores[first : min(first + TILE, stop)], packed[tile])
-            dense_kernel.scan_tiles(
-                packed[:tiles], buckets, num_buckets, network, code, bounds,
-                heaps.scores, heaps.labels, heaps.is_good,
-            )  # fmt: skip
-        if not heaps.is_good.all():
-            raise _bad_table(num_buckets)
-        out_scores[start:stop], out_labels[start:stop] = heaps.best(stop - start)
-        start = stop
-    return torch.from_numpy(out_scores), torch.from_numpy(out_labels)
+    def __init__(
+        self,
+        bucket_scores: Tensor,
+        table: NDArray[Any],
+        coefficients: NDArray[np.int64],
+        num_labels: int,
+        k: int,
+        reduction: Reduction,
+    ) -> None:
+        """Either a table `(R, L)` or a universal hash's coefficients `(R, 2)`."""
+        self.num_queries, self.num_worlds, self.num_buckets = bucket_scores.shape
+        self.k = k
+        self.reduction = reduction
+        self.buckets = table, coefficients
+        self.scores = bucket_scores.numpy().reshape(self.num_queries, -1)
+        num_threads = min(torch.get_num_threads(), numba.get_num_threads())
+        num_ranges = max(1, min(num_threads, num_labels // _MIN_LABELS_A_THREAD))
+        self.bounds = np.arange(num_ranges + 1) * num_labels // num_ranges
+        is_large = 4 * TILE * self.scores.shape[1] > _LARGE_TILE_BYTES
+        self.min_tile_queries = _MIN_LARGE_TILE_QUERIES if is_large else _MIN_TILE_QUERIES
+        self.min_coarse_queries = _MIN_LARGE_COARSE_QUERIES if is_large else _MIN_COARSE_QUERIES
+        self.is_coarse = (
+            reduction == "sum"
+            and self.num_worlds <= MOST_COARSE_WORLDS
+            and num_labels >= _MIN_COARSE_LABELS * k
+        )
+        self.packed: NDArray[np.float32] | None = None
+        self.levels: NDArray[np.uint8] | None = None
+
+    def run(self) -> tuple[Tensor, Tensor]:
+        """Scores and labels of all queries."""
+        out_scores = np.empty((self.num_queries, self.k), dtype=np.float32)
+        out_labels = np.empty((self.num_queries, self.k), dtype=np.int64)
+        start = 0
+        while start < self.num_queries:
+            heaps = self._next(start)
+            if not heaps.is_good.all():
+                raise _bad_table(self.num_buckets)
+            stop = start + heaps.num_queries
+            out_scores[start:stop], out_labels[start:stop] = heaps.best()
+            start = stop
+        return torch.from_numpy(out_scores), torch.from_numpy(out_labels)
+
+    def _next(self, start: int) -> _Heaps:
+        """Answers some queries from `start` on, in the way that pays for as many as are left."""
+        left = self.num_queries - start
+        if self.is_coarse and left >= self.min_coarse_queries:
+            stop = min(start + self._group(COARSE_TILE, 1) * COARSE_TILE, self.num_queries)
+            heaps = self._coarse(start, stop)
+            if heaps is not None:
+                return heaps
+            self.is_coarse = False
+        if left < self.min_tile_queries and self.reduction != "median":
+            return self._single(start)
+        stop = min(start + self._group(TILE, 4) * TILE, self.num_queries)
+        return self._tiles(start, stop)
+
+    def _group(self, tile: int, score_bytes: int) -> int:
+        """Tiles that share one staging of labels."""
+        return max(_GROUP_BYTES // (score_bytes * tile * self.scores.shape[1]), 1)
+
+    def _single(self, query: int) -> _Heaps:
+        heaps = _Heaps(self.bounds, 1, self.k)
+        dense_kernel.scan_query(
+            self.scores[query].reshape(self.num_worlds, self.num_buckets), *self.buckets,
+            _REDUCTION_CODES[self.reduction], self.bounds, heaps.scores[:, 0], heaps.labels[:, 0],
+            heaps.is_good,
+        )  # fmt: skip
+        return heaps
+
+    def _tiles(self, start: int, stop: int) -> _Heaps:
+        num_tiles = -(-(stop - start) // TILE)
+        length = self.scores.shape[1] * TILE
+        if self.packed is None or len(self.packed) < num_tiles:
+            self.packed = empty_aligned((num_tiles, length), np.dtype(np.float32))
+        for tile in range(num_tiles):
+            first = start + tile * TILE
+            dense_kernel.pack(self.scores[first : min(first + TILE, stop)], self.packed[tile])
+        heaps = _Heaps(self.bounds, stop - start, self.k, TILE)
+        dense_kernel.scan_tiles(
+            self.packed[:num_tiles], *self.buckets, self.num_buckets, self._network(),
+            _REDUCTION_CODES[self.reduction], self.bounds, heaps.scores, heaps.labels,
+            heaps.is_good,
+        )  # fmt: skip
+        return heaps
+
+    def _network(self) -> NDArray[np.int32]:
+        """Comparators for a median; none for other reductions."""
+        num_worlds = self.num_worlds if self.reduction == "median" else 1
+        return dense_kernel.median_network(num_worlds)
+
+    def _coarse(self, start: int, stop: int) -> _Heaps | None:
+        """None where so many labels need their exact score that tiles are the better way."""
+        scores = self.scores[start:stop]
+        floors, steps, bases = _levels_of(scores.reshape(stop - start, self.num_worlds, -1))
+        num_tiles = -(-(stop - start) // COARSE_TILE)
+        if self.levels is None or len(self.levels) < num_tiles:
+            length = scores.shape[1] * COARSE_TILE
+            self.levels = empty_aligned((num_tiles, length), np.dtype(np.uint8))
+        levels = self.levels[:num_tiles]
+        for tile in range(num_tiles):
+            part = slice(tile * COARSE_TILE, (tile + 1) * COARSE_TILE)
+            dense_kernel.pack_coarse(scores[part], floors[part], steps[part], levels[tile])
+        heaps = _Heaps(self.bounds, stop - start, self.k, COARSE_TILE)
+        is_worthwhile = np.ones(len(self.bounds) - 1, dtype=np.bool_)
+        most_exact = (stop - start) * (
+            int(np.diff(self.bounds).max()) // _LABELS_AN_EXACT_SCORE + _MIN_COARSE_LABELS * self.k
+        )
+        dense_kernel.scan_coarse(
+            levels, scores, bases, steps, *self.buckets, self.num_buckets, self.bounds, most_exact,
+            heaps.scores, heaps.labels, heaps.is_good, is_worthwhile,
+        )  # fmt: skip
+        return heaps if is_worthwhile.all() or not heaps.is_good.all() else None
+
+
+def _levels_of(
+    scores: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Floors `(n, R)`, steps `(n,)` and bases `(n,)` for `dense_kernel.pack_coarse` and its scan.
+
+    Levels end at each world's best score and span about what its scores do: lower ones than a
+    sample's lowest few all count as the floor, which no label among the best has often.
+    """
+    best = torch.from_numpy(scores).amax(2).numpy().astype(np.float64)
+    best[best == -np.inf] = 0.0  # no label can have a score; any bound is good
+    top = best.max(axis=1)
+    flat = scores.reshape(len(scores), -1)
+    sample = flat[:, :: max(flat.shape[1] // _SAMPLE, 1)].astype(np.float64)
+    np.copyto(sample, top[:, None], where=sample == -np.inf)
+    low = np.sort(sample, axis=1)[:, sample.shape[1] // 20]
+    least_span = 1e-6 * np.abs(best).max(axis=1) + 1e-30
+    steps = (np.maximum(top - low, least_span) / TOP_LEVEL).astype(np.float32)
+    floors = (best - TOP_LEVEL * steps[:, None].astype(np.float64)).astype(np.float32)
+    # Roundings: a label's R additions, and its levels' few.
+    num_worlds = best.shape[1]
+    magnitude = np.maximum(np.abs(best), np.abs(floors)).sum(axis=1)
+    bases = floors.astype(np.float64).sum(axis=1) + (num_worlds + 8) * 2.0**-23 * magnitude
+    return floors, steps, bases
 
 
 class _Heaps:
     """The k best labels of each range and query; unused places sort behind every label."""
 
-    def __init__(self, num_ranges: int, num_queries: int, k: int) -> None:
+    def __init__(
+        self, bounds: NDArray[np.int64], num_queries: int, k: int, multiple: int = 1
+    ) -> None:
+        """Room for a number of queries, rounded up to whole tiles."""
+        num_ranges = len(bounds) - 1
+        shape = (num_ranges, -(-num_queries // multiple) * multiple, k)
         self.k = k
-        self.scores = np.full((num_ranges, num_queries, k), -np.inf, dtype=np.float32)
-        self.labels = np.full((num_ranges, num_queries, k), np.iinfo(np.int32).max, np.int32)
+        self.num_queries = num_queries
+        self.scores = np.full(shape, -np.inf, dtype=np.float32)
+        self.labels = np.full(shape, np.iinfo(np.int32).max, np.int32)
         self.is_good = np.ones(num_ranges, dtype=np.bool_)
 
-    def best(self, num_queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def best(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """`(num_queries, k)` scores and labels over all ranges, best first."""
-        scores = _query_major(self.scores)[:num_queries]
-        labels = _query_major(self.labels)[:num_queries]
+        scores = _query_major(self.scores)[: self.num_queries]
+        labels = _query_major(self.labels)[: self.num_queries]
         order = np.lexsort((labels, -scores), axis=-1)[:, : self.k]
-        return (
-            np.take_along_axis(scores, order, axis=1),
-            np.take_along_axis(labels, order, axis=1).astype(np.int64),
-        )
+        queries = np.arange(self.num_queries)[:, None]
+        return scores[queries, order], labels[queries, order].astype(np.int64)
 
 
 def _query_major(heaps: NDArray[Any]) -> NDArray[Any]:
     num_ranges, num_queries, k = heaps.shape
     return heaps.transpose(1, 0, 2).reshape(num_queries, num_ranges * k)
-
-
-def _empty_aligned(length: int) -> NDArray[np.float32]:
-    """Float32 array that starts a cache line, so that no packed row straddles two."""
-    raw = np.empty(length + TILE, dtype=np.float32)
-    offset = (-raw.ctypes.data % 64) // 4
-    return raw[offset : offset + length]
 
 
 def _bad_table(num_buckets: int) -> ValueError:

@@ -3,8 +3,12 @@
 Bucket scores are packed query-minor, `(R · B, TILE)`, so that one cache line holds one bucket's
 scores for `TILE` queries and a label costs R contiguous reads for all of them. A label's running
 sum lives in vector registers and is compared with the queries' current k-th scores at once;
-insertions are rare. Everything is in this one file because Numba's cache watches only the file of
-the function that it compiled, not the files of what was inlined into it.
+insertions are rare. A byte for a score, rounded up, lets a line serve four times the queries: a
+label whose sum of bytes stays below what the k-th score needs cannot be among the best, and only
+the others are scored exactly.
+
+Everything is in this one file because Numba's cache watches only the file of the function that it
+compiled, not the files of what was inlined into it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,15 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 TILE = 16  # queries: 16 float32 fill one 64-byte cache line
+COARSE_TILE = 64  # queries: 64 coarse scores of a byte do
+#: A coarse score is one of 256 levels.
+TOP_LEVEL = 255
+#: Worlds whose levels can be summed in 16 bits, and still be told from "no score will do".
+MOST_COARSE_WORLDS = 256
+_UNREACHABLE = 65_535
+_PACK_ROWS = 256
+# Levels of a tile that stay in a core's own caches.
+_CACHED_BYTES = 1 << 17
 BLOCK = 256  # labels staged at a time; their (BLOCK, R) row numbers stay in L1
 SUM, MIN, MEDIAN = 0, 1, 2
 
@@ -102,6 +115,82 @@ def _make_reduce(combine: Callable[[Any, Any, Any], Any]) -> Any:
 
 _reduce_sum = _make_reduce(_add)
 _reduce_min = _make_reduce(_smaller)
+
+
+def _declare_ones_below(typing_context: Any, mask: Any) -> Any:
+    """Intrinsic `mask -> position` of its lowest bit that is set; the mask is not 0."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+_lowest_bit: Any = intrinsic(_declare_ones_below)
+
+
+def _prefetch(builder: Any, place: Any) -> None:
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+    intrinsic_ = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+    builder.call(intrinsic_, [place, number(0), number(3), number(1)])
+
+
+def _make_reduce_coarse(prefetches: bool) -> Any:
+    """Intrinsic `(levels, rows, first, num_rows, least, start) -> mask`.
+
+    Adds up the rows `rows[first : first + num_rows]` of `COARSE_TILE` levels and tells which sums
+    reach `least[start : start + COARSE_TILE]`. May ask for the next `num_rows` rows meanwhile: a
+    label's additions fill the processor's window, which else sees too few of the next one's misses.
+    """
+
+    def declare(
+        typing_context: Any,
+        levels: Any,
+        rows: Any,
+        first: Any,
+        num_rows: Any,
+        least: Any,
+        start: Any,
+    ) -> Any:
+        signature = types.uint64(levels, rows, types.intp, types.intp, least, types.intp)
+
+        def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            narrow = ir.VectorType(ir.IntType(8), COARSE_TILE)
+            wide = ir.VectorType(ir.IntType(16), COARSE_TILE)
+            levels_data = _data(context, builder, sig.args[0], arguments[0])
+            rows_data = _data(context, builder, sig.args[1], arguments[1])
+            least_data = _data(context, builder, sig.args[4], arguments[4])
+
+            def row_at(position: Any) -> Any:
+                row = builder.load(builder.gep(rows_data, [position]))
+                index = builder.mul(builder.sext(row, _INT64), ir.Constant(_INT64, COARSE_TILE))
+                return builder.gep(levels_data, [index])
+
+            def load_row(offset: Any) -> Any:
+                position = builder.add(arguments[2], offset)
+                if prefetches:
+                    _prefetch(builder, row_at(builder.add(position, arguments[3])))
+                place = builder.bitcast(row_at(position), narrow.as_pointer())
+                return builder.zext(builder.load(place, align=1), wide)
+
+            total = _alloca(builder, wide)
+            builder.store(load_row(ir.Constant(_INT64, 0)), total)
+            one = ir.Constant(_INT64, 1)
+            with cgutils.for_range_slice(builder, one, arguments[3], one) as (offset, _):
+                builder.store(builder.add(builder.load(total), load_row(offset)), total)
+            place = builder.bitcast(builder.gep(least_data, [arguments[5]]), wide.as_pointer())
+            least_sums = builder.load(place, align=2)
+            reaches = builder.icmp_unsigned(">=", builder.load(total), least_sums)
+            return builder.bitcast(reaches, _INT64)
+
+        return signature, generate
+
+    return intrinsic(declare)
+
+
+_reduce_coarse = _make_reduce_coarse(prefetches=False)
+_reduce_coarse_ahead = _make_reduce_coarse(prefetches=True)
 
 
 def _declare_exchange(typing_context: Any, rows: Any, low: Any, high: Any) -> Any:
@@ -254,18 +343,56 @@ def _scan_tiles(
 
 @njit(cache=True, nogil=True)
 def _are_buckets(ids: Any, num_buckets: int) -> Any:
-    """Whether all ids are in [0, B); no early exit, so that the loop is vectorised."""
-    lowest, highest = np.int32(0), np.int32(0)
+    """Whether all ids are in [0, B); no early exit, so that the loop is vectorised.
+
+    In the ids' own type: 32 bytes are compared at once.
+    """
+    lowest, highest = ids[0], ids[0]
     for position in range(ids.shape[0]):
-        bucket = np.int32(ids[position])
-        lowest, highest = min(lowest, bucket), max(highest, bucket)
+        bucket = ids[position]
+        lowest = bucket if bucket < lowest else lowest
+        highest = bucket if bucket > highest else highest
     return lowest >= 0 and highest < num_buckets
 
 
 @njit(cache=True, nogil=True)
-def _stage(table: Any, start: int, stop: int, num_buckets: int, rows: Any) -> bool:
-    """Writes the packed row numbers of labels `start:stop` to `(BLOCK, R)`; False if any is bad."""
-    for world in range(table.shape[0]):
+def _hash_block(coefficients: Any, world: int, start: int, ids: Any, num_buckets: int) -> None:
+    """Buckets ((a·x + b) mod p) mod B, p = 2³¹ − 1, of consecutive labels.
+
+    Both remainders without a division: p's by adding up digits to the base 2³¹, B's from a quotient
+    that a float64 gives to within one.
+    """
+    prime = (np.int64(1) << 31) - 1
+    slope, shift = coefficients[world, 0], coefficients[world, 1]
+    inverse = 1.0 / num_buckets
+    for position in range(ids.shape[0]):
+        value = slope * (start + position) + shift
+        value = (value & prime) + (value >> 31)
+        value = (value & prime) + (value >> 31)
+        value -= prime * np.int64(value >= prime)
+        bucket = value - np.int64(value * inverse) * num_buckets
+        bucket += num_buckets * np.int64(bucket < 0)
+        bucket -= num_buckets * np.int64(bucket >= num_buckets)
+        ids[position] = bucket
+
+
+@njit(cache=True, nogil=True)
+def _stage(
+    table: Any, coefficients: Any, start: int, stop: int, num_buckets: int, ids: Any, rows: Any
+) -> bool:
+    """Writes the packed row numbers of labels `start:stop` to `(BLOCK, R)`; False if any is bad.
+
+    Where there are coefficients, the buckets are those of the hash and the table is not read.
+    """
+    num_worlds = rows.shape[1]
+    if coefficients.shape[0] > 0:
+        for world in range(num_worlds):
+            _hash_block(coefficients, world, start, ids[: stop - start], num_buckets)
+            first = np.int32(world * num_buckets)
+            for position in range(stop - start):
+                rows[position, world] = first + ids[position]
+        return True
+    for world in range(num_worlds):
         ids = table[world, start:stop]
         if not _are_buckets(ids, num_buckets):
             return False
@@ -289,14 +416,16 @@ def pack(scores: Any, packed: Any) -> None:
 
 @njit(cache=True, nogil=True, parallel=True)
 def scan_tiles(
-    packed: Any, table: Any, num_buckets: int, network: Any, reduction: int, bounds: Any,
-    heap_scores: Any, heap_labels: Any, is_good: Any,
+    packed: Any, table: Any, coefficients: Any, num_buckets: int, network: Any, reduction: int,
+    bounds: Any, heap_scores: Any, heap_labels: Any, is_good: Any,
 ) -> None:  # fmt: skip
     """Fills one heap per label range and query with that range's k best labels.
 
     Args:
         packed: `(G, R · B · TILE)` float32, see `pack`.
         table: `(R, L)` integer buckets.
+        coefficients: `(R, 2)` int64 of a universal hash, which is recomputed then and the table
+            `(R, 0)`; or `(0, 2)`.
         num_buckets: B.
         network: `(P, 2)` from `median_network(R)`; read for `MEDIAN` only.
         reduction: `SUM`, `MIN` or `MEDIAN`.
@@ -308,11 +437,12 @@ def scan_tiles(
     num_worlds = table.shape[0]
     for part in prange(bounds.shape[0] - 1):
         rows = np.empty((BLOCK, num_worlds), np.int32)
+        ids = np.empty(BLOCK, np.int32)
         scratch = np.empty((num_worlds + 1) * TILE, np.float32)
         thresholds = np.full(packed.shape[0] * TILE, -np.inf, np.float32)
         for start in range(bounds[part], bounds[part + 1], BLOCK):
             stop = min(start + BLOCK, bounds[part + 1])
-            if not _stage(table, start, stop, num_buckets, rows):
+            if not _stage(table, coefficients, start, stop, num_buckets, ids, rows):
                 is_good[part] = False
                 break
             _scan_tiles(
@@ -321,35 +451,72 @@ def scan_tiles(
             )  # fmt: skip
 
 
+@njit(cache=True, nogil=True)
+def _add_four(scores: Any, table: Any, world: int, start: int, stop: int, total: Any) -> None:
+    """Adds four worlds' scores to the totals of labels `start:stop`, one world after the other.
+
+    Four at a time, so that a total is loaded and stored once for all of them.
+    """
+    first, second = table[world, start:stop], table[world + 1, start:stop]
+    third, fourth = table[world + 2, start:stop], table[world + 3, start:stop]
+    for position in range(stop - start):
+        # Unsigned: a signed index costs a test for "counts from the end" at each read.
+        value = total[position] + scores[world, np.uint32(first[position])]
+        value += scores[world + 1, np.uint32(second[position])]
+        value += scores[world + 2, np.uint32(third[position])]
+        value += scores[world + 3, np.uint32(fourth[position])]
+        total[position] = value
+
+
+@njit(cache=True, nogil=True)
+def _total_of_query(
+    scores: Any, table: Any, reduction: int, start: int, stop: int, total: Any
+) -> bool:
+    """Reduces the scores of labels `start:stop` over worlds; False if a bucket is bad."""
+    num_worlds, num_buckets = scores.shape
+    for world in range(num_worlds):
+        if not _are_buckets(table[world, start:stop], num_buckets):
+            return False
+    ids = table[0, start:stop]
+    for position in range(stop - start):
+        total[position] = scores[0, np.uint32(ids[position])]
+    world = 1
+    while reduction == SUM and world + 4 <= num_worlds:
+        _add_four(scores, table, world, start, stop, total)
+        world += 4
+    for last in range(world, num_worlds):
+        ids = table[last, start:stop]
+        for position in range(stop - start):
+            score = scores[last, np.uint32(ids[position])]
+            if reduction == SUM:
+                total[position] += score
+            else:
+                total[position] = min(total[position], score)
+    return True
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def scan_query(
-    scores: Any, table: Any, reduction: int, bounds: Any, heap_scores: Any, heap_labels: Any,
-    is_good: Any,
+    scores: Any, table: Any, coefficients: Any, reduction: int, bounds: Any, heap_scores: Any,
+    heap_labels: Any, is_good: Any,
 ) -> None:  # fmt: skip
     """As `scan_tiles` for a single query, `(R, B)`: `SUM` or `MIN` over a block of labels."""
     num_worlds, num_buckets = scores.shape
+    num_hashed = coefficients.shape[0]
     for part in prange(bounds.shape[0] - 1):
         total = np.empty(4 * BLOCK, np.float32)
+        hashed = np.empty((num_hashed, 4 * BLOCK), np.int32)
         threshold: Any = np.float32(-np.inf)
         for start in range(bounds[part], bounds[part + 1], 4 * BLOCK):
             stop = min(start + 4 * BLOCK, bounds[part + 1])
-            for world in range(num_worlds):
-                ids = table[world, start:stop]
-                if not _are_buckets(ids, num_buckets):
-                    is_good[part] = False
-                    break
-                # Unsigned: a signed index costs a test for "counts from the end" at each read.
-                if world == 0:
-                    for position in range(ids.shape[0]):
-                        total[position] = scores[world, np.uint32(ids[position])]
-                elif reduction == SUM:
-                    for position in range(ids.shape[0]):
-                        total[position] += scores[world, np.uint32(ids[position])]
-                else:
-                    for position in range(ids.shape[0]):
-                        score = scores[world, np.uint32(ids[position])]
-                        total[position] = min(total[position], score)
-            if not is_good[part]:
+            if num_hashed > 0:
+                for world in range(num_worlds):
+                    _hash_block(
+                        coefficients, world, start, hashed[world, : stop - start], num_buckets
+                    )
+                _total_of_query(scores, hashed, reduction, 0, stop - start, total)
+            elif not _total_of_query(scores, table, reduction, start, stop, total):
+                is_good[part] = False
                 break
             for position in range(stop - start):
                 size = start + position - bounds[part]
@@ -358,3 +525,133 @@ def scan_query(
                         heap_scores[part], heap_labels[part], size,
                         total[position], start + position,
                     )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------
+# The coarse scan: a byte for a bucket score decides which labels are worth their exact score
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _levels(scores: Any, floor: Any, inverse: Any, out: Any) -> None:
+    for position in range(scores.shape[0]):
+        level = np.ceil((scores[position] - floor) * inverse)
+        level = level if level > np.float32(0) else np.float32(0)
+        level = level if level < np.float32(TOP_LEVEL) else np.float32(TOP_LEVEL)
+        out[position] = np.uint8(np.int32(level))
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def pack_coarse(scores: Any, floors: Any, steps: Any, levels: Any) -> None:
+    """Rounds `(n ≤ COARSE_TILE, R · B)` scores up to levels: `score ≤ floor + step · level`.
+
+    But for the rounding of float32 arithmetic, which the scan's bases leave room for.
+
+    Args:
+        scores: float32, at most `floor + TOP_LEVEL · step` of their world; −inf is level 0.
+        floors: `(n, R)` float32; a lower score is level 0 as well.
+        steps: `(n,)` float32, positive.
+        levels: `(R · B · COARSE_TILE,)` uint8; absent queries get 0.
+    """
+    num_queries, num_rows = scores.shape
+    num_buckets = num_rows // floors.shape[1]
+    num_parts = (num_rows + _PACK_ROWS - 1) // _PACK_ROWS
+    for part in prange(num_parts):
+        start, stop = part * _PACK_ROWS, min((part + 1) * _PACK_ROWS, num_rows)
+        # Query-major first: arithmetic and transposing are each fast on their own.
+        by_query = np.zeros((COARSE_TILE, _PACK_ROWS), np.uint8)
+        for lane in range(num_queries):
+            inverse = np.float32(1.0) / steps[lane]
+            row = start
+            while row < stop:
+                world = row // num_buckets
+                end = min((world + 1) * num_buckets, stop)
+                _levels(
+                    scores[lane, row:end],
+                    floors[lane, world],
+                    inverse,
+                    by_query[lane, row - start :],
+                )
+                row = end
+        for row in range(start, stop):
+            for lane in range(COARSE_TILE):
+                levels[row * COARSE_TILE + lane] = by_query[lane, row - start]
+
+
+@njit(cache=True, nogil=True)
+def _least_sum(threshold: float, base: float, step: float) -> Any:
+    """Smallest sum of levels of a label that may beat the threshold."""
+    if threshold == -np.inf:
+        return np.uint16(0)
+    # Room for the rounding of this division and of the levels.
+    levels = (threshold - base) / step
+    levels -= 1e-6 + 1e-9 * abs(levels)
+    if levels < 0:
+        return np.uint16(0)
+    if levels >= _UNREACHABLE:
+        return np.uint16(_UNREACHABLE)
+    return np.uint16(np.int64(levels) + 1)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def scan_coarse(
+    levels: Any, scores: Any, bases: Any, steps: Any, table: Any, coefficients: Any,
+    num_buckets: int, bounds: Any, most_exact: int, heap_scores: Any, heap_labels: Any,
+    is_good: Any, is_worthwhile: Any,
+) -> None:  # fmt: skip
+    """As `scan_tiles` for sums, with exact scores only where the coarse ones leave hope.
+
+    Args:
+        levels: `(G, R · B · COARSE_TILE)` uint8, see `pack_coarse`.
+        scores: `(n ≤ G · COARSE_TILE, R · B)` float32.
+        bases: `(n,)` float64: no label's score exceeds `base + step · sum of its levels`.
+        steps: `(n,)` float64.
+        table: `(R, L)` integer buckets.
+        coefficients: as for `scan_tiles`.
+        num_buckets: B.
+        bounds: `(num_ranges + 1,)` int64, ascending; a thread scans one range of labels.
+        most_exact: exact scores that a range may take before the scan gives up.
+        heap_scores: `(num_ranges, G · COARSE_TILE, k)` float32, −inf.
+        heap_labels: `(num_ranges, G · COARSE_TILE, k)` int32.
+        is_good: `(num_ranges,)` bool; False where a bucket lay outside [0, B).
+        is_worthwhile: `(num_ranges,)` bool; False where the scan gave up.
+    """
+    num_worlds, num_queries = table.shape[0], scores.shape[0]
+    is_large = levels.shape[1] > _CACHED_BYTES
+    for part in prange(bounds.shape[0] - 1):
+        rows = np.zeros((BLOCK + 1, num_worlds), np.int32)  # the last one's next
+        ids = np.empty(BLOCK, np.int32)
+        least = np.full(levels.shape[0] * COARSE_TILE, _UNREACHABLE, np.uint16)
+        least[:num_queries] = 0
+        num_exact = 0
+        for start in range(bounds[part], bounds[part + 1], BLOCK):
+            stop = min(start + BLOCK, bounds[part + 1])
+            if not _stage(table, coefficients, start, stop, num_buckets, ids, rows):
+                is_good[part] = False
+                break
+            if num_exact > most_exact:
+                is_worthwhile[part] = False
+                break
+            for tile in range(levels.shape[0]):
+                first = tile * COARSE_TILE
+                for position in range(stop - start):
+                    label, at = start + position, position * num_worlds
+                    mask: Any = np.uint64(0)
+                    if is_large:
+                        mask = _reduce_coarse_ahead(
+                            levels[tile], rows, at, num_worlds, least, first
+                        )
+                    else:
+                        mask = _reduce_coarse(levels[tile], rows, at, num_worlds, least, first)
+                    while mask != 0:
+                        query = first + _lowest_bit(mask)
+                        mask &= mask - np.uint64(1)
+                        total = scores[query, rows[position, 0]]
+                        for world in range(1, num_worlds):
+                            total += scores[query, rows[position, world]]
+                        num_exact += 1
+                        threshold = _offer(
+                            heap_scores[part, query], heap_labels[part, query],
+                            label - bounds[part], total, label,
+                        )  # fmt: skip
+                        least[query] = _least_sum(threshold, bases[query], steps[query])

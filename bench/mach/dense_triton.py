@@ -9,7 +9,6 @@ query, is merged by `torch.topk`.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from bench.mach.decode import Reduction
-from bench.mach.hashing import MERSENNE_PRIME, UniversalHash
+from bench.mach.hashing import MERSENNE_PRIME
 
 #: Queries that share a read: 16 of two bytes fill a sector of 32.
 TILE = 16
@@ -100,8 +99,8 @@ def top_k(
         k: 1 to L.
         reduction: `sum` or `min`.
         score_type: float32, float16 or bfloat16, what bucket scores are kept as.
-        hash_parameters: `(R, 2)` int64, a and b of ((a·x + b) mod p) mod B with p = 2³¹ − 1; the
-            buckets are then computed on the fly and no table is read.
+        hash_parameters: `(R, 2)` of `UniversalHash.coefficients`; the buckets are then computed on
+            the fly and no table is read.
 
     Raises:
         ValueError: another reduction or score type, or a bucket outside 0 … B − 1.
@@ -135,14 +134,6 @@ def top_k(
     labels = 0xFFFFFFFF - (best & 0xFFFFFFFF)
     order = (best >> 32).int()
     return torch.where(order < 0, order ^ 0x7FFFFFFF, order).view(torch.float32), labels
-
-
-def universal_parameters(hashes: UniversalHash) -> Tensor:
-    """`(R, 2)` int64, a and b of each world's ((a·x + b) mod p) mod B, for `hash_parameters`."""
-    # With p buckets the hash is (a·x + b) mod p itself: b at 0, a + b at 1.
-    whole = dataclasses.replace(hashes, num_buckets=MERSENNE_PRIME)
-    at_zero, at_one = whole.bucket_ids(torch.tensor([0, 1])).unbind(1)
-    return torch.stack(((at_one - at_zero) % MERSENNE_PRIME, at_zero), dim=1)
 
 
 def _pack(bucket_scores: Tensor, score_type: torch.dtype) -> Tensor:

@@ -188,10 +188,17 @@ class UniversalHash(_Family):
 
     family: ClassVar[str] = "universal"
 
-    def _hash(self, world: int, labels: Tensor) -> Tensor:
+    def coefficients(self) -> Tensor:
+        """`(R, 2)` int64, each world's a and b."""
+        return torch.tensor([self._coefficients(world) for world in self.worlds])
+
+    def _coefficients(self, world: int) -> tuple[int, int]:
         generator = np.random.default_rng(derive_seed("hash", self.seed, world))
         a = int(generator.integers(1, MERSENNE_PRIME))
-        b = int(generator.integers(0, MERSENNE_PRIME))
+        return a, int(generator.integers(0, MERSENNE_PRIME))
+
+    def _hash(self, world: int, labels: Tensor) -> Tensor:
+        a, b = self._coefficients(world)
         return (labels * a + b) % MERSENNE_PRIME % self.num_buckets
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from bench.mach.aligned import empty_aligned
+
 FORMAT = 1
 
 _MAX_LABELS = 2**31 - 1
@@ -99,7 +101,7 @@ def build_index(table: Tensor, num_buckets: int, folder: Path | None = None) -> 
     }
     buckets = table.numpy()
     if folder is None:
-        held = {name: _empty_aligned(*shape) for name, shape in shapes.items()}
+        held = {name: empty_aligned(*shape) for name, shape in shapes.items()}
         _fill(buckets, held["rows"], held["lists"], held["offsets"])
         return BucketIndex(**held)
     if folder.exists():
@@ -122,7 +124,7 @@ def build_index(table: Tensor, num_buckets: int, folder: Path | None = None) -> 
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return load_index(folder)
+    return _map(folder)
 
 
 def load_index(folder: Path) -> BucketIndex:
@@ -140,22 +142,27 @@ def load_index(folder: Path) -> BucketIndex:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path}: format is {found!r}; expected {FORMAT}")
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
-    }
-    index = BucketIndex(**arrays)
+    index = _map(folder)
     num_labels, num_worlds = index.rows.shape
     expected = {
         "lists": (num_worlds, num_labels),
         "offsets": (num_worlds, description.get("num_buckets", -2) + 1),
     }
     for name, shape in expected.items():
-        if arrays[name].shape != shape:
-            raise ValueError(
-                f"{folder / name}.npy: shape is {arrays[name].shape}; expected {shape}"
-            )
+        found_shape = getattr(index, name).shape
+        if found_shape != shape:
+            raise ValueError(f"{folder / name}.npy: shape is {found_shape}; expected {shape}")
     _check_values(index, folder)
     return index
+
+
+def _map(folder: Path) -> BucketIndex:
+    return BucketIndex(
+        **{
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in _ARRAYS
+        }
+    )
 
 
 def _check_values(index: BucketIndex, folder: Path) -> None:
@@ -209,14 +216,6 @@ class IndexCache:
 
 def _bucket_type(num_buckets: int) -> np.dtype[Any]:
     return np.min_scalar_type(num_buckets - 1)
-
-
-def _empty_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Array that starts a cache line, so that a row of 64 bytes does not straddle two."""
-    num_bytes = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(num_bytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + num_bytes].view(dtype).reshape(shape)
 
 
 @njit(cache=True, nogil=True, parallel=True)

@@ -20,6 +20,7 @@ from bench.losses import (
     with_ones,
 )
 from bench.mach import decode, estimators
+from bench.mach.decoders import DEFAULT
 from bench.mach.hashing import build_hash
 from bench.metrics.modular import RankingMetrics
 from bench.settings import derive_seed
@@ -75,7 +76,7 @@ class Mach(ExtremeClassifier):
         worlds_per_step: int | None = None,
         num_hashed_features: int | None = None,
         first_world: int = 0,
-        decode_method: str = "dense",
+        decode_method: str = DEFAULT,
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:

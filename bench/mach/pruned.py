@@ -7,9 +7,7 @@ is worth while is answered by `dense`; the labels are the same either way.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
@@ -20,6 +18,10 @@ from torch import Tensor
 from bench.mach import dense, pruned_kernel
 from bench.mach.decode import Reduction
 from bench.mach.index import BucketIndex, IndexCache
+from bench.mach.workspace import Workspace
+
+# Sorted scores and their buckets `(P, R, B)`, and marks of visited labels `(P, ⌈L / 64⌉)`.
+_Room = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint64]]
 
 _REDUCTION_CODES = {
     "sum": pruned_kernel.SUM,
@@ -27,7 +29,7 @@ _REDUCTION_CODES = {
     "median": pruned_kernel.MEDIAN,
 }
 _indexes = IndexCache()
-_workspaces = threading.local()
+_workspace: Workspace[_Room] = Workspace()
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,34 @@ def top_k(
         return dense.top_k(bucket_scores, table, k, reduction)
     index = index_of(table, bucket_scores.shape[2])
     found = walk(bucket_scores, index, k, reduction, max_labels=worthwhile_labels(index))
-    if bool(found.is_proven.all()):
-        return found.scores, found.labels
     given_up = (~found.is_proven).nonzero()[:, 0]
-    scores, labels = dense.top_k(bucket_scores[given_up].contiguous(), table, k, reduction)
-    return found.scores.index_copy(0, given_up, scores), found.labels.index_copy(
-        0, given_up, labels
-    )
+    answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)
+    return found.scores, found.labels
+
+
+def answer_by_dense(
+    scores: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    bucket_scores: Tensor,
+    table: Tensor,
+    reduction: Reduction,
+) -> None:
+    """Fill in the answers of some queries.
+
+    Args:
+        scores: `(N, k)`, the rows of `queries` are written.
+        labels: `(N, k)`, likewise.
+        queries: positions among the N.
+        bucket_scores: `(N, R, B)`.
+        table: `(R, L)`.
+        reduction: `sum`, `min` or `median`.
+    """
+    if queries.numel() == 0:
+        return
+    is_all = queries.numel() == scores.shape[0]
+    asked = bucket_scores if is_all else bucket_scores.index_select(0, queries)
+    scores[queries], labels[queries] = dense.top_k(asked, table, scores.shape[1], reduction)
 
 
 def index_of(table: Tensor, num_buckets: int) -> BucketIndex:
@@ -119,22 +142,27 @@ def walk(
     out_scores = np.empty((num_queries, k), dtype=np.float32)
     out_labels = np.empty((num_queries, k), dtype=np.int64)
     counts = np.zeros((num_queries, 3), dtype=np.int64)
-    num_threads = min(torch.get_num_threads(), numba.get_num_threads())
-    with _workspace(index, max(min(num_threads, num_queries), 1)) as room:
+    num_parts = max(min(torch.get_num_threads(), numba.get_num_threads(), num_queries), 1)
+    shape = (num_parts, num_worlds, num_buckets)
+    num_words = (index.num_labels + 63) // 64
+
+    def room() -> _Room:
+        values, ids = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int32)
+        return values, ids, np.zeros((num_parts, num_words), dtype=np.uint64)
+
+    with _workspace.borrow((shape, num_words), room) as (values, ids, visited):
         is_single = num_queries == 1
         if is_single:
-            listed = np.empty(num_worlds, dtype=np.int64)
-            pruned_kernel.select(scores[0], room.values[0], room.ids[0], listed)
+            pruned_kernel.select(scores[0], values[0], ids[0])
         pruned_kernel.walk_queries(
             _REDUCTION_CODES[reduction],
             scores,
             index.rows,
-            index.rows.reshape(-1),
             index.lists,
             index.offsets,
-            room.values,
-            room.ids,
-            room.visited,
+            values,
+            ids,
+            visited,
             is_single,
             index.num_labels if max_labels is None else max_labels,
             out_scores,
@@ -148,34 +176,3 @@ def walk(
         num_scored=torch.from_numpy(counts[:, 0].copy()),
         num_buckets_walked=torch.from_numpy(counts[:, 1].copy()),
     )
-
-
-class _workspace:  # noqa: N801 - a context manager, used like a function
-    """Room for some threads' walks, kept for this thread's next call; dropped after an exception.
-
-    An interrupted walk leaves marks of visited labels behind.
-    """
-
-    values: NDArray[np.float32]
-    ids: NDArray[np.int32]
-    visited: NDArray[np.uint64]
-
-    def __init__(self, index: BucketIndex, num_parts: int) -> None:
-        shape = (num_parts, index.num_worlds, index.num_buckets)
-        num_words = (index.num_labels + 63) // 64
-        kept: Any = getattr(_workspaces, "arrays", None)
-        _workspaces.arrays = None
-        if kept is None or kept[0].shape != shape or kept[2].shape[1] != num_words:
-            kept = (
-                np.empty(shape, dtype=np.float32),
-                np.empty(shape, dtype=np.int32),
-                np.zeros((num_parts, num_words), dtype=np.uint64),
-            )
-        self.values, self.ids, self.visited = kept
-
-    def __enter__(self) -> _workspace:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is None:
-            _workspaces.arrays = (self.values, self.ids, self.visited)

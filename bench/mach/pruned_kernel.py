@@ -160,12 +160,11 @@ def _grow(scores: Any, world: int, values: Any, ids: Any, listed: Any) -> None:
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def select(scores: Any, values: Any, ids: Any, listed: Any) -> None:
+def select(scores: Any, values: Any, ids: Any) -> None:
     """The first `FIRST_DEPTH` best buckets of each world, worlds in parallel."""
+    depth = min(FIRST_DEPTH, scores.shape[1])
     for world in prange(scores.shape[0]):
-        depth = min(FIRST_DEPTH, scores.shape[1])
         _best_buckets(scores[world], depth, values[world], ids[world])
-        listed[world] = depth
 
 
 # ---------------------------------------------------------------------------------------------
@@ -346,27 +345,31 @@ def _rest_of_sum(values: Any, rest: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _walk(
-    reduction: int, scores: Any, rows: Any, flat_rows: Any, lists: Any, offsets: Any, values: Any,
-    ids: Any, listed: Any, visited: Any, work: Any, depths: Any, other_depths: Any,
-    heap_scores: Any, heap_labels: Any, max_labels: int, counts: Any,
-) -> bool:  # fmt: skip
-    """Walks one query's buckets; True if its k best labels are proven, False if it gave up.
+    reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
+    visited: Any, heap_scores: Any, heap_labels: Any, max_labels: int, counts: Any,
+) -> None:  # fmt: skip
+    """Walks one query's buckets until its k best labels are proven, or gives up.
 
-    `counts` receives the labels scored, the buckets walked and whether the bound ended the walk.
+    `values` and `ids` hold each world's first best buckets. `counts` receives the labels scored,
+    the buckets walked and whether the labels are proven.
     """
     num_worlds, num_buckets = scores.shape
     num_labels, k = rows.shape[0], heap_scores.shape[0]
-    rest, gains, other_gains = work[0], work[1, :num_worlds], work[2, :num_worlds]
-    nexts = np.empty(num_worlds, np.float32)
-    other_nexts = np.empty(num_worlds, np.float32)
-    scratch = np.empty(num_worlds, np.float32)
+    flat_rows = rows.reshape(num_labels * num_worlds)
     flat_scores = scores.reshape(num_worlds * num_buckets)
+    depths = np.zeros(num_worlds, np.int64)
+    listed = np.full(num_worlds, min(FIRST_DEPTH, num_buckets), np.int64)
+    nexts = np.empty(num_worlds, np.float32)
+    gains = np.empty(num_worlds, np.float64)
+    other_depths = np.empty(num_worlds, np.int64)
+    other_nexts = np.empty(num_worlds, np.float32)
+    other_gains = np.empty(num_worlds, np.float64)
+    scratch = np.empty(num_worlds, np.float32)
+    rest = np.empty(num_worlds + 1, np.float64)
     slack = _rest_of_sum(values, rest)
     threshold: Any = np.float32(-np.inf)
     for world in range(num_worlds):
-        depths[world] = 0
         nexts[world] = values[world, 0]
-    for world in range(num_worlds):
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
     size = 0
     num_scored = 0
@@ -379,6 +382,11 @@ def _walk(
             if num_scored == num_labels or _bound(reduction, nexts, scratch) < threshold:
                 is_proven = True
                 break
+            if reduction != SUM:  # what a bucket buys depends on the threshold
+                for world in range(num_worlds):
+                    gains[world] = _gain(
+                        reduction, world, values, depths, listed, num_buckets, threshold
+                    )
             if num_scored >= next_forecast and max_labels < num_labels:
                 next_forecast = 2 * num_scored
                 other_depths[:] = depths
@@ -392,11 +400,6 @@ def _walk(
                     break
         elif num_scored >= max_labels:
             break
-        if reduction != SUM:
-            for world in range(num_worlds):
-                gains[world] = _gain(
-                    reduction, world, values, depths, listed, num_buckets, threshold
-                )
         world = _choose(gains)
         if gains[world] < 0:
             break  # never with num_scored < num_labels: one world's buckets hold all labels
@@ -440,13 +443,12 @@ def _walk(
     counts[2] = is_proven
     if is_proven:
         _sort_heap(heap_scores, heap_labels)
-    return is_proven
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def walk_queries(
-    reduction: int, scores: Any, rows: Any, flat_rows: Any, lists: Any, offsets: Any, values: Any,
-    ids: Any, visited: Any, is_selected: bool, max_labels: int, out_scores: Any, out_labels: Any,
+    reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
+    visited: Any, is_selected: bool, max_labels: int, out_scores: Any, out_labels: Any,
     counts: Any,
 ) -> None:  # fmt: skip
     """The k best labels of each query, or none where they would take more than `max_labels`.
@@ -454,8 +456,7 @@ def walk_queries(
     Args:
         reduction: `SUM`, `MIN` or `MEDIAN`.
         scores: `(N, R, B)` float32.
-        rows: `(L, R)` unsigned, and `flat_rows` the same memory as one dimension.
-        flat_rows: see rows.
+        rows: `(L, R)` unsigned.
         lists: `(R, L)` int32.
         offsets: `(R, B + 1)` int64.
         values: `(P, R, B)` float32, room for P threads' sorted scores.
@@ -469,21 +470,15 @@ def walk_queries(
     """
     num_queries, num_worlds, num_buckets = scores.shape
     num_parts = visited.shape[0]
+    first = min(FIRST_DEPTH, num_buckets)
     for part in prange(num_parts):
-        work = np.empty((3, num_worlds + 1), np.float64)
-        depths = np.empty(num_worlds, np.int64)
-        other_depths = np.empty(num_worlds, np.int64)
-        listed = np.empty(num_worlds, np.int64)
-        first = min(FIRST_DEPTH, num_buckets)
         for query in range(part, num_queries, num_parts):
-            for world in range(num_worlds):
-                if not is_selected:
+            if not is_selected:
+                for world in range(num_worlds):
                     _best_buckets(
                         scores[query, world], first, values[part, world], ids[part, world]
                     )
-                listed[world] = first
             _walk(
-                reduction, scores[query], rows, flat_rows, lists, offsets, values[part],
-                ids[part], listed, visited[part], work, depths, other_depths, out_scores[query],
-                out_labels[query], max_labels, counts[query],
+                reduction, scores[query], rows, lists, offsets, values[part], ids[part],
+                visited[part], out_scores[query], out_labels[query], max_labels, counts[query],
             )  # fmt: skip

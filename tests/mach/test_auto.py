@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.mach import auto, pruned
-from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
 from bench.mach.hashing import build_hash
 from bench.mach.index import build_index
-from tests.mach.test_decode import KINDS, assert_same, draw_scores
+from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
 
 CHEAP_WALK = auto.Costs((10,), (1e-6,), (1e-6,), 1e-12, 1e-12)
@@ -18,42 +17,27 @@ CHEAP_SCAN = auto.Costs((10,), (1e-15,), (1e-15,), 1e-6, 1e-6)
 
 @pytest.fixture(autouse=True)
 def keep_costs():
-    before = auto._costs, auto._is_calibrated
+    before = auto._costs
     yield
-    auto._costs, auto._is_calibrated = before
+    auto._costs = before
 
 
 @given(
-    num_queries=st.sampled_from([1, 3, 20]),
-    num_worlds=st.integers(1, 7),
-    num_buckets=st.integers(1, 60),
-    num_labels=st.integers(1, 500),
-    k=st.integers(1, 30),
-    kind=st.sampled_from(KINDS),
-    reduction=st.sampled_from(REDUCTIONS),
+    problem=drawn_problems(
+        num_queries=[1, 3, 20], most_worlds=7, most_buckets=60, most_labels=500, most_k=30
+    ),
     costs=st.sampled_from([CHEAP_WALK, CHEAP_SCAN, auto.costs()]),
-    seed=st.integers(0, 2**31),
 )
 @settings(max_examples=60, deadline=None)
 def test_labels_are_those_of_the_reference_whichever_way_is_taken(
-    num_queries: int,
-    num_worlds: int,
-    num_buckets: int,
-    num_labels: int,
-    k: int,
-    kind: str,
-    reduction: Reduction,
-    costs: auto.Costs,
-    seed: int,
+    problem: Drawn, costs: auto.Costs
 ) -> None:
     auto.use_costs(costs)
-    generator = torch.Generator().manual_seed(seed)
-    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
-    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator).int()
-    k = min(k, num_labels)
-    expected = top_k_reference(scores, table, k, reduction=reduction)
+    scores, table = problem.build()
+    table = table.int()
     for _ in range(2):
-        assert_same(auto.top_k(scores, table, k, reduction), expected)
+        found = auto.top_k(scores, table, problem.k, problem.reduction)
+        assert_same(found, problem.expected())
 
 
 def count_walked(monkeypatch):
@@ -89,7 +73,7 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
     scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
     walked = count_walked(monkeypatch)
     # A scan is worth some 2,000 visited labels: a walk begins, and its forecast ends it.
-    auto.use_costs(auto.Costs((10,), (1e-10,), (1e-10,), 1e-12, 1.3e-9))
+    auto.use_costs(auto.Costs((10,), (6.4e-9,), (6.4e-9,), 1e-12, 1.3e-9))
     auto.top_k(scores, table, 3, "sum")
     assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
 
@@ -100,7 +84,7 @@ def test_calibration_is_kept_in_its_file(tmp_path):
     assert found.visit > 0
     assert found.select > 0
     assert all(cost > 0 for cost in found.tile_gather + found.single_gather)
-    auto._is_calibrated = False
+    auto._costs = None
     assert auto.calibrate(path) == found
     assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
 
@@ -109,7 +93,7 @@ def test_calibration_is_kept_in_its_file(tmp_path):
 def test_file_that_holds_no_costs_is_refused(tmp_path, text):
     path = tmp_path / "costs.json"
     path.write_text(text)
-    auto._is_calibrated = False
+    auto._costs = None
     with pytest.raises(ValueError, match=r"costs\.json"):
         auto.calibrate(path)
 
@@ -118,7 +102,7 @@ def test_costs_that_are_not_positive_are_refused(tmp_path):
     path = tmp_path / "costs.json"
     plain = {"table_sizes": [1], "tile_gather": [0], "single_gather": [1]}
     path.write_text(json.dumps(plain | {"select": 1, "visit": 1}))
-    auto._is_calibrated = False
+    auto._costs = None
     with pytest.raises(ValueError, match="positive costs"):
         auto.calibrate(path)
 

@@ -1,68 +1,33 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
+from bench.mach import dense, dense_kernel
 from bench.mach.decode import REDUCTIONS, Reduction, top_k, top_k_reference
+from bench.mach.decoders import METHODS
 from bench.mach.dense import top_k_blocked
-from bench.mach.dense_kernel import TILE, median_network
-from bench.mach.hashing import build_hash
-
-KINDS = ("random", "tied", "constant", "one_hot", "infinite", "signed_zero")
-
-
-def draw_scores(kind: str, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    scores = torch.randn(shape, generator=generator)
-    if kind == "tied":
-        return scores.round()
-    if kind == "constant":
-        return torch.full(shape, 0.1)
-    if kind == "one_hot":
-        return torch.nn.functional.one_hot(scores.argmax(-1), shape[2]).float()
-    if kind == "infinite":
-        return scores.masked_fill(scores < 0.3, float("-inf"))
-    if kind == "signed_zero":
-        return torch.where(scores < 0, -0.0, 0.0)
-    return scores
-
-
-def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
-    assert torch.equal(found[1], expected[1])
-    assert torch.equal(found[0], expected[0])
+from bench.mach.dense_kernel import COARSE_TILE, TILE, median_network
+from bench.mach.hashing import UniversalHash, build_hash
+from tests.mach.problems import KINDS, Drawn, assert_same, draw_scores, drawn_problems
 
 
 @given(
-    num_queries=st.sampled_from([1, 2, 5, TILE, TILE + 1, 3 * TILE + 2]),
-    num_worlds=st.integers(1, 9),
-    num_buckets=st.integers(1, 40),
-    num_labels=st.integers(1, 700),
-    k=st.integers(1, 700),
-    kind=st.sampled_from(KINDS),
-    reduction=st.sampled_from(REDUCTIONS),
-    seed=st.integers(0, 2**31),
+    problem=drawn_problems(
+        num_queries=[1, 2, 5, TILE, TILE + 1, 3 * TILE + 2], most_worlds=9, most_buckets=40
+    )
 )
 @settings(max_examples=80, deadline=None)
-def test_dense_equals_reference(
-    num_queries: int,
-    num_worlds: int,
-    num_buckets: int,
-    num_labels: int,
-    k: int,
-    kind: str,
-    reduction: Reduction,
-    seed: int,
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
-    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator)
+def test_dense_equals_reference(problem: Drawn) -> None:
+    scores, table = problem.build()
     table = table.to(torch.uint8)
-    k = min(k, num_labels)
-    expected = top_k_reference(scores, table, k, reduction=reduction)
-    assert_same(top_k(scores, table, k, reduction=reduction), expected)
-    blocked = top_k_blocked(scores, table, k, reduction, block_elements=97 * num_queries)
-    assert_same(blocked, expected)
+    k, reduction = problem.k, problem.reduction
+    assert_same(top_k(scores, table, k, reduction=reduction), problem.expected())
+    blocked = top_k_blocked(scores, table, k, reduction, block_elements=97 * problem.num_queries)
+    assert_same(blocked, problem.expected())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,6 +41,133 @@ def test_dense_equals_reference_over_several_threads_and_blocks(
     table = build_hash("universal", 9001, 200, 6).table()
     expected = top_k_reference(scores, table, 50, reduction=reduction)
     assert_same(top_k(scores, table, 50, reduction=reduction), expected)
+
+
+def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each coarse scan from now on was carried through."""
+    seen: list[bool] = []
+    scan = dense._Scan._coarse
+
+    def watching(self: Any, start: int, stop: int) -> Any:
+        found = scan(self, start, stop)
+        seen.append(found is not None)
+        return found
+
+    monkeypatch.setattr(dense._Scan, "_coarse", watching)
+    return seen
+
+
+@given(
+    problem=drawn_problems(
+        num_queries=[1, COARSE_TILE, COARSE_TILE + 1, 2 * COARSE_TILE + 9],
+        most_worlds=9,
+        most_buckets=40,
+        kinds=(*KINDS, "peaked", "outlier", "far_apart"),
+        reductions=("sum",),
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_coarse_scan_equals_reference(problem: Drawn) -> None:
+    scores, table = problem.build()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "_MIN_COARSE_LABELS", 0)
+        patch.setattr(dense, "_MIN_COARSE_QUERIES", 1)
+        patch.setattr(dense, "_LABELS_AN_EXACT_SCORE", 1)  # never gives up
+        seen = watch_coarse_scans(patch)
+        assert_same(top_k(scores, table.int(), problem.k), problem.expected())
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "peaked", "outlier", "far_apart"])
+def test_coarse_scan_over_threads_and_blocks_gives_up_where_it_cannot_tell(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch_coarse_scans(monkeypatch)
+    generator = torch.Generator().manual_seed(9)
+    scores = draw_scores(kind, (COARSE_TILE + 40, 16, 500), generator)
+    table = build_hash("universal", 30_011, 500, 16).table()
+    assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
+    assert seen
+    # Of the infinite ones hardly a label has a score.
+    assert all(seen) == (kind not in ("constant", "signed_zero", "infinite"))
+
+
+def test_coarse_scan_refuses_no_label_that_float32_rounds_up() -> None:
+    # Sums of 16 equal scores of which float32 makes more than they are.
+    generator = torch.Generator().manual_seed(10)
+    scores = 1e6 + torch.rand(COARSE_TILE, 16, 500, generator=generator)
+    table = build_hash("balanced", 20_000, 500, 16).table()
+    assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
+
+
+@pytest.mark.parametrize("num_queries", [1, 5, TILE + 3, COARSE_TILE])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("num_buckets", [1, 7, 4096, 30_000])
+def test_recomputed_hash_decodes_as_its_table(
+    num_queries: int, reduction: Reduction, num_buckets: int
+) -> None:
+    hashes = UniversalHash(num_labels=9001, num_buckets=num_buckets, worlds=(0, 3, 5), seed=2)
+    generator = torch.Generator().manual_seed(11)
+    scores = torch.randn(num_queries, 3, num_buckets, generator=generator)
+    expected = top_k(scores, hashes.table(), 6, reduction=reduction)
+    assert_same(top_k(scores, hashes, 6, reduction=reduction), expected)
+    blocked = top_k_blocked(scores, hashes, 6, reduction, block_elements=1 << 15)
+    assert_same(blocked, expected)
+
+
+def test_recomputed_hash_is_right_at_the_largest_labels() -> None:
+    hashes = UniversalHash(num_labels=2**31 - 1, num_buckets=9973, worlds=(0, 1), seed=5)
+    for start in (0, 2**30 - 50, 2**31 - 101):
+        for world in range(2):
+            ids = np.empty(100, dtype=np.int32)
+            hash_block = dense_kernel._hash_block
+            hash_block(hashes.coefficients().numpy(), world, start, ids, 9973)
+            expected = hashes.bucket_ids(torch.arange(start, start + 100))[world]
+            assert ids.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_every_method_gives_the_labels_of_the_reference(method: str, reduction: Reduction) -> None:
+    scores = torch.randn(70, 6, 60, generator=torch.Generator().manual_seed(12)).round(decimals=1)
+    table = build_hash("balanced", 2500, 60, 6).table()
+    found = top_k(scores, table, 9, reduction=reduction, method=method)
+    assert_same(found, top_k_reference(scores, table, 9, reduction=reduction))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_worlds_scale_their_scores(method: str) -> None:
+    scores = torch.randn(3, 4, 20, generator=torch.Generator().manual_seed(13))
+    table = build_hash("balanced", 300, 20, 4).table()
+    weights = torch.tensor([1.0, 0.5, 3.0, 0.1])
+    expected = top_k_reference(scores * weights[:, None], table, 5)
+    assert_same(top_k(scores, table, 5, method=method, weights=weights), expected)
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        ([1.0, 0.0], {}, "expected R = 2 positive numbers"),
+        ([1.0, float("nan")], {}, "expected R = 2 positive numbers"),
+        ([1.0, 1.0, 1.0], {}, "expected R = 2 positive numbers"),
+        ([1.0, 1.0], {"reduction": "min"}, "expected 'sum' with weights"),
+    ],
+)
+def test_impossible_weights_are_refused(
+    weights: list[float], options: dict[str, Any], message: str
+) -> None:
+    table = torch.zeros(2, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=message):
+        top_k(torch.zeros(1, 2, 3), table, 1, weights=torch.tensor(weights), **options)
+
+
+def test_hash_of_other_sizes_or_for_another_method_is_refused() -> None:
+    hashes = UniversalHash(num_labels=50, num_buckets=3, worlds=(0, 1), seed=0)
+    with pytest.raises(ValueError, match=r"hash has R = 2, B = 3; expected .* R = 2, B = 4"):
+        top_k(torch.zeros(1, 2, 4), hashes, 1)
+    with pytest.raises(ValueError, match="expected 'dense' with a hash"):
+        top_k(torch.zeros(1, 2, 3), hashes, 1, method="pruned")
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])

@@ -1,11 +1,10 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bench.mach.decode import Reduction, top_k_reference
-from bench.mach.hashing import build_hash
-from tests.mach.test_decode import KINDS, assert_same, draw_scores
+from bench.mach.decode import top_k_reference
+from bench.mach.hashing import UniversalHash, build_hash
+from tests.mach.problems import Drawn, assert_same, drawn_problems
 
 pytest.importorskip("triton", reason="triton is not installed")
 from bench.mach import dense_triton
@@ -14,33 +13,20 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @given(
-    num_queries=st.sampled_from([1, 3, dense_triton.TILE + 1]),
-    num_worlds=st.integers(1, 5),
-    num_buckets=st.integers(1, 40),
-    num_labels=st.integers(1, 700),
-    k=st.integers(1, 20),
-    kind=st.sampled_from(KINDS),
-    reduction=st.sampled_from(["sum", "min"]),
-    seed=st.integers(0, 2**31),
+    problem=drawn_problems(
+        num_queries=[1, 3, dense_triton.TILE + 1],
+        most_worlds=5,
+        most_buckets=40,
+        most_k=20,
+        reductions=("sum", "min"),
+    )
 )
 @settings(max_examples=25, deadline=None)
-def test_fused_kernel_equals_reference(
-    num_queries: int,
-    num_worlds: int,
-    num_buckets: int,
-    num_labels: int,
-    k: int,
-    kind: str,
-    reduction: Reduction,
-    seed: int,
-) -> None:
-    k = min(k, num_labels)
-    generator = torch.Generator().manual_seed(seed)
-    scores = draw_scores(kind, (num_queries, num_worlds, num_buckets), generator)
-    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator).int()
-    found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), k, reduction)
-    expected = top_k_reference(scores, table, k, reduction=reduction)
-    assert_same((found[0].cpu(), found[1].cpu()), expected)
+def test_fused_kernel_equals_reference(problem: Drawn) -> None:
+    scores, table = problem.build()
+    table = table.int()
+    found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), problem.k, problem.reduction)
+    assert_same((found[0].cpu(), found[1].cpu()), problem.expected())
 
 
 @pytest.mark.parametrize("score_type", [torch.float16, torch.bfloat16])
@@ -54,9 +40,9 @@ def test_short_scores_give_the_labels_of_the_rounded_scores(score_type):
 
 
 def test_recomputed_hash_gives_the_labels_of_its_table():
-    hashes = build_hash("universal", 5000, 97, 4, 3)
+    hashes = UniversalHash(num_labels=5000, num_buckets=97, worlds=(0, 1, 2, 3), seed=3)
     scores = torch.randn(3, 4, 97, generator=torch.Generator().manual_seed(1))
-    parameters = dense_triton.universal_parameters(hashes)
+    parameters = hashes.coefficients()
     table = hashes.table()
     nothing = torch.empty(4, 5000, dtype=torch.uint8, device="meta")
     found = dense_triton.top_k(

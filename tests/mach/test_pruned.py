@@ -1,50 +1,26 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bench.mach import pruned
-from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
+from bench.mach.decode import REDUCTIONS, top_k_reference
 from bench.mach.hashing import build_hash
 from bench.mach.index import build_index
-from tests.mach.test_decode import KINDS, assert_same, draw_scores
+from tests.mach.problems import KINDS, Drawn, assert_same, drawn_problems
 
 
 @given(
-    num_queries=st.sampled_from([1, 2, 5]),
-    num_worlds=st.integers(1, 19),
-    num_buckets=st.integers(1, 200),
-    num_labels=st.integers(1, 700),
-    k=st.integers(1, 700),
-    kind=st.sampled_from((*KINDS, "peaked")),
-    reduction=st.sampled_from(REDUCTIONS),
-    seed=st.integers(0, 2**31),
+    problem=drawn_problems(
+        num_queries=[1, 2, 5], most_worlds=19, most_buckets=200, kinds=(*KINDS, "peaked")
+    )
 )
 @settings(max_examples=150, deadline=None)
-def test_walk_equals_reference(
-    num_queries: int,
-    num_worlds: int,
-    num_buckets: int,
-    num_labels: int,
-    k: int,
-    kind: str,
-    reduction: Reduction,
-    seed: int,
-) -> None:
-    k = min(k, num_labels)
-    generator = torch.Generator().manual_seed(seed)
-    shape = (num_queries, num_worlds, num_buckets)
-    if kind == "peaked":
-        scores = torch.log_softmax(6 * torch.randn(shape, generator=generator), -1)
-    else:
-        scores = draw_scores(kind, shape, generator)
-    table = torch.randint(num_buckets, (num_worlds, num_labels), generator=generator)
-    table = table.to(torch.uint8)
-    found = pruned.walk(scores, build_index(table, num_buckets), k, reduction)
+def test_walk_equals_reference(problem: Drawn) -> None:
+    scores, table = problem.build()
+    index = build_index(table.to(torch.uint8), problem.num_buckets)
+    found = pruned.walk(scores, index, problem.k, problem.reduction)
     assert bool(found.is_proven.all())
-    assert_same(
-        (found.scores, found.labels), top_k_reference(scores, table, k, reduction=reduction)
-    )
+    assert_same((found.scores, found.labels), problem.expected())
 
 
 def planted(num_labels: int, num_buckets: int, num_worlds: int, num_queries: int, seed: int = 0):
