@@ -11,6 +11,7 @@ from bench.settings import ModelSpec, SettingsError, TrainSpec
 METHODS: dict[str, str] = {
     "full_softmax": "baselines.full_softmax:FullSoftmax",
     "sampled_softmax": "baselines.sampled_softmax:SampledSoftmax",
+    "sampled_bce": "baselines.sampled_bce:SampledBce",
     "mach": "bench.mach.module:Mach",
     "frequency": "baselines.floors:ClassFrequency",
     "centroid": "baselines.floors:NearestCentroid",

@@ -5,6 +5,7 @@ import torch
 from batches import facts, perturb, random_batch
 
 from baselines.full_softmax import FullSoftmax
+from baselines.sampled_bce import SampledBce, sampled_bce_loss
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.samplers import (
     DistributionSampler,
@@ -91,10 +92,29 @@ def test_accidental_hits_are_masked():
     )
 
 
+@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram"])
+def test_sampled_bce_is_an_unbiased_estimate_of_one_vs_all(name):
+    batch = random_batch(12, 20, 8, "multilabel")
+    logits = torch.randn(12, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    targets = torch.zeros(12, 8, dtype=torch.float64)
+    targets[batch.label_point_ids, batch.label_ids] = 1
+    exact = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    sampler = _build(name, num_samples=4)
+    found = []
+    for _ in range(4000):
+        negatives = sampler.sample(batch.label_ids, 12)
+        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
+        found.append(float(sampled_bce_loss(logits[:, rows], rows, batch, negatives)))
+    estimates = torch.tensor(found, dtype=torch.float64)
+    error = float(estimates.std()) / len(found) ** 0.5
+    assert abs(float(estimates.mean()) - float(exact) / 12) < 4.5 * error
+
+
+@pytest.mark.parametrize("method", [SampledSoftmax, SampledBce])
 @pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram", "in_batch"])
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
-def test_loss_is_finite_and_trains_every_parameter(name, task):
-    model = SampledSoftmax(facts(20, 30, task), sampler=name, num_samples=10, hidden_dims=(4,))
+def test_loss_is_finite_and_trains_every_parameter(method, name, task):
+    model = method(facts(20, 30, task), sampler=name, num_samples=10, hidden_dims=(4,))
     perturb(model)
     loss = model.training_loss(random_batch(16, 20, 30, task))
     loss.backward()
