@@ -185,6 +185,7 @@ def delicious(profile: Profile) -> list[Trial]:
         mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common),
         mlp("sampled_softmax", 256, sampler="unigram", num_samples=256, **common),
         mlp("sampled_softmax", 256, sampler="in_batch", num_samples=0, **common),
+        mlp("sampled_bce", 256, sampler="unigram", num_samples=256, **common),
         *(
             mlp("mach", 256, num_buckets=b, num_worlds=8, share_encoder=shared, **common)
             for b, shared in ((50, True), (100, True), (200, True), (200, False))
@@ -251,6 +252,9 @@ def citeulike(profile: Profile) -> list[Trial]:
         (mlp("sampled_softmax", 256, sampler="log_uniform", **sampled), train()),
         (mlp("sampled_softmax", 256, sampler="unigram", **calm), train(0.002)),
         (mlp("sampled_softmax", 256, sampler="log_uniform", **calm), train(0.002)),
+        # The loss with which MACH leads, over sampled labels.
+        (mlp("sampled_bce", 256, sampler="unigram", **sampled), train()),
+        (mlp("sampled_bce", 256, sampler="uniform", **sampled), train()),
         (mlp("mach", 256, num_buckets=2000, num_worlds=8, **mach), train()),
         (mlp("mach", 256, num_buckets=2000, num_worlds=8, loss="softmax", **mach), train()),
         (mlp("mach", 256, num_buckets=1000, num_worlds=16, loss="softmax", **mach), train()),
@@ -381,10 +385,16 @@ def decode(profile: Profile) -> list[Trial]:
         trials += _decoders(problem, skip=("softmax_matmul",))
     for dataset, num_steps in (("simplewiki", 9000), ("citeulike", 3000)):
         trials += _decoders(_model_scores(dataset, 16, 2000, num_steps), skip=("softmax_matmul",))
-    trials += _decoders(_planted_scores(large, 32, 10_000, 0.9), k=100, skip=("softmax_matmul",))
+    peaked = _planted_scores(large, 32, 10_000, 0.9)
+    trials += _decoders(peaked, k=100, skip=("softmax_matmul",))
+    # What fewer bits for a bucket score would cost in labels.
+    for problem in (peaked, _model_scores("simplewiki", 16, 2000, 9000)):
+        rounded = [linear("dense", k=5, score_type=name) for name in ("float16", "bfloat16")]
+        trials += _decode_grid(problem, rounded)
     # Fifty million labels: what fits into 20 GiB, one query in a millisecond or in seconds.
     huge = _planted_scores(49_460_000, 32, 10_000, 0.9, num_queries=64, hash_family="universal")
-    return trials + _decoders(huge, k=100, only=("dense", "pruned"))
+    trials += _decoders(huge, k=100, only=("dense", "pruned"))
+    return trials + _decode_grid(huge, [linear("dense", k=100, recompute=True)])
 
 
 def _planted_scores(
@@ -426,11 +436,12 @@ def _decoders(
     """Every contender that can decode the problem."""
     if data.options["num_buckets"] not in _FAISS_BUCKETS:
         skip = (*skip, "faiss_pq")
-    return [
-        Trial(data=data, model=linear(method, k=k), train=_DECODE_TRAIN)
-        for method in only
-        if method not in skip
-    ]
+    methods = [method for method in only if method not in skip]
+    return _decode_grid(data, [linear(method, k=k) for method in methods])
+
+
+def _decode_grid(data: DataSpec, models: Iterable[ModelSpec]) -> list[Trial]:
+    return [Trial(data=data, model=model, train=_DECODE_TRAIN) for model in models]
 
 
 def _decode_smoke() -> list[Trial]:

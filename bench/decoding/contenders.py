@@ -33,7 +33,7 @@ class Contender(ABC):
     """
 
     #: Whether the labels must be exactly the best, ties by smaller id.
-    is_exact: ClassVar[bool] = True
+    is_exact: bool = True
     #: Whether its answers are about the problem's labels at all.
     is_comparable: ClassVar[bool] = True
 

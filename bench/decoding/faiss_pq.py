@@ -7,7 +7,7 @@ table of inner products is its bucket scores themselves, a label's code its R bu
 from __future__ import annotations
 
 import importlib
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class FaissPQ(Contender):
         SettingsError: another B, or FAISS is not installed (the `decode` extra).
     """
 
-    is_exact: ClassVar[bool] = False
+    is_exact = False
 
     def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)

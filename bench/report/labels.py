@@ -6,11 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-METHOD_ORDER = ("full_softmax", "sampled_softmax", "mach", "centroid", "frequency")
+METHOD_ORDER = (
+    "full_softmax",
+    "sampled_softmax",
+    "sampled_bce",
+    "mach",
+    "centroid",
+    "frequency",
+)
 
 _NAMES = {
     "full_softmax": {"": "Full softmax", "multilabel": "One-vs-all"},
     "sampled_softmax": {"": "Sampled softmax"},  # a softmax on multi-label data too
+    "sampled_bce": {"": "Sampled BCE"},
     "mach": {"": "MACH"},
     "frequency": {"": "Class frequency", "multilabel": "Label frequency"},
     "centroid": {"": "Nearest centroid"},
@@ -31,6 +39,7 @@ DECODE_NAMES = {
 _ALWAYS = {
     "full_softmax": ("chunk_size",),
     "sampled_softmax": ("sampler", "num_samples"),
+    "sampled_bce": ("sampler", "num_samples"),
     "mach": ("num_buckets", "num_worlds"),
 }
 # What a method does where its options say nothing, if a reader must be told.
@@ -83,10 +92,13 @@ _WORDS: dict[str, dict[Any, str]] = {
     "max_train_seconds": {None: "no time limit"},
     "optimizer": {"adam": "Adam", "row_adam": "row Adam"},
     "schedule": {"constant": "constant rate", "linear_decay": "decaying rate"},
+    "recompute": {True: "hash recomputed", False: "table"},
     "estimator": {None: "default estimator", "log_mean": "log-mean", "logit_sum": "logit sum"},
 }
 # Values that speak for themselves, without "key=".
-_BARE = frozenset({"encoder", "sampler", "estimator", "optimizer", "schedule", "precision"})
+_BARE = frozenset(
+    {"encoder", "sampler", "estimator", "optimizer", "schedule", "precision", "score_type"}
+)
 # Part of a table's subject, not of a row's setting.
 _NOT_A_SETTING = frozenset({"num_validations", "trial_timeout_seconds"})
 
@@ -214,7 +226,7 @@ def series_name(settings: Mapping[str, Any], task: str, *, with_variant: bool) -
         parts = ["Sampled"]
     if method == "mach":
         parts[0] += f" B={flat.get('num_buckets')}"
-    elif method == "sampled_softmax" and "sampler" in flat:
+    elif method in ("sampled_softmax", "sampled_bce") and "sampler" in flat:
         parts.append(describe("sampler", flat["sampler"]))
     elif method == "full_softmax" and flat.get("chunk_size"):
         parts.append("chunked")

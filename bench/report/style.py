@@ -88,11 +88,14 @@ _SAMPLED = {
     "unigram": SeriesStyle("#CC79A7", "<", (0, (3, 1))),
     "in_batch": SeriesStyle("#8A5A00", ">", (0, (6, 2))),
 }
+_SAMPLED_BCE = {
+    name: replace(style, color="#117733", is_open=True) for name, style in _SAMPLED.items()
+}
 _FLOORS = {
     "frequency": SeriesStyle(GREY, "x", (0, (1, 2))),
     "centroid": SeriesStyle(GREY, "+", (0, (5, 3))),
 }
-_UNKNOWN = SeriesStyle("#117733", "*", "-")
+_UNKNOWN = SeriesStyle("#999933", "*", "-")
 _MACH_RAMP = ("#7cc4f0", "#0072B2", "#00263f")  # light to dark with growing B
 _MACH_MARKERS = {"independent": "o", "shared": "D", "linear": "P"}
 _MACH_LINES: dict[str, Dashes] = {
@@ -155,6 +158,8 @@ class Palette:
             return _FULL_CHUNKED if flatten(row.settings).get("chunk_size") else _FULL
         if row.method == "sampled_softmax":
             return _SAMPLED.get(str(row.options.get("sampler")), _UNKNOWN)
+        if row.method == "sampled_bce":
+            return _SAMPLED_BCE.get(str(row.options.get("sampler")), _UNKNOWN)
         return _FLOORS.get(row.method, _UNKNOWN)
 
 

@@ -34,6 +34,28 @@ def test_exact_contenders_give_the_reference_labels(tmp_path, method, num_querie
     assert contender.decode_bytes() > 0
 
 
+def test_dense_recomputes_a_universal_hash_and_refuses_others(tmp_path):
+    problem = build_problem(tmp_path, hash_family="universal", num_buckets=97)
+    contender = build_contender("dense", problem, {"k": 7, "recompute": True})
+    expected = top_k_reference(problem.scores, problem.table, 7)[1]
+    assert torch.equal(contender.top_k(problem.scores), expected)
+    assert contender.decode_bytes() == 6 * 2 * 8
+    with pytest.raises(SettingsError, match="expected UniversalHash"):
+        build_contender("dense", build_problem(tmp_path), {"k": 7, "recompute": True})
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_dense_gives_the_labels_of_rounded_scores(tmp_path, name):
+    problem = build_problem(tmp_path)
+    contender = build_contender("dense", problem, {"k": 7, "score_type": name})
+    rounded = problem.scores.to(getattr(torch, name)).float()
+    expected = top_k_reference(rounded, problem.table, 7)[1]
+    assert torch.equal(contender.top_k(problem.scores), expected)
+    assert not contender.is_exact
+    with pytest.raises(SettingsError, match="score_type is 'int8'"):
+        build_contender("dense", problem, {"k": 7, "score_type": "int8"})
+
+
 def test_authors_gather_breaks_ties_by_the_smaller_label(tmp_path):
     problem = build_problem(tmp_path, num_buckets=5)
     tied = problem.scores.round()
