@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,10 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 if a trial or check failed, 2 for bad usage."""
     options = _build_parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        sys.stdout.flush()
+        return status
     except (StudyError, RunError, SettingsError, RecordError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return _USAGE
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
     except KeyboardInterrupt:
         print("bench: interrupted; a second run goes on from here", file=sys.stderr)
         return _INTERRUPTED

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +116,21 @@ def test_interrupt_is_told_from_failure(monkeypatch):
 
     monkeypatch.setattr(runner, "run_plan", interrupt)
     assert main(["run", "keen"]) == 130
+
+
+def test_reader_that_has_seen_enough_gets_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        command = [sys.executable, "-m", "bench", "list"]
+        answer = subprocess.run(
+            command,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+    assert (answer.returncode, answer.stderr) == (1, "")
 
 
 def test_data_folder_is_the_first_that_exists(tmp_path):
