@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bench.mach import dense, pruned
 from bench.mach.decode import Reduction
-from bench.mach.dense_kernel import COARSE_TILE
+from bench.mach.dense_kernel import COARSE_TILE, TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
 
@@ -57,11 +57,14 @@ class Costs:
     select: float
     visit: float
 
-    def scan_seconds(self, num_queries: int, num_labels: int, worlds: int, buckets: int) -> float:
+    def scan_seconds(self, num_queries: int, index: BucketIndex, reduction: Reduction) -> float:
         """A query's share of a scan over all labels."""
-        shared = self._at(worlds * buckets, self.tile_gather) / min(num_queries, COARSE_TILE)
-        gather = min(shared, self._at(worlds * buckets, self.single_gather))
-        return gather * num_labels * worlds
+        size = index.num_worlds * index.num_buckets
+        # A tile of float32 takes about as long as one of bytes, for fewer queries.
+        tile = COARSE_TILE if reduction == "sum" else TILE
+        shared = self._at(size, self.tile_gather) / max(min(num_queries, tile), 1)
+        gather = min(shared, self._at(size, self.single_gather))
+        return gather * index.num_labels * index.num_worlds
 
     def _at(self, size: int, known: tuple[float, ...]) -> float:
         sizes = [math.log(value) for value in self.table_sizes]
@@ -94,7 +97,7 @@ class _Experience:
 
     pause: int = 0
     next_pause: int = _FIRST_PAUSE
-    num_tried: int = field(default=_FIRST_TRY)
+    num_to_try: int = _FIRST_TRY
 
 
 _costs: Costs | None = None
@@ -135,13 +138,13 @@ def top_k_indexed(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
     num_queries = bucket_scores.shape[0]
-    scores = torch.empty(num_queries, k)
+    scores = torch.empty(num_queries, k, dtype=torch.float32)
     labels = torch.empty(num_queries, k, dtype=torch.int64)
     scanned: list[Tensor] = []
     experience = _experience(index, k, reduction)
     start = 0
     while start < num_queries:
-        budget = _budget(index, num_queries - start)
+        budget = _budget(index, num_queries - start, reduction)
         if budget == 0:
             scanned.append(torch.arange(start, num_queries))
             break
@@ -150,11 +153,11 @@ def top_k_indexed(
             experience.pause -= stop - start
             scanned.append(torch.arange(start, stop))
         else:
-            stop = min(start + experience.num_tried, num_queries)
+            stop = min(start + experience.num_to_try, num_queries)
             found = pruned.walk(bucket_scores[start:stop], index, k, reduction, max_labels=budget)
             scores[start:stop], labels[start:stop] = found.scores, found.labels
             scanned.append(start + (~found.is_proven).nonzero()[:, 0])
-            _learn(experience, found, index, num_queries - start)
+            _learn(experience, found, index, num_queries - start, reduction)
         start = stop
     if scanned:
         left = torch.cat(scanned)
@@ -164,17 +167,17 @@ def top_k_indexed(
 
 def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
     """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
-    budget = _budget(index, bucket_scores.shape[0])
+    budget = _budget(index, bucket_scores.shape[0], reduction)
     if budget == 0:
         return torch.full((bucket_scores.shape[0],), index.num_labels)
     found = pruned.walk(bucket_scores, index, k, reduction, max_labels=budget)
     return torch.where(found.is_proven, found.num_scored, index.num_labels)
 
 
-def _budget(index: BucketIndex, num_queries: int) -> int:
+def _budget(index: BucketIndex, num_queries: int, reduction: Reduction) -> int:
     """Labels that a walk may score; 0 where not even a bucket of each of two worlds would pay."""
     worlds, buckets = index.num_worlds, index.num_buckets
-    scan = costs().scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    scan = costs().scan_seconds(num_queries, index, reduction)
     left = scan - costs().select_seconds(worlds, buckets)
     budget = int(left / costs().label_seconds(num_queries, worlds))
     return budget if budget >= 2 * max(index.num_labels // buckets, 1) else 0
@@ -185,21 +188,25 @@ def _experience(index: BucketIndex, k: int, reduction: Reduction) -> _Experience
 
 
 def _learn(
-    experience: _Experience, found: pruned.PrunedResult, index: BucketIndex, num_queries: int
+    experience: _Experience,
+    found: pruned.PrunedResult,
+    index: BucketIndex,
+    num_queries: int,
+    reduction: Reduction,
 ) -> None:
     """Walk on with more queries after a gain, pause after a loss."""
     worlds, buckets = index.num_worlds, index.num_buckets
     num_tried = found.is_proven.numel()
-    scan = costs().scan_seconds(num_queries, index.num_labels, worlds, buckets)
+    scan = costs().scan_seconds(num_queries, index, reduction)
     scored = float(found.num_scored.sum()) / num_tried
     walked = costs().select_seconds(worlds, buckets)
     walked += scored * costs().label_seconds(num_queries, worlds)
     share_given_up = 1 - float(found.is_proven.float().mean())
     if walked + share_given_up * scan <= scan:
-        experience.num_tried = min(4 * max(experience.num_tried, num_tried), 1 << 20)
+        experience.num_to_try = min(4 * max(experience.num_to_try, num_tried), 1 << 20)
         experience.next_pause = _FIRST_PAUSE
     else:
-        experience.num_tried = _RETRY
+        experience.num_to_try = _RETRY
         experience.pause = experience.next_pause
         experience.next_pause = min(2 * experience.next_pause, _LONGEST_PAUSE)
 
@@ -237,7 +244,9 @@ def _read(path: Path) -> Costs:
         found = Costs(**typed)
         lengths = {len(getattr(found, name)) for name in lists}
         values = [*found.tile_gather, *found.single_gather, found.select, found.visit]
+        values += found.table_sizes
         is_good = len(lengths) == 1 and all(math.isfinite(v) and v > 0 for v in values)
+        is_good = is_good and len(found.table_sizes) > 0
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; expected the costs of a calibration") from None
     if not is_good:

@@ -249,7 +249,8 @@ def _levels_of(
     least_span = 1e-6 * np.abs(best).max(axis=1) + 1e-30
     steps = (np.maximum(top - low, least_span) / TOP_LEVEL).astype(np.float32)
     floors = (best - TOP_LEVEL * steps[:, None].astype(np.float64)).astype(np.float32)
-    # Roundings: a label's R additions, and its levels' few.
+    # Roundings: a label's R additions, and its levels' few. Additions are rounded monotonically, so
+    # that a score below its floor may be taken for the floor: no larger magnitude counts.
     num_worlds = best.shape[1]
     magnitude = np.maximum(np.abs(best), np.abs(floors)).sum(axis=1)
     bases = floors.astype(np.float64).sum(axis=1) + (num_worlds + 8) * 2.0**-23 * magnitude

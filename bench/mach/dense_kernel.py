@@ -605,7 +605,7 @@ def scan_coarse(
         levels: `(G, R · B · COARSE_TILE)` uint8, see `pack_coarse`.
         scores: `(n ≤ G · COARSE_TILE, R · B)` float32.
         bases: `(n,)` float64: no label's score exceeds `base + step · sum of its levels`.
-        steps: `(n,)` float64.
+        steps: `(n,)` float32.
         table: `(R, L)` integer buckets.
         coefficients: as for `scan_tiles`.
         num_buckets: B.

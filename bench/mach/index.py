@@ -201,14 +201,18 @@ class IndexCache:
         self._indexes: Any = WeakTensorKeyDictionary()
 
     def get(self, table: Tensor, num_buckets: int) -> BucketIndex:
-        """The table's index; built anew if the table was written to since.
+        """The table's index; built anew if torch wrote to the table since.
+
+        What is written through `table.numpy()` or `table.data`, or to a tensor made in inference
+        mode, goes unnoticed.
 
         Raises:
             ValueError: as :func:`build_index`.
         """
+        version = None if table.is_inference() else table._version
         entry = self._indexes.get(table)
-        if entry is None or entry[:2] != (table._version, num_buckets):
-            entry = (table._version, num_buckets, build_index(table, num_buckets))
+        if entry is None or entry[:2] != (version, num_buckets):
+            entry = (version, num_buckets, build_index(table, num_buckets))
             self._indexes[table] = entry
         index: BucketIndex = entry[2]
         return index

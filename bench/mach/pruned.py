@@ -38,7 +38,8 @@ class PrunedResult:
 
     Attributes:
         scores: `(N, k)` float32, best first.
-        labels: `(N, k)` int64, equal scores by ascending label; undefined where not proven.
+        labels: `(N, k)` int64, equal scores by ascending label. Undefined, as the scores are,
+            where not proven.
         is_proven: `(N,)` bool: the k labels are exact. False where the walk gave up.
         num_scored: `(N,)` int64, distinct labels looked at.
         num_buckets_walked: `(N,)` int64.
@@ -84,16 +85,21 @@ def answer_by_dense(
     Args:
         scores: `(N, k)`, the rows of `queries` are written.
         labels: `(N, k)`, likewise.
-        queries: positions among the N.
+        queries: distinct positions among the N.
         bucket_scores: `(N, R, B)`.
         table: `(R, L)`.
         reduction: `sum`, `min` or `median`.
     """
     if queries.numel() == 0:
         return
-    is_all = queries.numel() == scores.shape[0]
-    asked = bucket_scores if is_all else bucket_scores.index_select(0, queries)
-    scores[queries], labels[queries] = dense.top_k(asked, table, scores.shape[1], reduction)
+    k = scores.shape[1]
+    if queries.numel() == scores.shape[0]:  # all of them: without a copy
+        found = dense.top_k(bucket_scores, table, k, reduction)
+        scores.copy_(found[0])
+        labels.copy_(found[1])
+        return
+    asked = bucket_scores.index_select(0, queries)
+    scores[queries], labels[queries] = dense.top_k(asked, table, k, reduction)
 
 
 def index_of(table: Tensor, num_buckets: int) -> BucketIndex:

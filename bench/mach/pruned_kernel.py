@@ -34,6 +34,7 @@ _PREFETCH_AHEAD = 12
 _FIRST_FORECAST = 1024
 # Unit roundoff of float32, doubled: a generous bound on the error of one addition.
 _ROUNDOFF = 2.0**-23
+_SMALLEST_NORMAL = 2.0**-126
 
 
 def _declare_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
@@ -304,8 +305,11 @@ def _score(
             for world in range(start, stop):
                 total += flat_scores[first + np.uint64(row[world])]
                 first += np.uint64(num_buckets)
-            # Whatever the other worlds add, in float64 and with room for their rounding.
-            if total + rest[stop] + slack * abs(total) < threshold:
+            # Whatever the other worlds may add, in float64 and with room for their rounding.
+            if total == -np.inf:
+                if threshold > -np.inf:
+                    return total, False
+            elif total + rest[stop] + slack * abs(total) < threshold:
                 return total, False
             start = stop
         return total, True
@@ -328,19 +332,23 @@ def _score(
 
 
 @njit(cache=True, nogil=True)
-def _rest_of_sum(values: Any, rest: Any) -> Any:
-    """Fills `rest[r]` with what worlds r … R − 1 add at most; gives the slack for rounding."""
-    num_worlds = values.shape[0]
-    slack = (num_worlds + 1) * _ROUNDOFF
+def _rest_of_sum(nexts: Any, slack: float, rest: Any) -> None:
+    """Fills `rest[r]` with what worlds r … R − 1 add at most to a label's score.
+
+    The label has not been seen: it is in no bucket walked so far, so that a world adds no more than
+    its next bucket's score.
+    """
+    num_worlds = nexts.shape[0]
     total = 0.0
     magnitude = 0.0
     rest[num_worlds] = 0.0
     for world in range(num_worlds - 1, -1, -1):
-        best = np.float64(values[world, 0])
-        total += best
-        magnitude += abs(best)
-        rest[world] = total + slack * magnitude
-    return slack
+        value = np.float64(nexts[world])
+        total += value
+        if value > -np.inf:
+            magnitude += abs(value)
+        # Threads that flush denormals to zero may lose that much at each addition.
+        rest[world] = total + slack * magnitude + num_worlds * _SMALLEST_NORMAL
 
 
 @njit(cache=True, nogil=True)
@@ -366,7 +374,7 @@ def _walk(
     other_gains = np.empty(num_worlds, np.float64)
     scratch = np.empty(num_worlds, np.float32)
     rest = np.empty(num_worlds + 1, np.float64)
-    slack = _rest_of_sum(values, rest)
+    slack = (num_worlds + 1) * _ROUNDOFF
     threshold: Any = np.float32(-np.inf)
     for world in range(num_worlds):
         nexts[world] = values[world, 0]
@@ -403,6 +411,8 @@ def _walk(
         world = _choose(gains)
         if gains[world] < 0:
             break  # never with num_scored < num_labels: one world's buckets hold all labels
+        if reduction == SUM:
+            _rest_of_sum(nexts, slack, rest)
         bucket = ids[world, depths[world]]
         stop = offsets[world, bucket + 1]
         for place in range(offsets[world, bucket], stop):

@@ -10,6 +10,8 @@ from torch import Tensor
 from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
 
 KINDS = ("random", "tied", "constant", "one_hot", "infinite", "signed_zero")
+#: Harder on methods that bound what a label can score.
+FURTHER_KINDS = ("peaked", "outlier", "far_apart")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from bench.mach.decoders import METHODS
 from bench.mach.dense import top_k_blocked
 from bench.mach.dense_kernel import COARSE_TILE, TILE, median_network
 from bench.mach.hashing import UniversalHash, build_hash
-from tests.mach.problems import KINDS, Drawn, assert_same, draw_scores, drawn_problems
+from tests.mach.problems import (
+    FURTHER_KINDS,
+    KINDS,
+    Drawn,
+    assert_same,
+    draw_scores,
+    drawn_problems,
+)
 
 
 @given(
@@ -62,7 +69,7 @@ def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         num_queries=[1, COARSE_TILE, COARSE_TILE + 1, 2 * COARSE_TILE + 9],
         most_worlds=9,
         most_buckets=40,
-        kinds=(*KINDS, "peaked", "outlier", "far_apart"),
+        kinds=(*KINDS, *FURTHER_KINDS),
         reductions=("sum",),
     )
 )
@@ -79,7 +86,7 @@ def test_coarse_scan_equals_reference(problem: Drawn) -> None:
     assert all(seen)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "peaked", "outlier", "far_apart"])
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
 def test_coarse_scan_over_threads_and_blocks_gives_up_where_it_cannot_tell(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

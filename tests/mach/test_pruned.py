@@ -2,16 +2,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from bench.mach import pruned
+from bench.mach import decode, pruned
 from bench.mach.decode import REDUCTIONS, top_k_reference
 from bench.mach.hashing import build_hash
 from bench.mach.index import build_index
-from tests.mach.problems import KINDS, Drawn, assert_same, drawn_problems
+from tests.mach.problems import FURTHER_KINDS, KINDS, Drawn, assert_same, drawn_problems
 
 
 @given(
     problem=drawn_problems(
-        num_queries=[1, 2, 5], most_worlds=19, most_buckets=200, kinds=(*KINDS, "peaked")
+        num_queries=[1, 2, 5], most_worlds=19, most_buckets=200, kinds=(*KINDS, *FURTHER_KINDS)
     )
 )
 @settings(max_examples=150, deadline=None)
@@ -71,6 +71,24 @@ def test_longer_lists_of_tied_buckets_begin_with_the_shorter_ones():
     table = build_hash("universal", 3000, 400, 3, 5).table()
     found = pruned.walk(scores, build_index(table, 400), 1000)
     assert_same((found.scores, found.labels), top_k_reference(scores, table, 1000))
+
+
+@pytest.mark.parametrize("method", ["pruned", "auto"])
+def test_tables_made_in_inference_mode_are_decoded(method):
+    scores, table, _ = planted(2000, 50, 6, 4)
+    with torch.inference_mode():
+        made_there = table[:4].clone()
+        found = decode.top_k(scores[:, :4], made_there, 3, method=method)
+        again = decode.top_k(scores[:, :4], made_there, 3, method=method)
+    expected = top_k_reference(scores[:, :4], table[:4], 3)
+    assert_same(found, expected)
+    assert_same(again, expected)
+
+
+def test_walk_over_a_mapped_index_equals_reference(tmp_path):
+    scores, table, _ = planted(3000, 50, 6, 5)
+    found = pruned.walk(scores, build_index(table, 50, tmp_path / "index"), 4)
+    assert_same((found.scores, found.labels), top_k_reference(scores, table, 4))
 
 
 def test_index_of_other_sizes_is_refused():
