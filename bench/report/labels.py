@@ -40,12 +40,12 @@ _ALWAYS = {
     "full_softmax": ("chunk_size",),
     "sampled_softmax": ("sampler", "num_samples"),
     "sampled_bce": ("sampler", "num_samples"),
-    "mach": ("num_buckets", "num_worlds"),
+    "mach": ("num_buckets", "num_worlds", "estimator", "share_encoder"),
 }
 # What a method does where its options say nothing, if a reader must be told.
 _UNTOLD: dict[str, dict[str, Any]] = {
     "full_softmax": {"chunk_size": None},
-    "mach": {"share_encoder": False},
+    "mach": {"share_encoder": False, "estimator": None},
 }
 _ORDER = (
     "num_buckets",
@@ -147,7 +147,8 @@ def describe_settings(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
             values = {json.dumps(flat[p].get(key, "unsaid"), sort_keys=True) for p in peers}
             if key == "num_samples" and own.get("sampler") in ("in_batch", "all"):
                 continue  # the batch, or the labels, are the sample
-            is_shown = key in _ALWAYS.get(method, ()) or len(values) > 1
+            is_always = key in _ALWAYS.get(method, ()) or (key == "hidden_dims" and bool(peers))
+            is_shown = is_always or len(values) > 1
             if key == "share_encoder" and own.get("encoder") == "linear":
                 continue  # there is nothing to share
             if is_shown and key not in _NOT_A_SETTING:
@@ -213,11 +214,13 @@ def variant(settings: Mapping[str, Any]) -> str:
     return "shared" if flat.get("share_encoder") else "independent"
 
 
-def series_name(settings: Mapping[str, Any], task: str, *, with_variant: bool) -> str:
+def series_name(
+    settings: Mapping[str, Any], task: str, *, with_variant: bool, with_loss: bool = False
+) -> str:
     """Name of the line or colour that a configuration belongs to in figures.
 
     A series is a method's sampler, its B, whether it is chunked, and, where that differs, its
-    encoder; R, S and the rest move along the series.
+    encoder and loss; R, S and the rest move along the series.
     """
     method = str((settings.get("model") or {}).get("method"))
     flat = flatten(settings)
@@ -226,6 +229,9 @@ def series_name(settings: Mapping[str, Any], task: str, *, with_variant: bool) -
         parts = ["Sampled"]
     if method == "mach":
         parts[0] += f" B={flat.get('num_buckets')}"
+        if with_loss:
+            loss = flat.get("loss") or ("bce" if task == "multilabel" else "softmax")
+            parts.append("BCE" if loss == "bce" else str(loss))
     elif method in ("sampled_softmax", "sampled_bce") and "sampler" in flat:
         parts.append(describe("sampler", flat["sampler"]))
     elif method == "full_softmax" and flat.get("chunk_size"):

@@ -50,7 +50,8 @@ def load_note(section: Section, during: str) -> str:
         return ""
     return (
         f"Other processes took {percent(load.median)} % of the processor time during {during} "
-        f"(median of the trials; at most {percent(load.high)} %): times are upper bounds."
+        f"(median of the trials; at most {percent(load.high)} %): times are upper bounds, and what "
+        "was learnt within a time budget is a lower one."
     )
 
 

@@ -115,6 +115,20 @@ class Row:
         """Median and range of the number at a path of keys."""
         return self.summarize(lambda record: dig(record, *path))
 
+    def final_validation(self, metric: str) -> float:
+        """Quality on the validation split at the end of training, median over replicates.
+
+        What a series' or a method's setting is chosen by, so that nothing is picked on the test
+        split; −1 where no replicate measured it.
+        """
+        finals = []
+        for record in self.done:
+            curve = dig(record, "training", "curve") or ()
+            values = [dig(entry, "metrics", metric) for entry in curve]
+            known = [float(value) for value in values if value is not None]
+            finals += known[-1:]
+        return statistics.median(finals) if finals else -1.0
+
 
 @dataclass(frozen=True)
 class Section:

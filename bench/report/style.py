@@ -82,6 +82,8 @@ class SeriesStyle:
 # Okabe and Ito's colours: told apart with any colour vision; luminance and marker do it in grey.
 _FULL = SeriesStyle("#000000", "s", "-")
 _FULL_CHUNKED = SeriesStyle("#000000", "s", (0, (4, 2)), is_open=True)
+_ONE_VS_ALL = SeriesStyle("#000000", "X", "-")
+_ONE_VS_ALL_CHUNKED = SeriesStyle("#000000", "X", (0, (4, 2)), is_open=True)
 _SAMPLED = {
     "uniform": SeriesStyle("#E69F00", "^", (0, (1, 1))),
     "log_uniform": SeriesStyle("#D55E00", "v", (0, (5, 1, 1, 1))),
@@ -142,10 +144,14 @@ class Palette:
         mach = [row for row in rows if row.method == "mach"]
         self._buckets = sorted({int(row.options.get("num_buckets") or 0) for row in mach})
         self._with_variant = len({variant(row.settings) for row in mach}) > 1
+        self._with_loss = len({row.options.get("loss") for row in mach}) > 1
+        self._is_multilabel = any(section.task == "multilabel" for section in sections)
 
     def name(self, row: Row, task: str) -> str:
         """Name of the row's series."""
-        return series_name(row.settings, task, with_variant=self._with_variant)
+        return series_name(
+            row.settings, task, with_variant=self._with_variant, with_loss=self._with_loss
+        )
 
     def style(self, row: Row) -> SeriesStyle:
         """Style of the row's series."""
@@ -153,9 +159,13 @@ class Palette:
             kind = variant(row.settings)
             place = self._buckets.index(int(row.options.get("num_buckets") or 0))
             share = place / (len(self._buckets) - 1) if len(self._buckets) > 1 else 0.5
-            return SeriesStyle(_ramp(share), _MACH_MARKERS[kind], _MACH_LINES[kind])
+            is_other_loss = self._with_loss and bool(row.options.get("loss"))
+            return SeriesStyle(_ramp(share), _MACH_MARKERS[kind], _MACH_LINES[kind], is_other_loss)
         if row.method == "full_softmax":
-            return _FULL_CHUNKED if flatten(row.settings).get("chunk_size") else _FULL
+            is_chunked = bool(flatten(row.settings).get("chunk_size"))
+            if self._is_multilabel and row.options.get("loss") != "softmax":
+                return _ONE_VS_ALL_CHUNKED if is_chunked else _ONE_VS_ALL
+            return _FULL_CHUNKED if is_chunked else _FULL
         if row.method == "sampled_softmax":
             return _SAMPLED.get(str(row.options.get("sampler")), _UNKNOWN)
         if row.method == "sampled_bce":

@@ -142,7 +142,7 @@ def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, 
         for column in columns:
             value = entry.metrics.get(column.name) if column.is_quality else None
             cells.append(Cell(GAP if value is None else percent(value)))
-        name = Cell(f"published: {entry.label}", is_italic=True)
+        name = Cell(f"elsewhere: {entry.label}", is_italic=True)
         rows.append((name, Cell(entry.source), Cell(""), *cells))
     return rows
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic_records import MACHINE, record, trial, write
+from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.record import SchemaError
 from bench.report import build, check
@@ -168,6 +168,38 @@ def test_readme_block_is_refreshed_and_checked(results: Path) -> None:
     assert check(results) == []
     readme.write_text(text.replace("| Full softmax |", "| Fuller softmax |", 1))
     assert check(results) == ["README.md: the table of imaginary is not that of the records"]
+
+
+def test_overview_chooses_by_validation_and_is_checked(tmp_path: Path, install_view) -> None:
+    install_view(StudyView(name="imaginary"))
+    rows = [
+        (trial("mach", num_buckets=64, num_worlds=4), 0.30, 0.35),
+        (trial("mach", num_buckets=256, num_worlds=4), 0.32, 0.31),  # better on test alone
+        (trial("full_softmax", chunk_size=None), 0.25, 0.40),
+        (trial("centroid"), 0.31, None),
+    ]
+    records = []
+    for of, test, validation in rows:
+        made = changed(record(of), test, "test", "P@1")
+        if validation is not None:
+            curve = [{"metrics": {"P@1": 0.99}}, {"metrics": {"P@1": validation}}]
+            made = changed(made, curve, "training", "curve")
+        made = changed(made, 5_000_000, "memory", "parameter_bytes")
+        records.append(changed(made, 0, "memory", "decode_bytes"))
+    results = tmp_path / "results"
+    write(results, records)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- overview: imaginary nowhere -->\nold\n<!-- end -->\n")
+    build(results)
+    line = readme.read_text().splitlines()[4]
+    assert line == (
+        "| `imaginary`, L = 20,000 | 25.0 (5.00 MB) | – | 30.0 (5.00 MB) | **31.0** (5.00 MB) | – |"
+    )
+    assert check(results) == []
+    readme.write_text(readme.read_text().replace("30.0", "32.0"))
+    assert check(results) == [
+        "README.md: the table of imaginary nowhere is not that of the records"
+    ]
 
 
 def test_readme_marker_may_ask_for_one_of_the_tables(results: Path) -> None:

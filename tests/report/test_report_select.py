@@ -89,13 +89,13 @@ def test_unsaid_defaults_still_tell_rows_apart() -> None:
     ]
     (section,) = _sections([record(t) for t in trials])
     assert [row.setting for row in section.rows] == [
-        "in-batch",
-        "B=256, R=4, independent encoders",
-        "B=256, R=4, shared encoder",
+        "in-batch, H=128",
+        "B=256, R=4, H=128, independent encoders, default estimator",
+        "B=256, R=4, H=128, shared encoder, default estimator",
     ]
 
 
-def test_setting_names_only_what_tells_rows_apart() -> None:
+def test_setting_names_what_always_matters_and_what_tells_rows_apart() -> None:
     trials = [
         trial("mach", num_buckets=256, num_worlds=4, hash_family="universal"),
         trial("mach", num_buckets=256, num_worlds=4, hash_family="balanced", learning_rate=0.1),
@@ -104,8 +104,8 @@ def test_setting_names_only_what_tells_rows_apart() -> None:
     ]
     (section,) = _sections([record(t) for t in trials])
     assert [row.setting for row in section.rows] == [
-        "plain, lr=0.001",
-        "B=256, R=4, hash=balanced, lr=0.1",
-        "B=256, R=4, hash=universal, lr=0.001",
+        "plain, H=128, lr=0.001",
+        "B=256, R=4, H=128, independent encoders, hash=balanced, default estimator, lr=0.1",
+        "B=256, R=4, H=128, independent encoders, hash=universal, default estimator, lr=0.001",
         "",
     ]

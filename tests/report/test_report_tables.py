@@ -86,7 +86,7 @@ def test_best_competitor_is_bold_but_no_floor_or_published_number() -> None:
     bold = [_row(table, place)["P@1 %"].is_bold for place in range(5)]
     assert bold == [True, False, False, False, False]
     assert _row(table, 3)["P@1 %"].text == "97.2"
-    assert _row(table, 4)["method"].text == "published: Rival"
+    assert _row(table, 4)["method"].text == "elsewhere: Rival"
     assert _row(table, 4)["setting"].text == "a paper"
 
 

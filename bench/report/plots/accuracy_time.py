@@ -17,7 +17,7 @@ from bench.report.layout import (
     set_title,
     text_inches,
 )
-from bench.report.plots.base import final_validation, limits_from_zero, quality_label, subject_of
+from bench.report.plots.base import limits_from_zero, quality_label, subject_of
 from bench.report.select import Record, Row, Section, dig
 from bench.report.style import WIDTH_INCHES, Palette, SeriesStyle, add_axes, new_figure
 
@@ -110,7 +110,7 @@ def collect(section: Section, palette: Palette) -> TimePlot | str:
     for row in section.trained:
         curves = [curve for record in row.done if (curve := _curve(record, metric))]
         if curves:
-            final = final_validation(row, metric)
+            final = row.final_validation(metric)
             series.setdefault(palette.name(row, section.task), []).append((final, row, curves))
     if not series:
         return "no record holds quality during training"

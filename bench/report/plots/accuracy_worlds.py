@@ -13,7 +13,6 @@ from bench.report.plots.base import (
     competitors,
     draw_levels,
     drop_far_ceiling,
-    final_validation,
     floor_levels,
     limits_from_zero,
     quality_label,
@@ -85,6 +84,7 @@ class WorldsPlot:
                 color=line.style.color,
                 marker=line.style.marker,
                 markersize=3.8,
+                markerfacecolor=line.style.face,
                 linestyle=line.style.linestyle,
                 zorder=3,
             )
@@ -134,7 +134,7 @@ def collect(section: Section, palette: Palette) -> WorldsPlot | str:
 
 def _preference(row: Row, metric: str) -> tuple[int, float]:
     """The most worlds first, then the quality on the validation split."""
-    return _num_worlds(row), final_validation(row, metric)
+    return _num_worlds(row), row.final_validation(metric)
 
 
 def _softmax_levels(section: Section, metric: str, palette: Palette) -> list[Level]:
@@ -149,7 +149,7 @@ def _softmax_levels(section: Section, metric: str, palette: Palette) -> list[Lev
             continue
         name = palette.name(row, section.task)
         level = Level(100 * quality.median, name, palette.style(row), width=1.2)
-        validation = final_validation(row, metric)
+        validation = row.final_validation(metric)
         if name not in chosen or validation > chosen[name][0]:
             chosen[name] = (validation, level)
     return [level for _, level in chosen.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.layout import EndLabel
-from bench.report.select import Row, Section, dig
+from bench.report.select import Row, Section
 from bench.report.style import CEILING, Palette, SeriesStyle
 
 
@@ -67,20 +66,6 @@ def draw_levels(axes: Axes, levels: tuple[Level, ...]) -> list[EndLabel]:
 def drop_far_ceiling(levels: tuple[Level, ...], highest: float) -> tuple[Level, ...]:
     """Leave out a ceiling so far above the data that drawing it would flatten them."""
     return tuple(lv for lv in levels if lv.text != "Ceiling" or lv.y <= 1.6 * highest)
-
-
-def final_validation(row: Row, metric: str) -> float:
-    """Quality on the validation split at the end of training, median over replicates.
-
-    What figures choose a series' setting by, so that nothing is picked on the test split; −1 where
-    no replicate measured it.
-    """
-    finals = []
-    for record in row.done:
-        values = [dig(entry, "metrics", metric) for entry in dig(record, "training", "curve") or ()]
-        known = [float(value) for value in values if value is not None]
-        finals += known[-1:]
-    return statistics.median(finals) if finals else -1.0
 
 
 def limits_from_zero(axes: Axes, highest: float) -> None:
