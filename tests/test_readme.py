@@ -1,5 +1,6 @@
 """What the README shows must work as it stands there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from bench.study import load_study
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _example() -> str:
+def _example(mark: str = "def study()") -> str:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return next(block for block in blocks if "def study()" in block)
+    return next(block for block in blocks if mark in block)
 
 
 def _write_set(path: Path, num_points: int, rng: np.random.Generator) -> None:
@@ -52,6 +53,21 @@ def test_the_example_study_runs_on_a_users_own_files(tmp_path):
     assert len(records) == 5
     assert all(found.status == "done" for found in records)
     assert max(found.raw["test"]["P@1"] for found in records) > 0.9
+
+
+def test_the_example_with_a_trainer_of_ones_own_trains(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "my_folder").mkdir()
+    _write_set(tmp_path / "my_folder" / "train.txt", 1500, rng)
+    _write_set(tmp_path / "my_folder" / "test.txt", 200, rng)
+    code = _example("lightning.Trainer") + "\nprint(trainer.current_epoch, trainer.global_step)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split()[-2:] == ["5", "10"]
 
 
 def test_every_make_target_that_the_readme_names_exists():
