@@ -125,27 +125,23 @@ def trial_digest(trial: Trial, kind: Kind = TRAINING) -> str:
     Raises:
         RunError: its method, data source or something that an option names is not registered.
     """
-    method = trial.model.method
-    entries = [
-        kind.entry,
-        _registered(kind.methods, method, "method"),
-        _registered(kind.sources, trial.data.source, "data source"),
-    ]
-    modules = _closure_of(tuple(entries))
+    method = _registered(kind.methods, trial.model.method, "method")
+    source = _registered(kind.sources, trial.data.source, "data source")
+    entries = [kind.entry, method, source]
     for option, registry, default in kind.options:
-        if registry.partition(":")[0] in modules:
+        if registry.partition(":")[0] in _modules_behind(method):  # then it takes the option
             name = str(trial.model.options.get(option, default))
             entries.append(_registered(registry, name, option))
     return _digest_of(tuple(entries))
 
 
-# Many trials share their entries; neither of these imports what they name.
+# Many trials share their entries; neither function imports what they name.
 _digest_of = functools.cache(code_digest)
 
 
 @functools.cache
-def _closure_of(entries: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(closure([entry for entry in entries if is_own(entry)]))
+def _modules_behind(entry: str) -> frozenset[str]:
+    return frozenset(closure([entry])) if is_own(entry) else frozenset()
 
 
 def _registered(where: str, name: str, what: str) -> str:

@@ -243,10 +243,9 @@ def _read(path: Path) -> Costs:
         typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
         found = Costs(**typed)
         lengths = {len(getattr(found, name)) for name in lists}
-        values = [*found.tile_gather, *found.single_gather, found.select, found.visit]
-        values += found.table_sizes
-        is_good = len(lengths) == 1 and all(math.isfinite(v) and v > 0 for v in values)
-        is_good = is_good and len(found.table_sizes) > 0
+        values = [*(v for name in lists for v in getattr(found, name)), found.select, found.visit]
+        is_good = len(lengths) == 1 and 0 not in lengths
+        is_good = is_good and all(math.isfinite(value) and value > 0 for value in values)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; expected the costs of a calibration") from None
     if not is_good:

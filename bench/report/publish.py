@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def build(
     for results in load_results(results_dir, studies):
         paths += write_results(results, out_dir or results_dir)
     if out_dir is None:
-        paths += refresh(results_dir.parent / "README.md", lambda name: _named(results_dir, name))
+        # A study may stand in several blocks; its records are read once.
+        find = functools.cache(lambda name: _named(results_dir, name))
+        paths += refresh(results_dir.parent / "README.md", find)
     return sorted(set(paths))
 
 
