@@ -44,8 +44,10 @@ class Costs:
     Attributes:
         table_sizes: R · B of the calibration points, ascending.
         tile_gather: of one label in one world of a scan for `COARSE_TILE` queries together, at
-            those sizes.
-        single_gather: the same for a scan of a single query.
+            those sizes: all worlds' scores are read side by side.
+        bucket_counts: B of the calibration points, ascending.
+        single_gather: as `tile_gather` for a single query, at those B: a few worlds' scores are
+            read at a time, and up to 256 of them by other instructions.
         select: of one bucket score in the search for a world's best buckets.
         visit: of one world of a label scored by a walk; fetching the label's row counts as
             8 worlds.
@@ -53,6 +55,7 @@ class Costs:
 
     table_sizes: tuple[int, ...]
     tile_gather: tuple[float, ...]
+    bucket_counts: tuple[int, ...]
     single_gather: tuple[float, ...]
     select: float
     visit: float
@@ -62,13 +65,10 @@ class Costs:
         size = index.num_worlds * index.num_buckets
         # A tile of float32 takes about as long as one of bytes, for fewer queries.
         tile = COARSE_TILE if reduction == "sum" else TILE
-        shared = self._at(size, self.tile_gather) / max(min(num_queries, tile), 1)
-        gather = min(shared, self._at(size, self.single_gather))
+        shared = _between(size, self.table_sizes, self.tile_gather)
+        single = _between(index.num_buckets, self.bucket_counts, self.single_gather)
+        gather = min(shared / max(min(num_queries, tile), 1), single)
         return gather * index.num_labels * index.num_worlds
-
-    def _at(self, size: int, known: tuple[float, ...]) -> float:
-        sizes = [math.log(value) for value in self.table_sizes]
-        return math.exp(np.interp(math.log(size), sizes, [math.log(value) for value in known]))
 
     def label_seconds(self, num_queries: int, worlds: int) -> float:
         """Scoring one label in a walk; fewer queries than threads leave threads idle."""
@@ -81,11 +81,18 @@ class Costs:
         return self.select * worlds * buckets
 
 
+def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
+    """Interpolates on logarithmic scales; beyond the ends the end's value."""
+    logs = [math.log(place) for place in places]
+    return math.exp(np.interp(math.log(at), logs, [math.log(value) for value in known]))
+
+
 #: Fitted on 2 cores of a server of 2021; in force until :func:`calibrate` fits this machine's.
 _DEFAULT = Costs(
-    table_sizes=(800, 16_384, 320_000),
-    tile_gather=(1.6e-9, 2e-9, 6e-9),
-    single_gather=(5e-10, 5e-10, 1e-9),
+    table_sizes=(512, 4096, 5120, 32_768, 320_000),
+    tile_gather=(1.6e-9, 1.6e-9, 1.6e-9, 2e-9, 6e-9),
+    bucket_counts=(32, 256, 320, 2048, 20_000),
+    single_gather=(1e-10, 1.3e-10, 4e-10, 4e-10, 6e-10),
     select=2e-10,
     visit=1.2e-9,
 )
@@ -239,36 +246,36 @@ def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
 def _read(path: Path) -> Costs:
     try:
         plain: dict[str, Any] = json.loads(path.read_text())
-        lists = ("table_sizes", "tile_gather", "single_gather")
+        pairs = (("table_sizes", "tile_gather"), ("bucket_counts", "single_gather"))
+        lists = [name for pair in pairs for name in pair]
         typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
         found = Costs(**typed)
-        lengths = {len(getattr(found, name)) for name in lists}
+        lengths = [{len(getattr(found, name)) for name in pair} for pair in pairs]
         values = [*(v for name in lists for v in getattr(found, name)), found.select, found.visit]
-        is_good = len(lengths) == 1 and 0 not in lengths
+        is_good = all(len(both) == 1 and 0 not in both for both in lengths)
         is_good = is_good and all(math.isfinite(value) and value > 0 for value in values)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}; expected the costs of a calibration") from None
     if not is_good:
-        raise ValueError(f"{path}: expected positive costs, as many as table sizes")
+        raise ValueError(f"{path}: expected positive costs, as many as sizes that they hold at")
     return found
 
 
 def _fit() -> Costs:
-    sizes: list[int] = []
+    bucket_counts = (32, 256, 320, 2048, 20_000)
     tile: list[float] = []
     single: list[float] = []
     generator = torch.Generator().manual_seed(0)
-    worlds, num_labels = 16, 1 << 16
-    for buckets in (48, 1024, 20_000):
-        table = torch.randint(buckets, (worlds, num_labels), generator=generator)
-        table = table.to(torch.int16)
+    worlds, num_labels = 16, 1 << 18
+    for buckets in bucket_counts:
+        table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
         scores = torch.randn(COARSE_TILE, worlds, buckets, generator=generator)
         gathers = worlds * num_labels
-        sizes.append(worlds * buckets)
         for queries, fitted in ((COARSE_TILE, tile), (1, single)):
             fitted.append(_best_seconds(_scan(scores[:queries], table)) / gathers)
     select, visit = _fit_walk()
-    return Costs(tuple(sizes), tuple(tile), tuple(single), select, visit)
+    sizes = tuple(worlds * buckets for buckets in bucket_counts)
+    return Costs(sizes, tuple(tile), bucket_counts, tuple(single), select, visit)
 
 
 def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:

@@ -22,6 +22,7 @@ REDUCTIONS: tuple[Reduction, ...] = ("sum", "min", "median")
 
 _RECOMPUTED = "bench.mach.dense:top_k_recomputed"
 _TABLE_DTYPES = (torch.uint8, torch.int16, torch.int32)
+_LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
 class DecodeMethod(Protocol):
@@ -46,7 +47,7 @@ def top_k(
     """The exact k best labels of each query, and their reduced scores.
 
     Args:
-        bucket_scores: `(N, R, B)` float, finite or −inf, larger is better.
+        bucket_scores: `(N, R, B)` float, finite or −inf as float32, larger is better.
         table: `(R, L)` bucket of each label in each world, as `HashFamily.table` gives it (uint8,
             int16 or int32); other integer types are copied to int32. Or a universal hash itself:
             `dense` then computes its buckets anew for each block of labels and stores nothing of
@@ -63,8 +64,10 @@ def top_k(
 
     Raises:
         ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a score
-            is NaN or +inf, a bucket of the table is outside 0 … B − 1, weights are not positive
-            or not for a sum, or a hash is given to another method than `dense`.
+            is NaN or +inf as float32 or so large that a label's may overflow, a bucket of the
+            table is outside 0 … B − 1, weights are not positive or not for a sum, or a hash is
+            given to another method than `dense`.
+        TypeError: the table is neither a tensor nor a universal hash.
 
     >>> scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
     >>> table = torch.tensor([[0, 0, 1], [0, 1, 1]], dtype=torch.uint8)
@@ -72,24 +75,25 @@ def top_k(
     tensor([[1, 0]])
     """
     _check(bucket_scores, table, k, reduction)
-    if not isinstance(table, Tensor) and method != "dense":
-        raise ValueError(f"decode method is {method!r}; expected 'dense' with a hash for a table")
-    if weights is not None:
-        bucket_scores = _weighted(bucket_scores, weights, reduction)
     if method not in METHODS:
         raise ValueError(f"decode method is {method!r}; expected one of {', '.join(METHODS)}")
+    if not isinstance(table, Tensor) and method != "dense":
+        raise ValueError(f"decode method is {method!r}; expected 'dense' with a hash for a table")
+    bucket_scores = bucket_scores.detach().float()
+    if weights is not None:
+        bucket_scores = _weighted(bucket_scores, weights, reduction)
     if bucket_scores.shape[0] == 0:
         device = bucket_scores.device
         return torch.empty(0, k, device=device), torch.empty(0, k, dtype=torch.int64, device=device)
-    bucket_scores = bucket_scores.detach().float().contiguous()
+    _check_scores(bucket_scores, reduction)
+    bucket_scores = bucket_scores.contiguous()
     if not isinstance(table, Tensor):
         found: tuple[Tensor, Tensor] = resolve(_RECOMPUTED)(bucket_scores, table, k, reduction)
         return found
-    decode = cast(DecodeMethod, resolve(METHODS[method]))
     if table.dtype not in _TABLE_DTYPES:
-        table = table.to(torch.int32)
-    table = table.to(bucket_scores.device).contiguous()
-    return decode(bucket_scores, table, k, reduction)
+        table = _narrowed(table, bucket_scores.shape[2])
+    decode = cast(DecodeMethod, resolve(METHODS[method]))
+    return decode(bucket_scores, table.to(bucket_scores.device).contiguous(), k, reduction)
 
 
 def top_k_reference(
@@ -97,7 +101,9 @@ def top_k_reference(
 ) -> tuple[Tensor, Tensor]:
     """What `top_k` must return, read off the whole `(N, L)` matrix; for tests and small sizes."""
     _check(bucket_scores, table, k, reduction)
-    scores = label_scores_block(bucket_scores.detach().float(), table, reduction)
+    bucket_scores = bucket_scores.detach().float()
+    _check_scores(bucket_scores, reduction)
+    scores = label_scores_block(bucket_scores, table, reduction)
     ranked, labels = scores.sort(dim=1, descending=True, stable=True)
     return ranked[:, :k], labels[:, :k]
 
@@ -122,12 +128,26 @@ def _weighted(bucket_scores: Tensor, weights: Tensor, reduction: str) -> Tensor:
     num_worlds = bucket_scores.shape[1]
     if reduction != "sum":
         raise ValueError(f"reduction is {reduction!r}; expected 'sum' with weights of worlds")
-    is_good = weights.shape == (num_worlds,) and bool(((weights > 0) & weights.isfinite()).all())
+    factors = weights.detach().to(bucket_scores.device).float()
+    is_good = factors.shape == (num_worlds,) and bool(((factors > 0) & factors.isfinite()).all())
     if not is_good:
         raise ValueError(
-            f"weights are {weights.tolist()}; expected R = {num_worlds} positive numbers"
+            f"weights are {weights.tolist()}; expected R = {num_worlds} positive float32 numbers"
         )
-    return bucket_scores.detach().float() * weights.to(bucket_scores.device).float()[:, None]
+    return bucket_scores * factors[:, None]
+
+
+def bad_table(num_buckets: int) -> ValueError:
+    """What every method raises for a bucket that is none."""
+    return ValueError(f"a bucket of the table is outside 0 to B - 1 = {num_buckets - 1}")
+
+
+def _narrowed(table: Tensor, num_buckets: int) -> Tensor:
+    """As int32, once it is known to hold nothing that int32 would wrap."""
+    lowest, highest = (int(value) for value in torch.aminmax(table.to(torch.int64)))
+    if lowest < 0 or highest >= num_buckets:
+        raise bad_table(num_buckets)
+    return table.to(torch.int32)
 
 
 def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: str) -> None:
@@ -136,7 +156,7 @@ def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reducti
             f"bucket scores have shape {tuple(bucket_scores.shape)} and type "
             f"{bucket_scores.dtype}; expected (N, R, B) floats"
         )
-    num_queries, num_worlds, num_buckets = bucket_scores.shape
+    _, num_worlds, num_buckets = bucket_scores.shape
     if isinstance(table, Tensor):
         if table.ndim != 2 or table.is_floating_point() or table.shape[0] != num_worlds:
             raise ValueError(
@@ -144,6 +164,11 @@ def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reducti
                 f"integers with R = {num_worlds} as in the bucket scores"
             )
         num_labels = table.shape[1]
+    elif not isinstance(table, UniversalHash):
+        raise TypeError(
+            f"table is of type {type(table).__name__}; expected an (R, L) tensor of buckets, such "
+            "as HashFamily.table() gives, or a UniversalHash"
+        )
     else:
         if (table.num_worlds, table.num_buckets) != (num_worlds, num_buckets):
             raise ValueError(
@@ -157,13 +182,24 @@ def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reducti
         raise ValueError(f"k is {k}; expected 1 to L = {num_labels}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
-    if num_queries == 0:
+
+
+def _check_scores(bucket_scores: Tensor, reduction: str) -> None:
+    """Refuses what cannot be ranked, and scores that labels' scores may overflow with."""
+    if bucket_scores.shape[0] == 0:
         return
     # One pass without a mask in memory: max propagates NaN.
-    largest = float(bucket_scores.detach().max())
+    largest = float(bucket_scores.max())
     if not largest < float("inf"):
         at = (~(bucket_scores < float("inf"))).nonzero()[0].tolist()
         raise ValueError(
             f"bucket score of query {at[0]}, world {at[1]}, bucket {at[2]} is "
-            f"{float(bucket_scores[tuple(at)])}; expected finite or -inf (NaN cannot be ranked)"
+            f"{float(bucket_scores[tuple(at)])} in float32, weighted; expected finite or -inf "
+            "(NaN cannot be ranked)"
+        )
+    addends = {"sum": bucket_scores.shape[1], "median": 2}.get(reduction, 1)
+    if largest * addends > _LARGEST_FLOAT:
+        raise ValueError(
+            f"largest bucket score is {largest}; expected at most {_LARGEST_FLOAT / addends:.4g}: "
+            f"a {reduction} adds up {addends} and must stay within float32"
         )

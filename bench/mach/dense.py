@@ -1,8 +1,8 @@
 """The `dense` decode: every label is scored, blocked over labels and batched over queries.
 
-On the CPU the Numba kernels of `bench.mach.dense_kernel`: for sums over a batch, a scan of scores
-rounded up to a byte that leaves few labels to score exactly; else float32 all through. On other
-devices blocks of labels in plain torch, each merged into a running best k.
+On the CPU the Numba kernels of `bench.mach.dense_kernel`: for sums, a scan of scores rounded up to
+a byte that leaves few labels to score exactly; else float32 all through. On other devices blocks of
+labels in plain torch, each merged into a running best k.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.mach import dense_kernel
 from bench.mach.aligned import empty_aligned
-from bench.mach.decode import Reduction, label_scores_block
+from bench.mach.decode import Reduction, bad_table, label_scores_block
 from bench.mach.dense_kernel import COARSE_TILE, MOST_COARSE_WORLDS, TILE, TOP_LEVEL
 from bench.mach.hashing import UniversalHash
 
@@ -28,7 +28,7 @@ _REDUCTION_CODES = {
 }
 # Packed scores of the tiles that share one staging of labels: half of a core's L2 cache.
 _GROUP_BYTES = 1 << 18
-_MIN_LABELS_A_THREAD = 2048
+_MIN_LABELS_PER_THREAD = 2048
 # Below this many queries a pass for each is cheaper than a tile that is mostly empty: measured
 # where a packed tile fits a core's L2 cache, and where it is read from beyond (TILE times the
 # bytes of one query's scores, so that the passes keep winning for longer).
@@ -39,10 +39,14 @@ _LARGE_TILE_BYTES = 1 << 20
 # are read from beyond the L2 cache they cost the same; a pass for each query is the alternative.
 _MIN_COARSE_QUERIES = TILE + 1
 _MIN_LARGE_COARSE_QUERIES = 8
+# A coarse pass for each query, where there are lookups enough to pay for its preparation: against
+# float32 tiles of 8 it breaks even where shuffles look levels up or tiles are large, else at 4.
+_MIN_COARSE_LOOKUPS = 1 << 20
+_FEW_QUERIES = 8
 # Labels for each one wanted: with fewer, most would need their exact score.
 _MIN_COARSE_LABELS = 64
 # An exact score costs as much as the coarse scan of this many labels, for one query.
-_LABELS_AN_EXACT_SCORE = 16
+_LABELS_PER_EXACT_SCORE = 16
 _SAMPLE = 512
 _BLOCK_ELEMENTS = 1 << 24
 
@@ -90,7 +94,7 @@ def top_k_blocked(
     if isinstance(table, Tensor):
         lowest, highest = (int(value) for value in torch.aminmax(table))
         if lowest < 0 or highest >= num_buckets:
-            raise _bad_table(num_buckets)
+            raise bad_table(num_buckets)
     width = num_queries * (num_worlds if reduction == "median" else 1)
     block = max(block_elements // width, 1)
     best: Tensor | None = None
@@ -132,7 +136,7 @@ class _Scan:
         self.buckets = table, coefficients
         self.scores = bucket_scores.numpy().reshape(self.num_queries, -1)
         num_threads = min(torch.get_num_threads(), numba.get_num_threads())
-        num_ranges = max(1, min(num_threads, num_labels // _MIN_LABELS_A_THREAD))
+        num_ranges = max(1, min(num_threads, num_labels // _MIN_LABELS_PER_THREAD))
         self.bounds = np.arange(num_ranges + 1) * num_labels // num_ranges
         is_large = 4 * TILE * self.scores.shape[1] > _LARGE_TILE_BYTES
         self.min_tile_queries = _MIN_LARGE_TILE_QUERIES if is_large else _MIN_TILE_QUERIES
@@ -142,6 +146,14 @@ class _Scan:
             and self.num_worlds <= MOST_COARSE_WORLDS
             and num_labels >= _MIN_COARSE_LABELS * k
         )
+        self.is_shuffled = (
+            dense_kernel.HAS_SHUFFLE
+            and self.num_buckets <= dense_kernel.MOST_SHUFFLED_BUCKETS
+            and table.dtype == np.uint8
+        )
+        few = _FEW_QUERIES if self.is_shuffled or is_large else _MIN_TILE_QUERIES
+        is_long = num_labels * self.num_worlds >= _MIN_COARSE_LOOKUPS
+        self.max_coarse_singles = few - 1 if is_long else 0
         self.packed: NDArray[np.float32] | None = None
         self.levels: NDArray[np.uint8] | None = None
 
@@ -153,7 +165,7 @@ class _Scan:
         while start < self.num_queries:
             heaps = self._next(start)
             if not heaps.is_good.all():
-                raise _bad_table(self.num_buckets)
+                raise bad_table(self.num_buckets)
             stop = start + heaps.num_queries
             out_scores[start:stop], out_labels[start:stop] = heaps.best()
             start = stop
@@ -165,6 +177,11 @@ class _Scan:
         if self.is_coarse and left >= self.min_coarse_queries:
             stop = min(start + self._group(COARSE_TILE, 1) * COARSE_TILE, self.num_queries)
             heaps = self._coarse(start, stop)
+            if heaps is not None:
+                return heaps
+            self.is_coarse = False
+        if self.is_coarse and left <= self.max_coarse_singles:
+            heaps = self._coarse_single(start)
             if heaps is not None:
                 return heaps
             self.is_coarse = False
@@ -185,6 +202,39 @@ class _Scan:
             heaps.is_good,
         )  # fmt: skip
         return heaps
+
+    def _coarse_single(self, query: int) -> _Heaps | None:
+        """None where float32 is the better way, as for :meth:`_coarse`."""
+        scores = self.scores[query : query + 1]
+        floors, steps, bases = _levels_of(scores.reshape(1, self.num_worlds, -1))
+        levels = dense_kernel.levels_of_query(
+            scores.reshape(self.num_worlds, -1), floors[0], steps[0]
+        )
+        heaps = _Heaps(self.bounds, 1, self.k)
+        is_worthwhile = np.ones(len(self.bounds) - 1, dtype=np.bool_)
+        dense_kernel.scan_query_coarse(
+            levels, self._shuffled(levels), scores.reshape(self.num_worlds, -1), bases[0], steps[0],
+            *self.buckets, self.bounds, self._most_exact(1), heaps.scores[:, 0],
+            heaps.labels[:, 0], heaps.is_good, is_worthwhile,
+        )  # fmt: skip
+        return heaps if is_worthwhile.all() or not heaps.is_good.all() else None
+
+    def _shuffled(self, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Levels laid out for shuffles; no segments where those cannot serve."""
+        if not self.is_shuffled:
+            return np.empty((self.num_worlds, 0, dense_kernel.SHUFFLED), dtype=np.uint8)
+        num_segments = dense_kernel.num_segments(self.num_buckets)
+        padded = np.zeros((self.num_worlds, num_segments, 16), dtype=np.uint8)
+        padded.reshape(self.num_worlds, -1)[:, : self.num_buckets] = levels
+        shape = (self.num_worlds, num_segments, dense_kernel.SHUFFLED)
+        shuffled = empty_aligned(shape, np.dtype(np.uint8))
+        shuffled[:, :, :16] = shuffled[:, :, 16:] = padded
+        return shuffled
+
+    def _most_exact(self, num_queries: int) -> int:
+        """Exact scores that a range of labels may take in a coarse scan."""
+        longest = int(np.diff(self.bounds).max())
+        return num_queries * (longest // _LABELS_PER_EXACT_SCORE + _MIN_COARSE_LABELS * self.k)
 
     def _tiles(self, start: int, stop: int) -> _Heaps:
         num_tiles = -(-(stop - start) // TILE)
@@ -221,12 +271,10 @@ class _Scan:
             dense_kernel.pack_coarse(scores[part], floors[part], steps[part], levels[tile])
         heaps = _Heaps(self.bounds, stop - start, self.k, COARSE_TILE)
         is_worthwhile = np.ones(len(self.bounds) - 1, dtype=np.bool_)
-        most_exact = (stop - start) * (
-            int(np.diff(self.bounds).max()) // _LABELS_AN_EXACT_SCORE + _MIN_COARSE_LABELS * self.k
-        )
         dense_kernel.scan_coarse(
-            levels, scores, bases, steps, *self.buckets, self.num_buckets, self.bounds, most_exact,
-            heaps.scores, heaps.labels, heaps.is_good, is_worthwhile,
+            levels, scores, bases, steps, *self.buckets, self.num_buckets, self.bounds,
+            self._most_exact(stop - start), heaps.scores, heaps.labels, heaps.is_good,
+            is_worthwhile,
         )  # fmt: skip
         return heaps if is_worthwhile.all() or not heaps.is_good.all() else None
 
@@ -245,10 +293,11 @@ def _levels_of(
     flat = scores.reshape(len(scores), -1)
     sample = flat[:, :: max(flat.shape[1] // _SAMPLE, 1)].astype(np.float64)
     np.copyto(sample, top[:, None], where=sample == -np.inf)
-    low = np.sort(sample, axis=1)[:, sample.shape[1] // 20]
+    low = np.sort(sample, axis=1)[:, sample.shape[1] // 8]
     least_span = 1e-6 * np.abs(best).max(axis=1) + 1e-30
     steps = (np.maximum(top - low, least_span) / TOP_LEVEL).astype(np.float32)
-    floors = (best - TOP_LEVEL * steps[:, None].astype(np.float64)).astype(np.float32)
+    floors64 = best - TOP_LEVEL * steps[:, None].astype(np.float64)
+    floors = np.maximum(floors64, np.finfo(np.float32).min).astype(np.float32)
     # Roundings: a label's R additions, and its levels' few. Additions are rounded monotonically, so
     # that a score below its floor may be taken for the floor: no larger magnitude counts.
     num_worlds = best.shape[1]
@@ -284,7 +333,3 @@ class _Heaps:
 def _query_major(heaps: NDArray[Any]) -> NDArray[Any]:
     num_ranges, num_queries, k = heaps.shape
     return heaps.transpose(1, 0, 2).reshape(num_queries, num_ranges * k)
-
-
-def _bad_table(num_buckets: int) -> ValueError:
-    return ValueError(f"a bucket of the table is outside 0 to B - 1 = {num_buckets - 1}")

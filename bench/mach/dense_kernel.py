@@ -5,7 +5,8 @@ scores for `TILE` queries and a label costs R contiguous reads for all of them. 
 sum lives in vector registers and is compared with the queries' current k-th scores at once;
 insertions are rare. A byte for a score, rounded up, lets a line serve four times the queries: a
 label whose sum of bytes stays below what the k-th score needs cannot be among the best, and only
-the others are scored exactly.
+the others are scored exactly. A single query's bytes of up to 256 buckets are looked up 32 labels
+at a time by shuffles of registers, those of more buckets one after the other.
 
 Everything is in this one file because Numba's cache watches only the file of the function that it
 compiled, not the files of what was inlined into it.
@@ -17,9 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import njit, prange, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -41,6 +42,7 @@ _VECTOR = ir.VectorType(_FLOAT, TILE)
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _alloca: Any = cgutils.alloca_once
+_function: Any = cgutils.get_or_insert_function
 
 
 def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
@@ -360,7 +362,7 @@ def _hash_block(coefficients: Any, world: int, start: int, ids: Any, num_buckets
     """Buckets ((a·x + b) mod p) mod B, p = 2³¹ − 1, of consecutive labels.
 
     Both remainders without a division: p's by adding up digits to the base 2³¹, B's from a quotient
-    that a float64 gives to within one.
+    that a float64 gives, or one less.
     """
     prime = (np.int64(1) << 31) - 1
     slope, shift = coefficients[world, 0], coefficients[world, 1]
@@ -371,14 +373,13 @@ def _hash_block(coefficients: Any, world: int, start: int, ids: Any, num_buckets
         value = (value & prime) + (value >> 31)
         value -= prime * np.int64(value >= prime)
         bucket = value - np.int64(value * inverse) * num_buckets
-        bucket += num_buckets * np.int64(bucket < 0)
         bucket -= num_buckets * np.int64(bucket >= num_buckets)
         ids[position] = bucket
 
 
 @njit(cache=True, nogil=True)
 def _stage(
-    table: Any, coefficients: Any, start: int, stop: int, num_buckets: int, ids: Any, rows: Any
+    table: Any, coefficients: Any, start: int, stop: int, num_buckets: int, hashed: Any, rows: Any
 ) -> bool:
     """Writes the packed row numbers of labels `start:stop` to `(BLOCK, R)`; False if any is bad.
 
@@ -387,10 +388,10 @@ def _stage(
     num_worlds = rows.shape[1]
     if coefficients.shape[0] > 0:
         for world in range(num_worlds):
-            _hash_block(coefficients, world, start, ids[: stop - start], num_buckets)
+            _hash_block(coefficients, world, start, hashed[: stop - start], num_buckets)
             first = np.int32(world * num_buckets)
             for position in range(stop - start):
-                rows[position, world] = first + ids[position]
+                rows[position, world] = first + hashed[position]
         return True
     for world in range(num_worlds):
         ids = table[world, start:stop]
@@ -437,12 +438,12 @@ def scan_tiles(
     num_worlds = table.shape[0]
     for part in prange(bounds.shape[0] - 1):
         rows = np.empty((BLOCK, num_worlds), np.int32)
-        ids = np.empty(BLOCK, np.int32)
+        hashed = np.empty(BLOCK, np.int32)
         scratch = np.empty((num_worlds + 1) * TILE, np.float32)
         thresholds = np.full(packed.shape[0] * TILE, -np.inf, np.float32)
         for start in range(bounds[part], bounds[part + 1], BLOCK):
             stop = min(start + BLOCK, bounds[part + 1])
-            if not _stage(table, coefficients, start, stop, num_buckets, ids, rows):
+            if not _stage(table, coefficients, start, stop, num_buckets, hashed, rows):
                 is_good[part] = False
                 break
             _scan_tiles(
@@ -541,6 +542,16 @@ def _levels(scores: Any, floor: Any, inverse: Any, out: Any) -> None:
         out[position] = np.uint8(np.int32(level))
 
 
+@njit(cache=True, nogil=True)
+def levels_of_query(scores: Any, floors: Any, step: Any) -> Any:
+    """Levels `(R, B)` uint8 of one query's scores, as :func:`pack_coarse` makes a batch's."""
+    levels = np.empty(scores.shape, np.uint8)
+    inverse = np.float32(1.0) / step
+    for world in range(scores.shape[0]):
+        _levels(scores[world], floors[world], inverse, levels[world])
+    return levels
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def pack_coarse(scores: Any, floors: Any, steps: Any, levels: Any) -> None:
     """Rounds `(n ≤ COARSE_TILE, R · B)` scores up to levels: `score ≤ floor + step · level`.
@@ -620,13 +631,13 @@ def scan_coarse(
     is_large = levels.shape[1] > _CACHED_BYTES
     for part in prange(bounds.shape[0] - 1):
         rows = np.zeros((BLOCK + 1, num_worlds), np.int32)  # the last one's next
-        ids = np.empty(BLOCK, np.int32)
+        hashed = np.empty(BLOCK, np.int32)
         least = np.full(levels.shape[0] * COARSE_TILE, _UNREACHABLE, np.uint16)
         least[:num_queries] = 0
         num_exact = 0
         for start in range(bounds[part], bounds[part + 1], BLOCK):
             stop = min(start + BLOCK, bounds[part + 1])
-            if not _stage(table, coefficients, start, stop, num_buckets, ids, rows):
+            if not _stage(table, coefficients, start, stop, num_buckets, hashed, rows):
                 is_good[part] = False
                 break
             if num_exact > most_exact:
@@ -655,3 +666,243 @@ def scan_coarse(
                             label - bounds[part], total, label,
                         )  # fmt: skip
                         least[query] = _least_sum(threshold, bases[query], steps[query])
+
+
+# ---------------------------------------------------------------------------------------------
+# The coarse scan of a single query
+# ---------------------------------------------------------------------------------------------
+
+SHUFFLED = 32  # labels: a register of 32 bytes holds one byte of each
+_SEGMENT = 16  # levels that one shuffle chooses from
+#: Most buckets whose levels are looked up by shuffles: those that a byte can name.
+MOST_SHUFFLED_BUCKETS = 256
+_is_native = not any(getattr(config, name, None) for name in ("CPU_NAME", "CPU_FEATURES"))
+#: Whether Numba compiles for the processor that it runs on, and that shuffles 32 bytes at once.
+HAS_SHUFFLE = _is_native and bool(binding.get_host_cpu_features().get("avx2"))
+_SHUFFLE = "llvm.x86.avx2.pshuf.b"
+_SHUFFLED_AHEAD = 256
+# Labels whose sums are made before any is looked at; sums and buckets stay in L2.
+_SINGLE_BLOCK = 4096
+# Sums that are compared with the least at once.
+_GLANCE = 64
+
+
+def num_segments(num_buckets: int) -> int:
+    """Segments of 16 levels that a world of up to 256 buckets is padded to: 2, 4, 8 or 16."""
+    return max(1 << (-(-num_buckets // _SEGMENT) - 1).bit_length(), 2)
+
+
+def _make_sum_shuffled(segments: int) -> Any:
+    """Intrinsic `(levels, table, start, num_worlds, sums, at, highest)`: `SHUFFLED` labels' sums.
+
+    `levels` holds `segments · 32` bytes a world, each segment of 16 levels twice; `table` `(R, L)`
+    uint8 buckets; the sums of labels `start …` go to `sums[at : at + SHUFFLED]`, and the highest
+    buckets seen, lane by lane, to `highest[:SHUFFLED]`.
+    """
+    byte, pair = ir.IntType(8), ir.IntType(16)
+    narrow = ir.VectorType(byte, SHUFFLED)
+    half = ir.VectorType(pair, SHUFFLED // 2)
+
+    def declare(
+        typing_context: Any,
+        levels: Any,
+        table: Any,
+        start: Any,
+        num_worlds: Any,
+        sums: Any,
+        at: Any,
+        highest: Any,
+    ) -> Any:
+        signature = types.void(levels, table, types.intp, types.intp, sums, types.intp, highest)
+
+        def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+            if not HAS_SHUFFLE:  # never called then; but compiled it is
+                return context.get_dummy_value()
+            levels_data = _data(context, builder, sig.args[0], arguments[0])
+            columns = context.make_array(sig.args[1])(context, builder, arguments[1])
+            num_labels = builder.extract_value(columns.shape, 1)
+            sums_data = _data(context, builder, sig.args[4], arguments[4])
+            kind = ir.FunctionType(narrow, [narrow, narrow])
+            shuffle = _function(builder.module, kind, _SHUFFLE)
+
+            def splat(vector: Any, value: int) -> Any:
+                return ir.Constant(vector, [value] * vector.count)
+
+            def bytes_at(data: Any, index: Any) -> Any:
+                place = builder.gep(data, [index])
+                return builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
+
+            def look_up(world: Any) -> Any:
+                # Shuffles of all segments, narrowed down bit by bit.
+                place = builder.add(builder.mul(world, num_labels), arguments[2])
+                # R runs are read at once, more than the processor recognises by itself.
+                ahead = builder.add(place, ir.Constant(_INT64, _SHUFFLED_AHEAD))
+                _prefetch(builder, builder.gep(columns.data, [ahead]))
+                ids = bytes_at(columns.data, place)
+                is_higher = builder.icmp_unsigned(">", ids, builder.load(most))
+                builder.store(builder.select(is_higher, ids, builder.load(most)), most)
+                within = builder.and_(ids, splat(narrow, _SEGMENT - 1))
+                first = builder.mul(world, ir.Constant(_INT64, segments * SHUFFLED))
+                halves = builder.bitcast(ids, half)
+
+                def narrow_down(lowest: int, number: int) -> Any:
+                    """The level among segments `lowest …`; few registers are live at a time."""
+                    if number == 1:
+                        offset = ir.Constant(_INT64, lowest * SHUFFLED)
+                        choices = bytes_at(levels_data, builder.add(first, offset))
+                        return builder.call(shuffle, [choices, within])
+                    number //= 2
+                    low, upper = narrow_down(lowest, number), narrow_down(lowest + number, number)
+                    # The bit that decides, brought to where a blend reads it: the byte's sign.
+                    up = 7 - (_SEGMENT * number).bit_length() + 1
+                    sign = builder.bitcast(builder.shl(halves, splat(half, up)), narrow)
+                    is_upper = builder.icmp_signed("<", sign, splat(narrow, 0))
+                    return builder.select(is_upper, upper, low)
+
+                return builder.bitcast(narrow_down(0, segments), half)
+
+            highest_data = _data(context, builder, sig.args[6], arguments[6])
+            most = _alloca(builder, narrow)
+            builder.store(bytes_at(highest_data, ir.Constant(_INT64, 0)), most)
+            even, odd = _alloca(builder, half), _alloca(builder, half)
+            builder.store(splat(half, 0), even)
+            builder.store(splat(half, 0), odd)
+            zero, one = ir.Constant(_INT64, 0), ir.Constant(_INT64, 1)
+            with cgutils.for_range_slice(builder, zero, arguments[3], one) as (world, _):
+                level = look_up(world)
+                of_even = builder.and_(level, splat(half, 0xFF))
+                of_odd = builder.lshr(level, splat(half, 8))
+                builder.store(builder.add(builder.load(even), of_even), even)
+                builder.store(builder.add(builder.load(odd), of_odd), odd)
+            order = [i // 2 + (SHUFFLED // 2) * (i % 2) for i in range(SHUFFLED)]
+            mask = ir.Constant(ir.VectorType(_INT32, SHUFFLED), order)
+            whole = builder.shuffle_vector(builder.load(even), builder.load(odd), mask)
+            place = builder.gep(sums_data, [arguments[5]])
+            builder.store(whole, builder.bitcast(place, whole.type.as_pointer()), align=2)
+            place = builder.bitcast(highest_data, narrow.as_pointer())
+            builder.store(builder.load(most), place, align=1)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return intrinsic(declare)
+
+
+_sum_shuffled_2 = _make_sum_shuffled(2)
+_sum_shuffled_4 = _make_sum_shuffled(4)
+_sum_shuffled_8 = _make_sum_shuffled(8)
+_sum_shuffled_16 = _make_sum_shuffled(16)
+
+
+@njit(cache=True, nogil=True)
+def _sum_one_by_one(levels: Any, table: Any, start: int, stop: int, sums: Any) -> None:
+    """Sums of levels of labels `start:stop`, four worlds at a time."""
+    num_worlds = levels.shape[0]
+    sums[: stop - start] = 0
+    world = 0
+    while world + 4 <= num_worlds:
+        first, second = table[world, start:stop], table[world + 1, start:stop]
+        third, fourth = table[world + 2, start:stop], table[world + 3, start:stop]
+        for position in range(stop - start):
+            value = np.uint32(levels[world, np.uint32(first[position])])
+            value += np.uint32(levels[world + 1, np.uint32(second[position])])
+            value += np.uint32(levels[world + 2, np.uint32(third[position])])
+            value += np.uint32(levels[world + 3, np.uint32(fourth[position])])
+            sums[position] += np.uint16(value)
+        world += 4
+    for last in range(world, num_worlds):
+        ids = table[last, start:stop]
+        for position in range(stop - start):
+            sums[position] += np.uint16(levels[last, np.uint32(ids[position])])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def scan_query_coarse(
+    levels: Any, shuffled: Any, scores: Any, base: float, step: float, table: Any,
+    coefficients: Any, bounds: Any, most_exact: int, heap_scores: Any, heap_labels: Any,
+    is_good: Any, is_worthwhile: Any,
+) -> None:  # fmt: skip
+    """As `scan_coarse` for a single query.
+
+    Args:
+        levels: `(R, B)` uint8, its scores rounded up.
+        shuffled: `(R, segments, 32)` uint8, each segment of 16 levels twice, to be looked up by
+            shuffles in a table of uint8; or no segments.
+        scores: `(R, B)` float32.
+        base: no label's score exceeds `base + step · sum of its levels`.
+        step: see there.
+        table: `(R, L)` integer buckets.
+        coefficients: as for `scan_tiles`.
+        bounds: `(num_ranges + 1,)` int64, ascending; a thread scans one range of labels.
+        most_exact: exact scores that a range may take before the scan gives up.
+        heap_scores: `(num_ranges, k)` float32, −inf.
+        heap_labels: `(num_ranges, k)` int32.
+        is_good: `(num_ranges,)` bool; False where a bucket lay outside [0, B).
+        is_worthwhile: `(num_ranges,)` bool; False where the scan gave up.
+    """
+    num_worlds, num_buckets = scores.shape
+    num_hashed = coefficients.shape[0]
+    flat, segments = shuffled.reshape(-1), shuffled.shape[1]
+    for part in prange(bounds.shape[0] - 1):
+        sums = np.zeros(_SINGLE_BLOCK + _GLANCE, np.uint16)
+        highest = np.zeros(SHUFFLED, np.uint8)
+        hashed = np.empty((num_hashed, _SINGLE_BLOCK), np.int32)
+        least = np.uint16(0)
+        num_exact = 0
+        for start in range(bounds[part], bounds[part + 1], _SINGLE_BLOCK):
+            stop = min(start + _SINGLE_BLOCK, bounds[part + 1])
+            size = stop - start
+            if num_exact > most_exact:
+                is_worthwhile[part] = False
+                break
+            if num_hashed > 0:
+                for world in range(num_worlds):
+                    _hash_block(coefficients, world, start, hashed[world, :size], num_buckets)
+                _sum_one_by_one(levels, hashed, 0, size, sums)
+            else:
+                done = 0
+                if segments > 0:
+                    done = size - size % SHUFFLED
+                    for at in range(0, done, SHUFFLED):
+                        first = start + at
+                        if segments == 2:
+                            _sum_shuffled_2(flat, table, first, num_worlds, sums, at, highest)
+                        elif segments == 4:
+                            _sum_shuffled_4(flat, table, first, num_worlds, sums, at, highest)
+                        elif segments == 8:
+                            _sum_shuffled_8(flat, table, first, num_worlds, sums, at, highest)
+                        else:
+                            _sum_shuffled_16(flat, table, first, num_worlds, sums, at, highest)
+                    is_good[part] = highest.max() < num_buckets
+                for world in range(num_worlds):
+                    if done < size and not _are_buckets(
+                        table[world, start + done : stop], num_buckets
+                    ):
+                        is_good[part] = False
+                if not is_good[part]:
+                    break
+                _sum_one_by_one(levels, table, start + done, stop, sums[done:])
+            for glance in range(0, size, _GLANCE):
+                last = min(glance + _GLANCE, size)
+                largest = np.uint16(0)
+                for position in range(glance, last):
+                    largest = max(largest, sums[position])
+                if largest < least:
+                    continue
+                for position in range(glance, last):
+                    if sums[position] < least:
+                        continue
+                    label = start + position
+                    if num_hashed > 0:
+                        total = scores[0, hashed[0, position]]
+                        for world in range(1, num_worlds):
+                            total += scores[world, hashed[world, position]]
+                    else:
+                        total = scores[0, np.int64(table[0, label])]
+                        for world in range(1, num_worlds):
+                            total += scores[world, np.int64(table[world, label])]
+                    num_exact += 1
+                    threshold = _offer(
+                        heap_scores[part], heap_labels[part], label - bounds[part], total, label
+                    )
+                    least = _least_sum(threshold, base, step)

@@ -158,8 +158,10 @@ class Mach(ExtremeClassifier):
         self, logits: Tensor, k: int, *, estimator: str, worlds: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Label scores and labels, each `(N, k)`, from `(N, R, B)` logits of some of the worlds."""
-        table = self.table
+        table, method = self.table, self.decode_method
         if worlds is not None:
+            # What another method prepares for a table pays when the table is used again.
+            method = DEFAULT
             index = torch.tensor(list(worlds), device=logits.device)
             logits, table = logits.index_select(1, index), table.index_select(0, index)
         scores = estimators.bucket_scores(logits, self.loss_kind, estimator)
@@ -168,7 +170,7 @@ class Mach(ExtremeClassifier):
             table,
             k,
             reduction=estimators.reduction(estimator),
-            method=self.decode_method,
+            method=method,
         )
         num_worlds = logits.shape[1]
         final = estimators.label_scores(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.mach import dense, dense_kernel
@@ -50,17 +51,17 @@ def test_dense_equals_reference_over_several_threads_and_blocks(
     assert_same(top_k(scores, table, 50, reduction=reduction), expected)
 
 
-def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch, name: str = "_coarse") -> list[bool]:
     """Whether each coarse scan from now on was carried through."""
     seen: list[bool] = []
-    scan = dense._Scan._coarse
+    scan = getattr(dense._Scan, name)
 
-    def watching(self: Any, start: int, stop: int) -> Any:
-        found = scan(self, start, stop)
+    def watching(self: Any, *queries: int) -> Any:
+        found = scan(self, *queries)
         seen.append(found is not None)
         return found
 
-    monkeypatch.setattr(dense._Scan, "_coarse", watching)
+    monkeypatch.setattr(dense._Scan, name, watching)
     return seen
 
 
@@ -79,11 +80,69 @@ def test_coarse_scan_equals_reference(problem: Drawn) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_MIN_COARSE_LABELS", 0)
         patch.setattr(dense, "_MIN_COARSE_QUERIES", 1)
-        patch.setattr(dense, "_LABELS_AN_EXACT_SCORE", 1)  # never gives up
+        patch.setattr(dense, "_LABELS_PER_EXACT_SCORE", 1)  # never gives up
         seen = watch_coarse_scans(patch)
         assert_same(top_k(scores, table.int(), problem.k), problem.expected())
     assert seen
     assert all(seen)
+
+
+@given(
+    problem=drawn_problems(
+        num_queries=[1, 2],
+        most_worlds=9,
+        most_buckets=256,
+        kinds=(*KINDS, *FURTHER_KINDS),
+        reductions=("sum",),
+    ),
+    table_dtype=st.sampled_from([torch.uint8, torch.int16]),
+)
+@settings(max_examples=120, deadline=None)
+def test_coarse_scan_of_a_query_equals_reference(problem: Drawn, table_dtype: torch.dtype) -> None:
+    scores, table = problem.build()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "_MIN_COARSE_LABELS", 0)
+        patch.setattr(dense, "_MIN_COARSE_LOOKUPS", 0)
+        patch.setattr(dense, "_LABELS_PER_EXACT_SCORE", 1)  # never gives up
+        seen = watch_coarse_scans(patch, "_coarse_single")
+        assert_same(top_k(scores, table.to(table_dtype), problem.k), problem.expected())
+    assert seen == [True] * problem.num_queries
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
+@pytest.mark.parametrize("num_buckets", [16, 100, 256, 300])
+def test_coarse_scan_of_a_query_over_threads_and_blocks(
+    kind: str, num_buckets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch_coarse_scans(monkeypatch, "_coarse_single")
+    generator = torch.Generator().manual_seed(16)
+    scores = draw_scores(kind, (1, 16, num_buckets), generator)
+    table = build_hash("universal", 70_011, num_buckets, 16).table()
+    assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
+    # Of the infinite ones hardly a label has a score.
+    assert seen == [kind not in ("constant", "signed_zero", "infinite")]
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 69_999, 70_010])
+@pytest.mark.parametrize("num_buckets", [20, 200])
+def test_coarse_scan_of_a_query_refuses_a_bad_bucket_wherever_it_is(
+    place: int, num_buckets: int
+) -> None:
+    table = build_hash("universal", 70_011, num_buckets, 16).table()
+    table[7, place] = num_buckets
+    with pytest.raises(ValueError, match="a bucket of the table is outside"):
+        top_k(torch.zeros(1, 16, num_buckets), table, 5)
+
+
+@pytest.mark.parametrize("num_queries", [1, COARSE_TILE])
+def test_largest_sum_of_levels_is_not_taken_for_none(num_queries: int) -> None:
+    # 256 worlds' highest levels add up to 65,280 of 65,535.
+    table = torch.randint(2, (256, 5000), generator=torch.Generator().manual_seed(17))
+    table[:, 4321] = 0
+    scores = torch.tensor([1.0, 0.0]).expand(num_queries, 256, 2)
+    found = top_k(scores, table.to(torch.uint8), 3)
+    assert_same(found, top_k_reference(scores, table, 3))
+    assert found[1][:, 0].tolist() == [4321] * num_queries
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
@@ -155,9 +214,11 @@ def test_weights_of_worlds_scale_their_scores(method: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "options", "message"),
     [
-        ([1.0, 0.0], {}, "expected R = 2 positive numbers"),
-        ([1.0, float("nan")], {}, "expected R = 2 positive numbers"),
-        ([1.0, 1.0, 1.0], {}, "expected R = 2 positive numbers"),
+        ([1.0, 0.0], {}, "expected R = 2 positive float32 numbers"),
+        ([1.0, 1e-60], {}, "expected R = 2 positive float32 numbers"),
+        ([1.0, 1e60], {}, "expected R = 2 positive float32 numbers"),
+        ([1.0, float("nan")], {}, "expected R = 2 positive float32 numbers"),
+        ([1.0, 1.0, 1.0], {}, "expected R = 2 positive float32 numbers"),
         ([1.0, 1.0], {"reduction": "min"}, "expected 'sum' with weights"),
     ],
 )
@@ -166,7 +227,13 @@ def test_impossible_weights_are_refused(
 ) -> None:
     table = torch.zeros(2, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match=message):
-        top_k(torch.zeros(1, 2, 3), table, 1, weights=torch.tensor(weights), **options)
+        top_k(
+            torch.zeros(1, 2, 3),
+            table,
+            1,
+            weights=torch.tensor(weights, dtype=torch.float64),
+            **options,
+        )
 
 
 def test_hash_of_other_sizes_or_for_another_method_is_refused() -> None:
@@ -175,6 +242,8 @@ def test_hash_of_other_sizes_or_for_another_method_is_refused() -> None:
         top_k(torch.zeros(1, 2, 4), hashes, 1)
     with pytest.raises(ValueError, match="expected 'dense' with a hash"):
         top_k(torch.zeros(1, 2, 3), hashes, 1, method="pruned")
+    with pytest.raises(TypeError, match="table is of type BalancedHash; expected an"):
+        top_k(torch.zeros(1, 2, 3), build_hash("balanced", 50, 3, 2), 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
@@ -256,6 +325,41 @@ def test_unrankable_score_is_refused_by_place_and_value(value: float, num_querie
     scores[1, 2, 3] = value
     with pytest.raises(ValueError, match=f"query 1, world 2, bucket 3 is {value}"):
         top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1)
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "message"),
+    [
+        (1e39, {}, "query 1, world 2, bucket 3 is inf in float32"),
+        (1e38, {"weights": torch.tensor([1.0, 1.0, 10.0])}, "bucket 3 is inf in float32, weighted"),
+        (1.2e38, {}, r"largest bucket score is 1.2\d*e\+38; expected at most 1.134e\+38: a sum"),
+        (1.8e38, {"reduction": "median"}, r"expected at most 1.701e\+38: a median adds up 2"),
+    ],
+)
+def test_scores_that_overflow_float32_are_refused(
+    score: float, options: dict[str, Any], message: str
+) -> None:
+    scores = torch.zeros(2, 3, 4, dtype=torch.float64)
+    scores[1, 2, 3] = score
+    with pytest.raises(ValueError, match=message):
+        top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("num_queries", [1, COARSE_TILE])
+def test_scores_almost_too_large_and_too_small_are_ranked(method: str, num_queries: int) -> None:
+    scores = torch.randn(num_queries, 3, 40, generator=torch.Generator().manual_seed(18))
+    scores = scores.clamp(-2.9, 0.9) * 1e38
+    table = build_hash("balanced", 3000, 40, 3).table()
+    assert_same(top_k(scores, table, 5, method=method), top_k_reference(scores, table, 5))
+
+
+@pytest.mark.parametrize("bucket", [-1, 4, 2**32 + 3])
+def test_bucket_beyond_int32_is_not_taken_for_another(bucket: int) -> None:
+    table = torch.zeros(2, 50, dtype=torch.int64)
+    table[1, 49] = bucket
+    with pytest.raises(ValueError, match="outside 0 to B - 1 = 3"):
+        top_k(torch.zeros(1, 2, 4), table, 1)
 
 
 @pytest.mark.parametrize("num_queries", [1, 20])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from batches import facts, perturb, random_batch
 
+from bench.mach import pruned
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.modular import RankingMetrics
 
@@ -43,6 +44,19 @@ def test_analysis_reports_every_r_and_every_estimator_and_all_worlds_once():
     assert all(row["num_points"] == 18 for row in found["worlds"])
     assert set(found["estimators"]) == {"mean", "min", "median", "logit_sum", "log_mean"}
     assert found["worlds"][-1]["metrics"] == found["estimators"]["mean"]
+
+
+def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
+    model = _model(decode_method="pruned")
+    build = pruned.index_of
+    tables = []
+    monkeypatch.setattr(pruned, "index_of", lambda t, b: tables.append(t) or build(t, b))
+    model.analyse(
+        [random_batch(9, 20, 30, "multiclass")], RankingMetrics(ks=(1,), task="multiclass")
+    )
+    assert tables == []
+    model.top_k(random_batch(9, 20, 30, "multiclass"), 1)
+    assert tables == [model.table]
 
 
 def test_world_subsets_are_distinct_and_within_range():
