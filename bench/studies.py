@@ -397,6 +397,9 @@ def decode(profile: Profile) -> list[Trial]:
         trials += _decoders(_model_scores(dataset, 16, 2000, num_steps), skip=("softmax_matmul",))
     peaked = _planted_scores(large, 32, 10_000, 0.9)
     trials += _decoders(peaked, k=100, skip=("softmax_matmul",))
+    # The decode method where nothing can be pruned: it looks, and scans.
+    uniform = _planted_scores(large, 32, 10_000, 0.0)
+    trials += _decode_grid(uniform, [linear("pruned", k=5, falls_back=True)])
     # What fewer bits for a bucket score would cost in labels.
     for problem in (peaked, _model_scores("simplewiki", 16, 2000, 9000)):
         rounded = [linear("dense", k=5, score_type=name) for name in ("float16", "bfloat16")]

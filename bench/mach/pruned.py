@@ -66,6 +66,13 @@ def top_k(
     if bucket_scores.device.type != "cpu":
         return dense.top_k(bucket_scores, table, k, reduction)
     index = index_of(table, bucket_scores.shape[2])
+    return top_k_indexed(bucket_scores, table, index, k, reduction)
+
+
+def top_k_indexed(
+    bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """As :func:`top_k` with an index at hand."""
     found = walk(bucket_scores, index, k, reduction, max_labels=worthwhile_labels(index))
     given_up = (~found.is_proven).nonzero()[:, 0]
     answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)

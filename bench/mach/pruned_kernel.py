@@ -24,7 +24,7 @@ SUM, MIN, MEDIAN = 0, 1, 2
 FIRST_DEPTH = 8
 _GROWTH = 8
 # Scores compared with the worst kept at once; most blocks hold none that is better.
-_SCAN_BLOCK = 64
+_SCAN_BLOCK = 32
 # Steps that a bucket is valued over: behind a small drop there may be a large one.
 _LOOKAHEAD = 4
 # Worlds summed between two looks at whether a label can still win.
@@ -53,6 +53,40 @@ def _declare_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 _prefetch: Any = intrinsic(_declare_prefetch)
+
+
+def _declare_above(typing_context: Any, scores: Any, start: Any, worst: Any) -> Any:
+    """Intrinsic `(flat float32 array, start, worst) -> mask` of the `_SCAN_BLOCK` scores above."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, arguments[0]).data
+        block = ir.VectorType(ir.FloatType(), _SCAN_BLOCK)
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), block.as_pointer())
+        one = builder.insert_element(
+            ir.Constant(block, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0)
+        )
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), _SCAN_BLOCK), [0] * _SCAN_BLOCK)
+        every = builder.shuffle_vector(one, ir.Constant(block, ir.Undefined), lanes)
+        is_above = builder.fcmp_ordered(">", builder.load(place, align=4), every)
+        mask = builder.bitcast(is_above, ir.IntType(_SCAN_BLOCK))
+        return builder.zext(mask, ir.IntType(64))
+
+    return types.uint64(scores, types.intp, types.float32), generate
+
+
+_above: Any = intrinsic(_declare_above)
+
+
+def _declare_lowest_bit(typing_context: Any, mask: Any) -> Any:
+    """Intrinsic `mask -> position` of its lowest bit that is set; the mask is not 0."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+_lowest_bit: Any = intrinsic(_declare_lowest_bit)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -131,16 +165,20 @@ def _best_buckets(scores: Any, depth: int, values: Any, ids: Any) -> None:
     for position in range(depth):
         _offer(values[:depth], ids[:depth], position, scores[position], position)
     worst = values[0]
-    for start in range(depth, num_buckets, _SCAN_BLOCK):
-        stop = min(start + _SCAN_BLOCK, num_buckets)
-        num_better = 0
-        for position in range(start, stop):
-            num_better += scores[position] > worst
-        if num_better > 0:
-            for position in range(start, stop):
-                if scores[position] > worst:
-                    _replace_root(values, ids, depth, scores[position], position)
-                    worst = values[0]
+    start = depth
+    while start + _SCAN_BLOCK <= num_buckets:
+        mask = _above(scores, start, worst)
+        while mask != 0:
+            position = start + _lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+            if scores[position] > worst:
+                _replace_root(values, ids, depth, scores[position], position)
+                worst = values[0]
+        start += _SCAN_BLOCK
+    for position in range(start, num_buckets):
+        if scores[position] > worst:
+            _replace_root(values, ids, depth, scores[position], position)
+            worst = values[0]
     _sort_heap(values[:depth], ids[:depth])
 
 

@@ -93,6 +93,7 @@ _WORDS: dict[str, dict[Any, str]] = {
     "optimizer": {"adam": "Adam", "row_adam": "row Adam"},
     "schedule": {"constant": "constant rate", "linear_decay": "decaying rate"},
     "recompute": {True: "hash recomputed", False: "table"},
+    "falls_back": {True: "falls back to a scan", False: "walk alone"},
     "estimator": {None: "default estimator", "log_mean": "log-mean", "logit_sum": "logit sum"},
 }
 # Values that speak for themselves, without "key=".

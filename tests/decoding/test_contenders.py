@@ -34,6 +34,19 @@ def test_exact_contenders_give_the_reference_labels(tmp_path, method, num_querie
     assert contender.decode_bytes() > 0
 
 
+def test_walk_that_falls_back_counts_the_labels_of_the_scan(tmp_path):
+    uniform = build_problem(tmp_path, num_buckets=97, num_labels=40_000, peak=0.0)
+    contender = build_contender("pruned", uniform, {"k": 7, "falls_back": True})
+    expected = top_k_reference(uniform.scores, uniform.table, 7)[1]
+    assert torch.equal(contender.top_k(uniform.scores), expected)
+    assert set(contender.num_scored(uniform.scores).tolist()) == {40_000}
+    alone = build_contender("pruned", uniform, {"k": 7})
+    assert contender.decode_bytes() > alone.decode_bytes()
+    peaked = build_problem(tmp_path, num_buckets=97, num_labels=40_000, peak=0.99)
+    contender = build_contender("pruned", peaked, {"k": 1, "falls_back": True})
+    assert int(contender.num_scored(peaked.scores).min()) < 40_000
+
+
 def test_dense_recomputes_a_universal_hash_and_refuses_others(tmp_path):
     problem = build_problem(tmp_path, hash_family="universal", num_buckets=97)
     contender = build_contender("dense", problem, {"k": 7, "recompute": True})
