@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +29,9 @@ from bench.mach.decode import Reduction
 from bench.mach.dense_kernel import COARSE_TILE, TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
+from bench.provenance import machine, machine_slug
 
+_FORMAT = 2  # of the file that keeps costs
 # Queries tried when nothing is known, and when walks have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
@@ -87,17 +91,6 @@ def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> floa
     return math.exp(np.interp(math.log(at), logs, [math.log(value) for value in known]))
 
 
-#: Fitted on 2 cores of a server of 2021; in force until :func:`calibrate` fits this machine's.
-_DEFAULT = Costs(
-    table_sizes=(512, 4096, 5120, 32_768, 320_000),
-    tile_gather=(1.6e-9, 1.6e-9, 1.6e-9, 2e-9, 6e-9),
-    bucket_counts=(32, 256, 320, 2048, 20_000),
-    single_gather=(1e-10, 1.3e-10, 4e-10, 4e-10, 6e-10),
-    select=2e-10,
-    visit=1.2e-9,
-)
-
-
 @dataclass
 class _Experience:
     """What walks over one index have come to."""
@@ -114,14 +107,28 @@ _experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, Reduction], _Experi
 
 
 def costs() -> Costs:
-    """The unit costs in force."""
-    return _costs or _DEFAULT
+    """The unit costs in force; the first to ask has them fitted, once on a machine."""
+    if _costs is not None:
+        return _costs
+    path = kept_costs_path()
+    try:
+        return calibrate(path)
+    except ValueError as error:
+        warnings.warn(f"{error}; fitted anew", stacklevel=2)
+        return calibrate(path, again=True)
 
 
-def use_costs(chosen: Costs) -> None:
-    """Put unit costs in force, such as those of an earlier calibration."""
+def use_costs(chosen: Costs | None) -> None:
+    """Put unit costs in force, such as those of an earlier calibration; None: ask again."""
     global _costs
     _costs = chosen
+
+
+def kept_costs_path() -> Path:
+    """JSON file in the user's cache folder that keeps this machine's costs between processes."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mach-bench"
+    slug = machine_slug(machine(accelerator=None))
+    return folder / f"decode-costs-{_FORMAT}-{slug}-{torch.get_num_threads()}-threads.json"
 
 
 def top_k(
@@ -221,8 +228,11 @@ def _learn(
 def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
     """Fit the unit costs on this machine, in a few seconds, and put them in force.
 
+    Best done on an idle machine; without it, the first query of `auto` does it.
+
     Args:
-        path: JSON file that holds them between processes; read if it is there, else written.
+        path: JSON file that holds them between processes; read if it is there, else written. One
+            that cannot be written is warned of, and does without.
         again: fit anew whatever is known.
 
     Raises:
@@ -236,11 +246,18 @@ def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
             return costs()
     use_costs(_fit())
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(asdict(costs())))
-        partial.replace(path)
+        try:
+            _write(path, costs())
+        except OSError as error:
+            warnings.warn(f"costs of decoding are not kept: {error}", stacklevel=2)
     return costs()
+
+
+def _write(path: Path, found: Costs) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(asdict(found)))
+    partial.replace(path)
 
 
 def _read(path: Path) -> Costs:

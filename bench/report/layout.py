@@ -140,8 +140,9 @@ def label_points(
 ) -> None:
     """Write a text beside each point where it hits no other text and no point.
 
-    A text that fits nowhere is left out: the legend still names its series. The names of lines
-    come first and find a place on their lines.
+    A text that fits nowhere is left out: the legend still names its series. Points that lie on one
+    another and say the same share a text. The names of lines come first and find a place on their
+    lines.
     """
     figure = _figure_of(axes)
     renderer = cast(Any, figure.canvas).get_renderer()
@@ -158,9 +159,14 @@ def label_points(
             if other != name
         ]
         taken.append(_name_level(axes, name, [*taken, *others]))
-    for point, text in zip(points, texts, strict=True):
-        if text is None:
+    said: list[tuple[float, float, str]] = []
+    for point, pixel, text in zip(points, pixels, texts, strict=True):
+        if text is None or any(
+            text == other and math.hypot(pixel[0] - x, pixel[1] - y) < 2 * radius
+            for x, y, other in said
+        ):
             continue
+        said.append((pixel[0], pixel[1], text))
         for dx, dy in _OFFSETS:
             note = _annotate(axes, text, point, dx, dy)
             box = note.get_window_extent(renderer).padded(0.8)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bench.mach import auto, pruned
 from bench.mach.hashing import build_hash
 from bench.mach.index import build_index
+from tests.mach.costs import TYPICAL
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
 
@@ -15,18 +16,11 @@ CHEAP_WALK = auto.Costs((10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12)
 CHEAP_SCAN = auto.Costs((10,), (1e-15,), (10,), (1e-15,), 1e-6, 1e-6)
 
 
-@pytest.fixture(autouse=True)
-def keep_costs():
-    before = auto._costs
-    yield
-    auto._costs = before
-
-
 @given(
     problem=drawn_problems(
         num_queries=[1, 3, 20], most_worlds=7, most_buckets=60, most_labels=500, most_k=30
     ),
-    costs=st.sampled_from([CHEAP_WALK, CHEAP_SCAN, auto.costs()]),
+    costs=st.sampled_from([CHEAP_WALK, CHEAP_SCAN, TYPICAL]),
 )
 @settings(max_examples=60, deadline=None)
 def test_labels_are_those_of_the_reference_whichever_way_is_taken(
@@ -84,16 +78,43 @@ def test_calibration_is_kept_in_its_file(tmp_path):
     assert found.visit > 0
     assert found.select > 0
     assert all(cost > 0 for cost in found.tile_gather + found.single_gather)
-    auto._costs = None
+    auto.use_costs(None)
     assert auto.calibrate(path) == found
     assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
+
+
+def test_first_question_fits_the_costs_and_later_processes_read_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fits = []
+    monkeypatch.setattr(auto, "_fit", lambda: fits.append(1) or TYPICAL)
+    for _ in range(2):
+        auto.use_costs(None)  # as in another process
+        assert auto.costs() == TYPICAL
+    assert fits == [1]
+    (path,) = (tmp_path / "mach-bench").iterdir()
+    assert path == auto.kept_costs_path()
+    path.write_text("{")
+    auto.use_costs(None)
+    with pytest.warns(UserWarning, match="fitted anew"):
+        assert auto.costs() == TYPICAL
+    assert fits == [1, 1]
+    assert auto._read(path) == TYPICAL
+
+
+def test_costs_that_cannot_be_kept_are_still_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(auto, "_fit", lambda: TYPICAL)
+    auto.use_costs(None)
+    with pytest.warns(UserWarning, match="are not kept"):
+        assert auto.costs() == TYPICAL
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", '{"visit": 1}'])
 def test_file_that_holds_no_costs_is_refused(tmp_path, text):
     path = tmp_path / "costs.json"
     path.write_text(text)
-    auto._costs = None
+    auto.use_costs(None)
     with pytest.raises(ValueError, match=r"costs\.json"):
         auto.calibrate(path)
 
@@ -102,7 +123,7 @@ def test_costs_that_are_not_positive_are_refused(tmp_path):
     path = tmp_path / "costs.json"
     plain = {"table_sizes": [1], "tile_gather": [0], "bucket_counts": [1], "single_gather": [1]}
     path.write_text(json.dumps(plain | {"select": 1, "visit": 1}))
-    auto._costs = None
+    auto.use_costs(None)
     with pytest.raises(ValueError, match="positive costs"):
         auto.calibrate(path)
 

@@ -6,11 +6,12 @@ import pytest
 from synthetic_records import changed, full_grid, record, trial
 
 from bench.report.figures import FIGURES, render_figures
-from bench.report.layout import plain_numbers, spread
+from bench.report.layout import label_points, plain_numbers, spread
 from bench.report.plots import accuracy_time, accuracy_worlds, memory_parts
 from bench.report.plots.accuracy_memory import MemoryPlot, collect
+from bench.report.plots.base import Level, limit_quality
 from bench.report.select import Section, StudyView, select_sections
-from bench.report.style import Palette, add_axes, figure_mark, new_figure
+from bench.report.style import CEILING, Palette, add_axes, figure_mark, new_figure
 
 
 def _section(records: list[dict]) -> Section:
@@ -146,6 +147,42 @@ def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section)
     ]
     assert lightness == sorted(lightness, reverse=True)
     assert len(set(lightness)) == 3
+
+
+def _limited(values: list[float], *heights: float) -> tuple[tuple[float, float], int, str]:
+    axes = add_axes(new_figure(4, 3), (0.5, 0.5, 3, 2))
+    levels = tuple(Level(height, f"at {height:g}", CEILING) for height in heights)
+    shown, remark = limit_quality(axes, values, levels)
+    return axes.get_ylim(), len(shown), remark
+
+
+def test_quality_axis_starts_at_0_unless_values_are_close_together() -> None:
+    limits, num_shown, remark = _limited([20.0, 60.0], 1.0, 62.0)
+    assert limits[0] == 0
+    assert limits[1] > 62
+    assert (num_shown, remark) == (2, "")
+
+
+def test_quality_axis_around_close_values_names_what_is_beyond_it() -> None:
+    limits, num_shown, remark = _limited([64.0, 68.0], 40.7, 67.0, 99.0)
+    assert 60 < limits[0] < 64
+    assert 68 < limits[1] < 70
+    assert num_shown == 1
+    assert remark == "The axis does not start at 0. Beyond it: at 40.7 40.7, at 99 99.0."
+
+
+def test_equal_values_have_an_axis() -> None:
+    limits, _, _ = _limited([50.0, 50.0])
+    assert limits[0] < 50 < limits[1]
+    assert _limited([0.0])[0] == (0, 1)
+
+
+def test_points_on_one_another_share_a_text() -> None:
+    axes = add_axes(new_figure(4, 3), (0.5, 0.5, 3, 2))
+    axes.set_xlim(0, 10)
+    axes.set_ylim(0, 10)
+    label_points(axes, [(5, 5), (5.05, 5), (5, 5.05), (9, 5)], ["R=4", "R=4", "R=8", "R=4"])
+    assert sorted(text.get_text() for text in axes.texts) == ["R=4", "R=4", "R=8"]
 
 
 def test_labels_are_spread_within_the_axes() -> None:

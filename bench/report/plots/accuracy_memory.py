@@ -14,6 +14,7 @@ from bench.report.layout import (
     fit_width,
     label_points,
     plain_numbers,
+    set_note,
     set_title,
     text_inches,
 )
@@ -21,9 +22,8 @@ from bench.report.plots.base import (
     Level,
     competitors,
     draw_levels,
-    drop_far_ceiling,
     floor_levels,
-    limits_from_zero,
+    limit_quality,
     quality_label,
     subject_of,
 )
@@ -59,17 +59,16 @@ class MemoryPlot:
     def draw(self) -> Figure:
         """Points over a logarithmic memory axis, front as a step line, legend on the right."""
         series = {point.series: point.style for point in self.points}
-        height = max(2.9, 0.95 + 0.165 * len(series))
+        height = max(3.0, 1.07 + 0.165 * len(series))
         wide = WIDTH_INCHES - 1.2
         right = 0.95 + text_inches([*series, "Pareto front"])
         figure = new_figure(fit_width(wide + right, [self.subject]), height)
-        axes = add_axes(figure, (0.52, 0.45, wide, height - 0.95))
+        axes = add_axes(figure, (0.52, 0.57, wide, height - 1.07))
         axes.set_xscale("log")
         sizes = [point.num_bytes / 1e6 for point in self.points]
         axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-        highest = max(point.high for point in self.points)
-        levels = drop_far_ceiling(self.levels, highest)
-        limits_from_zero(axes, max([highest, *(level.y for level in levels)]))
+        values = [value for point in self.points for value in (point.low, point.high)]
+        levels, remark = limit_quality(axes, values, self.levels)
         draw_levels(axes, levels)
         front = [self.points[place] for place in self.front]
         axes.step(
@@ -125,6 +124,7 @@ class MemoryPlot:
             handletextpad=0.5,
             labelspacing=0.35,
         )
+        set_note(figure, remark)
         set_title(figure, "Accuracy and model memory", self.subject)
         return figure
 
@@ -147,7 +147,8 @@ def collect(section: Section, palette: Palette) -> MemoryPlot | str:
                 high=100 * quality.high,
                 series=palette.name(row, section.task),
                 style=palette.style(row),
-                text=", ".join(describe(key, flat[key]) for key in told if key in flat) or None,
+                # In-batch samples have no number: theirs is 0.
+                text=", ".join(describe(key, flat[key]) for key in told if flat.get(key)) or None,
             )
         )
     if len(points) < 2:

@@ -17,7 +17,7 @@ from bench.report.layout import (
     set_title,
     text_inches,
 )
-from bench.report.plots.base import limits_from_zero, quality_label, subject_of
+from bench.report.plots.base import limit_quality, quality_label, subject_of
 from bench.report.select import Record, Row, Section, dig
 from bench.report.style import WIDTH_INCHES, Palette, SeriesStyle, add_axes, new_figure
 
@@ -67,7 +67,7 @@ class TimePlot:
         every = [curve for line in self.lines for curve in (line.main, *line.others)]
         seconds = [second for curve in every for second in curve.seconds if second > 0]
         is_log = max(seconds) / min(seconds) > _LOG_FROM_RATIO
-        limits_from_zero(axes, max(value for curve in every for value in curve.quality))
+        _, remark = limit_quality(axes, [value for curve in every for value in curve.quality])
         if is_log:
             axes.set_xscale("log")
             axes.set_xlim(min(seconds) / 1.2, max(seconds) * 1.1)
@@ -98,7 +98,7 @@ class TimePlot:
             notes.append("Of each series, the setting that ends best on the validation split.")
         if any(line.others for line in self.lines):
             notes.append("Thin: other replicates.")
-        set_note(figure, " ".join(notes))
+        set_note(figure, " ".join([*notes, remark]).strip())
         set_title(figure, "Accuracy during training", self.subject)
         return figure
 

@@ -12,9 +12,8 @@ from bench.report.plots.base import (
     Level,
     competitors,
     draw_levels,
-    drop_far_ceiling,
     floor_levels,
-    limits_from_zero,
+    limit_quality,
     quality_label,
     subject_of,
 )
@@ -52,24 +51,24 @@ class WorldsPlot:
         sizes = " or ".join(f"{num:,}" for num in self.num_points)
         text += f", on {sizes} test points." if sizes else "."
         if self.is_choice:
-            text += " Of each series: most worlds, then best on validation."
+            text += "\nOf each series: most worlds, then best on validation."
         return text
 
     def draw(self) -> Figure:
         """Lines with bands over a logarithmic axis of R, everything labelled at its end."""
         count = len(self.lines) + len(self.levels)
-        height = max(2.9, 1.0 + 0.135 * count)
+        notes = self.note.splitlines()
+        foot = 0.6 + 0.12 * (len(notes) - 1)
+        height = max(2.9, 1.0 + 0.135 * count) + foot - 0.6
         wide = WIDTH_INCHES - 1.25
         texts = [line.text for line in self.lines] + [level.text for level in self.levels]
         width = fit_width(wide + 0.72 + text_inches(texts), [self.subject])
-        figure = new_figure(fit_width(width, [self.note], 6.5), height)
-        axes = add_axes(figure, (0.52, 0.6, wide, height - 1.1))
-        highest = max(
-            [value for line in self.lines for value in line.high]
-            + [level.y for level in self.levels if level.text != "Ceiling"]
-        )
-        levels = drop_far_ceiling(self.levels, highest)
-        limits_from_zero(axes, max([highest, *(level.y for level in levels)]))
+        figure = new_figure(fit_width(width, notes, 6.5), height)
+        axes = add_axes(figure, (0.52, foot, wide, height - foot - 0.5))
+        # From 0 always: few worlds are far below many.
+        values = [0.0, *(value for line in self.lines for value in line.high)]
+        values += [level.y for level in self.levels if level.text != "Ceiling"]
+        levels, _ = limit_quality(axes, values, self.levels)
         labels = draw_levels(axes, levels)
         ticks = sorted({worlds for line in self.lines for worlds in line.num_worlds})
         axes.set_xscale("log", base=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from matplotlib.figure import Figure
 from bench.report.layout import EndLabel
 from bench.report.select import Row, Section
 from bench.report.style import CEILING, Palette, SeriesStyle
+
+# Of the highest value: with all values above, differences show only around them.
+_CLOSE = 0.5
 
 
 class Plot(Protocol):
@@ -68,9 +72,28 @@ def drop_far_ceiling(levels: tuple[Level, ...], highest: float) -> tuple[Level, 
     return tuple(lv for lv in levels if lv.text != "Ceiling" or lv.y <= 1.6 * highest)
 
 
-def limits_from_zero(axes: Axes, highest: float) -> None:
-    """Start the quality axis at 0 and leave some air above."""
-    axes.set_ylim(0, 1.08 * highest if highest > 0 else 1)
+def limit_quality(
+    axes: Axes, values: Sequence[float], levels: tuple[Level, ...] = ()
+) -> tuple[tuple[Level, ...], str]:
+    """Start the quality axis at 0, unless values so close together could then not be told apart.
+
+    Returns:
+        The levels in view, and what a reader has to be told of the others.
+    """
+    lowest, highest = min(values), max(values)
+    levels = drop_far_ceiling(levels, highest)
+    if lowest <= _CLOSE * highest:
+        top = max([highest, *(level.y for level in levels)])
+        axes.set_ylim(0, 1.08 * top if top > 0 else 1)
+        return levels, ""
+    span = max(highest - lowest, 0.04 * highest)
+    low, high = lowest - 0.3 * span, highest + 1.5 * span
+    shown = tuple(level for level in levels if low <= level.y <= high)
+    top = max([highest, *(level.y for level in shown)])
+    axes.set_ylim(low, top + 0.08 * (top - low))
+    beyond = [f"{lv.text} {lv.y:.1f}" for lv in levels if lv not in shown]
+    remark = "The axis does not start at 0."
+    return shown, f"{remark} Beyond it: {', '.join(beyond)}." if beyond else remark
 
 
 def quality_label(metric: str, split: str) -> str:

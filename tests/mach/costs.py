@@ -1,0 +1,12 @@
+"""Unit costs of decoding, as a calibration on two cores gives them."""
+
+from bench.mach.auto import Costs
+
+TYPICAL = Costs(
+    table_sizes=(512, 4096, 5120, 32_768, 320_000),
+    tile_gather=(1.6e-9, 1.6e-9, 1.6e-9, 2e-9, 6e-9),
+    bucket_counts=(32, 256, 320, 2048, 20_000),
+    single_gather=(1e-10, 1.3e-10, 4e-10, 4e-10, 6e-10),
+    select=1e-10,
+    visit=1.2e-9,
+)
