@@ -14,10 +14,10 @@ from bench.registry import resolve
 from bench.settings import SettingsError
 
 CONTENDERS: dict[str, str] = {
-    "dense": "bench.decoding.ours:Dense",
-    "pruned": "bench.decoding.ours:Pruned",
-    "auto": "bench.decoding.ours:Auto",
-    "buckets": "bench.decoding.ours:Buckets",
+    "dense": "bench.decoding.dense:Dense",
+    "pruned": "bench.decoding.pruned:Pruned",
+    "auto": "bench.decoding.auto:Auto",
+    "buckets": "bench.decoding.buckets:Buckets",
     "authors": "bench.decoding.authors:AuthorsGather",
     "faiss_pq": "bench.decoding.faiss_pq:FaissPQ",
     "softmax_matmul": "bench.decoding.softmax:SoftmaxMatmul",

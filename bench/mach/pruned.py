@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.mach import dense, pruned_kernel
 from bench.mach.decode import Reduction
+from bench.mach.dense_kernel import COARSE_TILE
 from bench.mach.index import BucketIndex, IndexCache
 from bench.mach.workspace import Workspace
 
@@ -28,6 +29,11 @@ _REDUCTION_CODES = {
     "min": pruned_kernel.MIN,
     "median": pruned_kernel.MEDIAN,
 }
+# A scan costs a query as much as a walk over one label in so many: more where the levels of
+# a tile of queries fit a core's and its neighbours' caches.
+_LARGE_RATIO = 16
+_SMALL_RATIO = 48
+_LARGE_LEVELS_BYTES = 1 << 23
 _indexes = IndexCache()
 _workspace: Workspace[_Room] = Workspace()
 
@@ -120,7 +126,8 @@ def index_of(table: Tensor, num_buckets: int) -> BucketIndex:
 
 def worthwhile_labels(index: BucketIndex) -> int:
     """Labels that a walk may score before `dense` would have been the cheaper way."""
-    return max(index.num_labels // 16, 1)
+    is_large = index.num_worlds * index.num_buckets * COARSE_TILE > _LARGE_LEVELS_BYTES
+    return max(index.num_labels // (_LARGE_RATIO if is_large else _SMALL_RATIO), 1)
 
 
 def walk(

@@ -185,7 +185,7 @@ def test_trial_measures_times_bytes_and_agreement(tmp_path, method):
 
 def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "bench.decoding.ours.Dense.top_k",
+        "bench.decoding.dense.Dense.top_k",
         lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
     )
     with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):

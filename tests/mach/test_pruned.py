@@ -53,6 +53,37 @@ def test_walk_that_gives_up_says_so_and_top_k_is_still_exact(reduction):
     )
 
 
+def few_likely_labels(peak: float):
+    """Scores of 24 queries, five labels of each raised as far as `peak`, and the table's index."""
+    num_labels, num_worlds, num_buckets = 400_000, 32, 5000
+    table = build_hash("balanced", num_labels, num_buckets, num_worlds, 0).table()
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(24, num_worlds, num_buckets, generator=generator)
+    for label in torch.randint(num_labels, (5, 24), generator=generator):
+        rise = peak + torch.randn(24, num_worlds, 1, generator=generator) / 2
+        logits.scatter_add_(2, table[:, label].T.long().unsqueeze(2), rise)
+    return logits.log_softmax(-1), build_index(table, num_buckets)
+
+
+@pytest.mark.parametrize("peak", [5.0, 8.0])
+def test_forecast_does_not_give_up_before_the_best_labels_can_have_been_seen(peak):
+    scores, index = few_likely_labels(peak)
+    free = pruned.walk(scores, index, 5)
+    # Longer than until the first forecast, and short of what a walk may take.
+    assert 1024 < int(free.num_scored.float().median()) < pruned.worthwhile_labels(index)
+    limited = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
+    assert bool(limited.is_proven.all())
+    assert_same((limited.scores, limited.labels), (free.scores, free.labels))
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_forecast_gives_up_at_once_where_nothing_can_be_pruned(k):
+    scores, index = few_likely_labels(0.0)
+    found = pruned.walk(scores, index, k, max_labels=pruned.worthwhile_labels(index))
+    assert not bool(found.is_proven.any())
+    assert int(found.num_scored.max()) < 1200
+
+
 def test_marks_of_visited_labels_do_not_outlive_a_walk():
     # The second query must not take the first one's labels for visited, nor a second call.
     scores, table, _ = planted(5000, 100, 4, 1)

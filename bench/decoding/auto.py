@@ -1,0 +1,31 @@
+"""The cheaper of walk and scan, as a contender."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.decoding.contenders import Contender
+from bench.decoding.scores import Problem
+from bench.mach import auto
+from bench.mach.index import build_index
+
+
+class Auto(Contender):
+    """The walk where its forecast is cheaper than scoring every label, see `bench.mach.auto`."""
+
+    def __init__(self, problem: Problem, *, k: int) -> None:
+        super().__init__(problem, k=k)
+        self.index = build_index(problem.table, problem.num_buckets)
+        auto.calibrate()
+
+    def top_k(self, queries: Tensor) -> Tensor:
+        """Labels by `auto`."""
+        return auto.top_k_indexed(queries, self.problem.table, self.index, self.k, "sum")[1]
+
+    def num_scored(self, queries: Tensor) -> Tensor:
+        """Labels scored by the walk, or all."""
+        return auto.num_scored(queries, self.index, self.k, "sum")
+
+    def decode_bytes(self) -> int:
+        """Bytes of the index and the table."""
+        return self.index.num_bytes + self.problem.table.nbytes
