@@ -75,14 +75,18 @@ class Costs:
         return gather * index.num_labels * index.num_worlds
 
     def label_seconds(self, num_queries: int, worlds: int) -> float:
-        """Scoring one label in a walk; fewer queries than threads leave threads idle."""
-        threads = torch.get_num_threads()
-        idle = threads / min(max(num_queries, 1), threads)
-        return self.visit * (worlds + _ROW_IN_WORLDS) * idle
+        """Scoring one label in a walk."""
+        return self.visit * (worlds + _ROW_IN_WORLDS) * _threads_per_walk(num_queries)
 
-    def select_seconds(self, worlds: int, buckets: int) -> float:
-        """Finding the best buckets, all threads at work even for a single query."""
-        return self.select * worlds * buckets
+    def select_seconds(self, num_queries: int, worlds: int, buckets: int) -> float:
+        """Finding the best buckets."""
+        return self.select * worlds * buckets * _threads_per_walk(num_queries)
+
+
+def _threads_per_walk(num_queries: int) -> float:
+    """A walk takes one thread: with fewer queries than threads the others are idle."""
+    threads = torch.get_num_threads()
+    return threads / min(max(num_queries, 1), threads)
 
 
 def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
@@ -192,7 +196,7 @@ def _budget(index: BucketIndex, num_queries: int, reduction: Reduction) -> int:
     """Labels that a walk may score; 0 where not even a bucket of each of two worlds would pay."""
     worlds, buckets = index.num_worlds, index.num_buckets
     scan = costs().scan_seconds(num_queries, index, reduction)
-    left = scan - costs().select_seconds(worlds, buckets)
+    left = scan - costs().select_seconds(num_queries, worlds, buckets)
     budget = int(left / costs().label_seconds(num_queries, worlds))
     return budget if budget >= 2 * max(index.num_labels // buckets, 1) else 0
 
@@ -213,7 +217,7 @@ def _learn(
     num_tried = found.is_proven.numel()
     scan = costs().scan_seconds(num_queries, index, reduction)
     scored = float(found.num_scored.sum()) / num_tried
-    walked = costs().select_seconds(worlds, buckets)
+    walked = costs().select_seconds(num_queries, worlds, buckets)
     walked += scored * costs().label_seconds(num_queries, worlds)
     share_given_up = 1 - float(found.is_proven.float().mean())
     if walked + share_given_up * scan <= scan:

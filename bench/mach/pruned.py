@@ -171,24 +171,19 @@ def walk(
         return values, ids, np.zeros((num_parts, num_words), dtype=np.uint64)
 
     with _workspace.borrow((shape, num_words), room) as (values, ids, visited):
-        is_single = num_queries == 1
-        if is_single:
-            pruned_kernel.select(scores[0], values[0], ids[0])
-        pruned_kernel.walk_queries(
-            _REDUCTION_CODES[reduction],
-            scores,
-            index.rows,
-            index.lists,
-            index.offsets,
-            values,
-            ids,
-            visited,
-            is_single,
-            index.num_labels if max_labels is None else max_labels,
-            out_scores,
-            out_labels,
-            counts,
-        )
+        code = _REDUCTION_CODES[reduction]
+        most = index.num_labels if max_labels is None else max_labels
+        if num_queries == 1:
+            # On one thread: waking another takes as long as what it could take over.
+            pruned_kernel.walk_query(
+                code, scores[0], index.rows, index.lists, index.offsets, values[0], ids[0],
+                visited[0], out_scores[0], out_labels[0], most, counts[0],
+            )  # fmt: skip
+        else:
+            pruned_kernel.walk_queries(
+                code, scores, index.rows, index.lists, index.offsets, values, ids, visited,
+                out_scores, out_labels, most, counts,
+            )  # fmt: skip
     return PrunedResult(
         scores=torch.from_numpy(out_scores),
         labels=torch.from_numpy(out_labels),

@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 
 SUM, MIN, MEDIAN = 0, 1, 2
 
-#: Best buckets of a world found by the first pass; each further one finds `_GROWTH` times as many.
-FIRST_DEPTH = 8
+# Best buckets of a world found by the first pass; each further one finds `_GROWTH` times as many.
+_FIRST_DEPTH = 8
 _GROWTH = 8
 # Scores compared with the worst kept at once; most blocks hold none that is better.
 _SCAN_BLOCK = 32
@@ -200,14 +200,6 @@ def _grow(scores: Any, world: int, values: Any, ids: Any, listed: Any) -> None:
     else:
         _best_buckets(scores[world], depth, values[world], ids[world])
     listed[world] = depth
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def select(scores: Any, values: Any, ids: Any) -> None:
-    """The first `FIRST_DEPTH` best buckets of each world, worlds in parallel."""
-    depth = min(FIRST_DEPTH, scores.shape[1])
-    for world in prange(scores.shape[0]):
-        _best_buckets(scores[world], depth, values[world], ids[world])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -414,13 +406,13 @@ def _rest_of_sum(nexts: Any, slack: float, rest: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _walk(
+def walk_query(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
     visited: Any, heap_scores: Any, heap_labels: Any, max_labels: int, counts: Any,
 ) -> None:  # fmt: skip
     """Walks one query's buckets until its k best labels are proven, or gives up.
 
-    `values` and `ids` hold each world's first best buckets. `counts` receives the labels scored,
+    `values` and `ids` are room for each world's best buckets. `counts` receives the labels scored,
     the buckets walked and whether the labels are proven.
     """
     num_worlds, num_buckets = scores.shape
@@ -428,7 +420,7 @@ def _walk(
     flat_rows = rows.reshape(num_labels * num_worlds)
     flat_scores = scores.reshape(num_worlds * num_buckets)
     depths = np.zeros(num_worlds, np.int64)
-    listed = np.full(num_worlds, min(FIRST_DEPTH, num_buckets), np.int64)
+    listed = np.full(num_worlds, min(_FIRST_DEPTH, num_buckets), np.int64)
     nexts = np.empty(num_worlds, np.float32)
     gains = np.empty(num_worlds, np.float64)
     other_depths = np.empty(num_worlds, np.int64)
@@ -439,6 +431,7 @@ def _walk(
     slack = (num_worlds + 1) * _ROUNDOFF
     threshold: Any = np.float32(-np.inf)
     for world in range(num_worlds):
+        _best_buckets(scores[world], listed[world], values[world], ids[world])
         nexts[world] = values[world, 0]
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
     size = 0
@@ -527,8 +520,7 @@ def _walk(
 @njit(cache=True, nogil=True, parallel=True)
 def walk_queries(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
-    visited: Any, is_selected: bool, max_labels: int, out_scores: Any, out_labels: Any,
-    counts: Any,
+    visited: Any, out_scores: Any, out_labels: Any, max_labels: int, counts: Any,
 ) -> None:  # fmt: skip
     """The k best labels of each query, or none where they would take more than `max_labels`.
 
@@ -541,23 +533,15 @@ def walk_queries(
         values: `(P, R, B)` float32, room for P threads' sorted scores.
         ids: `(P, R, B)` int32, room for their buckets.
         visited: `(P, ⌈L / 64⌉)` uint64, all zero; left so.
-        is_selected: whether `values[0]` and `ids[0]` hold the only query's first best buckets.
-        max_labels: labels that a query may score; L or more for no limit.
         out_scores: `(N, k)` float32.
         out_labels: `(N, k)` int64.
-        counts: `(N, 3)` int64, see `_walk`.
+        max_labels: labels that a query may score; L or more for no limit.
+        counts: `(N, 3)` int64, see :func:`walk_query`.
     """
-    num_queries, num_worlds, num_buckets = scores.shape
-    num_parts = visited.shape[0]
-    first = min(FIRST_DEPTH, num_buckets)
+    num_queries, num_parts = scores.shape[0], visited.shape[0]
     for part in prange(num_parts):
         for query in range(part, num_queries, num_parts):
-            if not is_selected:
-                for world in range(num_worlds):
-                    _best_buckets(
-                        scores[query, world], first, values[part, world], ids[part, world]
-                    )
-            _walk(
+            walk_query(
                 reduction, scores[query], rows, lists, offsets, values[part], ids[part],
                 visited[part], out_scores[query], out_labels[query], max_labels, counts[query],
             )  # fmt: skip
