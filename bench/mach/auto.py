@@ -9,6 +9,7 @@ either way.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -31,12 +32,18 @@ from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
 from bench.provenance import machine, machine_slug
 
-_FORMAT = 2  # of the file that keeps costs
+_FORMAT = 3  # of the file that keeps costs
 # Queries tried when nothing is known, and when walks have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
 _FIRST_PAUSE = 64
 _LONGEST_PAUSE = 4096
+# Walks that count in full; at as many, what was is halved.
+_REMEMBERED = 64
+# Queries that `dense` always scans together.
+_BATCH = 8
+# Seconds, where noise would have a cost vanish.
+_LEAST = 1e-9
 # A label's row is fetched from memory; each world of it is a read from cache.
 _ROW_IN_WORLDS = 8.0
 
@@ -52,31 +59,42 @@ class Costs:
         bucket_counts: B of the calibration points, ascending.
         single_gather: as `tile_gather` for a single query, at those B: a few worlds' scores are
             read at a time, and up to 256 of them by other instructions.
+        pack: of one bucket score of each query before a scan of several together.
+        single_pack: as `pack` for a single query; one that is not packed is as slow to fetch.
         select: of one bucket score in the search for a world's best buckets.
-        visit: of one world of a label scored by a walk; fetching the label's row counts as
-            8 worlds.
+        row_bytes: R · L of the calibration points, ascending, times the bytes of a bucket.
+        visit: of one world of a label scored by a walk, at those; fetching the label's row counts
+            as 8 worlds.
     """
 
     table_sizes: tuple[int, ...]
     tile_gather: tuple[float, ...]
     bucket_counts: tuple[int, ...]
     single_gather: tuple[float, ...]
+    pack: float
+    single_pack: float
     select: float
-    visit: float
+    row_bytes: tuple[int, ...]
+    visit: tuple[float, ...]
 
-    def scan_seconds(self, num_queries: int, index: BucketIndex, reduction: Reduction) -> float:
+    def scan_seconds(
+        self, num_queries: int, num_labels: int, worlds: int, buckets: int, reduction: Reduction
+    ) -> float:
         """A query's share of a scan over all labels."""
-        size = index.num_worlds * index.num_buckets
+        size, lookups = worlds * buckets, worlds * num_labels
         # A tile of float32 takes about as long as one of bytes, for fewer queries.
         tile = COARSE_TILE if reduction == "sum" else TILE
-        shared = _between(size, self.table_sizes, self.tile_gather)
-        single = _between(index.num_buckets, self.bucket_counts, self.single_gather)
-        gather = min(shared / max(min(num_queries, tile), 1), single)
-        return gather * index.num_labels * index.num_worlds
+        shared = _between(size, self.table_sizes, self.tile_gather) * lookups
+        shared = shared / max(min(num_queries, tile), 1) + self.pack * size
+        if num_queries >= _BATCH:
+            return shared
+        single = _between(buckets, self.bucket_counts, self.single_gather) * lookups
+        return min(shared, single + self.single_pack * size)
 
-    def label_seconds(self, num_queries: int, worlds: int) -> float:
+    def label_seconds(self, num_queries: int, worlds: int, row_bytes: int) -> float:
         """Scoring one label in a walk."""
-        return self.visit * (worlds + _ROW_IN_WORLDS) * _threads_per_walk(num_queries)
+        visit = _between(row_bytes, self.row_bytes, self.visit)
+        return visit * (worlds + _ROW_IN_WORLDS) * _threads_per_walk(num_queries)
 
     def select_seconds(self, num_queries: int, worlds: int, buckets: int) -> float:
         """Finding the best buckets."""
@@ -89,6 +107,39 @@ def _threads_per_walk(num_queries: int) -> float:
     return threads / min(max(num_queries, 1), threads)
 
 
+@dataclass(frozen=True)
+class _Prices:
+    """Seconds of a query of a batch, and the labels that a walk may score for them."""
+
+    scan: float
+    select: float
+    label: float
+    budget: int
+
+
+@functools.lru_cache(maxsize=256)
+def _prices_of(
+    unit: Costs, num_queries: int, sizes: tuple[int, ...], reduction: Reduction, threads: int
+) -> _Prices:
+    num_labels, worlds, buckets, row_bytes = sizes
+    scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
+    select = unit.select_seconds(num_queries, worlds, buckets)
+    label = unit.label_seconds(num_queries, worlds, row_bytes)
+    budget = int((scan - select) / label)
+    # Not even a bucket of each of two worlds would pay.
+    if budget < 2 * max(num_labels // buckets, 1):
+        budget = 0
+    return _Prices(scan, select, label, budget)
+
+
+def _prices(index: BucketIndex, num_queries: int, reduction: Reduction) -> _Prices:
+    threads = torch.get_num_threads()
+    # Beyond a tile, and a walk for each thread, nothing depends on the number.
+    asked = min(num_queries, max(COARSE_TILE, threads))
+    sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
+    return _prices_of(costs(), asked, sizes, reduction, threads)
+
+
 def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
     """Interpolates on logarithmic scales; beyond the ends the end's value."""
     logs = [math.log(place) for place in places]
@@ -97,15 +148,48 @@ def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> floa
 
 @dataclass
 class _Experience:
-    """What walks over one index have come to."""
+    """What walks over one index have come to.
 
+    Attributes:
+        num_tried: queries walked since the last pause, the older ones counting less.
+        spent: time that they took, as a multiple of a scan's for one.
+        num_needed: queries to walk before they are judged: one alone says little.
+        num_to_try: queries of a batch to walk before they are looked at.
+        pause: queries to scan at once.
+        next_pause: length of the next pause.
+    """
+
+    num_tried: float = 0.0
+    spent: float = 0.0
+    num_needed: int = _FIRST_TRY
+    num_to_try: int = _FIRST_TRY
     pause: int = 0
     next_pause: int = _FIRST_PAUSE
-    num_to_try: int = _FIRST_TRY
+
+    def learn(self, found: pruned.PrunedResult, prices: _Prices) -> None:
+        """Walk on with more queries after a gain, pause after a loss."""
+        num_tried = found.is_proven.numel()
+        given_up = num_tried - int(found.is_proven.numpy().sum())
+        num_scored = int(found.num_scored.numpy().sum())
+        walked = num_tried * prices.select + num_scored * prices.label
+        if self.num_tried >= _REMEMBERED:
+            self.num_tried, self.spent = self.num_tried / 2, self.spent / 2
+        self.num_tried += num_tried
+        self.spent += walked / prices.scan + given_up
+        if self.num_tried < self.num_needed:
+            return
+        if self.spent <= self.num_tried:
+            self.num_to_try = min(4 * max(self.num_to_try, num_tried), 1 << 20)
+            self.next_pause = _FIRST_PAUSE
+        else:
+            self.num_tried = self.spent = 0.0
+            self.num_needed = self.num_to_try = _RETRY
+            self.pause = self.next_pause
+            self.next_pause = min(2 * self.next_pause, _LONGEST_PAUSE)
 
 
 _costs: Costs | None = None
-_experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, Reduction], _Experience]] = (
+_experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, int, Reduction], _Experience]] = (
     WeakKeyDictionary()
 )
 
@@ -159,11 +243,11 @@ def top_k_indexed(
     scores = torch.empty(num_queries, k, dtype=torch.float32)
     labels = torch.empty(num_queries, k, dtype=torch.int64)
     scanned: list[Tensor] = []
-    experience = _experience(index, k, reduction)
+    experience = _experience(index, num_queries, k, reduction)
     start = 0
     while start < num_queries:
-        budget = _budget(index, num_queries - start, reduction)
-        if budget == 0:
+        prices = _prices(index, num_queries - start, reduction)
+        if prices.budget == 0:
             scanned.append(torch.arange(start, num_queries))
             break
         if experience.pause > 0:
@@ -172,10 +256,12 @@ def top_k_indexed(
             scanned.append(torch.arange(start, stop))
         else:
             stop = min(start + experience.num_to_try, num_queries)
-            found = pruned.walk(bucket_scores[start:stop], index, k, reduction, max_labels=budget)
+            part = bucket_scores[start:stop]
+            found = pruned.walk(part, index, k, reduction, max_labels=prices.budget)
             scores[start:stop], labels[start:stop] = found.scores, found.labels
-            scanned.append(start + (~found.is_proven).nonzero()[:, 0])
-            _learn(experience, found, index, num_queries - start, reduction)
+            if not found.is_proven.numpy().all():
+                scanned.append(start + (~found.is_proven).nonzero()[:, 0])
+            experience.learn(found, prices)
         start = stop
     if scanned:
         left = torch.cat(scanned)
@@ -185,48 +271,17 @@ def top_k_indexed(
 
 def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
     """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
-    budget = _budget(index, bucket_scores.shape[0], reduction)
+    budget = _prices(index, bucket_scores.shape[0], reduction).budget
     if budget == 0:
         return torch.full((bucket_scores.shape[0],), index.num_labels)
     found = pruned.walk(bucket_scores, index, k, reduction, max_labels=budget)
     return torch.where(found.is_proven, found.num_scored, index.num_labels)
 
 
-def _budget(index: BucketIndex, num_queries: int, reduction: Reduction) -> int:
-    """Labels that a walk may score; 0 where not even a bucket of each of two worlds would pay."""
-    worlds, buckets = index.num_worlds, index.num_buckets
-    scan = costs().scan_seconds(num_queries, index, reduction)
-    left = scan - costs().select_seconds(num_queries, worlds, buckets)
-    budget = int(left / costs().label_seconds(num_queries, worlds))
-    return budget if budget >= 2 * max(index.num_labels // buckets, 1) else 0
-
-
-def _experience(index: BucketIndex, k: int, reduction: Reduction) -> _Experience:
-    return _experiences.setdefault(index, {}).setdefault((k, reduction), _Experience())
-
-
-def _learn(
-    experience: _Experience,
-    found: pruned.PrunedResult,
-    index: BucketIndex,
-    num_queries: int,
-    reduction: Reduction,
-) -> None:
-    """Walk on with more queries after a gain, pause after a loss."""
-    worlds, buckets = index.num_worlds, index.num_buckets
-    num_tried = found.is_proven.numel()
-    scan = costs().scan_seconds(num_queries, index, reduction)
-    scored = float(found.num_scored.sum()) / num_tried
-    walked = costs().select_seconds(num_queries, worlds, buckets)
-    walked += scored * costs().label_seconds(num_queries, worlds)
-    share_given_up = 1 - float(found.is_proven.float().mean())
-    if walked + share_given_up * scan <= scan:
-        experience.num_to_try = min(4 * max(experience.num_to_try, num_tried), 1 << 20)
-        experience.next_pause = _FIRST_PAUSE
-    else:
-        experience.num_to_try = _RETRY
-        experience.pause = experience.next_pause
-        experience.next_pause = min(2 * experience.next_pause, _LONGEST_PAUSE)
+def _experience(index: BucketIndex, num_queries: int, k: int, reduction: Reduction) -> _Experience:
+    """What is known for as many queries, about: alone, a scan is dear, and walks often pay."""
+    scale = min(num_queries, COARSE_TILE).bit_length()
+    return _experiences.setdefault(index, {}).setdefault((scale, k, reduction), _Experience())
 
 
 def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
@@ -267,12 +322,17 @@ def _write(path: Path, found: Costs) -> None:
 def _read(path: Path) -> Costs:
     try:
         plain: dict[str, Any] = json.loads(path.read_text())
-        pairs = (("table_sizes", "tile_gather"), ("bucket_counts", "single_gather"))
+        pairs = (
+            ("table_sizes", "tile_gather"),
+            ("bucket_counts", "single_gather"),
+            ("row_bytes", "visit"),
+        )
         lists = [name for pair in pairs for name in pair]
         typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
         found = Costs(**typed)
         lengths = [{len(getattr(found, name)) for name in pair} for pair in pairs]
-        values = [*(v for name in lists for v in getattr(found, name)), found.select, found.visit]
+        values = [v for name in lists for v in getattr(found, name)]
+        values += [found.pack, found.single_pack, found.select]
         is_good = all(len(both) == 1 and 0 not in both for both in lengths)
         is_good = is_good and all(math.isfinite(value) and value > 0 for value in values)
     except (ValueError, TypeError, AttributeError) as error:
@@ -291,44 +351,83 @@ def _fit() -> Costs:
     for buckets in bucket_counts:
         table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
         scores = torch.randn(COARSE_TILE, worlds, buckets, generator=generator)
-        gathers = worlds * num_labels
-        for queries, fitted in ((COARSE_TILE, tile), (1, single)):
-            fitted.append(_best_seconds(_scan(scores[:queries], table)) / gathers)
-    select, visit = _fit_walk()
+        # What a scan of few labels takes is nearly all packing; a single query packs for many only.
+        tile_line = _line(scores, table, num_labels // 128)
+        single_line = _line(scores[:1], table, num_labels // 4)
+        tile.append(tile_line.slope / worlds)
+        single.append(single_line.slope / worlds)
     sizes = tuple(worlds * buckets for buckets in bucket_counts)
-    return Costs(sizes, tuple(tile), bucket_counts, tuple(single), select, visit)
+    in_cache, beyond = _fit_walk(1 << 15, 1024), _fit_walk(1 << 19, 8192)
+    return Costs(
+        table_sizes=sizes,
+        tile_gather=tuple(tile),
+        bucket_counts=bucket_counts,
+        single_gather=tuple(single),
+        # Of the largest tables, whose packing is the longest.
+        pack=max(tile_line.start / COARSE_TILE, _LEAST) / sizes[-1],
+        single_pack=max(single_line.start, _LEAST) / sizes[-1],
+        select=beyond.select,
+        row_bytes=(in_cache.row_bytes, beyond.row_bytes),
+        visit=(in_cache.visit, beyond.visit),
+    )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Seconds of a scan: `start + slope · labels`."""
+
+    start: float
+    slope: float
+
+
+def _line(batch: Tensor, table: Tensor, few: int) -> _Line:
+    """Through the times of a scan of all labels of a table and of its first `few`."""
+    many = table.shape[1]
+    few_seconds = _best_seconds(_scan(batch, table[:, :few].contiguous()))
+    many_seconds = _best_seconds(_scan(batch, table))
+    slope = max(many_seconds - few_seconds, 0.1 * many_seconds) / (many - few)
+    return _Line(few_seconds - slope * few, slope)
 
 
 def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:
     return lambda: dense.top_k(batch, table, 5, "sum")
 
 
-def _fit_walk() -> tuple[float, float]:
-    """Costs of selection and visits: from walks that score few labels, and many."""
-    worlds, buckets, num_labels, queries = 16, 4096, 1 << 19, 32
+@dataclass(frozen=True)
+class _WalkCosts:
+    """Of selection and visits, see `Costs`."""
+
+    select: float
+    row_bytes: int
+    visit: float
+
+
+def _fit_walk(num_labels: int, buckets: int) -> _WalkCosts:
+    """From walks to a label that stands out, and to several."""
+    worlds, queries, several = 16, 32, 16
     generator = torch.Generator().manual_seed(1)
     table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
     index = build_index(table, buckets)
     noise = torch.rand(queries, worlds, buckets, generator=generator)
-    sure = noise.clone()
-    labels = torch.randint(num_labels, (queries,), generator=generator)
-    rows = table[:, labels].T.long().unsqueeze(2)
-    sure.scatter_(2, rows, 100.0)
     timed = []
-    for scores in (sure, noise[:4]):
+    for wanted in (1, several):
+        scores = noise.clone()
+        for rank in reversed(range(wanted)):
+            labels = torch.randint(num_labels, (queries,), generator=generator)
+            rows = table[:, labels].T.long().unsqueeze(2)
+            scores.scatter_(2, rows, 100.0 - rank)
 
-        def run(scores: Tensor = scores) -> pruned.PrunedResult:
-            return pruned.walk(scores, index, 1, "sum")
+        def run(scores: Tensor = scores, wanted: int = wanted) -> pruned.PrunedResult:
+            return pruned.walk(scores, index, wanted, "sum")
 
-        timed.append((_best_seconds(run, 3), float(run().num_scored.sum())))
+        timed.append((_best_seconds(run), float(run().num_scored.sum())))
     (few_seconds, few), (many_seconds, many) = timed
-    visit = many_seconds / (many * (worlds + _ROW_IN_WORLDS))
-    first = few * (worlds + _ROW_IN_WORLDS) * visit
-    select = max(few_seconds - first, 0.2 * few_seconds) / (queries * worlds * buckets)
-    return select, visit
+    per_label = max(many_seconds - few_seconds, 0.1 * many_seconds) / (many - few)
+    select = max(few_seconds - few * per_label, 0.2 * few_seconds) / (queries * worlds * buckets)
+    return _WalkCosts(select, index.rows.nbytes, per_label / (worlds + _ROW_IN_WORLDS))
 
 
-def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+def _best_seconds(run: Callable[[], object], repeats: int = 9) -> float:
     """The least of several times: other load only ever adds."""
     run()
     seconds = []

@@ -79,9 +79,13 @@ def top_k_indexed(
     bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
-    found = walk(bucket_scores, index, k, reduction, max_labels=worthwhile_labels(index))
-    given_up = (~found.is_proven).nonzero()[:, 0]
-    answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)
+    max_labels = worthwhile_labels(index)
+    if max_labels == 0:
+        return dense.top_k(bucket_scores, table, k, reduction)
+    found = walk(bucket_scores, index, k, reduction, max_labels=max_labels)
+    if not found.is_proven.numpy().all():
+        given_up = (~found.is_proven).nonzero()[:, 0]
+        answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)
     return found.scores, found.labels
 
 
@@ -125,9 +129,13 @@ def index_of(table: Tensor, num_buckets: int) -> BucketIndex:
 
 
 def worthwhile_labels(index: BucketIndex) -> int:
-    """Labels that a walk may score before `dense` would have been the cheaper way."""
+    """Labels that a walk may score before `dense` would have been the cheaper way.
+
+    0 where not even a bucket of each of two worlds would be.
+    """
     is_large = index.num_worlds * index.num_buckets * COARSE_TILE > _LARGE_LEVELS_BYTES
-    return max(index.num_labels // (_LARGE_RATIO if is_large else _SMALL_RATIO), 1)
+    ratio = _LARGE_RATIO if is_large else _SMALL_RATIO
+    return index.num_labels // ratio if index.num_buckets >= 2 * ratio else 0
 
 
 def walk(

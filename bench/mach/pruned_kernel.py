@@ -439,6 +439,7 @@ def walk_query(
     num_walked = 0
     next_forecast = _FIRST_FORECAST
     settled = _SETTLED * num_worlds
+    has_grown = False
     is_proven = False
     while True:
         if size == k:
@@ -499,6 +500,9 @@ def walk_query(
         depths[world] += 1
         if depths[world] + 1 >= listed[world] and listed[world] < num_buckets:
             _grow(scores, world, values, ids, listed)
+            if not has_grown:  # where worlds are long, theirs may cost more than the labels so far
+                has_grown = True
+                next_forecast = min(next_forecast, num_scored)
         nexts[world] = _next_value(values, depths, world, num_buckets)
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
 

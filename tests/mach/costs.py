@@ -7,6 +7,9 @@ TYPICAL = Costs(
     tile_gather=(1.6e-9, 1.6e-9, 1.6e-9, 2e-9, 6e-9),
     bucket_counts=(32, 256, 320, 2048, 20_000),
     single_gather=(1e-10, 1.3e-10, 4e-10, 4e-10, 6e-10),
+    pack=5e-10,
+    single_pack=3e-10,
     select=1e-10,
-    visit=1.2e-9,
+    row_bytes=(1 << 20, 1 << 24),
+    visit=(1.2e-9, 2.4e-9),
 )

@@ -12,8 +12,8 @@ from tests.mach.costs import TYPICAL
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
 
-CHEAP_WALK = auto.Costs((10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12)
-CHEAP_SCAN = auto.Costs((10,), (1e-15,), (10,), (1e-15,), 1e-6, 1e-6)
+CHEAP_WALK = auto.Costs((10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12, 1e-12, (10,), (1e-12,))
+CHEAP_SCAN = auto.Costs((10,), (1e-15,), (10,), (1e-15,), 1e-15, 1e-15, 1e-6, (10,), (1e-6,))
 
 
 @given(
@@ -67,7 +67,9 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
     scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
     walked = count_walked(monkeypatch)
     # A scan is worth some 2,000 visited labels: a walk begins, and its forecast ends it.
-    auto.use_costs(auto.Costs((10,), (6.4e-9,), (10,), (6.4e-9,), 1e-12, 1.3e-9))
+    auto.use_costs(
+        auto.Costs((10,), (6.4e-9,), (10,), (6.4e-9,), 1e-12, 1e-12, 1e-12, (10,), (1.3e-9,))
+    )
     auto.top_k(scores, table, 3, "sum")
     assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
 
@@ -75,9 +77,8 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
 def test_calibration_is_kept_in_its_file(tmp_path):
     path = tmp_path / "cache" / "costs.json"
     found = auto.calibrate(path, again=True)
-    assert found.visit > 0
-    assert found.select > 0
-    assert all(cost > 0 for cost in found.tile_gather + found.single_gather)
+    assert min(found.pack, found.single_pack, found.select) > 0
+    assert all(cost > 0 for cost in found.tile_gather + found.single_gather + found.visit)
     auto.use_costs(None)
     assert auto.calibrate(path) == found
     assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
@@ -122,7 +123,11 @@ def test_file_that_holds_no_costs_is_refused(tmp_path, text):
 def test_costs_that_are_not_positive_are_refused(tmp_path):
     path = tmp_path / "costs.json"
     plain = {"table_sizes": [1], "tile_gather": [0], "bucket_counts": [1], "single_gather": [1]}
-    path.write_text(json.dumps(plain | {"select": 1, "visit": 1}))
+    path.write_text(
+        json.dumps(
+            plain | {"pack": 1, "single_pack": 1, "select": 1, "row_bytes": [1], "visit": [1]}
+        )
+    )
     auto.use_costs(None)
     with pytest.raises(ValueError, match="positive costs"):
         auto.calibrate(path)

@@ -84,6 +84,27 @@ def test_forecast_gives_up_at_once_where_nothing_can_be_pruned(k):
     assert int(found.num_scored.max()) < 1200
 
 
+def test_forecast_gives_up_before_long_worlds_are_searched_again():
+    # One label a bucket: eight best buckets of each world are used up before 1,024 labels are seen.
+    num_labels, num_worlds = 10_000, 32
+    table = build_hash("balanced", num_labels, num_labels, num_worlds, 0).table()
+    index = build_index(table, num_labels)
+    scores = torch.rand(
+        4, num_worlds, num_labels, generator=torch.Generator().manual_seed(0)
+    ).log_softmax(-1)
+    found = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
+    assert not bool(found.is_proven.any())
+    assert int(found.num_scored.max()) < 8 * num_worlds
+
+
+def test_a_scan_is_taken_at_once_where_a_bucket_holds_what_it_is_worth(monkeypatch):
+    scores, table, _ = planted(5000, 32, 4, 2)
+    assert pruned.worthwhile_labels(build_index(table, 32)) == 0
+    monkeypatch.setattr(pruned, "walk", None)
+    expected = top_k_reference(scores, table, 3)
+    assert_same(pruned.top_k(scores, table, 3, "sum"), expected)
+
+
 def test_marks_of_visited_labels_do_not_outlive_a_walk():
     # The second query must not take the first one's labels for visited, nor a second call.
     scores, table, _ = planted(5000, 100, 4, 1)
