@@ -291,9 +291,10 @@ def _levels_of(
     best[best == -np.inf] = 0.0  # no label can have a score; any bound is good
     top = best.max(axis=1)
     flat = scores.reshape(len(scores), -1)
-    sample = flat[:, :: max(flat.shape[1] // _SAMPLE, 1)].astype(np.float64)
-    np.copyto(sample, top[:, None], where=sample == -np.inf)
-    low = np.sort(sample, axis=1)[:, sample.shape[1] // 8]
+    sample = flat[:, :: max(flat.shape[1] // _SAMPLE, 1)].copy()
+    np.copyto(sample, top[:, None], where=sample == -np.inf, casting="same_kind")
+    place = sample.shape[1] // 8
+    low = np.partition(sample, place, axis=1)[:, place].astype(np.float64)
     least_span = 1e-6 * np.abs(best).max(axis=1) + 1e-30
     steps = (np.maximum(top - low, least_span) / TOP_LEVEL).astype(np.float32)
     floors64 = best - TOP_LEVEL * steps[:, None].astype(np.float64)

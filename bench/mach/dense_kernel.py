@@ -31,7 +31,7 @@ TOP_LEVEL = 255
 #: Worlds whose levels can be summed in 16 bits, and still be told from "no score will do".
 MOST_COARSE_WORLDS = 256
 _UNREACHABLE = 65_535
-_PACK_ROWS = 256
+_PACK_ROWS = 512
 # Levels of a tile that stay in a core's own caches.
 _CACHED_BYTES = 1 << 17
 BLOCK = 256  # labels staged at a time; their (BLOCK, R) row numbers stay in L1
@@ -533,13 +533,103 @@ def scan_query(
 # ---------------------------------------------------------------------------------------------
 
 
+def _declare_round_up(
+    typing_context: Any, scores: Any, first: Any, floor: Any, inverse: Any, out: Any
+) -> Any:
+    """Intrinsic `(scores, first, floor, inverse, out)`: `TILE` scores from `first` on to levels.
+
+    As the loop of :func:`_levels`, which compiles to less than vectors throughout.
+    """
+    signature = types.void(scores, types.intp, types.float32, types.float32, out)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        scores_data = _data(context, builder, sig.args[0], arguments[0])
+        out_data = _data(context, builder, sig.args[4], arguments[4])
+        lanes = ir.Constant(ir.VectorType(_INT32, TILE), [0] * TILE)
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+
+        def every(value: Any) -> Any:
+            one = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
+            return builder.shuffle_vector(one, undefined, lanes)
+
+        vector = builder.load(_vector_at(builder, scores_data, arguments[1]), align=4)
+        level = builder.fmul(builder.fsub(vector, every(arguments[2])), every(arguments[3]))
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        level = builder.call(_function(builder.module, kind, f"llvm.ceil.v{TILE}f32"), [level])
+        lowest = ir.Constant(_VECTOR, [0.0] * TILE)
+        highest = ir.Constant(_VECTOR, [float(TOP_LEVEL)] * TILE)
+        level = builder.select(builder.fcmp_ordered(">", level, lowest), level, lowest)
+        level = builder.select(builder.fcmp_ordered("<", level, highest), level, highest)
+        level = builder.fptosi(level, ir.VectorType(_INT32, TILE))
+        narrow = ir.VectorType(ir.IntType(8), TILE)
+        place = builder.bitcast(out_data, narrow.as_pointer())
+        builder.store(builder.trunc(level, narrow), place, align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+_round_up: Any = intrinsic(_declare_round_up)
+
+
 @njit(cache=True, nogil=True)
 def _levels(scores: Any, floor: Any, inverse: Any, out: Any) -> None:
-    for position in range(scores.shape[0]):
+    whole = scores.shape[0] // TILE * TILE
+    for position in range(0, whole, TILE):
+        _round_up(scores, position, floor, inverse, out[position:])
+    for position in range(whole, scores.shape[0]):
         level = np.ceil((scores[position] - floor) * inverse)
         level = level if level > np.float32(0) else np.float32(0)
         level = level if level < np.float32(TOP_LEVEL) else np.float32(TOP_LEVEL)
         out[position] = np.uint8(np.int32(level))
+
+
+_SQUARE = 16  # bytes, of 16 rows, that are transposed at once
+
+
+def _declare_transpose(
+    typing_context: Any, source: Any, first: Any, stride: Any, out: Any, start: Any
+) -> Any:
+    """Intrinsic `(source, first, stride, out, start)`: turns a square of bytes.
+
+    Row i lies at `source[first + i · stride]`, column j goes to `out[start + j · COARSE_TILE]`.
+    Interleaving the first half of the rows with the second, four times, is a transposition.
+    """
+    signature = types.void(source, types.intp, types.intp, out, types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        row = ir.VectorType(ir.IntType(8), _SQUARE)
+        half = _SQUARE // 2
+
+        def row_at(array: int, base: Any, step: Any, number: int) -> Any:
+            data = _data(context, builder, sig.args[array], arguments[array])
+            offset = builder.mul(step, ir.Constant(_INT64, number))
+            place = builder.gep(data, [builder.add(base, offset)])
+            return builder.bitcast(place, row.as_pointer())
+
+        def order(start: int) -> Any:
+            places = [at for lane in range(start, start + half) for at in (lane, _SQUARE + lane)]
+            return ir.Constant(ir.VectorType(_INT32, _SQUARE), places)
+
+        rows = [
+            builder.load(row_at(0, arguments[1], arguments[2], number), align=1)
+            for number in range(_SQUARE)
+        ]
+        for _ in range(_SQUARE.bit_length() - 1):
+            rows = [
+                builder.shuffle_vector(rows[number], rows[number + half], order(start))
+                for number in range(half)
+                for start in (0, half)
+            ]
+        step = ir.Constant(_INT64, COARSE_TILE)
+        for number, column in enumerate(rows):
+            builder.store(column, row_at(3, arguments[4], step, number), align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+_transpose: Any = intrinsic(_declare_transpose)
 
 
 @njit(cache=True, nogil=True)
@@ -570,7 +660,7 @@ def pack_coarse(scores: Any, floors: Any, steps: Any, levels: Any) -> None:
     for part in prange(num_parts):
         start, stop = part * _PACK_ROWS, min((part + 1) * _PACK_ROWS, num_rows)
         # Query-major first: arithmetic and transposing are each fast on their own.
-        by_query = np.zeros((COARSE_TILE, _PACK_ROWS), np.uint8)
+        by_query = np.zeros(COARSE_TILE * _PACK_ROWS, np.uint8)
         for lane in range(num_queries):
             inverse = np.float32(1.0) / steps[lane]
             row = start
@@ -581,12 +671,17 @@ def pack_coarse(scores: Any, floors: Any, steps: Any, levels: Any) -> None:
                     scores[lane, row:end],
                     floors[lane, world],
                     inverse,
-                    by_query[lane, row - start :],
+                    by_query[lane * _PACK_ROWS + row - start :],
                 )
                 row = end
-        for row in range(start, stop):
+        whole = start + (stop - start) // _SQUARE * _SQUARE
+        for row in range(start, whole, _SQUARE):
+            for lane in range(0, COARSE_TILE, _SQUARE):
+                first = lane * _PACK_ROWS + row - start
+                _transpose(by_query, first, _PACK_ROWS, levels, row * COARSE_TILE + lane)
+        for row in range(whole, stop):
             for lane in range(COARSE_TILE):
-                levels[row * COARSE_TILE + lane] = by_query[lane, row - start]
+                levels[row * COARSE_TILE + lane] = by_query[lane * _PACK_ROWS + row - start]
 
 
 @njit(cache=True, nogil=True)

@@ -123,6 +123,7 @@ class Mach(ExtremeClassifier):
         buckets = torch.zeros(num_worlds, num_buckets, dtype=torch.int64, device="cpu")
         buckets.scatter_add_(1, table.long(), counts)
         self.start_from_prior(buckets, self.loss_kind)
+        self._is_decode_compiled = False
 
     def _positives(self, batch: Batch) -> Positives:
         columns = self.table.index_select(1, batch.label_ids).long()
@@ -181,8 +182,30 @@ class Mach(ExtremeClassifier):
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Estimated label scores and labels, each `(N, k)`, best first; exact over all labels."""
         logits = self.bucket_logits(batch)
+        if not self._is_decode_compiled:
+            self._compile_decode(k)
         with self.decode_timer():
             return self.decode_logits(logits, k, estimator=self.estimator)
+
+    def _compile_decode(self, k: int) -> None:
+        """Take every way that a decode may go, so that none is compiled on a clock.
+
+        Which one it goes depends on the number of queries, and on whether few labels stand out.
+        """
+        self._is_decode_compiled = True
+        if self.table.device.type != "cpu":
+            return
+        generator = torch.Generator().manual_seed(0)
+        for num_queries in (1, 64):
+            varied = torch.rand(num_queries, self.num_worlds, self.num_buckets, generator=generator)
+            for scores in (varied, torch.zeros_like(varied)):
+                decode.top_k(
+                    scores,
+                    self.table,
+                    k,
+                    reduction=estimators.reduction(self.estimator),
+                    method=self.decode_method,
+                )
 
     def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
         """Accuracy of random subsets of the worlds for each R, and of each estimator.

@@ -1,15 +1,18 @@
+from contextlib import contextmanager
+
 import pytest
 import torch
 from batches import facts, perturb, random_batch
 
-from bench.mach import pruned
+from bench.mach import dense, pruned
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.modular import RankingMetrics
 
 
 def _model(**options) -> Mach:
     settings = {"num_buckets": 8, "num_worlds": 4, "hidden_dims": (6,)} | options
-    model = Mach(facts(20, 30, settings.pop("task", "multiclass")), **settings)
+    num_labels = settings.pop("labels", 30)
+    model = Mach(facts(20, num_labels, settings.pop("task", "multiclass")), **settings)
     perturb(model)
     return model
 
@@ -56,7 +59,37 @@ def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
     )
     assert tables == []
     model.top_k(random_batch(9, 20, 30, "multiclass"), 1)
-    assert tables == [model.table]
+    assert tables
+    assert all(table is model.table for table in tables)
+
+
+def test_nothing_is_compiled_on_the_decode_clock(monkeypatch):
+    # Sizes at which `dense` has all its ways to go: 2²⁰ lookups, and tables of bytes.
+    model = _model(labels=1 << 14, num_buckets=16, num_worlds=64)
+    ways = ("_single", "_coarse_single", "_tiles", "_coarse")
+    taken: list[str] = []
+    for way in ways:
+        original = getattr(dense._Scan, way)
+
+        def recorded(*arguments, way=way, original=original):
+            taken.append(way)
+            return original(*arguments)
+
+        monkeypatch.setattr(dense._Scan, way, recorded)
+
+    @contextmanager
+    def clock():
+        assert set(taken) == set(ways)
+        taken.append("clock")
+        yield
+
+    model.decode_timer = clock
+    batch = random_batch(5, 20, 1 << 14, "multiclass")
+    model.top_k(batch, 3)
+    before = taken.index("clock")
+    assert len(taken) - before == 2
+    model.top_k(batch, 3)
+    assert len(taken) - before == 4  # made ready once
 
 
 def test_world_subsets_are_distinct_and_within_range():
