@@ -63,7 +63,7 @@ class Entry:
 
     Attributes:
         k: labels wanted; 0 where the settings do not tell.
-        name: method, and its options where the section has several rows of the method a problem.
+        name: method, and the options in which the section's rows of the method differ.
         place: 0 for a method's first such row, 1 for the next.
     """
 
@@ -120,9 +120,7 @@ def _data_key(row: Row) -> str:
 
 def _problems(rows: Sequence[Row]) -> dict[str, Problem]:
     """Problem of each of the rows' data settings."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(_data_key(row), []).append(row)
+    groups = _grouped(rows, _data_key)
     plain = {key: _sized(same) for key, same in groups.items()}
     options = {key: dig(same[0].settings, "data", "options") or {} for key, same in groups.items()}
     return {
@@ -149,16 +147,27 @@ def _more(own: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _telling_options(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Method → options in which its rows of one problem differ somewhere."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.method, _data_key(row)), []).append(row)
-    telling: dict[str, list[str]] = {}
-    for (method, _), same in groups.items():
-        keys = {key for row in same for key in row.options}
-        found = [k for k in sorted(keys) if len({str(row.options.get(k)) for row in same}) > 1]
-        telling[method] = sorted({*telling.get(method, ()), *found})
+    """Method → options in which its rows differ, of one problem or along a line over several.
+
+    How many labels are wanted tells rows of one problem apart only: tables and figures say it.
+    """
+    telling = {}
+    for method, own in _grouped(rows, lambda row: row.method).items():
+        per_problem = [_differing(same) for same in _grouped(own, _data_key).values()]
+        telling[method] = sorted((_differing(own) - {"k"}).union(*per_problem))
     return telling
+
+
+def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _differing(rows: Sequence[Row]) -> set[str]:
+    keys = {key for row in rows for key in row.options}
+    return {key for key in keys if len({str(row.options.get(key)) for row in rows}) > 1}
 
 
 def _numbers_first(text: str) -> list[tuple[float, str]]:

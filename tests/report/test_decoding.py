@@ -71,6 +71,14 @@ def test_authors_are_compared_within_a_problem_only() -> None:
     assert [row["× authors'"].text for row in _rows(table)] == ["1.00", "3.00", "–"]
 
 
+def test_settings_that_differ_between_problems_are_told_apart() -> None:
+    (section,) = _sections(
+        [_one("pruned"), _one("pruned", num_labels=3_000_000, falls_back=True), _one("dense")]
+    )
+    names = {entry.name for entry in entries_of(section)}
+    assert names == {"Dense", "Pruned", "Pruned, falls back to a scan"}
+
+
 def test_authors_that_did_not_finish_leave_a_gap() -> None:
     lost = decode_record(decode_trial("authors"), status="timeout")
     first, second = _rows(_table(lost, _one("pruned", 2.0)))
