@@ -37,7 +37,7 @@ class Pruned(Contender):
         """Labels that the walk scored, or all."""
         if not self.falls_back:
             return pruned.walk(queries, self.index, self.k).num_scored
-        most = pruned.worthwhile_labels(self.index)
+        most = pruned.worthwhile_labels(self.index, "sum")
         found = pruned.walk(queries, self.index, self.k, max_labels=most)
         return torch.where(found.is_proven, found.num_scored, self.problem.num_labels)
 

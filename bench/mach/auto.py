@@ -30,9 +30,10 @@ from bench.mach.decode import Reduction
 from bench.mach.dense_kernel import COARSE_TILE, TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
+from bench.mach.pruned import WalkPrices
 from bench.provenance import machine, machine_slug
 
-_FORMAT = 3  # of the file that keeps costs
+_FORMAT = 4  # of the file that keeps costs
 # Queries tried when nothing is known, and when walks have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
@@ -44,6 +45,14 @@ _REMEMBERED = 64
 _BATCH = 8
 # Seconds, where noise would have a cost vanish.
 _LEAST = 1e-9
+# Of the calibration's walks: worlds, queries, and labels that stand out, so few that no world's
+# buckets are searched twice, or so many that they are.
+_FIT_WORLDS = 16
+_FIT_QUERIES = 32
+_FEW = 6
+_MANY = 16
+# Least that meeting a label is taken to cost, as a share of scoring it.
+_LEAST_MEETING = 1 / 32
 # A label's row is fetched from memory; each world of it is a read from cache.
 _ROW_IN_WORLDS = 8.0
 
@@ -65,6 +74,8 @@ class Costs:
         row_bytes: R · L of the calibration points, ascending, times the bytes of a bucket.
         visit: of one world of a label scored by a walk, at those; fetching the label's row counts
             as 8 worlds.
+        meet: of a label in a bucket walked, at those, scored or not.
+        bucket: of a bucket walked, but for its labels; further searches for buckets included.
     """
 
     table_sizes: tuple[int, ...]
@@ -76,6 +87,8 @@ class Costs:
     select: float
     row_bytes: tuple[int, ...]
     visit: tuple[float, ...]
+    meet: tuple[float, ...]
+    bucket: float
 
     def scan_seconds(
         self, num_queries: int, num_labels: int, worlds: int, buckets: int, reduction: Reduction
@@ -91,10 +104,15 @@ class Costs:
         single = _between(buckets, self.bucket_counts, self.single_gather) * lookups
         return min(shared, single + self.single_pack * size)
 
-    def label_seconds(self, num_queries: int, worlds: int, row_bytes: int) -> float:
-        """Scoring one label in a walk."""
+    def walk_prices(self, num_queries: int, worlds: int, row_bytes: int) -> WalkPrices:
+        """Seconds of what a walk does, but for the selection."""
+        threads = _threads_per_walk(num_queries)
         visit = _between(row_bytes, self.row_bytes, self.visit)
-        return visit * (worlds + _ROW_IN_WORLDS) * _threads_per_walk(num_queries)
+        return WalkPrices(
+            bucket=threads * self.bucket,
+            meet=threads * _between(row_bytes, self.row_bytes, self.meet),
+            score=threads * visit * (worlds + _ROW_IN_WORLDS),
+        )
 
     def select_seconds(self, num_queries: int, worlds: int, buckets: int) -> float:
         """Finding the best buckets."""
@@ -109,11 +127,11 @@ def _threads_per_walk(num_queries: int) -> float:
 
 @dataclass(frozen=True)
 class _Prices:
-    """Seconds of a query of a batch, and the labels that a walk may score for them."""
+    """Seconds of a query of a batch, and the labels that a walk may meet for them."""
 
     scan: float
     select: float
-    label: float
+    walk: WalkPrices
     budget: int
 
 
@@ -124,12 +142,9 @@ def _prices_of(
     num_labels, worlds, buckets, row_bytes = sizes
     scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
     select = unit.select_seconds(num_queries, worlds, buckets)
-    label = unit.label_seconds(num_queries, worlds, row_bytes)
-    budget = int((scan - select) / label)
-    # Not even a bucket of each of two worlds would pay.
-    if budget < 2 * max(num_labels // buckets, 1):
-        budget = 0
-    return _Prices(scan, select, label, budget)
+    walk = unit.walk_prices(num_queries, worlds, row_bytes)
+    budget = walk.labels_for(scan - select, num_labels, worlds, buckets, reduction)
+    return _Prices(scan, select, walk, budget)
 
 
 def _prices(index: BucketIndex, num_queries: int, reduction: Reduction) -> _Prices:
@@ -170,8 +185,9 @@ class _Experience:
         """Walk on with more queries after a gain, pause after a loss."""
         num_tried = found.is_proven.numel()
         given_up = num_tried - int(found.is_proven.numpy().sum())
-        num_scored = int(found.num_scored.numpy().sum())
-        walked = num_tried * prices.select + num_scored * prices.label
+        counts = (found.num_buckets_walked, found.num_met, found.num_scored)
+        walked = prices.walk.of_walk(*(int(count.numpy().sum()) for count in counts))
+        walked += num_tried * prices.select
         if self.num_tried >= _REMEMBERED:
             self.num_tried, self.spent = self.num_tried / 2, self.spent / 2
         self.num_tried += num_tried
@@ -326,13 +342,14 @@ def _read(path: Path) -> Costs:
             ("table_sizes", "tile_gather"),
             ("bucket_counts", "single_gather"),
             ("row_bytes", "visit"),
+            ("row_bytes", "meet"),
         )
-        lists = [name for pair in pairs for name in pair]
+        lists = {name for pair in pairs for name in pair}
         typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
         found = Costs(**typed)
         lengths = [{len(getattr(found, name)) for name in pair} for pair in pairs]
         values = [v for name in lists for v in getattr(found, name)]
-        values += [found.pack, found.single_pack, found.select]
+        values += [found.pack, found.single_pack, found.select, found.bucket]
         is_good = all(len(both) == 1 and 0 not in both for both in lengths)
         is_good = is_good and all(math.isfinite(value) and value > 0 for value in values)
     except (ValueError, TypeError, AttributeError) as error:
@@ -369,6 +386,8 @@ def _fit() -> Costs:
         select=beyond.select,
         row_bytes=(in_cache.row_bytes, beyond.row_bytes),
         visit=(in_cache.visit, beyond.visit),
+        meet=(in_cache.meet, beyond.meet),
+        bucket=_fit_bucket(1 << 13, in_cache.score),
     )
 
 
@@ -395,36 +414,77 @@ def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class _WalkCosts:
-    """Of selection and visits, see `Costs`."""
+    """Of selection and labels, see `Costs`; `score` is of one label in `_FIT_WORLDS` worlds."""
 
     select: float
     row_bytes: int
-    visit: float
+    score: float
+    meet: float
+
+    @property
+    def visit(self) -> float:
+        """A world's part of scoring a label."""
+        return self.score / (_FIT_WORLDS + _ROW_IN_WORLDS)
 
 
 def _fit_walk(num_labels: int, buckets: int) -> _WalkCosts:
-    """From walks to a label that stands out, and to several."""
-    worlds, queries, several = 16, 32, 16
+    """From walks to a label that stands out, and to several; scoring all they meet, or few."""
+    few, many = _timed_walks(num_labels, buckets, _FEW, num_immediate=num_labels)
+    score = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.scored - few.scored)
+    select = max(few.seconds - few.scored * score, 0.2 * few.seconds)
+    waiting_few, waiting = _timed_walks(num_labels, buckets, _FEW, num_immediate=0)
+    meeting = waiting.seconds - waiting_few.seconds - score * (waiting.scored - waiting_few.scored)
+    return _WalkCosts(
+        select=select / (_FIT_QUERIES * _FIT_WORLDS * buckets),
+        row_bytes=few.row_bytes,
+        score=score,
+        meet=max(meeting / (waiting.met - waiting_few.met), _LEAST_MEETING * score),
+    )
+
+
+def _fit_bucket(buckets: int, score: float) -> float:
+    """Seconds of a bucket, its share of the search for further ones included."""
+    few, many = _timed_walks(buckets, buckets, _MANY, num_immediate=buckets)
+    taken = many.seconds - few.seconds
+    taken = max(taken - score * (many.scored - few.scored), 0.1 * taken, _LEAST)
+    return taken / (many.walked - few.walked)
+
+
+@dataclass(frozen=True)
+class _TimedWalks:
+    """Seconds of walks, what they counted, and the bytes of the index' rows."""
+
+    seconds: float
+    walked: float
+    met: float
+    scored: float
+    row_bytes: int
+
+
+def _timed_walks(
+    num_labels: int, buckets: int, several: int, *, num_immediate: int
+) -> tuple[_TimedWalks, _TimedWalks]:
+    """Walks to the one label, and to the `several`, that stand out."""
     generator = torch.Generator().manual_seed(1)
-    table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
+    table = build_hash("balanced", num_labels, buckets, _FIT_WORLDS, 0).table()
     index = build_index(table, buckets)
-    noise = torch.rand(queries, worlds, buckets, generator=generator)
-    timed = []
-    for wanted in (1, several):
+    noise = torch.rand(_FIT_QUERIES, _FIT_WORLDS, buckets, generator=generator)
+
+    def timed(wanted: int) -> _TimedWalks:
         scores = noise.clone()
         for rank in reversed(range(wanted)):
-            labels = torch.randint(num_labels, (queries,), generator=generator)
+            labels = torch.randint(num_labels, (_FIT_QUERIES,), generator=generator)
             rows = table[:, labels].T.long().unsqueeze(2)
             scores.scatter_(2, rows, 100.0 - rank)
+        walk = functools.partial(
+            pruned.walk, scores, index, wanted, "sum", num_immediate=num_immediate
+        )
+        found = walk()
+        counts = (found.num_buckets_walked, found.num_met, found.num_scored)
+        walked, met, scored = (float(count.sum()) for count in counts)
+        return _TimedWalks(_best_seconds(walk), walked, met, scored, index.rows.nbytes)
 
-        def run(scores: Tensor = scores, wanted: int = wanted) -> pruned.PrunedResult:
-            return pruned.walk(scores, index, wanted, "sum")
-
-        timed.append((_best_seconds(run), float(run().num_scored.sum())))
-    (few_seconds, few), (many_seconds, many) = timed
-    per_label = max(many_seconds - few_seconds, 0.1 * many_seconds) / (many - few)
-    select = max(few_seconds - few * per_label, 0.2 * few_seconds) / (queries * worlds * buckets)
-    return _WalkCosts(select, index.rows.nbytes, per_label / (worlds + _ROW_IN_WORLDS))
+    return timed(1), timed(several)
 
 
 def _best_seconds(run: Callable[[], object], repeats: int = 9) -> float:

@@ -7,6 +7,8 @@ is worth while is answered by `dense`; the labels are the same either way.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 import numba
@@ -21,7 +23,7 @@ from bench.mach.dense_kernel import COARSE_TILE
 from bench.mach.index import BucketIndex, IndexCache
 from bench.mach.workspace import Workspace
 
-# Sorted scores and their buckets `(P, R, B)`, and marks of visited labels `(P, ⌈L / 64⌉)`.
+# Sorted scores and their buckets `(P, R, B)`, and states of labels `(P, ⌈L / 32⌉)`.
 _Room = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint64]]
 
 _REDUCTION_CODES = {
@@ -29,8 +31,8 @@ _REDUCTION_CODES = {
     "min": pruned_kernel.MIN,
     "median": pruned_kernel.MEDIAN,
 }
-# A scan costs a query as much as a walk over one label in so many: more where the levels of
-# a tile of queries fit a core's and its neighbours' caches.
+# A scan costs a query as much as scoring one label in so many by a walk: fewer where the levels
+# of a tile of queries fit a core's and its neighbours' caches.
 _LARGE_RATIO = 16
 _SMALL_RATIO = 48
 _LARGE_LEVELS_BYTES = 1 << 23
@@ -47,7 +49,8 @@ class PrunedResult:
         labels: `(N, k)` int64, equal scores by ascending label. Undefined, as the scores are,
             where not proven.
         is_proven: `(N,)` bool: the k labels are exact. False where the walk gave up.
-        num_scored: `(N,)` int64, distinct labels looked at.
+        num_scored: `(N,)` int64, labels scored, in full or until they could not win any more.
+        num_met: `(N,)` int64, distinct labels in the buckets walked, scored or not.
         num_buckets_walked: `(N,)` int64.
     """
 
@@ -55,6 +58,7 @@ class PrunedResult:
     labels: Tensor
     is_proven: Tensor
     num_scored: Tensor
+    num_met: Tensor
     num_buckets_walked: Tensor
 
 
@@ -79,7 +83,7 @@ def top_k_indexed(
     bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
-    max_labels = worthwhile_labels(index)
+    max_labels = worthwhile_labels(index, reduction)
     if max_labels == 0:
         return dense.top_k(bucket_scores, table, k, reduction)
     found = walk(bucket_scores, index, k, reduction, max_labels=max_labels)
@@ -128,14 +132,78 @@ def index_of(table: Tensor, num_buckets: int) -> BucketIndex:
     return _indexes.get(table, num_buckets)
 
 
-def worthwhile_labels(index: BucketIndex) -> int:
-    """Labels that a walk may score before `dense` would have been the cheaper way.
+@dataclass(frozen=True)
+class WalkPrices:
+    """What a walk takes, in any unit.
+
+    Attributes:
+        bucket: of a bucket walked.
+        meet: of a label that is met there for the first time.
+        score: of a label scored.
+    """
+
+    bucket: float
+    meet: float
+    score: float
+
+    def of_walk(self, num_buckets: float, num_met: float, num_scored: float) -> float:
+        """What a walk took."""
+        return num_buckets * self.bucket + num_met * self.meet + num_scored * self.score
+
+    def labels_for(
+        self, price: float, num_labels: int, num_worlds: int, num_buckets: int, reduction: Reduction
+    ) -> int:
+        """Labels that a walk can expect to meet for a price; 0 if not two buckets of them.
+
+        Args:
+            price: in the unit of the others.
+            num_labels: L.
+            num_worlds: R.
+            num_buckets: B.
+            reduction: `sum`, `min` or `median`.
+        """
+        low, high = 0, num_labels
+        while low < high:
+            met = (low + high + 1) // 2
+            walked = met * num_buckets / num_labels
+            is_short = reduction == "sum" and walked <= pruned_kernel.SETTLED * num_worlds
+            scored = _expected_scored(met, num_labels) if is_short else float(met)
+            if self.of_walk(walked, met, scored) <= price:
+                low = met
+            else:
+                high = met - 1
+        return low if low >= 2 * max(num_labels // num_buckets, 1) else 0
+
+
+def _expected_scored(num_met: int, num_labels: int) -> float:
+    """Of labels met at random, those met twice, and those scored at once."""
+    if num_met >= num_labels:
+        return float(num_labels)
+    rate = -math.log1p(-num_met / num_labels)
+    twice = num_labels * (1 - (1 + rate) * math.exp(-rate))
+    return min(twice + pruned_kernel.NUM_IMMEDIATE, float(num_met))
+
+
+# In labels scored: where nobody has measured the machine.
+_TYPICAL_PRICES = WalkPrices(bucket=4.0, meet=1 / 8, score=1.0)
+
+
+def worthwhile_labels(index: BucketIndex, reduction: Reduction = "sum") -> int:
+    """Labels that a walk may meet before `dense` would have been the cheaper way.
 
     0 where not even a bucket of each of two worlds would be.
     """
-    is_large = index.num_worlds * index.num_buckets * COARSE_TILE > _LARGE_LEVELS_BYTES
-    ratio = _LARGE_RATIO if is_large else _SMALL_RATIO
-    return index.num_labels // ratio if index.num_buckets >= 2 * ratio else 0
+    sizes = index.num_labels, index.num_worlds, index.num_buckets
+    return _worthwhile_labels(*sizes, reduction)
+
+
+@functools.lru_cache(maxsize=256)
+def _worthwhile_labels(
+    num_labels: int, num_worlds: int, num_buckets: int, reduction: Reduction
+) -> int:
+    is_large = num_worlds * num_buckets * COARSE_TILE > _LARGE_LEVELS_BYTES
+    price = num_labels / (_LARGE_RATIO if is_large else _SMALL_RATIO)
+    return _TYPICAL_PRICES.labels_for(price, num_labels, num_worlds, num_buckets, reduction)
 
 
 def walk(
@@ -145,6 +213,7 @@ def walk(
     reduction: Reduction = "sum",
     *,
     max_labels: int | None = None,
+    num_immediate: int = pruned_kernel.NUM_IMMEDIATE,
 ) -> PrunedResult:
     """The k best labels of each query, exact wherever the result says that they are proven.
 
@@ -153,7 +222,9 @@ def walk(
         index: inverted lists of the table.
         k: 1 to L.
         reduction: `sum`, `min` or `median`.
-        max_labels: give up on a query that would score more labels; None: no limit, all proven.
+        max_labels: give up on a query that would meet more labels; None: no limit, all proven.
+        num_immediate: labels that a query scores when it first meets them; others wait until they
+            are met again, in a sum.
 
     Raises:
         ValueError: shapes disagree or k is out of range.
@@ -169,33 +240,34 @@ def walk(
     scores = bucket_scores.detach().float().contiguous().numpy()
     out_scores = np.empty((num_queries, k), dtype=np.float32)
     out_labels = np.empty((num_queries, k), dtype=np.int64)
-    counts = np.zeros((num_queries, 3), dtype=np.int64)
+    counts = np.zeros((num_queries, 4), dtype=np.int64)
     num_parts = max(min(torch.get_num_threads(), numba.get_num_threads(), num_queries), 1)
     shape = (num_parts, num_worlds, num_buckets)
-    num_words = (index.num_labels + 63) // 64
+    num_words = (index.num_labels + 31) // 32
 
     def room() -> _Room:
         values, ids = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int32)
         return values, ids, np.zeros((num_parts, num_words), dtype=np.uint64)
 
-    with _workspace.borrow((shape, num_words), room) as (values, ids, visited):
+    with _workspace.borrow((shape, num_words), room) as (values, ids, states):
         code = _REDUCTION_CODES[reduction]
         most = index.num_labels if max_labels is None else max_labels
         if num_queries == 1:
             # On one thread: waking another takes as long as what it could take over.
             pruned_kernel.walk_query(
                 code, scores[0], index.rows, index.lists, index.offsets, values[0], ids[0],
-                visited[0], out_scores[0], out_labels[0], most, counts[0],
+                states[0], out_scores[0], out_labels[0], most, num_immediate, counts[0],
             )  # fmt: skip
         else:
             pruned_kernel.walk_queries(
-                code, scores, index.rows, index.lists, index.offsets, values, ids, visited,
-                out_scores, out_labels, most, counts,
+                code, scores, index.rows, index.lists, index.offsets, values, ids, states,
+                out_scores, out_labels, most, num_immediate, counts,
             )  # fmt: skip
     return PrunedResult(
         scores=torch.from_numpy(out_scores),
         labels=torch.from_numpy(out_labels),
         is_proven=torch.from_numpy(counts[:, 2] > 0),
         num_scored=torch.from_numpy(counts[:, 0].copy()),
+        num_met=torch.from_numpy(counts[:, 3].copy()),
         num_buckets_walked=torch.from_numpy(counts[:, 1].copy()),
     )

@@ -5,6 +5,10 @@ lies in no walked bucket, so that its score is at most the reduction of the worl
 bound. Additions are rounded monotonically, hence the bound, summed in world order like every
 label's score, holds for the rounded sums too, and the labels returned are exactly those of `dense`.
 
+Scoring a label fetches its row from memory and R scores; meeting it in a list fetches nothing more.
+Sums are therefore left until a label is met a second time. One that is met once is in no walked
+bucket of any other world, and a few more buckets prove that all of those are out.
+
 Sources: Fagin, Lotem, Naor 2003 (threshold algorithm). All in one file because Numba's cache
 watches only the file of the function that it compiled.
 """
@@ -31,11 +35,20 @@ _LOOKAHEAD = 4
 # Worlds summed between two looks at whether a label can still win.
 _LOOK_EVERY = 8
 _PREFETCH_AHEAD = 12
-# Labels scored before the first forecast of how many it will take; then at each doubling.
+# What is known of a label in a walk, in two bits.
+_MET, _SCORED = 1, 2
+# Labels that are scored when first met: they give the walk something to compare with.
+NUM_IMMEDIATE = 64
+# Walking on, once no unseen label can win, costs about as much as scoring so many labels: a bucket,
+# and for each label in it. It may take a share of what scoring the labels met once would take.
+_BUCKET_EFFORT = 4.0
+_MEETING_EFFORT = 1 / 16
+_EFFORT_SHARE = 0.25
+# Labels met before the first forecast of how many it will take; then at each doubling.
 _FIRST_FORECAST = 1024
 # Buckets walked, for each world, until the k best labels so far can be taken for nearly the final
 # ones: peaked scores in 8 to 32 worlds took one to two.
-_SETTLED = 2
+SETTLED = 2
 # Unit roundoff of float32, doubled: a generous bound on the error of one addition.
 _ROUNDOFF = 2.0**-23
 _SMALLEST_NORMAL = 2.0**-126
@@ -345,10 +358,13 @@ def _forecast(
 
 @njit(cache=True, nogil=True)
 def _score(
-    reduction: int, flat_scores: Any, row: Any, num_buckets: int, rest: Any, slack: float,
-    threshold: float, scratch: Any,
+    reduction: int, flat_scores: Any, row: Any, num_buckets: int, rest: Any, excess: float,
+    slack: float, threshold: float, scratch: Any,
 ) -> Any:  # fmt: skip
-    """Reduced score of a label and whether it was finished: False where it cannot win."""
+    """Reduced score of a label and whether it was finished: False where it cannot win.
+
+    `excess` is what an earlier meeting may add to `rest`.
+    """
     num_worlds = row.shape[0]
     if reduction == SUM:
         total = flat_scores[np.uint64(row[0])]
@@ -363,7 +379,7 @@ def _score(
             if total == -np.inf:
                 if threshold > -np.inf:
                     return total, False
-            elif total + rest[stop] + slack * abs(total) < threshold:
+            elif total + rest[stop] + excess + slack * abs(total) < threshold:
                 return total, False
             start = stop
         return total, True
@@ -406,14 +422,149 @@ def _rest_of_sum(nexts: Any, slack: float, rest: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _excess(values: Any, depths: Any, nexts: Any, slack: float) -> float:
+    """What a label adds at most to a bound of unseen ones by lying in one walked bucket."""
+    most = 0.0
+    magnitude = 0.0
+    for world in range(nexts.shape[0]):
+        if depths[world] > 0:
+            best = np.float64(values[world, 0])
+            most = max(most, best - np.float64(nexts[world]))
+            magnitude = max(magnitude, abs(best))
+    return most + slack * magnitude
+
+
+@njit(cache=True, nogil=True)
+def _met_once_bound(nexts: Any, world: int, value: float, slack: float) -> float:
+    """Best sum of a label in a bucket of `value` in one world and in no walked one of the others.
+
+    Rounded up by more than the label's own sum in float32 can be.
+    """
+    total = value
+    magnitude = abs(value)
+    for other in range(nexts.shape[0]):
+        if other != world:
+            total += np.float64(nexts[other])
+            magnitude += abs(np.float64(nexts[other]))
+    # Where a world has nothing left the magnitude is no number to round by.
+    margin = slack * magnitude + nexts.shape[0] * _SMALLEST_NORMAL if total > -np.inf else 0.0
+    return total + margin
+
+
+@njit(cache=True, nogil=True)
+def _best_met_once(values: Any, depths: Any, nexts: Any, slack: float) -> Any:
+    """Bound of all labels that are in a single walked bucket."""
+    best = -np.inf
+    for world in range(nexts.shape[0]):
+        if depths[world] > 0:
+            value = np.float64(values[world, 0])
+            best = max(best, _met_once_bound(nexts, world, value, slack))
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _is_way_on_short(
+    shortfall: float, gain: float, spent: float, bucket_effort: float, num_left: int
+) -> bool:
+    """Whether walking until labels met once are out is much less work than scoring them."""
+    if not gain > 0:
+        return False
+    return spent + shortfall / gain * bucket_effort < _EFFORT_SHARE * num_left
+
+
+@njit(cache=True, nogil=True)
+def _walk_bucket(
+    reduction: int, labels: Any, rows: Any, flat_rows: Any, flat_scores: Any, num_buckets: int,
+    rest: Any, excess: float, slack: float, num_immediate: int, states: Any, heap_scores: Any,
+    heap_labels: Any, size: int, scratch: Any,
+) -> Any:  # fmt: skip
+    """Meets a bucket's labels: scores those met before, and the first `num_immediate` others.
+
+    Gives the heap's size, the labels scored and those met for the first time.
+    """
+    num_worlds, k = rows.shape[1], heap_scores.shape[0]
+    threshold: Any = heap_scores[0] if size == k else np.float32(-np.inf)
+    num_scored = 0
+    num_met = 0
+    num_listed = labels.shape[0]
+    for place in range(num_listed):
+        if place + _PREFETCH_AHEAD < num_listed:
+            ahead: Any = np.int64(labels[place + _PREFETCH_AHEAD])
+            is_met = (states[ahead >> 5] >> np.uint64(2 * (ahead & 31))) & np.uint64(_MET)
+            if is_met or num_scored < num_immediate:
+                _prefetch(flat_rows, ahead * num_worlds)
+        label: Any = np.int64(labels[place])
+        word, shift = label >> 5, np.uint64(2 * (label & 31))
+        state = (states[word] >> shift) & np.uint64(_MET | _SCORED)
+        if state & np.uint64(_SCORED):
+            continue
+        if not state:
+            num_met += 1
+            states[word] |= np.uint64(_MET) << shift
+            if num_scored >= num_immediate and size == k:
+                continue
+        states[word] |= np.uint64(_SCORED) << shift
+        num_scored += 1
+        score, is_whole = _score(
+            reduction, flat_scores, rows[label], num_buckets, rest, excess if state else 0.0,
+            slack, threshold, scratch,
+        )  # fmt: skip
+        if is_whole:
+            size = _offer(heap_scores, heap_labels, size, score, label)
+            if size == k:
+                threshold = heap_scores[0]
+    return size, num_scored, num_met
+
+
+@njit(cache=True, nogil=True)
+def _score_met_once(
+    scores: Any, rows: Any, flat_rows: Any, flat_scores: Any, lists: Any, offsets: Any,
+    values: Any, ids: Any, depths: Any, nexts: Any, rest: Any, slack: float, states: Any,
+    heap_scores: Any, heap_labels: Any, scratch: Any,
+) -> int:  # fmt: skip
+    """Scores what was left, of a sum with a full heap; gives the number of those labels."""
+    num_worlds, num_buckets = scores.shape
+    k = heap_scores.shape[0]
+    _rest_of_sum(nexts, slack, rest)
+    excess = _excess(values, depths, nexts, slack)
+    num_scored = 0
+    for world in range(num_worlds):
+        for depth in range(depths[world]):
+            value = np.float64(values[world, depth])
+            if _met_once_bound(nexts, world, value, slack) < heap_scores[0]:
+                break  # and so are the ones after it
+            bucket = ids[world, depth]
+            start, stop = offsets[world, bucket], offsets[world, bucket + 1]
+            for place in range(start, stop):
+                if place + _PREFETCH_AHEAD < stop:
+                    ahead = np.int64(lists[world, place + _PREFETCH_AHEAD])
+                    if not (states[ahead >> 5] >> np.uint64(2 * (ahead & 31))) & np.uint64(_SCORED):
+                        _prefetch(flat_rows, ahead * num_worlds)
+                label: Any = np.int64(lists[world, place])
+                word, shift = label >> 5, np.uint64(2 * (label & 31))
+                if (states[word] >> shift) & np.uint64(_SCORED):
+                    continue
+                states[word] |= np.uint64(_SCORED) << shift
+                num_scored += 1
+                score, is_whole = _score(
+                    SUM, flat_scores, rows[label], num_buckets, rest, excess, slack,
+                    heap_scores[0], scratch,
+                )  # fmt: skip
+                if is_whole:
+                    _offer(heap_scores, heap_labels, k, score, label)
+    return num_scored
+
+
+@njit(cache=True, nogil=True)
 def walk_query(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
-    visited: Any, heap_scores: Any, heap_labels: Any, max_labels: int, counts: Any,
+    states: Any, heap_scores: Any, heap_labels: Any, max_labels: int, num_immediate: int,
+    counts: Any,
 ) -> None:  # fmt: skip
     """Walks one query's buckets until its k best labels are proven, or gives up.
 
     `values` and `ids` are room for each world's best buckets. `counts` receives the labels scored,
-    the buckets walked and whether the labels are proven.
+    the buckets walked, whether the labels are proven, and the labels met.
     """
     num_worlds, num_buckets = scores.shape
     num_labels, k = rows.shape[0], heap_scores.shape[0]
@@ -434,26 +585,56 @@ def walk_query(
         _best_buckets(scores[world], listed[world], values[world], ids[world])
         nexts[world] = values[world, 0]
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
+    if reduction != SUM:
+        num_immediate = num_labels
     size = 0
     num_scored = 0
+    num_met = 0
     num_walked = 0
+    effort = 0.0
+    bucket_effort = _BUCKET_EFFORT + _MEETING_EFFORT * num_labels / num_buckets
     next_forecast = _FIRST_FORECAST
-    settled = _SETTLED * num_worlds
+    settled = SETTLED * num_worlds
+    most_waiting = SETTLED * (num_worlds + k)
+    excess = 0.0
     has_grown = False
     is_proven = False
     while True:
+        is_no_unseen_better = False
         if size == k:
             threshold = heap_scores[0]
-            if num_scored == num_labels or _bound(reduction, nexts, scratch) < threshold:
-                is_proven = True
-                break
+            is_no_unseen_better = (
+                num_met == num_labels or _bound(reduction, nexts, scratch) < threshold
+            )
+            is_over = False
+            if is_no_unseen_better:
+                shortfall = _best_met_once(values, depths, nexts, slack) - threshold
+                if num_met == num_scored or shortfall < 0:
+                    is_proven = True
+                    break
+                is_over = num_met == num_labels or not _is_way_on_short(
+                    shortfall, gains[_choose(gains)], effort, bucket_effort, num_met - num_scored
+                )
+            # Where fewer than k labels stand out, the k-th is one of those met once, and the walk
+            # would wait for it: a long one catches up, and scores what it meets from there on.
+            is_late = num_walked >= most_waiting and num_immediate < num_labels
+            if is_over or (is_late and not is_no_unseen_better):
+                num_scored += _score_met_once(
+                    scores, rows, flat_rows, flat_scores, lists, offsets, values, ids, depths,
+                    nexts, rest, slack, states, heap_scores, heap_labels, scratch,
+                )  # fmt: skip
+                if is_over:
+                    is_proven = True
+                    break
+                num_immediate = num_labels
+                continue
             if reduction != SUM:  # what a bucket buys depends on the threshold
                 for world in range(num_worlds):
                     gains[world] = _gain(
                         reduction, world, values, depths, listed, num_buckets, threshold
                     )
-            if num_scored >= next_forecast and max_labels < num_labels:
-                next_forecast = 2 * num_scored
+            if not is_no_unseen_better and num_met >= next_forecast and max_labels < num_labels:
+                next_forecast = 2 * num_met
                 other_depths[:] = depths
                 other_gains[:] = gains
                 other_nexts[:] = nexts
@@ -465,58 +646,51 @@ def walk_query(
                         goal = max(goal, heap_scores[place])
                 needed = _forecast(
                     reduction, scores, offsets, values, ids, listed, other_depths, other_gains,
-                    other_nexts, scratch, goal, max_labels - num_scored,
+                    other_nexts, scratch, goal, max_labels - num_met,
                 )  # fmt: skip
-                if num_scored + needed > max_labels:
+                if num_met + needed > max_labels:
                     break
-        elif num_scored >= max_labels:
+        elif num_met >= max_labels:
             break
         world = _choose(gains)
         if gains[world] < 0:
-            break  # never with num_scored < num_labels: one world's buckets hold all labels
+            break  # never with num_met < num_labels: one world's buckets hold all labels
         if reduction == SUM:
             _rest_of_sum(nexts, slack, rest)
+            excess = _excess(values, depths, nexts, slack)
         bucket = ids[world, depths[world]]
-        stop = offsets[world, bucket + 1]
-        for place in range(offsets[world, bucket], stop):
-            ahead = place + _PREFETCH_AHEAD
-            if ahead < stop:
-                _prefetch(flat_rows, np.int64(lists[world, ahead]) * num_worlds)
-            label: Any = np.int64(lists[world, place])
-            word, bit = label >> 6, np.uint64(1) << np.uint64(label & 63)
-            if visited[word] & bit:
-                continue
-            visited[word] |= bit
-            num_scored += 1
-            score, is_whole = _score(
-                reduction, flat_scores, rows[label], num_buckets, rest, slack,
-                threshold, scratch,
-            )  # fmt: skip
-            if is_whole:
-                size = _offer(heap_scores, heap_labels, size, score, label)
-                if size == k:
-                    threshold = heap_scores[0]
+        start, stop = offsets[world, bucket], offsets[world, bucket + 1]
+        size, newly_scored, newly_met = _walk_bucket(
+            reduction, lists[world, start:stop], rows, flat_rows, flat_scores, num_buckets, rest,
+            excess, slack, num_immediate - num_scored, states, heap_scores, heap_labels, size,
+            scratch,
+        )  # fmt: skip
+        num_scored += newly_scored
+        num_met += newly_met
         num_walked += 1
+        if is_no_unseen_better:
+            effort += bucket_effort
         depths[world] += 1
         if depths[world] + 1 >= listed[world] and listed[world] < num_buckets:
             _grow(scores, world, values, ids, listed)
             if not has_grown:  # where worlds are long, theirs may cost more than the labels so far
                 has_grown = True
-                next_forecast = min(next_forecast, num_scored)
+                next_forecast = min(next_forecast, num_met)
         nexts[world] = _next_value(values, depths, world, num_buckets)
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
 
-    if num_scored * 8 > num_labels:
-        visited[:] = 0
+    if num_met * 8 > num_labels:
+        states[:] = 0
     else:
         for world in range(num_worlds):
             for depth in range(depths[world]):
                 bucket = ids[world, depth]
                 for place in range(offsets[world, bucket], offsets[world, bucket + 1]):
-                    visited[np.int64(lists[world, place]) >> 6] = 0
+                    states[np.int64(lists[world, place]) >> 5] = 0
     counts[0] = num_scored
     counts[1] = num_walked
     counts[2] = is_proven
+    counts[3] = num_met
     if is_proven:
         _sort_heap(heap_scores, heap_labels)
 
@@ -524,7 +698,8 @@ def walk_query(
 @njit(cache=True, nogil=True, parallel=True)
 def walk_queries(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
-    visited: Any, out_scores: Any, out_labels: Any, max_labels: int, counts: Any,
+    states: Any, out_scores: Any, out_labels: Any, max_labels: int, num_immediate: int,
+    counts: Any,
 ) -> None:  # fmt: skip
     """The k best labels of each query, or none where they would take more than `max_labels`.
 
@@ -536,16 +711,18 @@ def walk_queries(
         offsets: `(R, B + 1)` int64.
         values: `(P, R, B)` float32, room for P threads' sorted scores.
         ids: `(P, R, B)` int32, room for their buckets.
-        visited: `(P, ⌈L / 64⌉)` uint64, all zero; left so.
+        states: `(P, ⌈L / 32⌉)` uint64, all zero; left so.
         out_scores: `(N, k)` float32.
         out_labels: `(N, k)` int64.
-        max_labels: labels that a query may score; L or more for no limit.
-        counts: `(N, 3)` int64, see :func:`walk_query`.
+        max_labels: labels that a query may meet; L or more for no limit.
+        num_immediate: labels that a query scores when it first meets them.
+        counts: `(N, 4)` int64, see :func:`walk_query`.
     """
-    num_queries, num_parts = scores.shape[0], visited.shape[0]
+    num_queries, num_parts = scores.shape[0], states.shape[0]
     for part in prange(num_parts):
         for query in range(part, num_queries, num_parts):
             walk_query(
                 reduction, scores[query], rows, lists, offsets, values[part], ids[part],
-                visited[part], out_scores[query], out_labels[query], max_labels, counts[query],
+                states[part], out_scores[query], out_labels[query], max_labels, num_immediate,
+                counts[query],
             )  # fmt: skip

@@ -12,4 +12,6 @@ TYPICAL = Costs(
     select=1e-10,
     row_bytes=(1 << 20, 1 << 24),
     visit=(1.2e-9, 2.4e-9),
+    meet=(3e-9, 6e-9),
+    bucket=4e-7,
 )

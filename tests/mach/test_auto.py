@@ -12,8 +12,12 @@ from tests.mach.costs import TYPICAL
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
 
-CHEAP_WALK = auto.Costs((10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12, 1e-12, (10,), (1e-12,))
-CHEAP_SCAN = auto.Costs((10,), (1e-15,), (10,), (1e-15,), 1e-15, 1e-15, 1e-6, (10,), (1e-6,))
+CHEAP_WALK = auto.Costs(
+    (10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12, 1e-12, (10,), (1e-12,), (1e-12,), 1e-12
+)
+CHEAP_SCAN = auto.Costs(
+    (10,), (1e-15,), (10,), (1e-15,), 1e-15, 1e-15, 1e-6, (10,), (1e-6,), (1e-6,), 1e-6
+)
 
 
 @given(
@@ -66,9 +70,21 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
     table = build_hash("balanced", 60_000, 500, 6, 0).table()
     scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
     walked = count_walked(monkeypatch)
-    # A scan is worth some 2,000 visited labels: a walk begins, and its forecast ends it.
+    # A scan is worth some 2,000 labels met: a walk begins, and its forecast ends it.
     auto.use_costs(
-        auto.Costs((10,), (6.4e-9,), (10,), (6.4e-9,), 1e-12, 1e-12, 1e-12, (10,), (1.3e-9,))
+        auto.Costs(
+            (10,),
+            (6.4e-9,),
+            (10,),
+            (6.4e-9,),
+            1e-12,
+            1e-12,
+            1e-12,
+            (10,),
+            (1.3e-9,),
+            (1.8e-8,),
+            1e-12,
+        )
     )
     auto.top_k(scores, table, 3, "sum")
     assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
@@ -77,8 +93,9 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
 def test_calibration_is_kept_in_its_file(tmp_path):
     path = tmp_path / "cache" / "costs.json"
     found = auto.calibrate(path, again=True)
-    assert min(found.pack, found.single_pack, found.select) > 0
-    assert all(cost > 0 for cost in found.tile_gather + found.single_gather + found.visit)
+    assert min(found.pack, found.single_pack, found.select, found.bucket) > 0
+    lists = found.tile_gather + found.single_gather + found.visit + found.meet
+    assert all(cost > 0 for cost in lists)
     auto.use_costs(None)
     assert auto.calibrate(path) == found
     assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
@@ -125,7 +142,9 @@ def test_costs_that_are_not_positive_are_refused(tmp_path):
     plain = {"table_sizes": [1], "tile_gather": [0], "bucket_counts": [1], "single_gather": [1]}
     path.write_text(
         json.dumps(
-            plain | {"pack": 1, "single_pack": 1, "select": 1, "row_bytes": [1], "visit": [1]}
+            plain
+            | {"pack": 1, "single_pack": 1, "select": 1, "row_bytes": [1], "visit": [1]}
+            | {"meet": [1], "bucket": 1}
         )
     )
     auto.use_costs(None)

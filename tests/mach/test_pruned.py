@@ -1,8 +1,9 @@
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bench.mach import decode, pruned
+from bench.mach import decode, pruned, pruned_kernel
 from bench.mach.decode import REDUCTIONS, top_k_reference
 from bench.mach.hashing import build_hash
 from bench.mach.index import build_index
@@ -12,14 +13,16 @@ from tests.mach.problems import FURTHER_KINDS, KINDS, Drawn, assert_same, drawn_
 @given(
     problem=drawn_problems(
         num_queries=[1, 2, 5], most_worlds=19, most_buckets=200, kinds=(*KINDS, *FURTHER_KINDS)
-    )
+    ),
+    num_immediate=st.sampled_from([0, 1, 20, pruned_kernel.NUM_IMMEDIATE]),
 )
-@settings(max_examples=150, deadline=None)
-def test_walk_equals_reference(problem: Drawn) -> None:
+@settings(max_examples=300, deadline=None)
+def test_walk_equals_reference(problem: Drawn, num_immediate: int) -> None:
     scores, table = problem.build()
     index = build_index(table.to(torch.uint8), problem.num_buckets)
-    found = pruned.walk(scores, index, problem.k, problem.reduction)
+    found = pruned.walk(scores, index, problem.k, problem.reduction, num_immediate=num_immediate)
     assert bool(found.is_proven.all())
+    assert bool((found.num_scored <= found.num_met).all())
     assert_same((found.scores, found.labels), problem.expected())
 
 
@@ -37,8 +40,35 @@ def test_peaked_scores_are_proven_after_few_labels():
     found = pruned.walk(scores, build_index(table, 500), 5)
     assert bool(found.is_proven.all())
     assert torch.equal(found.labels[:, 0], labels)
-    assert int(found.num_scored.max()) < 20_000 // 5
-    assert bool((found.num_buckets_walked <= found.num_scored).all())
+    assert int(found.num_met.max()) < 20_000 // 5
+    assert bool((found.num_buckets_walked <= found.num_met).all())
+
+
+def test_labels_met_once_are_hardly_ever_scored_on_peaked_scores():
+    scores, table, labels = planted(200_000, 500, 16, 6)
+    index = build_index(table, 500)
+    found = pruned.walk(scores, index, 1)
+    assert torch.equal(found.labels[:, 0], labels)
+    assert int(found.num_met.min()) > 500
+    assert int(found.num_scored.max()) < 1.5 * pruned_kernel.NUM_IMMEDIATE
+    eager = pruned.walk(scores, index, 1, num_immediate=200_000)
+    assert torch.equal(eager.num_scored, eager.num_met)
+    assert_same((found.scores, found.labels), (eager.scores, eager.labels))
+
+
+@pytest.mark.parametrize("elsewhere", [-1.0, -2.0, float("-inf")])
+def test_a_label_that_one_world_alone_puts_first_is_found(elsewhere):
+    # Every other world has it in a bucket as poor as most: it is met once, and must not be left.
+    num_worlds, num_buckets = 8, 400
+    table = build_hash("balanced", 40_000, num_buckets, num_worlds, 0).table()
+    scores = torch.rand(6, num_worlds, num_buckets, generator=torch.Generator().manual_seed(4))
+    scores -= 1.0
+    for query in range(6):
+        label = 5000 * query + 77
+        scores[query].scatter_(1, table[:, label].long().unsqueeze(1), elsewhere)
+        scores[query, query, table[query, label].long()] = 9.0
+    found = pruned.walk(scores, build_index(table, num_buckets), 5, num_immediate=0)
+    assert_same((found.scores, found.labels), top_k_reference(scores, table, 5))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -70,7 +100,7 @@ def test_forecast_does_not_give_up_before_the_best_labels_can_have_been_seen(pea
     scores, index = few_likely_labels(peak)
     free = pruned.walk(scores, index, 5)
     # Longer than until the first forecast, and short of what a walk may take.
-    assert 1024 < int(free.num_scored.float().median()) < pruned.worthwhile_labels(index)
+    assert 1024 < int(free.num_met.float().median()) < pruned.worthwhile_labels(index)
     limited = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
     assert bool(limited.is_proven.all())
     assert_same((limited.scores, limited.labels), (free.scores, free.labels))
@@ -81,7 +111,7 @@ def test_forecast_gives_up_at_once_where_nothing_can_be_pruned(k):
     scores, index = few_likely_labels(0.0)
     found = pruned.walk(scores, index, k, max_labels=pruned.worthwhile_labels(index))
     assert not bool(found.is_proven.any())
-    assert int(found.num_scored.max()) < 1200
+    assert int(found.num_met.max()) < 1200
 
 
 def test_forecast_gives_up_before_long_worlds_are_searched_again():
@@ -94,7 +124,7 @@ def test_forecast_gives_up_before_long_worlds_are_searched_again():
     ).log_softmax(-1)
     found = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
     assert not bool(found.is_proven.any())
-    assert int(found.num_scored.max()) < 8 * num_worlds
+    assert int(found.num_met.max()) < 8 * num_worlds
 
 
 def test_a_scan_is_taken_at_once_where_a_bucket_holds_what_it_is_worth(monkeypatch):
