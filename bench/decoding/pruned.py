@@ -37,8 +37,10 @@ class Pruned(Contender):
         """Labels that the walk scored, or all."""
         if not self.falls_back:
             return pruned.walk(queries, self.index, self.k).num_scored
-        most = pruned.worthwhile_labels(self.index, "sum")
-        found = pruned.walk(queries, self.index, self.k, max_labels=most)
+        budget = pruned.typical_budget(self.index, "sum")
+        if budget is None:
+            return super().num_scored(queries)
+        found = pruned.walk(queries, self.index, self.k, budget=budget)
         return torch.where(found.is_proven, found.num_scored, self.problem.num_labels)
 
     def decode_bytes(self) -> int:

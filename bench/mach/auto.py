@@ -30,7 +30,7 @@ from bench.mach.decode import Reduction
 from bench.mach.dense_kernel import COARSE_TILE, TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
-from bench.mach.pruned import WalkPrices
+from bench.mach.pruned import WalkBudget, WalkPrices
 from bench.provenance import machine, machine_slug
 
 _FORMAT = 4  # of the file that keeps costs
@@ -127,12 +127,12 @@ def _threads_per_walk(num_queries: int) -> float:
 
 @dataclass(frozen=True)
 class _Prices:
-    """Seconds of a query of a batch, and the labels that a walk may meet for them."""
+    """Seconds of a query of a batch; None where no walk can be shorter than a scan."""
 
     scan: float
     select: float
     walk: WalkPrices
-    budget: int
+    budget: WalkBudget | None
 
 
 @functools.lru_cache(maxsize=256)
@@ -143,8 +143,9 @@ def _prices_of(
     scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
     select = unit.select_seconds(num_queries, worlds, buckets)
     walk = unit.walk_prices(num_queries, worlds, row_bytes)
-    budget = walk.labels_for(scan - select, num_labels, worlds, buckets, reduction)
-    return _Prices(scan, select, walk, budget)
+    budget = WalkBudget(walk, scan - select)
+    is_enough = budget.is_enough(num_labels, (worlds, buckets), reduction)
+    return _Prices(scan, select, walk, budget if is_enough else None)
 
 
 def _prices(index: BucketIndex, num_queries: int, reduction: Reduction) -> _Prices:
@@ -263,7 +264,7 @@ def top_k_indexed(
     start = 0
     while start < num_queries:
         prices = _prices(index, num_queries - start, reduction)
-        if prices.budget == 0:
+        if prices.budget is None:
             scanned.append(torch.arange(start, num_queries))
             break
         if experience.pause > 0:
@@ -273,7 +274,7 @@ def top_k_indexed(
         else:
             stop = min(start + experience.num_to_try, num_queries)
             part = bucket_scores[start:stop]
-            found = pruned.walk(part, index, k, reduction, max_labels=prices.budget)
+            found = pruned.walk(part, index, k, reduction, budget=prices.budget)
             scores[start:stop], labels[start:stop] = found.scores, found.labels
             if not found.is_proven.numpy().all():
                 scanned.append(start + (~found.is_proven).nonzero()[:, 0])
@@ -288,9 +289,9 @@ def top_k_indexed(
 def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
     """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
     budget = _prices(index, bucket_scores.shape[0], reduction).budget
-    if budget == 0:
+    if budget is None:
         return torch.full((bucket_scores.shape[0],), index.num_labels)
-    found = pruned.walk(bucket_scores, index, k, reduction, max_labels=budget)
+    found = pruned.walk(bucket_scores, index, k, reduction, budget=budget)
     return torch.where(found.is_proven, found.num_scored, index.num_labels)
 
 

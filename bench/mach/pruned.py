@@ -7,7 +7,6 @@ is worth while is answered by `dense`; the labels are the same either way.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -83,10 +82,10 @@ def top_k_indexed(
     bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
-    max_labels = worthwhile_labels(index, reduction)
-    if max_labels == 0:
+    budget = typical_budget(index, reduction)
+    if budget is None:
         return dense.top_k(bucket_scores, table, k, reduction)
-    found = walk(bucket_scores, index, k, reduction, max_labels=max_labels)
+    found = walk(bucket_scores, index, k, reduction, budget=budget)
     if not found.is_proven.numpy().all():
         given_up = (~found.is_proven).nonzero()[:, 0]
         answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)
@@ -150,60 +149,57 @@ class WalkPrices:
         """What a walk took."""
         return num_buckets * self.bucket + num_met * self.meet + num_scored * self.score
 
-    def labels_for(
-        self, price: float, num_labels: int, num_worlds: int, num_buckets: int, reduction: Reduction
-    ) -> int:
-        """Labels that a walk can expect to meet for a price; 0 if not two buckets of them.
+
+@dataclass(frozen=True)
+class WalkBudget:
+    """What a walk may take before it gives up.
+
+    Attributes:
+        prices: of its parts.
+        limit: of what they come to, in the unit of the prices.
+    """
+
+    prices: WalkPrices
+    limit: float
+
+    def is_enough(self, num_labels: int, shape: tuple[int, int], reduction: Reduction) -> bool:
+        """Whether a walk can end within it that finds what it looks for at once.
 
         Args:
-            price: in the unit of the others.
             num_labels: L.
-            num_worlds: R.
-            num_buckets: B.
+            shape: R and B.
             reduction: `sum`, `min` or `median`.
         """
-        low, high = 0, num_labels
-        while low < high:
-            met = (low + high + 1) // 2
-            walked = met * num_buckets / num_labels
-            is_short = reduction == "sum" and walked <= pruned_kernel.SETTLED * num_worlds
-            scored = _expected_scored(met, num_labels) if is_short else float(met)
-            if self.of_walk(walked, met, scored) <= price:
-                low = met
-            else:
-                high = met - 1
-        return low if low >= 2 * max(num_labels // num_buckets, 1) else 0
-
-
-def _expected_scored(num_met: int, num_labels: int) -> float:
-    """Of labels met at random, those met twice, and those scored at once."""
-    if num_met >= num_labels:
-        return float(num_labels)
-    rate = -math.log1p(-num_met / num_labels)
-    twice = num_labels * (1 - (1 + rate) * math.exp(-rate))
-    return min(twice + pruned_kernel.NUM_IMMEDIATE, float(num_met))
+        num_worlds, num_buckets = shape
+        # Until then a sum's bound has worlds whose best bucket counts, and a median's most of them.
+        walked = {"sum": num_worlds, "median": num_worlds // 2 + 1, "min": 1}[reduction]
+        met = walked * num_labels / num_buckets
+        scored = min(met, pruned_kernel.NUM_IMMEDIATE) if reduction == "sum" else met
+        return self.prices.of_walk(walked, met, scored) <= self.limit
 
 
 # In labels scored: where nobody has measured the machine.
 _TYPICAL_PRICES = WalkPrices(bucket=4.0, meet=1 / 8, score=1.0)
 
 
-def worthwhile_labels(index: BucketIndex, reduction: Reduction = "sum") -> int:
-    """Labels that a walk may meet before `dense` would have been the cheaper way.
+def typical_budget(index: BucketIndex, reduction: Reduction) -> WalkBudget | None:
+    """What a walk may take until `dense` would have been the cheaper way on a usual machine.
 
-    0 where not even a bucket of each of two worlds would be.
+    None where no walk can be that short.
     """
-    sizes = index.num_labels, index.num_worlds, index.num_buckets
-    return _worthwhile_labels(*sizes, reduction)
+    levels = index.num_worlds * index.num_buckets * COARSE_TILE
+    ratio = _LARGE_RATIO if levels > _LARGE_LEVELS_BYTES else _SMALL_RATIO
+    budget = WalkBudget(_TYPICAL_PRICES, index.num_labels / ratio)
+    shape = index.num_worlds, index.num_buckets
+    return budget if budget.is_enough(index.num_labels, shape, reduction) else None
 
 
-@functools.lru_cache(maxsize=256)
-def _worthwhile_labels(
-    num_labels: int, num_worlds: int, num_buckets: int, reduction: Reduction
-) -> int:
-    is_large = num_worlds * num_buckets * COARSE_TILE > _LARGE_LEVELS_BYTES
-    price = num_labels / (_LARGE_RATIO if is_large else _SMALL_RATIO)
-    return _TYPICAL_PRICES.labels_for(price, num_labels, num_worlds, num_buckets, reduction)
+def _limits(budget: WalkBudget | None) -> tuple[float, float, float, float]:
+    """As the kernel takes them."""
+    if budget is None:
+        return 0.0, 0.0, 0.0, math.inf
+    prices = budget.prices
+    return float(prices.bucket), float(prices.meet), float(prices.score), float(budget.limit)
 
 
 def walk(
@@ -212,7 +208,7 @@ def walk(
     k: int,
     reduction: Reduction = "sum",
     *,
-    max_labels: int | None = None,
+    budget: WalkBudget | None = None,
     num_immediate: int = pruned_kernel.NUM_IMMEDIATE,
 ) -> PrunedResult:
     """The k best labels of each query, exact wherever the result says that they are proven.
@@ -222,7 +218,7 @@ def walk(
         index: inverted lists of the table.
         k: 1 to L.
         reduction: `sum`, `min` or `median`.
-        max_labels: give up on a query that would meet more labels; None: no limit, all proven.
+        budget: give up on a query whose walk would take more; None: no limit, all proven.
         num_immediate: labels that a query scores when it first meets them; others wait until they
             are met again, in a sum.
 
@@ -251,17 +247,17 @@ def walk(
 
     with _workspace.borrow((shape, num_words), room) as (values, ids, states):
         code = _REDUCTION_CODES[reduction]
-        most = index.num_labels if max_labels is None else max_labels
+        limits = _limits(budget)
         if num_queries == 1:
             # On one thread: waking another takes as long as what it could take over.
             pruned_kernel.walk_query(
                 code, scores[0], index.rows, index.lists, index.offsets, values[0], ids[0],
-                states[0], out_scores[0], out_labels[0], most, num_immediate, counts[0],
+                states[0], out_scores[0], out_labels[0], limits, num_immediate, counts[0],
             )  # fmt: skip
         else:
             pruned_kernel.walk_queries(
                 code, scores, index.rows, index.lists, index.offsets, values, ids, states,
-                out_scores, out_labels, most, num_immediate, counts,
+                out_scores, out_labels, limits, num_immediate, counts,
             )  # fmt: skip
     return PrunedResult(
         scores=torch.from_numpy(out_scores),

@@ -44,11 +44,13 @@ NUM_IMMEDIATE = 64
 _BUCKET_EFFORT = 4.0
 _MEETING_EFFORT = 1 / 16
 _EFFORT_SHARE = 0.25
-# Labels met before the first forecast of how many it will take; then at each doubling.
-_FIRST_FORECAST = 1024
+# Share of its limit that a walk takes before the first forecast of its end; then at each doubling.
+# A forecast after a few buckets knows too little: 8 of 100 walks over 2.8 million labels were given
+# up after four that would have ended after 35.
+_FIRST_FORECAST = 1 / 16
 # Buckets walked, for each world, until the k best labels so far can be taken for nearly the final
 # ones: peaked scores in 8 to 32 worlds took one to two.
-SETTLED = 2
+_SETTLED = 2
 # Unit roundoff of float32, doubled: a generous bound on the error of one addition.
 _ROUNDOFF = 2.0**-23
 _SMALLEST_NORMAL = 2.0**-126
@@ -556,16 +558,60 @@ def _score_met_once(
 
 
 @njit(cache=True, nogil=True)
+def _num_waiting(
+    offsets: Any, values: Any, ids: Any, depths: Any, nexts: Any, slack: float, threshold: float
+) -> int:
+    """Labels, scored ones too, of the buckets that `_score_met_once` would look through."""
+    num_labels = 0
+    for world in range(nexts.shape[0]):
+        for depth in range(depths[world]):
+            value = np.float64(values[world, depth])
+            if _met_once_bound(nexts, world, value, slack) < threshold:
+                break
+            bucket = ids[world, depth]
+            num_labels += offsets[world, bucket + 1] - offsets[world, bucket]
+    return num_labels
+
+
+@njit(cache=True, nogil=True)
+def _is_within(
+    limits: Any, spent: float, reduction: int, scores: Any, offsets: Any, values: Any, ids: Any,
+    listed: Any, depths: Any, gains: Any, nexts: Any, scratch: Any, threshold: float,
+    num_waiting: int, waiting_left: int, waits: bool,
+) -> bool:  # fmt: skip
+    """Whether the forecast of a walk is within its limit.
+
+    `num_waiting` labels are to be scored if it takes more than `waiting_left` further buckets.
+    Overwrites depths, gains and nexts, which are copies.
+    """
+    per_bucket, per_meeting, per_score, limit = limits
+    buckets_per_label = np.float64(scores.shape[1]) / np.float64(offsets[0, scores.shape[1]])
+    per_label = per_meeting + per_bucket * buckets_per_label + (0.0 if waits else per_score)
+    most = int(min((limit - spent) / max(per_label, _SMALLEST_NORMAL), 1e15))
+    needed = _forecast(
+        reduction, scores, offsets, values, ids, listed, depths, gains, nexts, scratch, threshold,
+        most,
+    )  # fmt: skip
+    if needed > most:
+        return False
+    whole = spent
+    if waits and needed * buckets_per_label > waiting_left:
+        whole += num_waiting * per_score + needed * (per_label + per_score)
+    return bool(whole <= limit)
+
+
+@njit(cache=True, nogil=True)
 def walk_query(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
-    states: Any, heap_scores: Any, heap_labels: Any, max_labels: int, num_immediate: int,
-    counts: Any,
+    states: Any, heap_scores: Any, heap_labels: Any, limits: Any, num_immediate: int, counts: Any,
 ) -> None:  # fmt: skip
     """Walks one query's buckets until its k best labels are proven, or gives up.
 
-    `values` and `ids` are room for each world's best buckets. `counts` receives the labels scored,
-    the buckets walked, whether the labels are proven, and the labels met.
+    `values` and `ids` are room for each world's best buckets. `limits` are the prices of a bucket
+    walked, a label met and a label scored, and what the walk may take of them. `counts` receives
+    the labels scored, the buckets walked, whether the labels are proven, and the labels met.
     """
+    per_bucket, per_meeting, per_score, limit = limits
     num_worlds, num_buckets = scores.shape
     num_labels, k = rows.shape[0], heap_scores.shape[0]
     flat_rows = rows.reshape(num_labels * num_worlds)
@@ -593,14 +639,17 @@ def walk_query(
     num_walked = 0
     effort = 0.0
     bucket_effort = _BUCKET_EFFORT + _MEETING_EFFORT * num_labels / num_buckets
-    next_forecast = _FIRST_FORECAST
-    settled = SETTLED * num_worlds
-    most_waiting = SETTLED * (num_worlds + k)
+    next_forecast = _FIRST_FORECAST * limit
+    labels_per_bucket = np.float64(num_labels) / num_buckets
+    settled = _SETTLED * num_worlds
+    most_waiting = _SETTLED * (num_worlds + k)
     excess = 0.0
     has_grown = False
     is_proven = False
     while True:
         is_no_unseen_better = False
+        waits = num_immediate < num_labels
+        spent = num_walked * per_bucket + num_met * per_meeting + num_scored * per_score
         if size == k:
             threshold = heap_scores[0]
             is_no_unseen_better = (
@@ -615,10 +664,42 @@ def walk_query(
                 is_over = num_met == num_labels or not _is_way_on_short(
                     shortfall, gains[_choose(gains)], effort, bucket_effort, num_met - num_scored
                 )
+            if reduction != SUM:  # what a bucket buys depends on the threshold
+                for world in range(num_worlds):
+                    gains[world] = _gain(
+                        reduction, world, values, depths, listed, num_buckets, threshold
+                    )
             # Where fewer than k labels stand out, the k-th is one of those met once, and the walk
             # would wait for it: a long one catches up, and scores what it meets from there on.
-            is_late = num_walked >= most_waiting and num_immediate < num_labels
-            if is_over or (is_late and not is_no_unseen_better):
+            is_late = waits and num_walked >= most_waiting and not is_no_unseen_better
+            if limit < np.inf and not is_no_unseen_better:
+                if spent > limit:
+                    break
+                if is_late or spent >= next_forecast:
+                    next_forecast = 2 * spent
+                    other_depths[:] = depths
+                    other_gains[:] = gains
+                    other_nexts[:] = nexts
+                    goal = threshold
+                    settling = per_bucket + labels_per_bucket * (
+                        per_meeting + (0.0 if waits else per_score)
+                    )
+                    if num_walked < settled and settled * settling <= limit:
+                        # Some of the best labels are in buckets that no world has come to: the best
+                        # label so far tells better than the k-th whether a walk can be short.
+                        for place in range(k):
+                            goal = max(goal, heap_scores[place])
+                    if not _is_within(
+                        limits, spent, reduction, scores, offsets, values, ids, listed,
+                        other_depths, other_gains, other_nexts, scratch, goal,
+                        num_met - num_scored, most_waiting - num_walked, waits,
+                    ):  # fmt: skip
+                        break
+            if is_over or is_late:
+                num_waiting = _num_waiting(offsets, values, ids, depths, nexts, slack, threshold)
+                num_waiting = min(num_waiting, num_met - num_scored)
+                if spent + num_waiting * per_score > limit:
+                    break
                 num_scored += _score_met_once(
                     scores, rows, flat_rows, flat_scores, lists, offsets, values, ids, depths,
                     nexts, rest, slack, states, heap_scores, heap_labels, scratch,
@@ -628,29 +709,7 @@ def walk_query(
                     break
                 num_immediate = num_labels
                 continue
-            if reduction != SUM:  # what a bucket buys depends on the threshold
-                for world in range(num_worlds):
-                    gains[world] = _gain(
-                        reduction, world, values, depths, listed, num_buckets, threshold
-                    )
-            if not is_no_unseen_better and num_met >= next_forecast and max_labels < num_labels:
-                next_forecast = 2 * num_met
-                other_depths[:] = depths
-                other_gains[:] = gains
-                other_nexts[:] = nexts
-                goal = threshold
-                if num_walked < settled <= max_labels * num_buckets // num_labels:
-                    # Some of the best labels are in buckets that no world has come to: the best
-                    # label so far tells better than the k-th whether a walk can be short.
-                    for place in range(k):
-                        goal = max(goal, heap_scores[place])
-                needed = _forecast(
-                    reduction, scores, offsets, values, ids, listed, other_depths, other_gains,
-                    other_nexts, scratch, goal, max_labels - num_met,
-                )  # fmt: skip
-                if num_met + needed > max_labels:
-                    break
-        elif num_met >= max_labels:
+        elif spent > limit:
             break
         world = _choose(gains)
         if gains[world] < 0:
@@ -675,7 +734,7 @@ def walk_query(
             _grow(scores, world, values, ids, listed)
             if not has_grown:  # where worlds are long, theirs may cost more than the labels so far
                 has_grown = True
-                next_forecast = min(next_forecast, num_met)
+                next_forecast = min(next_forecast, spent)
         nexts[world] = _next_value(values, depths, world, num_buckets)
         gains[world] = _gain(reduction, world, values, depths, listed, num_buckets, threshold)
 
@@ -698,10 +757,9 @@ def walk_query(
 @njit(cache=True, nogil=True, parallel=True)
 def walk_queries(
     reduction: int, scores: Any, rows: Any, lists: Any, offsets: Any, values: Any, ids: Any,
-    states: Any, out_scores: Any, out_labels: Any, max_labels: int, num_immediate: int,
-    counts: Any,
+    states: Any, out_scores: Any, out_labels: Any, limits: Any, num_immediate: int, counts: Any,
 ) -> None:  # fmt: skip
-    """The k best labels of each query, or none where they would take more than `max_labels`.
+    """The k best labels of each query, or none where they would take more than a limit.
 
     Args:
         reduction: `SUM`, `MIN` or `MEDIAN`.
@@ -714,7 +772,7 @@ def walk_queries(
         states: `(P, ⌈L / 32⌉)` uint64, all zero; left so.
         out_scores: `(N, k)` float32.
         out_labels: `(N, k)` int64.
-        max_labels: labels that a query may meet; L or more for no limit.
+        limits: prices and what a query's walk may take of them, see :func:`walk_query`.
         num_immediate: labels that a query scores when it first meets them.
         counts: `(N, 4)` int64, see :func:`walk_query`.
     """
@@ -723,6 +781,6 @@ def walk_queries(
         for query in range(part, num_queries, num_parts):
             walk_query(
                 reduction, scores[query], rows, lists, offsets, values[part], ids[part],
-                states[part], out_scores[query], out_labels[query], max_labels, num_immediate,
+                states[part], out_scores[query], out_labels[query], limits, num_immediate,
                 counts[query],
             )  # fmt: skip

@@ -71,11 +71,16 @@ def test_a_label_that_one_world_alone_puts_first_is_found(elsewhere):
     assert_same((found.scores, found.labels), top_k_reference(scores, table, 5))
 
 
+def labels_met(limit):
+    return pruned.WalkBudget(pruned.WalkPrices(bucket=0.0, meet=1.0, score=0.0), limit)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_walk_that_gives_up_says_so_and_top_k_is_still_exact(reduction):
     scores = torch.rand(5, 6, 50, generator=torch.Generator().manual_seed(3))
     table = build_hash("balanced", 30_000, 50, 6, 0).table()
-    found = pruned.walk(scores, build_index(table, 50), 4, reduction, max_labels=1)
+    index = build_index(table, 50)
+    found = pruned.walk(scores, index, 4, reduction, budget=labels_met(1))
     assert not bool(found.is_proven.any())
     assert_same(
         pruned.top_k(scores, table, 4, reduction),
@@ -95,13 +100,55 @@ def few_likely_labels(peak: float):
     return logits.log_softmax(-1), build_index(table, num_buckets)
 
 
+def price(found, budget):
+    """What each walk came to."""
+    counts = (found.num_buckets_walked, found.num_met, found.num_scored)
+    return budget.prices.of_walk(*(count.double() for count in counts))
+
+
+def test_walks_end_near_their_limit():
+    scores, index = few_likely_labels(5.0)
+    prices = pruned.WalkPrices(bucket=3.0, meet=0.25, score=2.0)
+    free = price(pruned.walk(scores, index, 5), pruned.WalkBudget(prices, 0.0))
+    budget = pruned.WalkBudget(prices, float(free.median()))
+    found = pruned.walk(scores, index, 5, budget=budget)
+    # Looked at before each bucket until no unseen label can win, and not in the few after that.
+    most = 1.25 * budget.limit
+    assert float(price(found, budget).max()) < most
+    assert not bool(found.is_proven[free > most].any())
+    assert 0 < int(found.is_proven.sum()) < 24
+
+
+def test_labels_left_are_no_loss_where_scoring_them_would_be():
+    scores, index = few_likely_labels(8.0)
+    prices = pruned.WalkPrices(bucket=0.0, meet=0.01, score=0.5)
+    budget = pruned.WalkBudget(prices, 800.0)
+    found = pruned.walk(scores, index, 5, budget=budget)
+    assert bool(found.is_proven.all())
+    assert float((prices.score * found.num_met).min()) > 1.5 * budget.limit
+
+
+def test_a_walk_does_not_catch_up_with_what_its_budget_cannot_pay():
+    # One label stands out, five are wanted: all labels met are to be scored in the end.
+    scores, table, _ = planted(200_000, 500, 16, 6)
+    index = build_index(table, 500)
+    free = pruned.walk(scores, index, 5)
+    assert int(free.num_scored.min()) > 20_000
+    budget = pruned.WalkBudget(pruned.WalkPrices(bucket=0.0, meet=0.0, score=1.0), 5000.0)
+    found = pruned.walk(scores, index, 5, budget=budget)
+    assert not bool(found.is_proven.any())
+    assert int(found.num_scored.max()) <= 5000
+
+
 @pytest.mark.parametrize("peak", [5.0, 8.0])
 def test_forecast_does_not_give_up_before_the_best_labels_can_have_been_seen(peak):
     scores, index = few_likely_labels(peak)
     free = pruned.walk(scores, index, 5)
+    budget = pruned.typical_budget(index, "sum")
     # Longer than until the first forecast, and short of what a walk may take.
-    assert 1024 < int(free.num_met.float().median()) < pruned.worthwhile_labels(index)
-    limited = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
+    assert int(free.num_met.float().median()) > 1024
+    assert float(price(free, budget).median()) < budget.limit
+    limited = pruned.walk(scores, index, 5, budget=budget)
     assert bool(limited.is_proven.all())
     assert_same((limited.scores, limited.labels), (free.scores, free.labels))
 
@@ -109,9 +156,10 @@ def test_forecast_does_not_give_up_before_the_best_labels_can_have_been_seen(pea
 @pytest.mark.parametrize("k", [1, 5])
 def test_forecast_gives_up_at_once_where_nothing_can_be_pruned(k):
     scores, index = few_likely_labels(0.0)
-    found = pruned.walk(scores, index, k, max_labels=pruned.worthwhile_labels(index))
+    budget = pruned.typical_budget(index, "sum")
+    found = pruned.walk(scores, index, k, budget=budget)
     assert not bool(found.is_proven.any())
-    assert int(found.num_met.max()) < 1200
+    assert float(price(found, budget).max()) < budget.limit / 8
 
 
 def test_forecast_gives_up_before_long_worlds_are_searched_again():
@@ -122,14 +170,14 @@ def test_forecast_gives_up_before_long_worlds_are_searched_again():
     scores = torch.rand(
         4, num_worlds, num_labels, generator=torch.Generator().manual_seed(0)
     ).log_softmax(-1)
-    found = pruned.walk(scores, index, 5, max_labels=pruned.worthwhile_labels(index))
+    found = pruned.walk(scores, index, 5, budget=pruned.typical_budget(index, "sum"))
     assert not bool(found.is_proven.any())
     assert int(found.num_met.max()) < 8 * num_worlds
 
 
 def test_a_scan_is_taken_at_once_where_a_bucket_holds_what_it_is_worth(monkeypatch):
     scores, table, _ = planted(5000, 32, 4, 2)
-    assert pruned.worthwhile_labels(build_index(table, 32)) == 0
+    assert pruned.typical_budget(build_index(table, 32), "sum") is None
     monkeypatch.setattr(pruned, "walk", None)
     expected = top_k_reference(scores, table, 3)
     assert_same(pruned.top_k(scores, table, 3, "sum"), expected)
