@@ -1,4 +1,4 @@
-"""Command line: `python -m bench list | run STUDY … | report [STUDY …] | check`."""
+"""Command line: `python -m bench list | run STUDY … | duel STUDY | report [STUDY …] | check`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import progress, runner, study
+from bench.engine.local import TRIAL_ENVIRONMENT
 from bench.record import Record, RecordError
 from bench.runner import RunError, RunOptions
 from bench.settings import SettingsError
-from bench.study import PROFILES, Study, StudyError
+from bench.study import DECODING, PROFILES, Study, StudyError
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
@@ -84,6 +85,25 @@ def _run(options: argparse.Namespace) -> int:
     return _FAILED if failures else _OK
 
 
+def _duel(options: argparse.Namespace) -> int:
+    chosen = study.load_study(options.study)
+    if chosen.kind != DECODING:
+        raise StudyError(f"study {chosen.name} is one of {chosen.kind.name}; expected decoding")
+    os.environ.update(TRIAL_ENVIRONMENT)  # read when torch is loaded, which is now
+    duel = importlib.import_module("bench.decoding.duel")
+    met = duel.duels_of(chosen.build_trials("cpu"), options.only, dict(options.where))
+    folders = {
+        "data_dir": options.data_dir or _default_data_dir(),
+        "cache_dir": options.cache_dir,
+    }
+    for each in met:
+        settings = " ".join(f"{name}={value}" for name, value in each.settings.items())
+        print(f"{chosen.name}: {progress.printable(settings)}", flush=True)
+        for model, outcome in duel.fight(each, **folders):
+            print(f"  {duel.describe(each, model, outcome)}", flush=True)
+    return _OK
+
+
 def _report(options: argparse.Namespace) -> int:
     paths = importlib.import_module("bench.report").build(
         options.results or _RESULTS, out_dir=options.out, studies=options.study or None
@@ -145,6 +165,13 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
+    return name, value
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -170,6 +197,23 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser("duel", help="time a decode study's contenders in turns")
+    command.add_argument("study", help="name, or path of a Python file")
+    command.add_argument("--data-dir", type=Path, help="default: data, else ../shared/data")
+    command.add_argument("--cache-dir", type=Path, default=_CACHE, help="default: %(default)s")
+    command.add_argument(
+        "--only", action="append", default=[], metavar="METHOD", help="the reference first"
+    )
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="of the problem; repeatable",
+    )
+    command.set_defaults(command=_duel)
 
     command = commands.add_parser("report", help="render tables and figures from records")
     command.add_argument("study", nargs="*", help="default: all that have records")

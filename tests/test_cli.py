@@ -177,3 +177,42 @@ def test_study_file_without_a_study_is_refused(tmp_path, text, message):
 def test_study_needs_a_file_name_and_a_claim(name, claim):
     with pytest.raises(StudyError, match=r"no file name|no claim"):
         Study(name=name, claim=claim, trials=lambda profile: [], smoke=list)
+
+
+def test_duel_prints_a_line_for_each_pair_and_batch_size(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.decoding.duel._MAX_ROUNDS", 2)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    path = tmp_path / "small.py"
+    path.write_text("""
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.study import DECODING, Study
+
+def trials(profile):
+    sizes = {"num_labels": 500, "num_worlds": 2, "num_buckets": 32, "num_queries": 70}
+    data = DataSpec(source="planted_scores", name="mine", options=sizes | {"peak": 0.9})
+    models = [
+        ModelSpec(method=m, encoder="linear", options={"k": 5}) for m in ("pruned", "dense")
+    ]
+    return [Trial(data=data, model=model, train=TrainSpec()) for model in models]
+
+STUDY = Study(name="small", claim="C.", trials=trials, smoke=lambda: trials("cpu"), kind=DECODING)
+""")
+    assert main(["duel", str(path), "--only", "pruned", "--only", "dense", "--where", "k=5"]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("small: scores=mine k=5 num_labels=500")
+    assert [line.split()[0] for line in lines] == ["64", "1"]
+    assert all("pruned" in line and ", dense" in line and "ratio" in line for line in lines)
+    assert main(["duel", str(path), "--where", "k=6"]) == 2
+    assert "has k = '6'; there are 5" in capsys.readouterr().err
+
+
+def test_duel_of_a_study_that_trains_is_refused(capsys):
+    assert main(["duel", "keen"]) == 2
+    assert "study keen is one of training; expected decoding" in capsys.readouterr().err
+
+
+def test_wrong_setting_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["duel", "keen", "--where", "k"])
+    assert ending.value.code == 2
+    assert "expected NAME=VALUE" in capsys.readouterr().err

@@ -25,7 +25,8 @@ _TERMINATE_GRACE_SECONDS = 3.0
 _REASON_LOG_LINES = 5
 _REASON_LOG_CHARACTERS = 600
 
-_CHILD_ENVIRONMENT = {
+#: What a trial's process has in its environment beside its parent's.
+TRIAL_ENVIRONMENT = {
     # The order of sets, and with it anything built from one, is the same in every process.
     "PYTHONHASHSEED": "0",
     # Threads that wait at a barrier sleep rather than spin: with any other load on the machine,
@@ -134,7 +135,7 @@ class _Child:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=(child_end,),
-                    env=os.environ | _CHILD_ENVIRONMENT,
+                    env=os.environ | TRIAL_ENVIRONMENT,
                     start_new_session=True,  # Ctrl-C reaches the runner alone, which ends the trial
                 )
         except BaseException:
