@@ -395,15 +395,19 @@ def decode(profile: Profile) -> list[Trial]:
     ):
         problem = _planted_scores(num_labels, num_worlds, num_buckets, 0.9)
         trials += _decoders(problem, skip=("softmax_matmul",))
-    for dataset, num_steps in (("simplewiki", 9000), ("citeulike", 3000)):
-        trials += _decoders(_model_scores(dataset, 16, 2000, num_steps), skip=("softmax_matmul",))
+    trained = [
+        _model_scores(dataset, 16, 2000, num_steps)
+        for dataset, num_steps in (("simplewiki", 9000), ("citeulike", 3000))
+    ]
+    for problem in trained:
+        trials += _decoders(problem, skip=("softmax_matmul",))
+    # The decode method where little or nothing can be pruned: it looks, and scans.
+    for problem in (_planted_scores(large, 32, 10_000, 0.0), *trained):
+        trials += _decode_grid(problem, [linear("pruned", k=5, falls_back=True)])
     peaked = _planted_scores(large, 32, 10_000, 0.9)
     trials += _decoders(peaked, k=100, skip=("softmax_matmul",))
-    # The decode method where nothing can be pruned: it looks, and scans.
-    uniform = _planted_scores(large, 32, 10_000, 0.0)
-    trials += _decode_grid(uniform, [linear("pruned", k=5, falls_back=True)])
     # What fewer bits for a bucket score would cost in labels.
-    for problem in (peaked, _model_scores("simplewiki", 16, 2000, 9000)):
+    for problem in (peaked, trained[0]):
         rounded = [linear("dense", k=5, score_type=name) for name in ("float16", "bfloat16")]
         trials += _decode_grid(problem, rounded)
     # Fifty million labels within 20 GiB. One label of a query stands out, so that a hundred cannot
