@@ -137,8 +137,10 @@ class _Prices:
 
 @functools.lru_cache(maxsize=256)
 def _prices_of(
-    unit: Costs, num_queries: int, sizes: tuple[int, ...], reduction: Reduction, threads: int
+    num_queries: int, sizes: tuple[int, ...], reduction: Reduction, threads: int
 ) -> _Prices:
+    """At the costs in force, which are no key: to hash them would take as long as all the rest."""
+    unit = costs()
     num_labels, worlds, buckets, row_bytes = sizes
     scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
     select = unit.select_seconds(num_queries, worlds, buckets)
@@ -153,7 +155,7 @@ def _prices(index: BucketIndex, num_queries: int, reduction: Reduction) -> _Pric
     # Beyond a tile, and a walk for each thread, nothing depends on the number.
     asked = min(num_queries, max(COARSE_TILE, threads))
     sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
-    return _prices_of(costs(), asked, sizes, reduction, threads)
+    return _prices_of(asked, sizes, reduction, threads)
 
 
 def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
@@ -184,10 +186,10 @@ class _Experience:
 
     def learn(self, found: pruned.PrunedResult, prices: _Prices) -> None:
         """Walk on with more queries after a gain, pause after a loss."""
-        num_tried = found.is_proven.numel()
-        given_up = num_tried - int(found.is_proven.numpy().sum())
-        counts = (found.num_buckets_walked, found.num_met, found.num_scored)
-        walked = prices.walk.of_walk(*(int(count.numpy().sum()) for count in counts))
+        total = found.totals()
+        num_tried = total.num_queries
+        given_up = num_tried - total.num_proven
+        walked = prices.walk.of_walk(total.num_buckets_walked, total.num_met, total.num_scored)
         walked += num_tried * prices.select
         if self.num_tried >= _REMEMBERED:
             self.num_tried, self.spent = self.num_tried / 2, self.spent / 2
@@ -227,6 +229,7 @@ def use_costs(chosen: Costs | None) -> None:
     """Put unit costs in force, such as those of an earlier calibration; None: ask again."""
     global _costs
     _costs = chosen
+    _prices_of.cache_clear()
 
 
 def kept_costs_path() -> Path:
@@ -257,10 +260,19 @@ def top_k_indexed(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
     num_queries = bucket_scores.shape[0]
+    experience = _experience(index, num_queries, k, reduction)
+    prices = _prices(index, num_queries, reduction)
+    if prices.budget is None:
+        return dense.top_k(bucket_scores, table, k, reduction)
+    if experience.pause == 0 and num_queries <= experience.num_to_try:
+        # A single query is answered within 60 µs, of which copies would be a tenth.
+        found = pruned.walk(bucket_scores, index, k, reduction, budget=prices.budget)
+        experience.learn(found, prices)
+        pruned.complete(found, bucket_scores, table, reduction)
+        return found.scores, found.labels
     scores = torch.empty(num_queries, k, dtype=torch.float32)
     labels = torch.empty(num_queries, k, dtype=torch.int64)
     scanned: list[Tensor] = []
-    experience = _experience(index, num_queries, k, reduction)
     start = 0
     while start < num_queries:
         prices = _prices(index, num_queries - start, reduction)
@@ -276,13 +288,11 @@ def top_k_indexed(
             part = bucket_scores[start:stop]
             found = pruned.walk(part, index, k, reduction, budget=prices.budget)
             scores[start:stop], labels[start:stop] = found.scores, found.labels
-            if not found.is_proven.numpy().all():
-                scanned.append(start + (~found.is_proven).nonzero()[:, 0])
+            scanned.append(start + (~found.is_proven).nonzero()[:, 0])
             experience.learn(found, prices)
         start = stop
-    if scanned:
-        left = torch.cat(scanned)
-        pruned.answer_by_dense(scores, labels, left, bucket_scores, table, reduction)
+    left = torch.cat(scanned)
+    pruned.answer_by_dense(scores, labels, left, bucket_scores, table, reduction)
     return scores, labels
 
 
@@ -375,7 +385,8 @@ def _fit() -> Costs:
         tile.append(tile_line.slope / worlds)
         single.append(single_line.slope / worlds)
     sizes = tuple(worlds * buckets for buckets in bucket_counts)
-    in_cache, beyond = _fit_walk(1 << 15, 1024), _fit_walk(1 << 19, 8192)
+    in_cache, beyond = _fit_labels(1 << 15, 64), _fit_labels(1 << 19, 256)
+    by_bucket = _fit_buckets(1 << 13, in_cache.score)
     return Costs(
         table_sizes=sizes,
         tile_gather=tuple(tile),
@@ -384,11 +395,11 @@ def _fit() -> Costs:
         # Of the largest tables, whose packing is the longest.
         pack=max(tile_line.start / COARSE_TILE, _LEAST) / sizes[-1],
         single_pack=max(single_line.start, _LEAST) / sizes[-1],
-        select=beyond.select,
+        select=by_bucket.select,
         row_bytes=(in_cache.row_bytes, beyond.row_bytes),
         visit=(in_cache.visit, beyond.visit),
         meet=(in_cache.meet, beyond.meet),
-        bucket=_fit_bucket(1 << 13, in_cache.score),
+        bucket=by_bucket.bucket,
     )
 
 
@@ -414,10 +425,9 @@ def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:
 
 
 @dataclass(frozen=True)
-class _WalkCosts:
-    """Of selection and labels, see `Costs`; `score` is of one label in `_FIT_WORLDS` worlds."""
+class _LabelCosts:
+    """Of labels, see `Costs`; `score` is of one in `_FIT_WORLDS` worlds."""
 
-    select: float
     row_bytes: int
     score: float
     meet: float
@@ -428,27 +438,40 @@ class _WalkCosts:
         return self.score / (_FIT_WORLDS + _ROW_IN_WORLDS)
 
 
-def _fit_walk(num_labels: int, buckets: int) -> _WalkCosts:
-    """From walks to a label that stands out, and to several; scoring all they meet, or few."""
+def _fit_labels(num_labels: int, buckets: int) -> _LabelCosts:
+    """From walks to a label that stands out, and to several; scoring all they meet, or few.
+
+    Of few buckets, whose lists are long: beside their labels nothing counts.
+    """
     few, many = _timed_walks(num_labels, buckets, _FEW, num_immediate=num_labels)
-    score = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.scored - few.scored)
-    select = max(few.seconds - few.scored * score, 0.2 * few.seconds)
-    waiting_few, waiting = _timed_walks(num_labels, buckets, _FEW, num_immediate=0)
-    meeting = waiting.seconds - waiting_few.seconds - score * (waiting.scored - waiting_few.scored)
-    return _WalkCosts(
-        select=select / (_FIT_QUERIES * _FIT_WORLDS * buckets),
-        row_bytes=few.row_bytes,
-        score=score,
-        meet=max(meeting / (waiting.met - waiting_few.met), _LEAST_MEETING * score),
-    )
+    both = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.scored - few.scored)
+    few, many = _timed_walks(num_labels, buckets, _FEW, num_immediate=0)
+    scored = many.scored - few.scored
+    meet = (many.seconds - few.seconds - both * scored) / (many.met - few.met - scored)
+    meet = min(max(meet, _LEAST_MEETING * both), 0.5 * both)
+    return _LabelCosts(few.row_bytes, both - meet, meet)
 
 
-def _fit_bucket(buckets: int, score: float) -> float:
-    """Seconds of a bucket, its share of the search for further ones included."""
+@dataclass(frozen=True)
+class _BucketCosts:
+    """Of buckets, see `Costs`."""
+
+    select: float
+    bucket: float
+
+
+def _fit_buckets(buckets: int, score: float) -> _BucketCosts:
+    """From the same, with a label in each bucket.
+
+    A bucket's share of the search for further ones counts as its own.
+    """
     few, many = _timed_walks(buckets, buckets, _MANY, num_immediate=buckets)
     taken = many.seconds - few.seconds
     taken = max(taken - score * (many.scored - few.scored), 0.1 * taken, _LEAST)
-    return taken / (many.walked - few.walked)
+    return _BucketCosts(
+        select=few.seconds / (_FIT_QUERIES * _FIT_WORLDS * buckets),
+        bucket=taken / (many.walked - few.walked),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -39,6 +40,16 @@ _indexes = IndexCache()
 _workspace: Workspace[_Room] = Workspace()
 
 
+class WalkTotals(NamedTuple):
+    """Of all queries of a batch; see :class:`PrunedResult`."""
+
+    num_queries: int
+    num_proven: int
+    num_scored: int
+    num_met: int
+    num_buckets_walked: int
+
+
 @dataclass(frozen=True)
 class PrunedResult:
     """What a walk found, and what it cost.
@@ -47,18 +58,46 @@ class PrunedResult:
         scores: `(N, k)` float32, best first.
         labels: `(N, k)` int64, equal scores by ascending label. Undefined, as the scores are,
             where not proven.
-        is_proven: `(N,)` bool: the k labels are exact. False where the walk gave up.
-        num_scored: `(N,)` int64, labels scored, in full or until they could not win any more.
-        num_met: `(N,)` int64, distinct labels in the buckets walked, scored or not.
-        num_buckets_walked: `(N,)` int64.
+        counts: `(N, 4)` int64, as the kernel counts; the properties tell them apart.
     """
 
     scores: Tensor
     labels: Tensor
-    is_proven: Tensor
-    num_scored: Tensor
-    num_met: Tensor
-    num_buckets_walked: Tensor
+    counts: NDArray[np.int64]
+
+    @property
+    def is_proven(self) -> Tensor:
+        """`(N,)` bool: the k labels are exact. False where the walk gave up."""
+        return torch.from_numpy(self.counts[:, pruned_kernel.IS_PROVEN] > 0)
+
+    @property
+    def num_scored(self) -> Tensor:
+        """`(N,)` int64, labels scored, in full or until they could not win any more."""
+        return torch.from_numpy(self.counts[:, pruned_kernel.NUM_SCORED].copy())
+
+    @property
+    def num_met(self) -> Tensor:
+        """`(N,)` int64, distinct labels in the buckets walked, scored or not."""
+        return torch.from_numpy(self.counts[:, pruned_kernel.NUM_MET].copy())
+
+    @property
+    def num_buckets_walked(self) -> Tensor:
+        """`(N,)` int64."""
+        return torch.from_numpy(self.counts[:, pruned_kernel.NUM_WALKED].copy())
+
+    def totals(self) -> WalkTotals:
+        """Of all queries."""
+        # Of a single query without a sum, which would be a tenth of what walk and all may take.
+        num_queries = len(self.counts)
+        counts = self.counts[0] if num_queries == 1 else self.counts.sum(axis=0)
+        total: list[int] = counts.tolist()
+        return WalkTotals(
+            num_queries=num_queries,
+            num_proven=total[pruned_kernel.IS_PROVEN],
+            num_scored=total[pruned_kernel.NUM_SCORED],
+            num_met=total[pruned_kernel.NUM_MET],
+            num_buckets_walked=total[pruned_kernel.NUM_WALKED],
+        )
 
 
 def top_k(
@@ -86,10 +125,18 @@ def top_k_indexed(
     if budget is None:
         return dense.top_k(bucket_scores, table, k, reduction)
     found = walk(bucket_scores, index, k, reduction, budget=budget)
-    if not found.is_proven.numpy().all():
+    complete(found, bucket_scores, table, reduction)
+    return found.scores, found.labels
+
+
+def complete(
+    found: PrunedResult, bucket_scores: Tensor, table: Tensor, reduction: Reduction
+) -> None:
+    """Answer by `dense`, in place, the queries that a walk over the same gave up."""
+    total = found.totals()
+    if total.num_proven < total.num_queries:
         given_up = (~found.is_proven).nonzero()[:, 0]
         answer_by_dense(found.scores, found.labels, given_up, bucket_scores, table, reduction)
-    return found.scores, found.labels
 
 
 def answer_by_dense(
@@ -237,7 +284,9 @@ def walk(
     out_scores = np.empty((num_queries, k), dtype=np.float32)
     out_labels = np.empty((num_queries, k), dtype=np.int64)
     counts = np.zeros((num_queries, 4), dtype=np.int64)
-    num_parts = max(min(torch.get_num_threads(), numba.get_num_threads(), num_queries), 1)
+    num_parts = 1
+    if num_queries > 1:
+        num_parts = min(torch.get_num_threads(), numba.get_num_threads(), num_queries)
     shape = (num_parts, num_worlds, num_buckets)
     num_words = (index.num_labels + 31) // 32
 
@@ -259,11 +308,4 @@ def walk(
                 code, scores, index.rows, index.lists, index.offsets, values, ids, states,
                 out_scores, out_labels, limits, num_immediate, counts,
             )  # fmt: skip
-    return PrunedResult(
-        scores=torch.from_numpy(out_scores),
-        labels=torch.from_numpy(out_labels),
-        is_proven=torch.from_numpy(counts[:, 2] > 0),
-        num_scored=torch.from_numpy(counts[:, 0].copy()),
-        num_met=torch.from_numpy(counts[:, 3].copy()),
-        num_buckets_walked=torch.from_numpy(counts[:, 1].copy()),
-    )
+    return PrunedResult(torch.from_numpy(out_scores), torch.from_numpy(out_labels), counts)

@@ -35,6 +35,8 @@ _LOOKAHEAD = 4
 # Worlds summed between two looks at whether a label can still win.
 _LOOK_EVERY = 8
 _PREFETCH_AHEAD = 12
+#: Columns of a walk's counts.
+NUM_SCORED, NUM_WALKED, IS_PROVEN, NUM_MET = range(4)
 # What is known of a label in a walk, in two bits.
 _MET, _SCORED = 1, 2
 # Labels that are scored when first met: they give the walk something to compare with.
@@ -746,10 +748,10 @@ def walk_query(
                 bucket = ids[world, depth]
                 for place in range(offsets[world, bucket], offsets[world, bucket + 1]):
                     states[np.int64(lists[world, place]) >> 5] = 0
-    counts[0] = num_scored
-    counts[1] = num_walked
-    counts[2] = is_proven
-    counts[3] = num_met
+    counts[NUM_SCORED] = num_scored
+    counts[NUM_WALKED] = num_walked
+    counts[IS_PROVEN] = is_proven
+    counts[NUM_MET] = num_met
     if is_proven:
         _sort_heap(heap_scores, heap_labels)
 
