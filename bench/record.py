@@ -252,12 +252,25 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
     return records, warnings
 
 
+def machine_key(machine: Mapping[str, Any]) -> str:
+    """What tells a machine from others.
+
+    Memory counts in GiB: what a system keeps of it for itself differs by pages from start to start.
+
+    >>> machine_key({"num_cores": 2, "memory_bytes": 25_276_502_016})
+    '{"memory_bytes": 24, "num_cores": 2}'
+    """
+    known = dict(machine)
+    if known.get("memory_bytes") is not None:
+        known["memory_bytes"] = round(known["memory_bytes"] / 2**30)
+    return json.dumps(known, sort_keys=True)
+
+
 def latest(records: Iterable[Record]) -> list[Record]:
     """The last record of each trial on each machine, in the order of its first one."""
     newest: dict[tuple[str, str, str], Record] = {}
     for record in records:
-        machine = json.dumps(record.machine, sort_keys=True)
-        newest[record.study, record.trial_id, machine] = record
+        newest[record.study, record.trial_id, machine_key(record.machine)] = record
     return list(newest.values())
 
 

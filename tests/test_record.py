@@ -143,3 +143,12 @@ def test_latest_keeps_the_last_record_of_each_trial_and_machine():
     first, second = build("a", status="error"), build("a")
     elsewhere, another = build("a", provenance=other), build("b")
     assert record.latest([first, another, second, elsewhere]) == [second, another, elsewhere]
+
+
+def test_latest_takes_a_machine_with_other_pages_of_memory_for_the_same():
+    gib = 2**30
+    first, second = (
+        build("a", provenance={"code_digest": "d", "machine": {"memory_bytes": size}})
+        for size in (24 * gib, 24 * gib - 8192)
+    )
+    assert record.latest([first, second]) == [second]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from bench.report.plots import (
 )
 from bench.report.plots.base import Plot
 from bench.report.plots.decode_base import Part, part_of
-from bench.report.select import Section, dig
+from bench.report.select import Section, hardware_of
 from bench.report.style import Palette, styled, write_figure
 
 Collect = Callable[[Section, Palette], Plot | str]
@@ -58,7 +57,7 @@ def decode_plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]
     """Each of `DECODE_FIGURES` for each part: its file's stem, and the plot or why not."""
     parts: dict[tuple[str, str], list[Section]] = {}
     for section in sections:
-        hardware = json.dumps(dig(section.records[0], "provenance", "machine"), sort_keys=True)
+        hardware = hardware_of(section.records[0])
         parts.setdefault((section.part, hardware), []).append(section)
     is_only = len({name for name, _ in parts}) == 1
     for (name, _), members in parts.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 from bench import record
-from bench.record import RecordError
+from bench.record import RecordError, machine_key
 from bench.report.readme import stale_blocks
 from bench.report.render import MachineResults, load_results, write_results
 
@@ -57,7 +56,7 @@ def check_records(results_dir: Path) -> list[str]:
         problems += [_relative(warning, path, name) for warning in warnings]
         foreign = {entry.study for entry in records} - {path.parent.name}
         problems += [f"{name}: holds records of study {study!r}" for study in sorted(foreign)]
-        machines = {json.dumps(entry.machine, sort_keys=True) for entry in records}
+        machines = {machine_key(entry.machine) for entry in records}
         if len(machines) > 1:
             problems.append(f"{name}: mixes {len(machines)} machines")
     return problems

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.record import machine_key
 from bench.report.labels import METHOD_ORDER, describe_settings, method_name, sort_key
 from bench.study import TRAINING, Kind, Published
 
@@ -229,8 +230,8 @@ def select_sections(
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in kept:
         settings = record["settings"]
-        hardware = json.dumps(dig(record, "provenance", "machine"), sort_keys=True)
-        key = (study.part_of(settings), str(dig(settings, "data", "name") or ""), hardware)
+        data_name = str(dig(settings, "data", "name") or "")
+        key = (study.part_of(settings), data_name, hardware_of(record))
         groups.setdefault(key, []).append(record)
     sections: list[Section] = []
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
@@ -250,6 +251,11 @@ def select_sections(
                 )
             )
     return tuple(sections)
+
+
+def hardware_of(record: Record) -> str:
+    """What tells the machine of a record from others."""
+    return machine_key(dig(record, "provenance", "machine") or {})
 
 
 def _stands_in(entry: Published, part: str) -> bool:

@@ -55,6 +55,14 @@ def test_records_of_two_machines_never_share_a_section() -> None:
     assert [len(section.records) for section in sections] == [1, 1]
 
 
+def test_machines_that_differ_in_pages_of_free_memory_share_a_section() -> None:
+    pages = {**MACHINE, "memory_bytes": MACHINE["memory_bytes"] - 8192}
+    first = record(trial("full_softmax", chunk_size=None))
+    other = record(trial("full_softmax", chunk_size=None, replicate=1), machine=pages)
+    (section,) = _sections([first, other])
+    assert len(section.records) == 2
+
+
 def test_records_of_two_corpora_never_share_a_section() -> None:
     first = record(trial("full_softmax", chunk_size=None))
     other = changed(
