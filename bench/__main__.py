@@ -92,14 +92,11 @@ def _duel(options: argparse.Namespace) -> int:
     os.environ.update(TRIAL_ENVIRONMENT)  # read when torch is loaded, which is now
     duel = importlib.import_module("bench.decoding.duel")
     met = duel.duels_of(chosen.build_trials("cpu"), options.only, dict(options.where))
-    folders = {
-        "data_dir": options.data_dir or _default_data_dir(),
-        "cache_dir": options.cache_dir,
-    }
+    data_dir = options.data_dir or _default_data_dir()
     for each in met:
         settings = " ".join(f"{name}={value}" for name, value in each.settings.items())
         print(f"{chosen.name}: {progress.printable(settings)}", flush=True)
-        for model, outcome in duel.fight(each, **folders):
+        for model, outcome in duel.fight(each, data_dir=data_dir, cache_dir=options.cache_dir):
             print(f"  {duel.describe(each, model, outcome)}", flush=True)
     return _OK
 
@@ -172,6 +169,12 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    """What trials read: data sets, and what was made of them before."""
+    command.add_argument("--data-dir", type=Path, help="default: data, else ../shared/data")
+    command.add_argument("--cache-dir", type=Path, default=_CACHE, help="default: %(default)s")
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -181,9 +184,8 @@ def _build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("run", help="run what a study lacks, and record it")
     command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
-    command.add_argument("--data-dir", type=Path, help="default: data, else ../shared/data")
+    _add_folders(command)
     command.add_argument("--results", type=Path, help=f"default: {_RESULTS}")
-    command.add_argument("--cache-dir", type=Path, default=_CACHE, help="default: %(default)s")
     command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
     command.add_argument("--smoke", action="store_true", help="tiny trials, records elsewhere")
     command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
@@ -200,8 +202,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("duel", help="time a decode study's contenders in turns")
     command.add_argument("study", help="name, or path of a Python file")
-    command.add_argument("--data-dir", type=Path, help="default: data, else ../shared/data")
-    command.add_argument("--cache-dir", type=Path, default=_CACHE, help="default: %(default)s")
+    _add_folders(command)
     command.add_argument(
         "--only", action="append", default=[], metavar="METHOD", help="the reference first"
     )

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bench.decoding.contenders import CONTENDERS, Contender, build_contender
-from bench.decoding.scores import build_problem
+from bench.decoding.scores import Problem, build_problem
 from bench.settings import DataSpec, ModelSpec, Scalar, SettingsError, Trial
 
 #: Queries that a contender is handed at once, and how often in a turn, after once untimed.
@@ -132,15 +133,21 @@ def fight(
         cache_dir: where scores of trained models are kept.
         now: clock, in seconds.
     """
+    torch.set_flush_denormal(True)  # as in a trial
     problem = build_problem(duel.data, data_dir, cache_dir)
     first, *others = duel.models
-    reference = build_contender(first.method, problem, first.options)
+    reference = _prepared(first, problem)
     for model in others:
-        rival = build_contender(model.method, problem, model.options)
-        pair = [(c, c.prepare_queries(problem.scores)) for c in (reference, rival)]
+        pair = reference, _prepared(model, problem)
         for batch_size, num_timed in TURNS.items():
             rounds = list(_rounds(pair, batch_size, num_timed, now))
             yield model, _outcome(batch_size, rounds)
+
+
+def _prepared(model: ModelSpec, problem: Problem) -> tuple[Contender, Tensor]:
+    """A contender, and the queries as it is handed them."""
+    contender = build_contender(model.method, problem, model.options)
+    return contender, contender.prepare_queries(problem.scores)
 
 
 def _rounds(
