@@ -129,4 +129,10 @@ def test_an_outcome_names_both_and_their_ratio(clock):
     (met,) = duel.duels_of(trials)
     outcome = duel.Outcome(64, 2e-3, 1e-3, 0.5, (0.4, 0.61))
     line = duel.describe(met, met.models[1], outcome)
-    assert "dense 2 ms, pruned falls_back=True 1 ms, ratio 0.50 (0.40–0.61)" in line
+    assert "dense 2 ms, pruned falls_back=True 1 ms, ratio 0.500 (0.400–0.610)" in line
+
+
+def test_a_small_ratio_keeps_its_digits(clock):
+    (met,) = duel.duels_of([build_trial("dense"), build_trial("pruned")])
+    outcome = duel.Outcome(64, 1e-2, 1.17e-4, 0.0117, (0.0113, 0.0124))
+    assert "ratio 0.0117 (0.0113–0.0124)" in duel.describe(met, met.models[1], outcome)
