@@ -23,6 +23,8 @@ _OFFSETS = [
     for reach in (6.0, 10.0, 15.0, 22.0)
     for dx, dy in ((1, 0.6), (1, -0.6), (-1, 0.6), (-1, -0.6), (0, 1), (0, -1), (1, 0), (-1, 0))
 ]
+# On a logarithmic axis; more of them run into each other.
+_MOST_TICKS = 6
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def plain_numbers(axes: Axes, which: str) -> None:
             width = next((w for w in widths if (high - low) / w <= 6), widths[-1])
             first = math.ceil(low / width)
             ticks = [width * i for i in range(first, math.floor(high / width) + 1)]
-        axis.set_ticks(ticks)
+        axis.set_ticks(ticks[:: math.ceil(len(ticks) / _MOST_TICKS)])
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     else:
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

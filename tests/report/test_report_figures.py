@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,19 @@ def test_logarithmic_axis_has_few_ticks_wherever_it_ends(limits: tuple[float, fl
     axes.set_ylim(*limits)
     plain_numbers(axes, "y")
     assert 3 <= len(axes.get_yticks()) <= 8
+
+
+def test_numbers_of_many_decades_do_not_run_into_each_other() -> None:
+    axes = add_axes(new_figure(5, 3), (0.5, 0.5, 3.75, 2))
+    axes.set_xscale("log")
+    axes.set_xlim(1e-4, 5e4)
+    plain_numbers(axes, "x")
+    ticks = axes.get_xticks()
+    assert len(ticks) >= 3
+    assert len({round(math.log10(b / a)) for a, b in itertools.pairwise(ticks)}) == 1
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_mark_depends_on_the_facts() -> None:
