@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,15 +134,25 @@ def fight(
         cache_dir: where scores of trained models are kept.
         now: clock, in seconds.
     """
-    torch.set_flush_denormal(True)  # as in a trial
-    problem = build_problem(duel.data, data_dir, cache_dir)
-    first, *others = duel.models
-    reference = _prepared(first, problem)
-    for model in others:
-        pair = reference, _prepared(model, problem)
-        for batch_size, num_timed in TURNS.items():
-            rounds = list(_rounds(pair, batch_size, num_timed, now))
-            yield model, _outcome(batch_size, rounds)
+    with _flushed_denormals():
+        problem = build_problem(duel.data, data_dir, cache_dir)
+        first, *others = duel.models
+        reference = _prepared(first, problem)
+        for model in others:
+            pair = reference, _prepared(model, problem)
+            for batch_size, num_timed in TURNS.items():
+                rounds = list(_rounds(pair, batch_size, num_timed, now))
+                yield model, _outcome(batch_size, rounds)
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """As in a trial, which has a process of its own and leaves them so."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _prepared(model: ModelSpec, problem: Problem) -> tuple[Contender, Tensor]:

@@ -83,6 +83,18 @@ def test_rivals_take_turns_on_the_same_queries(clock, tmp_path):
     assert len({mine[0][0] for mine in rounds[1:]}) == 2
 
 
+def test_denormals_are_flushed_while_a_duel_lasts(clock, tmp_path):
+    def is_flushed():
+        return float(torch.tensor([1e-40]) * 2.0) == 0.0
+
+    (met,) = duel.duels_of([build_trial("slow"), build_trial("fast")])
+    outcomes = duel.fight(met, data_dir=tmp_path, cache_dir=tmp_path, now=clock)
+    next(outcomes)
+    assert is_flushed()
+    assert len(list(outcomes)) == 1
+    assert not is_flushed()
+
+
 def test_long_calls_end_after_a_few_rounds(clock, tmp_path):
     (met,) = duel.duels_of([build_trial("slow", query=2.0), build_trial("fast", query=1.0)])
     list(duel.fight(met, data_dir=tmp_path, cache_dir=tmp_path, now=clock))
