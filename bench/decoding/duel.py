@@ -212,8 +212,12 @@ def describe(duel: Duel, model: ModelSpec, outcome: Outcome) -> str:
     return (
         f"{outcome.batch_size:>3} at once: {_name(duel.models[0])} "
         f"{1e3 * outcome.reference_seconds:.3g} ms, {_name(model)} {1e3 * outcome.seconds:.3g} ms, "
-        f"ratio {outcome.ratio:#.3g} ({low:#.3g}–{high:#.3g})"
+        f"ratio {_digits(outcome.ratio)} ({_digits(low)}–{_digits(high)})"
     )
+
+
+def _digits(ratio: float) -> str:
+    return f"{ratio:#.3g}".removesuffix(".")
 
 
 def _name(model: ModelSpec) -> str:

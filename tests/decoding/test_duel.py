@@ -148,3 +148,5 @@ def test_a_small_ratio_keeps_its_digits(clock):
     (met,) = duel.duels_of([build_trial("dense"), build_trial("pruned")])
     outcome = duel.Outcome(64, 1e-2, 1.17e-4, 0.0117, (0.0113, 0.0124))
     assert "ratio 0.0117 (0.0113–0.0124)" in duel.describe(met, met.models[1], outcome)
+    outcome = duel.Outcome(64, 1e-4, 1.01e-2, 101.2, (83.1, 110.4))
+    assert "ratio 101 (83.1–110)" in duel.describe(met, met.models[1], outcome)
