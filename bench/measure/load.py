@@ -64,6 +64,16 @@ class LoadMeter:
         """Whether an interval is open."""
         return self._edge is not None
 
+    @property
+    def wall_seconds(self) -> float:
+        """Length of the closed intervals."""
+        return self._wall_seconds
+
+    @property
+    def other_cpu_seconds(self) -> float | None:
+        """Processor seconds of other processes in them; None where the kernel is silent."""
+        return None if self._other_seconds is None else max(0.0, self._other_seconds)
+
     def start(self) -> None:
         """Open an interval; nothing when one is open."""
         if self._edge is None:

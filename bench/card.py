@@ -1,0 +1,94 @@
+"""The card of a method: all that the rest of the suite may know of it; never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+KindName = Literal["training", "decoding"]
+
+#: Entries of our own methods, which share one LightningModule and one way to be measured.
+TRAINING_ENTRY = "bench.trial:execute"
+TRAINING_COST_ENTRY = "bench.trial:attend"
+
+_NO_WORDS: Mapping[Any, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a table writes one option of a method.
+
+    Attributes:
+        name: of the option.
+        text: format of a value, `B={}`; "" writes `name=value`.
+        words: values that have a word of their own; "" hides them.
+        default: what the method does where its options say nothing.
+        is_always: shown in every row, not only where rows of the method differ.
+    """
+
+    name: str
+    text: str = ""
+    words: Mapping[Any, str] = field(default_factory=lambda: _NO_WORDS)
+    default: Any = None
+    is_always: bool = True
+
+    def write(self, value: Any) -> str:
+        """The option in short.
+
+        >>> Shown(name="num_buckets", text="B={}").write(512)
+        'B=512'
+        >>> Shown(name="chunk_size", text="chunk={}", words={None: "plain"}).write(None)
+        'plain'
+        """
+        if isinstance(value, bool | str | None) and value in self.words:
+            return self.words[value]
+        if value is None:
+            return ""
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        return self.text.format(text) if self.text else f"{self.name.replace('_', ' ')}={text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One method.
+
+    Attributes:
+        name: what `ModelSpec.method` says.
+        version: raised by whoever changes what the method computes; records of a lower one are
+            stale. Golden runs tell (`tests/golden`).
+        label: what readers call it.
+        labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
+        group: column of the overview, and family of colours.
+        entry: `module:function` that a trial's process calls, as `bench.trial:execute`.
+        cost_entry: the same for a cost's process, as `bench.trial:attend`.
+        target: `module:Class` that the entry builds; "" where it needs none.
+        kind: of the studies that it stands in.
+        is_floor: a reference that is not trained by steps, rather than a competitor.
+        options: those that a reader sees, in their order.
+        color: of its lines and bars, `#rrggbb`.
+        marker: Matplotlib's.
+    """
+
+    name: str
+    version: int
+    label: str
+    labels_by_loss: Mapping[str, str] = field(default_factory=dict)
+    group: str
+    entry: str = TRAINING_ENTRY
+    cost_entry: str = TRAINING_COST_ENTRY
+    target: str = ""
+    kind: KindName = "training"
+    is_floor: bool = False
+    options: tuple[Shown, ...] = ()
+    color: str = "#999933"
+    marker: str = "*"
+
+    def __post_init__(self) -> None:
+        if self.version < 1:
+            raise ValueError(f"version of {self.name} is {self.version}; expected 1 or more")
+
+    def name_for(self, loss: str | None) -> str:
+        """Label under a loss."""
+        return self.labels_by_loss.get(loss or "", self.label)

@@ -1,0 +1,47 @@
+"""What a row of a table is timed in: visits, one a round, each with named phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.measure.load import LoadMeter
+
+
+class Visit:
+    """One turn of one row: raw seconds of its phases, and the load by others during each.
+
+    Args:
+        round_number: which round, from 0 on; the first visit may want a longer warm-up.
+    """
+
+    def __init__(self, round_number: int) -> None:
+        self.round_number = round_number
+        self._phases: dict[str, dict[str, Any]] = {}
+
+    @contextmanager
+    def timed(self, phase: str, *, units: int) -> Iterator[list[float]]:
+        """A phase, already warm: append the seconds of each sample; nothing else is done inside.
+
+        Args:
+            phase: `train`, `latency`, `throughput`, `decode`, `fit`, `batch-64` …
+            units: steps, queries … that one sample is of.
+        """
+        if phase in self._phases:
+            raise ValueError(f"phase {phase!r} was measured in this visit already")
+        seconds: list[float] = []
+        meter = LoadMeter()
+        meter.start()
+        yield seconds
+        meter.stop()
+        self._phases[phase] = {
+            "seconds": seconds,
+            "units": units,
+            "wall_seconds": meter.wall_seconds,
+            "other_cpu_seconds": meter.other_cpu_seconds,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """The `phases` of a cost line's visit."""
+        return {name: dict(phase) for name, phase in self._phases.items()}
