@@ -7,5 +7,7 @@ METHODS: dict[str, str] = {
     "pruned": "bench.mach.pruned:top_k",
     "auto": "bench.mach.auto:top_k",
 }
+#: Those that keep an index of the table, see `bench.mach.index`.
+INDEXED = frozenset({"pruned", "auto"})
 #: Fastest without an index, and near the fastest with one on scores that are not peaked.
 DEFAULT = "dense"
