@@ -117,9 +117,25 @@ class ExtremeClassifier(L.LightningModule):
         """Scalar loss of a batch; the mean over its points."""
         raise NotImplementedError
 
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden vectors of the batch's points."""
+        hidden: Tensor = self.encoder(batch)
+        return hidden
+
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Scores `(N, k)` and labels `(N, k)` int64 from what `encode` gives, best first."""
+        raise NotImplementedError
+
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first."""
-        raise NotImplementedError
+        return self.rank(self.encode(batch), k)
+
+    def prepare_inference(self, k: int) -> None:
+        """Compile and build what `top_k` would at its first use, off every clock."""
+
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """What a record should hold of how labels are found, beside the settings."""
+        return {}
 
     def fit_closed_form(self, batches: Iterable[Batch]) -> None:
         """Compute the model from one pass over the training data (closed-form methods only)."""

@@ -1,4 +1,4 @@
-"""Registry of decode methods: a new one is one file and one line here."""
+"""Registry of decode methods: a new one is one file, with `top_k` and `prepare`, and one line."""
 
 from __future__ import annotations
 
