@@ -9,16 +9,13 @@ RUN = $(BIN)/python -m bench run --data-dir $(DATA) --profile $(PROFILE)
 STUDIES := quickstart delicious bible citeulike simplewiki decode
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow lint types smoke tables figures report check clean duel $(STUDIES)
+.PHONY: bench test test-slow lint types smoke tables figures report check clean $(STUDIES)
 
 bench: quickstart ## install, run the quickstart study, write tables, figures and page
 
 $(STUDIES): $(VENV)/installed ## run one study and report it
 	$(RUN) $@
 	$(BIN)/python -m bench report $@
-
-duel: $(VENV)/installed ## decode methods against each other, in turns, in one process
-	$(BIN)/python -m bench duel decode --data-dir $(DATA) --only auto --only dense --only pruned
 
 # With other load on the machine, spinning OpenMP barriers make small tests many times slower.
 test test-slow: export OMP_WAIT_POLICY := PASSIVE

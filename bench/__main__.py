@@ -1,4 +1,4 @@
-"""Command line: `python -m bench list | run STUDY … | duel STUDY | report [STUDY …] | check`."""
+"""Command line: `python -m bench list | run STUDY … | report [STUDY …] | check`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import progress, runner, study
-from bench.engine.local import TRIAL_ENVIRONMENT
 from bench.record import Record, RecordError
 from bench.runner import RunError, RunOptions
 from bench.settings import SettingsError
-from bench.study import DECODING, PROFILES, Study, StudyError
+from bench.study import PROFILES, Study, StudyError
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
@@ -83,22 +82,6 @@ def _run(options: argparse.Namespace) -> int:
             log = run_options.cache_dir / "logs" / f"{record.study}-{record.trial_id}.log"
             print(f"    log: {log}", file=sys.stderr)
     return _FAILED if failures else _OK
-
-
-def _duel(options: argparse.Namespace) -> int:
-    chosen = study.load_study(options.study)
-    if chosen.kind != DECODING:
-        raise StudyError(f"study {chosen.name} is one of {chosen.kind.name}; expected decoding")
-    os.environ.update(TRIAL_ENVIRONMENT)  # read when torch is loaded, which is now
-    duel = importlib.import_module("bench.decoding.duel")
-    met = duel.duels_of(chosen.build_trials("cpu"), options.only, dict(options.where))
-    data_dir = options.data_dir or _default_data_dir()
-    for each in met:
-        settings = " ".join(f"{name}={value}" for name, value in each.settings.items())
-        print(f"{chosen.name}: {progress.printable(settings)}", flush=True)
-        for model, outcome in duel.fight(each, data_dir=data_dir, cache_dir=options.cache_dir):
-            print(f"  {duel.describe(each, model, outcome)}", flush=True)
-    return _OK
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -199,22 +182,6 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.set_defaults(command=_run)
-
-    command = commands.add_parser("duel", help="time a decode study's contenders in turns")
-    command.add_argument("study", help="name, or path of a Python file")
-    _add_folders(command)
-    command.add_argument(
-        "--only", action="append", default=[], metavar="METHOD", help="the reference first"
-    )
-    command.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        type=_setting,
-        metavar="NAME=VALUE",
-        help="of the problem; repeatable",
-    )
-    command.set_defaults(command=_duel)
 
     command = commands.add_parser("report", help="render tables and figures from records")
     command.add_argument("study", nargs="*", help="default: all that have records")
