@@ -137,7 +137,7 @@ def test_second_module_reads_the_cache(
     def refuse(*args: object) -> None:
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr("bench.data.module.prepare", refuse)
+    monkeypatch.setattr("bench.data.prepared.prepare", refuse)
     other = ExtremeDataModule(SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path)
     other.setup()
     assert other.facts == module.facts
