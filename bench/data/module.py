@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from bench.data.csr import Dataset, JsonScalar, Task
+from bench.data.csr import Csr, Dataset, JsonScalar, Task
 from bench.data.loader import BatchLoader
 from bench.data.prepared import load_dataset
 from bench.settings import DataSpec
@@ -90,31 +90,24 @@ class ExtremeDataModule(lightning.LightningDataModule):
         """`(L,)` int64: training points of each label, validation points left out."""
         return torch.from_numpy(self.dataset.train_labels.column_counts())
 
-    def train_dataloader(self) -> BatchLoader:
-        """Shuffled training batches."""
+    def train_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Shuffled training batches, of `batch_size` points instead of the module's if given."""
         data = self.dataset
+        size = self.batch_size if batch_size is None else batch_size
         return BatchLoader(
-            data.train_features, data.train_labels, self.batch_size, shuffle=True, seed=self._seed
+            data.train_features, data.train_labels, size, shuffle=True, seed=self._seed
         )
 
-    def val_dataloader(self) -> BatchLoader:
-        """Validation batches in a fixed order."""
+    def val_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Validation batches in a fixed order; `batch_size` as in :meth:`train_dataloader`."""
         data = self.dataset
-        return BatchLoader(
-            data.validation_features,
-            data.validation_labels,
-            self.eval_batch_size,
-            shuffle=False,
-            seed=self._seed,
-        )
+        return self._in_order(data.validation_features, data.validation_labels, batch_size)
 
-    def test_dataloader(self) -> BatchLoader:
-        """Test batches in a fixed order."""
+    def test_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Test batches in a fixed order; `batch_size` as in :meth:`train_dataloader`."""
         data = self.dataset
-        return BatchLoader(
-            data.test_features,
-            data.test_labels,
-            self.eval_batch_size,
-            shuffle=False,
-            seed=self._seed,
-        )
+        return self._in_order(data.test_features, data.test_labels, batch_size)
+
+    def _in_order(self, features: Csr, labels: Csr, batch_size: int | None) -> BatchLoader:
+        size = self.eval_batch_size if batch_size is None else batch_size
+        return BatchLoader(features, labels, size, shuffle=False, seed=self._seed)
