@@ -164,8 +164,6 @@ def _facts(
     return {
         **raw.facts,
         "source": spec.source,
-        "name": spec.name,
-        "fingerprint": raw.fingerprint,
         "num_train_points": labels[0].num_rows,
         "num_validation_points": labels[1].num_rows,
         "num_test_points": labels[2].num_rows,

@@ -32,7 +32,6 @@ def raw_data(*, num_train: int = 60, num_test: int = 30) -> RawData:
         test_features=random_rows(num_test, 20, 2),
         test_labels=random_rows(num_test, 12, 3, counts=False),
         task="multilabel",
-        fingerprint="f" * 64,
     )
 
 
