@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,7 +66,6 @@ class ExtremeClassifier(L.LightningModule):
 
     #: True for methods that are computed from the data rather than trained by steps.
     is_closed_form = False
-    decode_timer = staticmethod(nullcontext)
 
     def __init__(
         self,
@@ -118,7 +116,8 @@ class ExtremeClassifier(L.LightningModule):
 
     def encode(self, batch: Batch) -> Tensor:
         """Hidden vectors of the batch's points, or the logits of a linear model."""
-        raise NotImplementedError
+        hidden: Tensor = self.encoder(batch)
+        return hidden
 
     def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """From :meth:`encode`'s value to the best labels, product of the output layer included.
