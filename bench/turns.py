@@ -14,6 +14,8 @@ from bench.settings import Trial
 
 # Phase → what one unit of it is.
 _UNITS = {"train": "step", "fit": "fit"}
+# The kernel counts in hundredths of a second: of less than this a share says nothing.
+_TELLING_SECONDS = 0.2
 
 
 class TurnsView:
@@ -85,8 +87,8 @@ def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:
         phases = [visit["phases"][name] for visit in row["visits"] if name in visit["phases"]]
         wall = sum(phase.get("wall_seconds") or 0.0 for phase in phases)
         others = [phase.get("other_cpu_seconds") for phase in phases]
-        if wall > 0 and None not in others:
-            shares.append(sum(others) / (wall * num_cores))
+        if wall >= _TELLING_SECONDS and None not in others:
+            shares.append(min(1.0, sum(others) / (wall * num_cores)))
     return max(shares, default=None)
 
 
