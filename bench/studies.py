@@ -62,6 +62,7 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
             "num_labels": 60,
             "labels_per_point": 1 if task == "multiclass" else 3,
         },
+        feature_weighting="tfidf",
         num_validation_points=100,
     )
     limits: Mapping[str, int] = {
@@ -300,6 +301,7 @@ def _simplewiki(num_top_labels: int | None, max_test_points: int | None) -> Data
         source="vw",
         name="simplewiki",
         options={"train": "simplewiki/train.vw.gz", "test": "simplewiki/test.vw.gz"},
+        feature_weighting="tfidf",
         num_top_labels=num_top_labels,
         max_test_points=max_test_points,
         num_validation_points=2000,
@@ -355,6 +357,7 @@ def _xmlrepo(folder: str, **settings: Any) -> DataSpec:
         source="xmlrepo",
         name=folder,
         options={"train": f"{folder}/train.txt.gz", "test": f"{folder}/test.txt.gz"},
+        feature_weighting="tfidf",
         **settings,
     )
 

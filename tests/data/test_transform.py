@@ -37,7 +37,7 @@ def raw_data(*, num_train: int = 60, num_test: int = 30) -> RawData:
 
 
 def spec(**settings: object) -> DataSpec:
-    settings = {"num_validation_points": 10, **settings}
+    settings = {"num_validation_points": 10, "feature_weighting": "tfidf", **settings}
     return DataSpec(source="none", name="tiny", **settings)  # type: ignore[arg-type]
 
 

@@ -81,6 +81,7 @@ def trials(method: str) -> Iterator[tuple[str, Trial]]:
                 "num_labels": 50,
                 "labels_per_point": labels_per_point,
             },
+            feature_weighting="tfidf",
             num_validation_points=50,
         )
         train = TrainSpec(batch_size=64, learning_rate=0.05, num_steps=32, num_validations=8)
