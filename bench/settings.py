@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -189,8 +190,7 @@ class TrainSpec:
     adam_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        lengths = {name: getattr(self, name) for name in _LENGTHS}
-        given = [name for name, value in lengths.items() if value is not None]
+        given = [name for name in _LENGTHS if getattr(self, name) is not None]
         if not given:
             object.__setattr__(self, "num_epochs", 1.0)
         _require(len(given) < 2, f"TrainSpec has {' and '.join(given)}; expected one length")
@@ -200,11 +200,16 @@ class TrainSpec:
         )
         for name in ("learning_rate", "trial_timeout_seconds", "adam_epsilon", *given):
             value = getattr(self, name)
-            _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
-        _require(
-            self.num_steps is None or self.num_steps == int(self.num_steps),
-            f"TrainSpec.num_steps is {self.num_steps}; expected a whole number",
-        )
+            _require(
+                0 < value < math.inf, f"TrainSpec.{name} is {value}; expected more than 0, finite"
+            )
+            # 4 and 4.0 epochs are one setting, and have one identity.
+            whole = int(value)
+            _require(
+                name != "num_steps" or whole == value,
+                f"TrainSpec.num_steps is {value}; expected a whole number",
+            )
+            object.__setattr__(self, name, whole if name == "num_steps" else float(value))
         _require(
             self.num_validations >= 0,
             f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
@@ -287,7 +292,9 @@ class Trial:
                 train=TrainSpec(**settings["train"]),
                 replicate=int(settings.get("replicate", 0)),
             )
-        except (KeyError, TypeError) as error:
+        except SettingsError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"settings do not describe a trial: {error}") from error
 
 
