@@ -56,13 +56,8 @@ def build_trial(behaviour="done", *, replicate=0, method="stub", train=None, **o
 
 
 def build_study(trials, name="stub", **changes):
-    return Study(
-        name=name,
-        claim="Stubs end.",
-        trials=lambda profile: trials,
-        smoke=lambda: trials,
-        **({"kind": KIND} | changes),
-    )
+    grid = {"trials": lambda profile: trials, "smoke": lambda: trials, "kind": KIND}
+    return Study(name=name, claim="Stubs end.", **(grid | changes))
 
 
 def execute(trial, *, data_dir, cache_dir, accelerator, emit):
