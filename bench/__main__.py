@@ -22,6 +22,7 @@ from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import SettingsError, Trial
 from bench.study import PROFILES, Study, StudyError
+from bench.versions import current_versions, is_older
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
@@ -96,6 +97,9 @@ def _cost(options: argparse.Namespace) -> int:
         ]
         if not wanted:
             raise RunError(f"study {chosen.name} has no trial that --only and --where leave")
+        if options.unless_recorded and _is_timed(chosen, run_options, trials):
+            print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
+            continue
         is_whole = len({t.cost_id for t in wanted}) == len({t.cost_id for t in trials})
         path = _costs_path(chosen, run_options)
         for line in _measured(chosen, wanted, options, run_options):
@@ -109,6 +113,19 @@ def _cost(options: argparse.Namespace) -> int:
         else:
             print(f"{chosen.name}: a part of the study's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
+
+
+def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -> bool:
+    """Whether costs of all trials are on record, made by code of today's behaviour."""
+    lines, _ = costs.read_costs(_costs_path(chosen, run_options))
+    timed = {
+        row["cost_id"]: row["versions"] for line in lines for row in line.rows if row["visits"]
+    }
+    return all(
+        trial.cost_id in timed
+        and not is_older(timed[trial.cost_id], current_versions(trial, chosen.kind))
+        for trial in trials
+    )
 
 
 def _budget(options: argparse.Namespace) -> int:
@@ -376,6 +393,9 @@ def _build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("cost", help="seconds: time a study's rows in rounds")
     _add_running(command)
+    command.add_argument(
+        "--unless-recorded", action="store_true", help="nothing where all rows have been timed"
+    )
     command.add_argument("--rounds", type=int, default=rounds.NUM_ROUNDS, metavar="N")
     command.add_argument(
         "--where",

@@ -80,7 +80,7 @@ class DataSpec:
     name: str
     options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
     num_top_labels: int | None = None
-    feature_weighting: FeatureWeighting = "tfidf"
+    feature_weighting: FeatureWeighting = "raw"
     normalize_rows: bool = True
     num_validation_points: int = 2000
     max_test_points: int | None = None

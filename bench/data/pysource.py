@@ -2,8 +2,8 @@
 
 Real text with a real Zipfian tail that needs no download. A point is a position in a file whose
 identifier is one of the L most frequent; its features are the identifiers just before it, each with
-its distance. Files are split between training and test as a whole, and near-duplicate files are
-removed first, so that a test point is not a copy of a training point's surroundings.
+its distance. Files are split between training, validation and test as a whole, and near-duplicate
+files are removed first, so that a test point is not a copy of a training point's surroundings.
 
 Two limits keep the task from being that of one author: `sympy` has two thirds of all identifiers,
 and some of its files are generated systems of equations of 30,000 identifiers each.
@@ -73,7 +73,7 @@ class PySource:
         seed: of the draws.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     num_labels: int
     num_features_vocabulary: int | None = None
@@ -150,8 +150,8 @@ class PySource:
         train = _join([file.tokens for file, test in zip(kept, is_test, strict=True) if not test])
         test = _join([file.tokens for file, test in zip(kept, is_test, strict=True) if test])
         ranks, names = self._rank(table, train.tokens)
-        train_x, train_y = self._points(train, ranks, self.max_train_points, "train")
-        test_x, test_y = self._points(test, ranks, self.max_test_points, "test")
+        train_x, train_y, train_files = self._points(train, ranks, self.max_train_points, "train")
+        test_x, test_y, _ = self._points(test, ranks, self.max_test_points, "test")
         return RawData(
             train_features=train_x,
             train_labels=train_y,
@@ -166,6 +166,7 @@ class PySource:
                 "num_distinct_identifiers": table.num_names,
             },
             label_names=tuple(names),
+            train_groups=train_files,
         )
 
     def _lex(
@@ -214,7 +215,8 @@ class PySource:
 
     def _points(
         self, stream: _Stream, ranks: Int32s, max_points: int, split: str
-    ) -> tuple[Csr, Csr]:
+    ) -> tuple[Csr, Csr, Int32s]:
+        """Features, labels and number of the file of each drawn point."""
         ranked = ranks[stream.tokens]
         positions = np.empty(ranked.size, dtype=np.int64)
         reach = np.empty(ranked.size, dtype=np.int32)
@@ -234,7 +236,8 @@ class PySource:
         num_ids = _write_points(ranked, positions, reach, self.vocabulary_size, offsets, ids)
         features = Csr(offsets, ids[:num_ids].copy(), None, self.vocabulary_size * self.context)
         labels = Csr(np.arange(index.size + 1), ranked[positions], None, self.num_labels)
-        return features, labels
+        files = np.searchsorted(stream.starts, positions, side="right") - 1
+        return features, labels, files.astype(np.int32)
 
 
 def _matches_constraints(found: Sequence[corpus.Distribution]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, JsonScalar, Task
+from bench.data.csr import Csr, Int32s, JsonScalar, Task
 
 
 class DataError(ValueError):
@@ -31,6 +31,9 @@ class RawData:
         bayes_hits: `(N_test,)` bool, whether the true posterior's best label is the point's label;
             only where the posterior is known.
         label_names: a name for each label, for people who read predictions.
+        train_groups: `(N,)` int32, which training points lie so close to each other (positions of
+            one file) that they must not be parted between training and validation; None where
+            points are independent.
     """
 
     train_features: Csr
@@ -41,6 +44,7 @@ class RawData:
     facts: Mapping[str, JsonScalar] = field(default_factory=dict)
     bayes_hits: npt.NDArray[np.bool_] | None = None
     label_names: tuple[str, ...] | None = None
+    train_groups: Int32s | None = None
 
 
 class Source(Protocol):

@@ -28,6 +28,7 @@ SOURCES: dict[str, str] = {
 }
 
 _PARTS = ("train_features", "train_labels", "test_features", "test_labels")
+_OPTIONAL_ARRAYS = ("bayes_hits", "train_groups")
 
 
 # Fields of a `DataSpec` that `prepare` does not read, and those that the raw identity holds.
@@ -157,8 +158,9 @@ def _to_entry(raw: RawData) -> Entry:
     arrays: dict[str, Any] = {}
     for part in _PARTS:
         arrays |= csr_arrays(part, getattr(raw, part))
-    if raw.bayes_hits is not None:
-        arrays["bayes_hits"] = raw.bayes_hits
+    for name in _OPTIONAL_ARRAYS:
+        if (array := getattr(raw, name)) is not None:
+            arrays[name] = array
     meta = {
         "num_features": raw.train_features.num_columns,
         "num_labels": raw.train_labels.num_columns,
@@ -177,4 +179,5 @@ def _from_entry(entry: Entry) -> RawData:
         facts=entry.meta["facts"],
         bayes_hits=entry.arrays.get("bayes_hits"),
         label_names=entry.texts.get("labels.txt"),
+        train_groups=entry.arrays.get("train_groups"),
     )
