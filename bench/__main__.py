@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
 from bench.budgets import BudgetError
 from bench.costs import CostLine
+from bench.data.raw import DataError
 from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import SettingsError, Trial
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(options.command(options))
         sys.stdout.flush()
         return status
-    except (StudyError, RunError, SettingsError, RecordError, BudgetError) as error:
+    except (StudyError, RunError, SettingsError, RecordError, BudgetError, DataError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return _USAGE
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -147,7 +148,7 @@ def _set_budgets(
     try:
         found = budgets.set_budgets(trials, known, described)
     except BudgetError:
-        lines = list(_measured(chosen, trials, options, run_options))
+        lines = _measured(chosen, trials, options, run_options)
         found = budgets.set_budgets(trials, lines, described)
     path = budgets.budgets_path(run_options.results_dir, chosen.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
@@ -159,7 +160,8 @@ def _set_budgets(
 
 def _measured(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
-) -> list[CostLine]:
+) -> Iterator[CostLine]:
+    """A line for each group of rows, as soon as its rounds are over."""
     view = turns.TurnsView(getattr(options, "rounds", rounds.NUM_ROUNDS))
     session = rounds.Session(
         study=chosen,
@@ -171,7 +173,7 @@ def _measured(
         on_turn=view.on_turn,
     )
     try:
-        return list(session.measure(rounds.groups_of(chosen, trials)))
+        yield from session.measure(rounds.groups_of(chosen, trials))
     finally:
         view.close()
 

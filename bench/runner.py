@@ -50,7 +50,6 @@ class RunOptions:
         replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
-        entry: what a trial's process calls; None: what its method's card says.
     """
 
     data_dir: Path
@@ -62,7 +61,6 @@ class RunOptions:
     replicates: int | None = None
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
-    entry: str | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
@@ -225,7 +223,7 @@ def run_plan(
         Job(
             study=plan.study.name,
             trial=planned.trial,
-            entry=options.entry or card(planned.trial.model.method, plan.study.kind.name).entry,
+            entry=card(planned.trial.model.method, plan.study.kind.name).entry,
             versions=planned.versions,
             study_file=plan.study.file,
             provenance=source | {"machine": dict(plan.machine)},
@@ -235,7 +233,7 @@ def run_plan(
     new = []
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
     # are registered in the trials' processes alone.
-    if plan.study.kind.prepares_data and options.entry is None and plan.study.file is None:
+    if plan.study.kind.prepares_data and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
     if build_engine is None:
