@@ -1,7 +1,8 @@
 """The LightningModule that every method shares; a method fills in two functions.
 
-`training_loss(batch)` and `top_k(batch, k)` are a method's own. Sparse encoder, optimiser and
-evaluation are here, so that a difference in memory, time or accuracy is the output layer's.
+`training_loss(batch)` and `top_k(batch, k)`, or its two halves `encode` and `rank`, are a method's
+own. Sparse encoder, optimiser and evaluation are here, so that a difference in memory, time or
+accuracy is the output layer's.
 """
 
 from __future__ import annotations
@@ -119,7 +120,24 @@ class ExtremeClassifier(L.LightningModule):
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first."""
+        return self.rank(self.encode(batch), k)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """What :meth:`rank` ranks by: the points' hidden vectors, or a linear model's logits."""
         raise NotImplementedError
+
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Scores and labels of :meth:`top_k` from what :meth:`encode` gave.
+
+        The output layer's product is part of it.
+        """
+        raise NotImplementedError
+
+    def prepare_inference(self, k: int) -> None:
+        """Make ready all that the prediction of k labels needs, such as compiled kernels.
+
+        Idempotent, and called before any clock; :meth:`top_k` is correct without it.
+        """
 
     def fit_closed_form(self, batches: Iterable[Batch]) -> None:
         """Compute the model from one pass over the training data (closed-form methods only)."""
@@ -176,14 +194,12 @@ class ExtremeClassifier(L.LightningModule):
             counts: `(G, C)` training points of each column of each layer.
             kind: the loss that the layer is trained with.
         """
-        if not self.prior_start:
+        is_linear = self.encoder_kind == "linear"
+        start = self.encoder.first_bias.squeeze(1) if is_linear else self._output_biases()
+        if not self.prior_start or start.device.type == "meta":
             return
-        bias = prior_bias(counts, self._num_train_points, kind).to(self.device)
         with torch.no_grad():
-            if self.encoder_kind == "linear":
-                self.encoder.first_bias.copy_(bias.unsqueeze(1))
-            else:
-                self._output_biases().copy_(bias)
+            start.copy_(prior_bias(counts, self._num_train_points, kind))
 
     def _output_biases(self) -> Tensor:
         """`(G, C)` view of the output layer's biases."""
@@ -223,6 +239,18 @@ class ExtremeClassifier(L.LightningModule):
             values = self._metrics.compute()
             self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
             self._metrics.reset()
+
+    def on_validation_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
+
+    def on_test_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
+
+    def on_predict_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Rank the labels of a batch and add it to the metrics."""
