@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Hashable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 
 class NotOfType(ValueError):  # noqa: N818 - says what a value is not
@@ -48,8 +48,8 @@ def coerced(value: Any, hint: Any) -> Any:
         inner = get_args(hint)[1]
         return MappingProxyType({str(name): coerced(item, inner) for name, item in value.items()})
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, typing.cast(type, hint)):
-            raise NotOfType(f"a {typing.cast(type, hint).__name__}")
+        if not isinstance(value, cast(type, hint)):
+            raise NotOfType(f"a {cast(type, hint).__name__}")
         return value
     return _PLAIN[hint](value)
 
@@ -116,7 +116,7 @@ def coerce_fields(spec: Any, error: type[Exception]) -> None:
         spec: the instance, in its `__post_init__`.
         error: raised for a value that is something else, with class, field, value and expectation.
     """
-    hints = _hints(type(spec))
+    hints = _hints(cast(Hashable, type(spec)))
     for entry in dataclasses.fields(spec):
         value = getattr(spec, entry.name)
         try:
