@@ -9,7 +9,7 @@ _SAMPLING = (
         name="sampler",
         text="{}",
         words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
-        default="log_uniform",
+        default="unigram",
     ),
     Shown(name="num_samples", text="S={}", default=1024),
 )
