@@ -166,11 +166,10 @@ def test_a_row_that_fails_gives_exit_status_1_and_no_row_is_a_usage_error(capsys
 
 def test_an_audit_finds_what_was_recorded(capsys, tmp_path):
     assert main(["run", "keen", "pair", "--publish"]) == 0
-    assert main(["audit", "--count", "2", "--seed", "5"]) == 1
+    assert main(["audit", "--count", "2", "--seed", "5"]) == 0
     out = capsys.readouterr().out
     assert "2 of 3 records are made again (--seed 5)" in out
-    # A stub's metrics hold its process' number, which no other run has.
-    assert "audit: 2 differs; written to results/audits/" in out
+    assert "audit: 2 found; written to results/audits/" in out
     [path] = tmp_path.glob("results/audits/*.jsonl")
     assert len(path.read_text().splitlines()) == 2
 
