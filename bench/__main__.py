@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
@@ -114,7 +114,10 @@ def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -
     """Whether costs of all trials are on record, made by code of today's behaviour."""
     lines, _ = costs.read_costs(_costs_path(chosen, run_options))
     timed = {
-        row["cost_id"]: row["versions"] for line in lines for row in line.rows if row["visits"]
+        row["cost_id"]: row["versions"]
+        for line in lines
+        for row in line.rows
+        if row["status"] in runner.SETTLED
     }
     return all(
         trial.cost_id in timed
@@ -138,13 +141,11 @@ def _set_budgets(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> None:
     """Turn budgets into steps, by costs on record where all are there, else measured now."""
-    known, _ = costs.read_costs(_costs_path(chosen, run_options))
     described = {trial.cost_id: progress.describe(trial) for trial in trials}
-    try:
-        found = budgets.set_budgets(trials, known, described)
-    except BudgetError:
-        lines = _measured(chosen, trials, options, run_options)
-        found = budgets.set_budgets(trials, lines, described)
+    lines: Iterable[CostLine] = _measured(chosen, trials, options, run_options)
+    if _is_timed(chosen, run_options, trials):
+        lines, _ = costs.read_costs(_costs_path(chosen, run_options))
+    found = budgets.set_budgets(trials, lines, described)
     path = budgets.budgets_path(run_options.results_dir, chosen.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
     budgets.write_budgets(path, chosen.name, kept.values())
