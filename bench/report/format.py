@@ -23,6 +23,7 @@ _LATEX = {
     "–": "--",
     "—": "---",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "·": r"$\cdot$",
     "×": r"$\times$",
     "±": r"$\pm$",
@@ -70,6 +71,18 @@ def number(value: float) -> str:
         if size >= limit:
             return f"{value:,.{digits}f}"
     return f"{value:#.3g}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """So many significant digits, thousands separated.
+
+    >>> [significant(x) for x in (0, 0.01234, 1.234, 12345)], significant(0.567, 2)
+    (['0', '0.0123', '1.23', '12,300'], '0.57')
+    """
+    rounded = float(f"{value:.{digits}g}")
+    if abs(rounded) >= 10 ** (digits - 1) or rounded == 0:
+        return f"{rounded:,.0f}"
+    return f"{rounded:#.{digits}g}"
 
 
 def percent(share: float) -> str:
