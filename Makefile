@@ -5,20 +5,24 @@ BIN := $(VENV)/bin
 # Folder of downloaded data sets; the first that exists.
 DATA ?= $(firstword $(wildcard data ../shared/data) data)
 PROFILE ?= cpu
-RUN = $(BIN)/python -m bench run --data-dir $(DATA) --profile $(PROFILE)
+# Maintainers: PUBLISH=1 writes to the committed reference instead of results/own.
+WHERE := $(if $(PUBLISH),--publish)
+BENCH := $(BIN)/python -m bench
+OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
 STUDIES := quickstart delicious bible citeulike simplewiki decode
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow lint types smoke tables figures report check clean duel $(STUDIES)
+.PHONY: bench test test-slow lint types smoke golden losses audit report check clean $(STUDIES)
 
-bench: quickstart ## install, run the quickstart study, write tables, figures and page
+bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
+	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
+	$(BENCH) cost quickstart --unless-recorded $(OPTIONS)
+	$(BENCH) report quickstart
 
-$(STUDIES): $(VENV)/installed ## run one study and report it
-	$(RUN) $@
-	$(BIN)/python -m bench report $@
-
-duel: $(VENV)/installed ## decode methods against each other, in turns, in one process
-	$(BIN)/python -m bench duel decode --data-dir $(DATA) --only auto --only dense --only pruned
+$(STUDIES): $(VENV)/installed ## one study: quality, then costs, then its report
+	$(BENCH) run $@ $(OPTIONS)
+	$(BENCH) cost $@ $(OPTIONS)
+	$(BENCH) report $@ $(WHERE)
 
 # With other load on the machine, spinning OpenMP barriers make small tests many times slower.
 test test-slow: export OMP_WAIT_POLICY := PASSIVE
@@ -37,16 +41,27 @@ types: $(VENV)/installed
 	$(BIN)/mypy
 
 smoke: $(VENV)/installed ## every study, tiny, on synthetic data; records go to a temporary folder
-	$(BIN)/python -m bench run all --smoke
+	$(BENCH) run all --smoke
+	$(BENCH) cost quickstart decode --smoke
 
-tables figures report: $(VENV)/installed ## tables, figures and README tables from the records
-	$(BIN)/python -m bench report
+golden: $(VENV)/installed ## pin anew what methods give whose version was raised
+	$(BIN)/python tests/golden/golden.py
 
-check: $(VENV)/installed ## are tables and figures those of the records, and the records of this code?
-	$(BIN)/python -m bench check
+losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in turns
+	$(BIN)/python -m bench.benchmarks.losses
 
+audit: $(VENV)/installed ## make reference records drawn at random again, and compare
+	$(BENCH) audit --minutes 10 --data-dir $(DATA)
+
+report: $(VENV)/installed ## tables, figures and README tables of the reference, from its records
+	$(BENCH) report --publish
+
+check: $(VENV)/installed ## are tables and figures those of the records, and these whole?
+	$(BENCH) check
+
+# An environment without pip is half-made: it is made anew.
 $(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,decode]'
 	touch $@
 

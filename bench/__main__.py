@@ -1,25 +1,31 @@
-"""Command line: `python -m bench list | run STUDY … | duel STUDY | report [STUDY …] | check`."""
+"""Command line: `python -m bench list | run | cost | budget | audit | report | check`."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from bench import progress, runner, study
-from bench.engine.local import TRIAL_ENVIRONMENT
+from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
+from bench.budgets import BudgetError
+from bench.costs import CostLine
+from bench.data.raw import DataError
 from bench.record import Record, RecordError
-from bench.runner import RunError, RunOptions
-from bench.settings import SettingsError
-from bench.study import DECODING, PROFILES, Study, StudyError
+from bench.runner import OWN, REFERENCE, RunError, RunOptions
+from bench.settings import SettingsError, Trial
+from bench.study import PROFILES, Study, StudyError
+from bench.versions import current_versions, is_older
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
-_RESULTS = Path("results")
 _CACHE = Path(".cache/bench")
 
 
@@ -30,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(options.command(options))
         sys.stdout.flush()
         return status
-    except (StudyError, RunError, SettingsError, RecordError) as error:
+    except (StudyError, RunError, SettingsError, RecordError, BudgetError, DataError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return _USAGE
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -51,108 +57,283 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    results = _results_dir(options)
-    run_options = RunOptions(
-        data_dir=options.data_dir or _default_data_dir(),
-        results_dir=results,
-        cache_dir=options.cache_dir,
-        profile=options.profile,
-        is_smoke=options.smoke,
-        only=tuple(options.only),
-        shard=options.shard,
-        rerun=options.rerun,
-        max_load=options.max_load,
-    )
-    names = study.study_names() if options.study == ["all"] else options.study
-    studies = [study.load_study(name) for name in names]  # all typing mistakes first
+    studies = _studies(options)
     failures = []
     for chosen in studies:
+        run_options = _run_options(options, chosen)
         plan = runner.plan_run(chosen, run_options)
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
+        if plan.unbudgeted:
+            print(f"{chosen.name}: {len(plan.unbudgeted)} trials have a budget in seconds; a step")
+            print("  of each is timed now, and what the budget comes to is written down")
+            _set_budgets(chosen, plan.unbudgeted, options, run_options)
+            plan = runner.plan_run(chosen, run_options)
         records = runner.run_plan(plan, run_options, progress=progress.Progress())
         _print_summary(plan, records)
-        failures += [record for record in records if record.status == "error"]
+        failures += [(entry, run_options) for entry in records if entry.status == "error"]
     if failures:
         print(f"{len(failures)} trials failed:", file=sys.stderr)
-        for record in failures:
-            print(f"  {_label(record)}: {record.reason}", file=sys.stderr)
-            log = run_options.cache_dir / "logs" / f"{record.study}-{record.trial_id}.log"
+        for entry, run_options in failures:
+            print(f"  {_label(entry)}: {entry.reason}", file=sys.stderr)
+            log = run_options.cache_dir / "logs" / f"{entry.study}-{entry.trial_id}.log"
             print(f"    log: {log}", file=sys.stderr)
     return _FAILED if failures else _OK
 
 
-def _duel(options: argparse.Namespace) -> int:
-    chosen = study.load_study(options.study)
-    if chosen.kind != DECODING:
-        raise StudyError(f"study {chosen.name} is one of {chosen.kind.name}; expected decoding")
-    os.environ.update(TRIAL_ENVIRONMENT)  # read when torch is loaded, which is now
-    duel = importlib.import_module("bench.decoding.duel")
-    met = duel.duels_of(chosen.build_trials("cpu"), options.only, dict(options.where))
-    data_dir = options.data_dir or _default_data_dir()
-    for each in met:
-        settings = " ".join(f"{name}={value}" for name, value in each.settings.items())
-        print(f"{chosen.name}: {progress.printable(settings)}", flush=True)
-        for model, outcome in duel.fight(each, data_dir=data_dir, cache_dir=options.cache_dir):
-            print(f"  {duel.describe(each, model, outcome)}", flush=True)
+def _cost(options: argparse.Namespace) -> int:
+    failed = 0
+    for chosen in _studies(options):
+        run_options = _run_options(options, chosen)
+        trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
+        wanted = [
+            trial
+            for trial in trials
+            if (not options.only or trial.model.method in options.only)
+            and all(_has(trial, name, value) for name, value in options.where)
+        ]
+        if not wanted:
+            raise RunError(f"study {chosen.name} has no trial that --only and --where leave")
+        if options.unless_recorded and _is_timed(chosen, run_options, trials):
+            print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
+            continue
+        is_whole = len({t.cost_id for t in wanted}) == len({t.cost_id for t in trials})
+        path = _costs_path(chosen, run_options)
+        for line in _measured(chosen, wanted, options, run_options):
+            if is_whole:
+                costs.append(path, line)
+            for text in turns.summary(line):
+                print(text, flush=True)
+            failed += sum(row["status"] == "error" for row in line.rows)
+        if is_whole:
+            print(f"{chosen.name}: costs in {path}")
+        else:
+            print(f"{chosen.name}: a part of the study's rows, which is shown and not recorded")
+    return _FAILED if failed else _OK
+
+
+def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -> bool:
+    """Whether costs of all trials are on record, made by code of today's behaviour."""
+    lines, _ = costs.read_costs(_costs_path(chosen, run_options))
+    timed = {
+        row["cost_id"]: row["versions"] for line in lines for row in line.rows if row["visits"]
+    }
+    return all(
+        trial.cost_id in timed
+        and not is_older(timed[trial.cost_id], current_versions(trial, chosen.kind))
+        for trial in trials
+    )
+
+
+def _budget(options: argparse.Namespace) -> int:
+    for chosen in _studies(options):
+        run_options = _run_options(options, chosen)
+        trials = [t for t in chosen.build_trials("cpu") if t.train.budget_seconds is not None]
+        if not trials:
+            print(f"{chosen.name}: no trial has a budget in seconds")
+            continue
+        _set_budgets(chosen, trials, options, run_options)
     return _OK
 
 
-def _report(options: argparse.Namespace) -> int:
-    paths = importlib.import_module("bench.report").build(
-        options.results or _RESULTS, out_dir=options.out, studies=options.study or None
+def _set_budgets(
+    chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
+) -> None:
+    """Turn budgets into steps, by costs on record where all are there, else measured now."""
+    known, _ = costs.read_costs(_costs_path(chosen, run_options))
+    described = {trial.cost_id: progress.describe(trial) for trial in trials}
+    try:
+        found = budgets.set_budgets(trials, known, described)
+    except BudgetError:
+        lines = _measured(chosen, trials, options, run_options)
+        found = budgets.set_budgets(trials, lines, described)
+    path = budgets.budgets_path(run_options.results_dir, chosen.name)
+    kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
+    budgets.write_budgets(path, chosen.name, kept.values())
+    for budget in found:
+        print(f"  {budget.label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
+    print(f"{chosen.name}: budgets in {path}")
+
+
+def _measured(
+    chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
+) -> Iterator[CostLine]:
+    """A line for each group of rows, as soon as its rounds are over."""
+    view = turns.TurnsView(getattr(options, "rounds", rounds.NUM_ROUNDS))
+    session = rounds.Session(
+        study=chosen,
+        data_dir=run_options.data_dir,
+        cache_dir=run_options.cache_dir,
+        profile=run_options.profile,
+        machine=runner.machine_of(run_options.profile),
+        num_rounds=getattr(options, "rounds", rounds.NUM_ROUNDS),
+        on_turn=view.on_turn,
     )
-    for path in paths:
-        print(path)
+    try:
+        yield from session.measure(rounds.groups_of(chosen, trials))
+    finally:
+        view.close()
+
+
+def _audit(options: argparse.Namespace) -> int:
+    machine = runner.machine_of("cpu")
+    names = options.study or study.study_names()
+    studies = [study.load_study(name) for name in names]
+    results = options.results or REFERENCE
+    found = audit.candidates(studies, results, machine)
+    if not found:
+        raise RunError(
+            f"{results} holds no finished record of this machine that today's code should give"
+        )
+    seed = options.seed or audit.new_seed()
+    chosen = audit.draw(found, seed=seed, count=options.count, minutes=options.minutes)
+    print(f"{len(chosen)} of {len(found)} records are made again (--seed {seed})")
+    run_options = RunOptions(
+        data_dir=options.data_dir or _default_data_dir(),
+        results_dir=results,
+        cache_dir=options.cache_dir,
+    )
+    view = progress.Progress()
+    view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
+    engine = runner.local_engine(run_options, view.on_event)
+    path = results / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
+    counts: Counter[str] = Counter()
+    try:
+        for finding in audit.audit(chosen, engine, machine=machine):
+            record.append_line(path, finding.to_json())
+            counts[finding.outcome] += 1
+            what = f"{finding.candidate.study.name} {progress.describe(finding.candidate.trial)}"
+            detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
+            view.tell(f"{finding.outcome.upper()}{detail} {what} {finding.reason or ''}".rstrip())
+    finally:
+        view.close()
+    text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    print(f"audit: {text}; written to {path}")
+    return _OK if set(counts) <= {"found"} else _FAILED
+
+
+def _seconds(old: Record) -> float | None:
+    seconds = old.block("clock").get("wall_seconds")
+    return None if seconds is None else float(seconds)
+
+
+def _report(options: argparse.Namespace) -> int:
+    report = importlib.import_module("bench.report")
+    results = _results_dir(options)
+    paths = report.build(results, out_dir=options.out, studies=options.study or None)
+    if options.publish or options.results or options.out:
+        for path in paths:
+            print(path)
+        return _OK
+    width = shutil.get_terminal_size((120, 40)).columns
+    for name in options.study or sorted(p.name for p in (OWN / "records").glob("*")):
+        print(report.terminal_summary(OWN, REFERENCE, name, width))
     return _OK
 
 
 def _check(options: argparse.Namespace) -> int:
-    problems = importlib.import_module("bench.report").check(options.results or _RESULTS)
+    problems = importlib.import_module("bench.report").check(options.results or REFERENCE)
     for problem in problems:
         print(problem, file=sys.stderr)
     return _FAILED if problems else _OK
 
 
+def _studies(options: argparse.Namespace) -> list[Study]:
+    """The studies that were named: all typing mistakes first."""
+    names = study.study_names() if options.study == ["all"] else options.study
+    studies = [study.load_study(name) for name in names]
+    if getattr(options, "publish", False):
+        for chosen in studies:
+            if chosen.file is not None:
+                raise RunError(
+                    f"{chosen.file} is a study of your own; --publish is for the suite's"
+                )
+    return studies
+
+
+def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
+    return RunOptions(
+        data_dir=options.data_dir or _default_data_dir(),
+        results_dir=_smoke_dir(options) if options.smoke else _results_dir(options),
+        cache_dir=options.cache_dir,
+        profile=options.profile,
+        is_smoke=options.smoke,
+        only=tuple(getattr(options, "only", ())),
+        replicates=getattr(options, "replicates", None),
+        shard=getattr(options, "shard", (1, 1)),
+        rerun=getattr(options, "rerun", False),
+    )
+
+
 def _results_dir(options: argparse.Namespace) -> Path:
-    if not options.smoke:
-        return options.results or _RESULTS
-    if options.results is None:
-        return Path(tempfile.mkdtemp(prefix="bench-smoke-"))
-    given: Path = options.results
-    if given.resolve() == _RESULTS.resolve():
-        raise RunError(f"--smoke does not write to {_RESULTS}/: it holds real measurements")
+    if options.results is not None and options.publish:
+        raise RunError("--results and --publish both name a folder; expected one of them")
+    given: Path | None = options.results
+    return given or (REFERENCE if options.publish else OWN)
+
+
+@functools.cache
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="bench-smoke-"))
+
+
+def _smoke_dir(options: argparse.Namespace) -> Path:
+    given: Path | None = options.results
+    if given is None:
+        return _scratch()
+    if given.resolve() in (REFERENCE.resolve(), OWN.resolve()):
+        raise RunError(f"--smoke does not write to {given}/: it holds real measurements")
     return given
+
+
+def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
+    slug = provenance.machine_slug(runner.machine_of(run_options.profile))
+    return costs.costs_path(run_options.results_dir, chosen.name, slug)
 
 
 def _default_data_dir() -> Path:
     return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
 
 
+def _has(trial: Trial, name: str, value: str) -> bool:
+    """Whether a setting of a trial's data or model has a value, given as text."""
+    settings: Mapping[str, Any] = {
+        "data": trial.data.name,
+        **trial.data.options,
+        **trial.model.options,
+    }
+    if name not in settings:
+        return False
+    return str(settings[name]) == value
+
+
 def _print_plan(chosen: Study, plan: runner.Plan) -> None:
     order = {planned.trial.trial_id: i for i, planned in enumerate(plan.to_run, start=1)}
-    print(f"{chosen.name}: {len(order)} of {len(plan.trials)} trials would run")
+    total = len(plan.trials) + len(plan.unbudgeted)
+    print(f"{chosen.name}: {len(order) + len(plan.unbudgeted)} of {total} trials would run")
+    print(f"  records go to {plan.records_path}")
     for planned in plan.trials:
         trial = planned.trial
-        state = planned.state
         was = f" ({planned.previous.status})" if planned.previous is not None else ""
         turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
-        print(f"  {trial.trial_id} {turn:>4} {state + was:<18} {progress.describe(trial)}")
+        state = planned.state + was
+        print(f"  {trial.trial_id} {turn:>4} {state:<18} {progress.describe(trial)}")
+    for trial in plan.unbudgeted:
+        text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
+        print(f"  {'':16} {'':>4} {'new':<18} {progress.describe(trial)} ({text})")
 
 
 def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record.status] = counts.get(record.status, 0) + 1
+    counts = Counter(entry.status for entry in records)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"{plan.study.name}: {text or 'nothing to run'}; records in {plan.records_path}")
 
 
-def _label(record: Record) -> str:
-    return f"{record.study} {record.trial_id} {record.method}"
+def _label(entry: Record) -> str:
+    return f"{entry.study} {entry.trial_id} {progress.describe(Trial.from_dict(entry.settings))}"
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -170,9 +351,29 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def _add_folders(command: argparse.ArgumentParser) -> None:
-    """What trials read: data sets, and what was made of them before."""
-    command.add_argument("--data-dir", type=Path, help="default: data, else ../shared/data")
-    command.add_argument("--cache-dir", type=Path, default=_CACHE, help="default: %(default)s")
+    """What trials read, and where results go."""
+    command.add_argument("--data-dir", type=_folder, help="default: data, else ../shared/data")
+    command.add_argument("--cache-dir", type=_folder, default=_CACHE, help="default: %(default)s")
+    _add_results(command)
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--results", type=_folder, help=f"default: {OWN}")
+    command.add_argument(
+        "--publish", action="store_true", help=f"maintainers: into the reference, {REFERENCE}"
+    )
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
+    _add_folders(command)
+    command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
+    command.add_argument("--smoke", action="store_true", help="tiny, with results elsewhere")
+    command.add_argument("--profile", choices=PROFILES, default="cpu")
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -182,48 +383,51 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="studies, what they claim and how long they take")
     command.set_defaults(command=_list)
 
-    command = commands.add_parser("run", help="run what a study lacks, and record it")
-    command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
-    _add_folders(command)
-    command.add_argument("--results", type=Path, help=f"default: {_RESULTS}")
-    command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
-    command.add_argument("--smoke", action="store_true", help="tiny trials, records elsewhere")
+    command = commands.add_parser("run", help="quality: run what a study lacks, and record it")
+    _add_running(command)
+    command.add_argument("--replicates", type=int, metavar="N", help="only the first N")
     command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
-    command.add_argument("--profile", choices=PROFILES, default="cpu")
     command.add_argument("--rerun", action="store_true", help="also what is recorded already")
-    command.add_argument(
-        "--max-load",
-        type=float,
-        metavar="SHARE",
-        help="also what was recorded while other processes took more of the processor time",
-    )
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.set_defaults(command=_run)
 
-    command = commands.add_parser("duel", help="time a decode study's contenders in turns")
-    command.add_argument("study", help="name, or path of a Python file")
-    _add_folders(command)
+    command = commands.add_parser("cost", help="seconds: time a study's rows in rounds")
+    _add_running(command)
     command.add_argument(
-        "--only", action="append", default=[], metavar="METHOD", help="the reference first"
+        "--unless-recorded", action="store_true", help="nothing where all rows have been timed"
     )
+    command.add_argument("--rounds", type=int, default=rounds.NUM_ROUNDS, metavar="N")
     command.add_argument(
         "--where",
         action="append",
         default=[],
         type=_setting,
         metavar="NAME=VALUE",
-        help="of the problem; repeatable",
+        help="only rows with this setting of data or model; repeatable",
     )
-    command.set_defaults(command=_duel)
+    command.set_defaults(command=_cost)
+
+    command = commands.add_parser("budget", help="turn a study's budgets in seconds into steps")
+    command.add_argument("study", nargs="+", help="name, or path of a Python file")
+    _add_folders(command)
+    command.set_defaults(command=_budget, smoke=False, profile="cpu")
+
+    command = commands.add_parser("audit", help="make records drawn at random again, and compare")
+    command.add_argument("study", nargs="*", help="default: all")
+    _add_folders(command)
+    command.add_argument("--minutes", type=float, metavar="M", help="as many as took so long")
+    command.add_argument("--count", type=int, metavar="N", help="at most so many")
+    command.add_argument("--seed", help="of the draw; default: the clock")
+    command.set_defaults(command=_audit)
 
     command = commands.add_parser("report", help="render tables and figures from records")
     command.add_argument("study", nargs="*", help="default: all that have records")
-    command.add_argument("--results", type=Path, help=f"default: {_RESULTS}")
-    command.add_argument("--out", type=Path, help="default: the results folder")
+    _add_results(command)
+    command.add_argument("--out", type=_folder, help="default: the results folder")
     command.set_defaults(command=_report)
 
     command = commands.add_parser("check", help="are tables and figures those of the records?")
-    command.add_argument("--results", type=Path, help=f"default: {_RESULTS}")
+    command.add_argument("--results", type=_folder, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
     return parser
 

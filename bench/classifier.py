@@ -7,8 +7,7 @@ evaluation are here, so that a difference in memory, time or accuracy is the out
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,8 +106,6 @@ class ExtremeClassifier(L.LightningModule):
         self._dropout_generator: torch.Generator | None = None
         self.seed = seed
         self.ks = ks
-        #: Opened around the step from logits to top labels; a measuring run puts a clock here.
-        self.decode_timer: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._metrics: RankingMetrics | None = None
 
     # What a method fills in -------------------------------------------------------------------
@@ -117,9 +114,33 @@ class ExtremeClassifier(L.LightningModule):
         """Scalar loss of a batch; the mean over its points."""
         raise NotImplementedError
 
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden vectors of the batch's points, or the logits of a linear model."""
+        hidden: Tensor = self.encoder(batch)
+        return hidden
+
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """From :meth:`encode`'s value to the best labels, product of the output layer included.
+
+        Returns:
+            Scores `(N, k)` and labels `(N, k)` int64, best first; ties by smaller label.
+        """
+        raise NotImplementedError
+
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first."""
-        raise NotImplementedError
+        return self.rank(self.encode(batch), k)
+
+    def prepare_inference(self, k: int) -> None:
+        """Make ready what prediction needs and training does not, off every clock.
+
+        Layouts of weights, indexes, compiled kernels; called again after further training.
+        :meth:`top_k` is right without it, and slower.
+        """
+
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """What a record says of how this model predicts, beside its options."""
+        return {}
 
     def fit_closed_form(self, batches: Iterable[Batch]) -> None:
         """Compute the model from one pass over the training data (closed-form methods only)."""
@@ -231,6 +252,18 @@ class ExtremeClassifier(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Rank the labels of a batch and add it to the metrics."""
         self._evaluation_step(batch)
+
+    def on_validation_start(self) -> None:
+        """Make ready what prediction needs."""
+        self.prepare_inference(max(self.ks))
+
+    def on_test_start(self) -> None:
+        """Make ready what prediction needs."""
+        self.prepare_inference(max(self.ks))
+
+    def on_predict_start(self) -> None:
+        """Make ready what prediction needs."""
+        self.prepare_inference(max(self.ks))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/P@1` and the others."""

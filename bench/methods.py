@@ -1,33 +1,25 @@
-"""Registry of methods: a new method is one file and one line here."""
+"""From a method's name and options to its class, as its card names it."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from typing import Any, cast
 
+from bench.cards import card
+from bench.registry import resolve
 from bench.settings import ModelSpec, SettingsError, TrainSpec
-
-METHODS: dict[str, str] = {
-    "full_softmax": "baselines.full_softmax:FullSoftmax",
-    "sampled_softmax": "baselines.sampled_softmax:SampledSoftmax",
-    "sampled_bce": "baselines.sampled_bce:SampledBce",
-    "mach": "bench.mach.module:Mach",
-    "frequency": "baselines.floors:ClassFrequency",
-    "centroid": "baselines.floors:NearestCentroid",
-}
 
 
 def method_class(name: str) -> type[Any]:
     """The `ExtremeClassifier` subclass behind a method's name.
 
     Raises:
-        SettingsError: unknown name.
+        SettingsError: unknown name, or a method that is no such class.
     """
-    if name not in METHODS:
-        raise SettingsError(f"method is {name!r}; expected one of {', '.join(METHODS)}")
-    module_name, _, class_name = METHODS[name].partition(":")
-    return cast(type[Any], getattr(importlib.import_module(module_name), class_name))
+    target = card(name).target
+    if not target:
+        raise SettingsError(f"method {name!r} has an entry of its own and no class to build")
+    return cast(type[Any], resolve(target))
 
 
 def check_options(spec: ModelSpec) -> None:

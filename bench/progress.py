@@ -8,23 +8,37 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import TextIO, get_args
 
+from bench.card import KindName, Shown
+from bench.cards import cards
 from bench.engine.base import Event, Job
 from bench.record import Record
 from bench.settings import Trial
 
+_KINDS: tuple[KindName, ...] = get_args(KindName)
 _LIVE_INTERVAL_SECONDS = 0.2
 _PLAIN_INTERVAL_SECONDS = 15.0
 
 
 def describe(trial: Trial) -> str:
-    """A trial in a few words: method, what makes it differ, replicate."""
-    options = [f"{name}={value}" for name, value in sorted(trial.model.options.items())]
-    words = [trial.model.method, *options, f"on {trial.data.name}"]
+    """A trial in a few words: method, width, what its card shows, rate, data, replicate."""
+    model = trial.model
+    known = {each.name: each for kind in _KINDS for each in cards(kind)}
+    card = known.get(model.method)
+    words = [card.name_for(str(model.options.get("loss"))) if card else model.method]
+    shown = {option.name: option for option in card.options} if card else {}
+    if not (card and (card.is_floor or card.kind == "decoding")):
+        widths = "-".join(map(str, model.hidden_dims))
+        words.append(f"H={widths}" if model.encoder == "mlp" else model.encoder)
+    for name, value in sorted(model.options.items()):
+        words.append((shown.get(name) or Shown(name=name)).write(value))
+    if not (card and (card.is_floor or card.kind == "decoding")):
+        words.append(f"lr={trial.train.learning_rate:g}")
+    words.append(f"on {trial.data.name}")
     if trial.replicate:
         words.append(f"replicate {trial.replicate}")
-    return printable(" ".join(words))
+    return printable(" ".join(word for word in words if word))
 
 
 def duration(seconds: float | None) -> str:
@@ -75,6 +89,67 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+class LiveLine:
+    """A stream with one line that is rewritten on a terminal, and sparse plain lines elsewhere.
+
+    Args:
+        stream: where to write.
+        is_live: whether it is a terminal; asks the stream if None.
+        now: the time in seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        is_live: bool | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self.is_live = stream.isatty() if is_live is None else is_live
+        self._now = now
+        self._shown_at = now()
+        self._is_shown = False
+
+    def show(self, head: str, tail: str, *, must: bool = False, plain: str | None = None) -> None:
+        """Rewrite the line; the tail stays in sight however long the head is.
+
+        Args:
+            head: what is cut where the line is too long.
+            tail: what is not.
+            must: at once, not only when some time has gone by since the last time.
+            plain: the line where there is no terminal; None: head and tail.
+        """
+        now = self._now()
+        interval = _LIVE_INTERVAL_SECONDS if self.is_live else _PLAIN_INTERVAL_SECONDS
+        if not must and now - self._shown_at < interval:
+            return
+        self._shown_at = now
+        if not self.is_live:
+            self.say(plain if plain is not None else f"{head} · {printable(tail)}")
+            return
+        self.clear()
+        tail = f" · {printable(tail)}"
+        columns = max(20, shutil.get_terminal_size().columns - 1)
+        room = max(12, columns - len(tail))
+        self._stream.write(fitted(fitted(head, room) + tail, columns))
+        self._is_shown = True
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        if self._is_shown:
+            self._stream.write("\r\x1b[2K")
+            self._is_shown = False
+        self._stream.flush()
+
+
 class Progress:
     """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere.
 
@@ -91,18 +166,16 @@ class Progress:
         is_live: bool | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = stream or sys.stdout
-        self._is_live = self._stream.isatty() if is_live is None else is_live
+        self._line = LiveLine(stream or sys.stdout, is_live=is_live, now=now)
         self._now = now
         self._name = ""
         self._waiting: dict[str, float | None] = {}
         self._num_trials = self._num_over = 0
-        self._opened_at = self._trial_began_at = self._shown_at = now()
+        self._opened_at = self._trial_began_at = now()
         self._over_seconds: list[float] = []
         self._expected_of_trial: float | None = None
         self._left_of_trial: float | None = None
         self._is_running = False
-        self._has_live_line = False
 
     @classmethod
     def silent(cls) -> Progress:
@@ -123,7 +196,7 @@ class Progress:
         self._opened_at = self._now()
         kept = f", {num_kept} kept from before" if num_kept else ""
         estimate = f", about {duration(left)}" if (left := self._seconds_left()) else ""
-        self._line(f"{self._name}: {len(expected)} trials to run{kept}{estimate}")
+        self._line.say(f"{self._name}: {len(expected)} trials to run{kept}{estimate}")
 
     def on_event(self, job: Job, event: Event) -> None:
         """A trial has something to say."""
@@ -135,7 +208,7 @@ class Progress:
             self._is_running = True
             self._show(job, "starts", must=True)
         elif kind == "phase":
-            self._show(job, str(event.get("phase")), must=self._is_live)
+            self._show(job, str(event.get("phase")), must=self._line.is_live)
         elif kind == "step":
             self._left_of_trial = _number(event, "seconds_left")
             self._show(job, _step_text(event))
@@ -150,44 +223,28 @@ class Progress:
         what = describe(Trial.from_dict(record.settings))
         quality = _quality_text(record.block("test"))
         reason = f": {printable(record.reason)}" if record.reason else ""
-        self._line(
+        self._line.say(
             f"{self._total()} {record.status.upper()} {what} {duration(seconds)}{quality}{reason}"
         )
 
+    def tell(self, text: str) -> None:
+        """A line that stays."""
+        self._num_over += 1
+        self._is_running = False
+        self._line.say(printable(text))
+
     def close(self) -> None:
         """The study is over, or was broken off."""
-        self._clear()
-        self._stream.flush()
+        self._line.clear()
 
     def _show(self, job: Job, text: str, *, must: bool = False) -> None:
-        now = self._now()
-        interval = _LIVE_INTERVAL_SECONDS if self._is_live else _PLAIN_INTERVAL_SECONDS
-        if not must and now - self._shown_at < interval:
-            return
-        self._shown_at = now
-        line = f"{self._total()} {describe(job.trial)} · {printable(text)}"
-        if not self._is_live:
-            self._line(line)
-            return
-        self._clear()
-        # The numbers stay in sight however long the trial's name is.
-        tail = f" · {printable(text)} · study {self._times()}"
-        columns = max(20, shutil.get_terminal_size().columns - 1)
-        head = f"[{self._num_over + 1}/{self._num_trials}] {describe(job.trial)}"
-        room = max(12, columns - len(tail))
-        self._stream.write(fitted(fitted(head, room) + tail, columns))
-        self._has_live_line = True
-        self._stream.flush()
-
-    def _line(self, text: str) -> None:
-        self._clear()
-        self._stream.write(text + "\n")
-        self._stream.flush()
-
-    def _clear(self) -> None:
-        if self._has_live_line:
-            self._stream.write("\r\x1b[2K")
-            self._has_live_line = False
+        name = describe(job.trial)
+        self._line.show(
+            f"[{self._num_over + 1}/{self._num_trials}] {name}",
+            f"{printable(text)} · study {self._times()}",
+            must=must,
+            plain=f"{self._total()} {name} · {printable(text)}",
+        )
 
     def _total(self) -> str:
         return f"[{self._num_over} of {self._num_trials} done, {self._times()}]"

@@ -14,17 +14,16 @@ from typing import Any
 
 from bench.measure.memory import total_memory_bytes
 
-PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba")
+PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba", "llvmlite")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def collect(*, code_digest: str, accelerator: str | None) -> dict[str, Any]:
+def collect(*, accelerator: str | None) -> dict[str, Any]:
     """The `provenance` block of a record, but for the flags that only the trial's process knows."""
     commit, is_dirty = git_state()
     return {
         "commit": commit,
         "is_dirty": is_dirty,
-        "code_digest": code_digest,
         "python": platform.python_version(),
         "packages": package_versions(),
         "machine": machine(accelerator=accelerator),
@@ -38,6 +37,9 @@ def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:
     What a run and its report write themselves (`results/`, the README's tables) does not make it
     dirty.
     """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root.resolve():
+        return None, None  # a copy without a repository of its own, inside of another's
     commit = _git(root, "rev-parse", "HEAD")
     written = (":(exclude)results", ":(exclude)README.md")
     changes = _git(root, "status", "--porcelain", "--", ".", *written)
@@ -106,8 +108,12 @@ def machine_slug(machine: Mapping[str, Any]) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
+    # The question is about this folder, whatever repository the caller works in; and it is asked
+    # without taking the index' lock, so that the user's own git is never in the way.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", *arguments]
     try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+        answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     except OSError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,6 +1,7 @@
 """What a trial left behind: one JSON object a line, appended and never edited.
 
-A record holds raw numbers, a status and the provenance; nothing derived. Missing is null, never 0.
+A record holds the quality that settings alone decide, bytes, a status and the provenance; nothing
+derived. Missing is null, never 0. What depends on a machine's speed is in `bench.costs`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
-SCHEMA = 1
+SCHEMA = 2
 
-Status = Literal["done", "oom", "timeout", "error", "skipped"]
+Status = Literal["done", "oom", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 # Blocks that a trial's own process fills; null for what it did not reach.
@@ -28,7 +29,6 @@ PAYLOAD_MAPPINGS = (
     "test",
     "estimators",
     "inference",
-    "load",
     "resolved",
 )
 PAYLOAD_LISTS = ("worlds",)
@@ -50,8 +50,8 @@ _MEMORY_KEYS = (
 _CLOCK_KEYS = (
     "setup_seconds",
     "train_seconds",
+    "validation_seconds",
     "evaluation_seconds",
-    "decode_seconds",
     "wall_seconds",
 )
 # A block that was reached in part has all its names, with null for the rest.
@@ -120,9 +120,9 @@ class Record:
         return cast(Mapping[str, Any], self.raw["provenance"])
 
     @property
-    def code_digest(self) -> str:
-        """Digest of the code that the trial's numbers depend on."""
-        return cast(str, self.provenance["code_digest"])
+    def versions(self) -> Mapping[str, int]:
+        """Versions of method, source and protocol that it was made with."""
+        return cast(Mapping[str, int], self.raw["versions"])
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -146,6 +146,7 @@ def build(
     status: Status,
     reason: str | None,
     started_at: str,
+    versions: Mapping[str, int],
     payload: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Record:
@@ -168,8 +169,9 @@ def build(
             "trial_id": trial_id,
             "settings": to_plain(settings),
             "status": status,
-            "reason": reason,
+            "reason": to_plain(reason),
             "started_at": started_at,
+            "versions": dict(versions),
             **blocks,
             "provenance": to_plain(provenance),
         }
@@ -179,7 +181,8 @@ def build(
 def to_plain(value: Any) -> Any:
     """The same value in JSON's types; NaN and infinities become null.
 
-    Arrays and tensors are unpacked by their own `tolist`.
+    Arrays and tensors are unpacked by their own `tolist`; what is no text of UTF-8, such as the
+    rest of a file name that could not be decoded, is escaped.
 
     Raises:
         RecordError: a value has no JSON form.
@@ -187,12 +190,14 @@ def to_plain(value: Any) -> Any:
     >>> to_plain({"a": (1, float("nan"))})
     {'a': [1, None]}
     """
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {to_plain(str(key)): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if hasattr(value, "tolist"):
@@ -201,11 +206,17 @@ def to_plain(value: Any) -> Any:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line to a file of records, durably; safe beside other writers.
+    """Add a record to a file of them; see :func:`append_line`."""
+    append_line(path, record.to_json())
 
-    A torn last line, left by a killed writer, is closed first so that it spoils nothing else.
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a file, durably; safe beside other writers.
+
+    A torn last line, left by a killed writer, is closed first so that it spoils nothing else. A
+    line that cannot be written whole (a full disk) is taken back.
     """
-    line = record.to_json().encode() + b"\n"
+    line = text.encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -213,10 +224,14 @@ def append(path: Path, record: Record) -> None:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
-        written = 0
-        while written < len(line):
-            written += os.write(descriptor, line[written:])
-        os.fsync(descriptor)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(descriptor, line[written:])
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)  # releases the lock
     if not size:
@@ -231,25 +246,41 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
     Raises:
         SchemaError: a record of another schema; ignoring it would run its trial again.
     """
-    records: list[Record] = []
+    return read_lines(path, Record)
+
+
+T = TypeVar("T")
+
+
+def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str]]:
+    """What a file of JSON lines holds, and a warning for each line that is not whole.
+
+    Args:
+        path: a file; one that does not exist holds nothing.
+        parse: from a line's value; raises `RecordError` for one that it does not take.
+
+    Raises:
+        SchemaError: a line of another schema.
+    """
+    parsed: list[T] = []
     warnings: list[str] = []
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return records, warnings
+        return parsed, warnings
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(Record(json.loads(line)))
+            parsed.append(parse(json.loads(line)))
         except SchemaError as error:
             raise SchemaError(f"{path}:{number}: {error}") from None
         except RecordError as error:
             warnings.append(f"{path}:{number}: line ignored: {error}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             what = "torn last line" if number == len(lines) else "line is not JSON"
             warnings.append(f"{path}:{number}: {what} ignored ({_brief(error)})")
-    return records, warnings
+    return parsed, warnings
 
 
 def machine_key(machine: Mapping[str, Any]) -> str:
@@ -274,7 +305,13 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def _validate(raw: Any) -> None:
+def check_schema(raw: Any) -> None:
+    """Refuse what is no JSON object of this schema.
+
+    Raises:
+        SchemaError: it is of another schema.
+        RecordError: it is of none.
+    """
     if not isinstance(raw, Mapping):
         raise RecordError(f"a record is a JSON object, not {type(raw).__name__}")
     schema = raw.get("schema")
@@ -282,25 +319,40 @@ def _validate(raw: Any) -> None:
         if isinstance(schema, int):
             raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
         raise RecordError(f"'schema' is {schema!r}; expected {SCHEMA}")
+
+
+def _validate(raw: Any) -> None:
+    check_schema(raw)
     for name in ("study", "trial_id", "started_at"):
-        _require_type(raw, name, str)
-    for name in ("settings", "provenance"):
-        _require_type(raw, name, Mapping)
+        require_type(raw, name, str)
+    for name in ("settings", "provenance", "versions"):
+        require_type(raw, name, Mapping)
+    for name, version in raw["versions"].items():
+        if not isinstance(version, int):
+            raise RecordError(f"version of {name!r} is {version!r}; expected a whole number")
+    for name in ("data", "model", "train"):
+        require_type(raw["settings"], name, Mapping)
+    require_type(raw["settings"]["model"], "method", str)
+    require_type(raw["settings"], "replicate", int)
     if raw.get("status") not in STATUSES:
         raise RecordError(f"'status' is {raw.get('status')!r}; expected one of {STATUSES}")
     if raw.get("reason") is not None:
-        _require_type(raw, "reason", str)
+        require_type(raw, "reason", str)
     for name in PAYLOAD_MAPPINGS:
         if raw.get(name) is not None:
-            _require_type(raw, name, Mapping)
+            require_type(raw, name, Mapping)
     for name in PAYLOAD_LISTS:
         if raw.get(name) is not None:
-            _require_type(raw, name, Sequence)
-    _require_type(raw["provenance"], "code_digest", str)
-    _require_type(raw["provenance"], "machine", Mapping)
+            require_type(raw, name, Sequence)
+    require_type(raw["provenance"], "machine", Mapping)
 
 
-def _require_type(raw: Mapping[str, Any], name: str, expected: type) -> None:
+def require_type(raw: Mapping[str, Any], name: str, expected: type) -> None:
+    """Refuse a value of another type.
+
+    Raises:
+        RecordError: the value under a name is not of this type.
+    """
     if not isinstance(raw.get(name), expected):
         raise RecordError(f"{name!r} is {raw.get(name)!r}; expected {expected.__name__}")
 
@@ -313,5 +365,5 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _brief(error: ValueError) -> str:
+def _brief(error: Exception) -> str:
     return str(error).splitlines()[0][:120]

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench import provenance, record
-from bench.digest import closure, code_digest, is_own
+from bench.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.cards import card
 from bench.engine.base import Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
-from bench.progress import Progress
+from bench.progress import Progress, describe
 from bench.record import Record
-from bench.registry import resolve
-from bench.settings import Trial
-from bench.study import TRAINING, Kind, Profile, Study
+from bench.settings import DataSpec, Trial
+from bench.study import Kind, Profile, Study
+from bench.versions import current_versions, is_older
 
-# Outcomes that would be the same again; an error may be gone, and a skip costs nothing to retry.
+# Outcomes that would be the same again; an error may be gone.
 _SETTLED = ("done", "oom", "timeout")
 
-State = Literal["new", "stale", "retry", "again", "disturbed", "kept", "other shard"]
-_STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "retry", "again", "disturbed")
+State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard"]
+_STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
 
-Digest = Callable[[Trial], str]
+#: Folder of the committed results, and below it of those of whoever runs the suite.
+REFERENCE = Path("results")
+OWN = REFERENCE / "own"
 
 
 class RunError(ValueError):
@@ -40,15 +43,13 @@ class RunOptions:
     Attributes:
         data_dir: where data sources find their files.
         results_dir: records go to `records/<study>/<machine>.jsonl` below it.
-        cache_dir: prepared data and the trials' logs.
+        cache_dir: prepared data, weights and the trials' logs.
         profile: which of the study's grids, and what it computes on.
         is_smoke: the study's tiny grid instead.
         only: methods to run; empty for all.
+        replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
-        max_load: run also what was measured while other processes took more than this share of the
-            processor time; None: whatever they took.
-        entry: what a trial's process calls; None: what the study's kind says.
     """
 
     data_dir: Path
@@ -57,17 +58,16 @@ class RunOptions:
     profile: Profile = "cpu"
     is_smoke: bool = False
     only: tuple[str, ...] = ()
+    replicates: int | None = None
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
-    max_load: float | None = None
-    entry: str | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
         if not 1 <= index <= count:
             raise RunError(f"shard is {index}/{count}; expected i/n with 1 ≤ i ≤ n")
-        if self.max_load is not None and not 0 <= self.max_load < 1:
-            raise RunError(f"max_load is {self.max_load}; expected a share from 0 to below 1")
+        if self.replicates is not None and self.replicates < 1:
+            raise RunError(f"replicates is {self.replicates}; expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +75,16 @@ class Planned:
     """A trial, and whether it will run.
 
     Attributes:
-        trial: the trial.
-        code_digest: of the code that its numbers will depend on.
-        state: `new`; `stale` (the code has changed); `retry` (an error); `again` (asked for);
-            `disturbed` (the machine was busier than asked for); `kept` (settled, not run);
+        trial: the trial, by steps.
+        versions: of method, source and protocol that it will be run with.
+        state: `new`; `stale` (the code behaves differently since); `other data` (the data has
+            changed); `retry` (an error); `again` (asked for); `kept` (settled, not run);
             `other shard` (not run here).
         previous: its latest record on this machine.
     """
 
     trial: Trial
-    code_digest: str
+    versions: Mapping[str, int]
     state: State
     previous: Record | None
 
@@ -101,6 +101,7 @@ class Plan:
     Attributes:
         study: the study.
         trials: its trials and what becomes of them.
+        unbudgeted: trials whose budget in seconds nobody has turned into steps yet.
         machine: the record's `machine` block.
         records_path: file that the records go to.
         warnings: lines of that file that could not be read.
@@ -108,82 +109,84 @@ class Plan:
 
     study: Study
     trials: tuple[Planned, ...]
+    unbudgeted: tuple[Trial, ...]
     machine: Mapping[str, Any]
     records_path: Path
     warnings: tuple[str, ...]
 
     @property
     def to_run(self) -> list[Planned]:
-        """Trials to run, shuffled by a hash, so that drift of the machine favours no method."""
+        """Trials to run, replicate by replicate, shuffled by a hash within each."""
         chosen = [planned for planned in self.trials if planned.will_run]
-        return sorted(chosen, key=lambda planned: _shuffle_key(self.study, planned.trial))
+        return sorted(
+            chosen,
+            key=lambda planned: (planned.trial.replicate, _shuffle_key(self.study, planned.trial)),
+        )
 
 
-def trial_digest(trial: Trial, kind: Kind = TRAINING) -> str:
-    """Digest of the code that a trial's numbers depend on: shared, its method's, its source's.
+def study_budgets(study: Study, results_dir: Path) -> Budgets:
+    """Steps that a study's budgets have come to.
+
+    Those that were set in the results folder itself go before those of the reference, which a
+    built-in study falls back to: so that own runs train what the reference trained.
 
     Raises:
-        RunError: its method, data source or something that an option names is not registered.
+        BudgetError: a file holds something else.
     """
-    method = _registered(kind.methods, trial.model.method, "method")
-    source = _registered(kind.sources, trial.data.source, "data source")
-    entries = [kind.entry, method, source]
-    for option, registry, default in kind.options:
-        if registry.partition(":")[0] in _modules_behind(method):  # then it takes the option
-            name = str(trial.model.options.get(option, default))
-            entries.append(_registered(registry, name, option))
-    return _digest_of(tuple(entries))
+    found = {} if study.file is not None else read_budgets(budgets_path(REFERENCE, study.name))
+    return found | read_budgets(budgets_path(results_dir, study.name))
 
 
-# Many trials share their entries; neither function imports what they name.
-_digest_of = functools.cache(code_digest)
+def machine_of(profile: Profile) -> dict[str, Any]:
+    """The record's `machine` block for a profile.
+
+    Raises:
+        RunError: the profile wants a GPU, and there is none.
+    """
+    accelerator = provenance.accelerator_name() if profile == "gpu" else None
+    if profile == "gpu" and accelerator is None:
+        raise RunError("profile is 'gpu', but torch finds no CUDA device on this machine")
+    return provenance.machine(accelerator=accelerator)
 
 
-@functools.cache
-def _modules_behind(entry: str) -> frozenset[str]:
-    return frozenset(closure([entry])) if is_own(entry) else frozenset()
-
-
-def _registered(where: str, name: str, what: str) -> str:
-    targets: Mapping[str, str] = resolve(where)
-    if name not in targets:
-        raise RunError(f"unknown {what} {name!r}; known: {', '.join(sorted(targets))}")
-    return targets[name]
-
-
-def plan_run(study: Study, options: RunOptions, *, digest: Digest | None = None) -> Plan:
+def plan_run(study: Study, options: RunOptions) -> Plan:
     """What a run would do; nothing is started or written.
 
-    `digest` defaults to :func:`trial_digest` for the study's kind.
-
     Raises:
-        RunError: no trial of the study uses a method of `only`, or a name is not registered.
+        RunError: no trial of the study uses a method of `only`, or there is no GPU for its profile.
         StudyError: the study has no such profile.
+        SettingsError: a method is not known.
+        DataError: a data source is not known.
         SchemaError: records of another schema are in the way.
     """
-    trials = study.build_smoke() if options.is_smoke else study.build_trials(options.profile)
-    _check_methods(study, trials, options.only)
-    machine = provenance.machine(
-        accelerator=provenance.accelerator_name() if options.profile == "gpu" else None
-    )
+    missing: list[Trial] = []
+    if options.is_smoke:
+        trials = study.build_smoke()
+    else:
+        budgets = study_budgets(study, options.results_dir)
+        trials, missing = resolve(study.build_trials(options.profile), budgets)
+    wanted = [trial for trial in trials if _is_wanted(trial, options)]
+    missing = [trial for trial in missing if _is_wanted(trial, options)]
+    _check_methods(study, [*trials, *missing], options.only)
+    machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)
     previous = {old.trial_id: old for old in records}
+    fingerprint = _fingerprints(study.kind, options)
     index, count = options.shard
     planned = []
-    for position, trial in enumerate(trials):
-        if options.only and trial.model.method not in options.only:
-            continue
-        current = digest(trial) if digest else trial_digest(trial, study.kind)
+    for position, trial in enumerate(wanted):
+        versions = current_versions(trial, study.kind)
         old = previous.get(trial.trial_id)
         state: State = "other shard"
         if position % count == index - 1:
-            state = _state(old, current, options)
-        planned.append(Planned(trial=trial, code_digest=current, state=state, previous=old))
+            state = _state(old, trial, versions, fingerprint, options)
+        planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
     return Plan(
         study=study,
         trials=tuple(planned),
+        unbudgeted=tuple(missing),
         machine=machine,
         records_path=path,
         warnings=tuple(warnings),
@@ -197,34 +200,48 @@ def run_plan(
     progress: Progress | None = None,
     build_engine: Callable[[OnEvent], Engine] | None = None,
 ) -> list[Record]:
-    """Run what a plan says, appending each record as soon as it is there; the new records."""
+    """Run what a plan says, appending each record as soon as it is there; the new records.
+
+    Raises:
+        RunError: a trial's length is a budget that nobody has measured.
+    """
+    if plan.unbudgeted:
+        raise RunError(
+            f"{len(plan.unbudgeted)} trials of {plan.study.name} have a budget in seconds that has "
+            f"not been turned into steps, such as {describe(plan.unbudgeted[0])}; "
+            f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
+        )
     to_run = plan.to_run
     progress = progress or Progress.silent()
-    entry = options.entry or plan.study.kind.entry
-    build_engine = build_engine or functools.partial(_local_engine, options, entry)
     progress.open(
         plan.study.name,
         {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run},
         num_kept=sum(planned.state == "kept" for planned in plan.trials),
     )
-    source = provenance.collect(code_digest="", accelerator=plan.machine["accelerator"])
+    source = provenance.collect(accelerator=plan.machine["accelerator"])
     jobs = [
         Job(
             study=plan.study.name,
             trial=planned.trial,
+            entry=card(planned.trial.model.method, plan.study.kind.name).entry,
+            versions=planned.versions,
             study_file=plan.study.file,
-            provenance=source | {"code_digest": planned.code_digest, "machine": dict(plan.machine)},
+            provenance=source | {"machine": dict(plan.machine)},
         )
         for planned in to_run
     ]
     new = []
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
     # are registered in the trials' processes alone.
-    if plan.study.kind.prepares_data and options.entry is None and plan.study.file is None:
+    if plan.study.kind.prepares_data and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
+    if build_engine is None:
+        engine: Engine = local_engine(options, progress.on_event)
+    else:
+        engine = build_engine(progress.on_event)
     try:
-        for outcome in build_engine(progress.on_event).run(jobs):
+        for outcome in engine.run(jobs):
             record.append(plan.records_path, outcome)
             new.append(outcome)
             progress.finish(outcome)
@@ -234,36 +251,63 @@ def run_plan(
 
 
 def run_study(
-    study: Study,
-    options: RunOptions,
-    *,
-    digest: Digest | None = None,
-    progress: Progress | None = None,
+    study: Study, options: RunOptions, *, progress: Progress | None = None
 ) -> list[Record]:
     """Plan and run a study; the new records."""
-    return run_plan(plan_run(study, options, digest=digest), options, progress=progress)
+    return run_plan(plan_run(study, options), options, progress=progress)
 
 
-def _local_engine(options: RunOptions, entry: str, on_event: OnEvent) -> Engine:
+def local_engine(options: RunOptions, on_event: OnEvent) -> LocalEngine:
+    """The default engine for a run's options."""
     return LocalEngine(
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         accelerator=options.profile,
         on_event=on_event,
-        entry=entry,
     )
 
 
-def _state(old: Record | None, current: str, options: RunOptions) -> State:
+def _is_wanted(trial: Trial, options: RunOptions) -> bool:
+    is_method = not options.only or trial.model.method in options.only
+    return is_method and (options.replicates is None or trial.replicate < options.replicates)
+
+
+Fingerprint = Callable[[DataSpec], "str | None"]
+
+
+def _fingerprints(kind: Kind, options: RunOptions) -> Fingerprint:
+    """Fingerprint of a spec's data as it is now; each asked for once."""
+    sources = importlib.import_module(kind.sources)
+    known: dict[str, str | None] = {}
+
+    def fingerprint(spec: DataSpec) -> str | None:
+        key = repr(spec)
+        if key not in known:
+            known[key] = sources.data_fingerprint(spec, options.data_dir, options.cache_dir)
+        return known[key]
+
+    return fingerprint
+
+
+def _state(
+    old: Record | None,
+    trial: Trial,
+    versions: Mapping[str, int],
+    fingerprint: Fingerprint,
+    options: RunOptions,
+) -> State:
     if old is None:
         return "new"
     if options.rerun:
         return "again"
-    if old.code_digest != current:
+    if is_older(old.versions, versions):
         return "stale"
-    share = old.block("load").get("other_cpu_share")
-    if options.max_load is not None and share is not None and share > options.max_load:
-        return "disturbed"
+    was = old.block("data").get("fingerprint")
+    if was is not None and fingerprint(trial.data) not in (None, was):
+        return "other data"
+    if old.status == "timeout":
+        limit = old.settings["train"].get("trial_timeout_seconds", 0)
+        return "kept" if limit >= trial.train.trial_timeout_seconds else "retry"
     return "kept" if old.status in _SETTLED else "retry"
 
 
@@ -278,12 +322,12 @@ def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...])
 
 
 def _expected_seconds(planned: Planned) -> float | None:
-    """Wall time that a trial took before, or else its training budget; None if nothing tells."""
+    """Wall time that a trial took before; None if nothing tells."""
     if planned.previous is not None and planned.previous.status in _SETTLED:
         seconds = planned.previous.block("clock").get("wall_seconds")
         if seconds is not None:
             return float(seconds)
-    return planned.trial.train.max_train_seconds
+    return None
 
 
 def _shuffle_key(study: Study, trial: Trial) -> str:

@@ -1,8 +1,10 @@
 """Settings of a trial: frozen values, validated on construction, identified by their hash.
 
 A trial is fully described by what stands here: which data, which method, how it is trained, and
-which replicate. Two trials with equal resolved settings are the same trial; see
-:attr:`Trial.trial_id`.
+which replicate. Two trials with equal settings are the same trial; see :attr:`Trial.trial_id`.
+
+A setting that is added later and has a default is marked `metadata=LATER`: it joins the hash only
+where it differs from that default, so that it orphans no record.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,6 +26,11 @@ Propensity = Literal["default", "wikipedia", "amazon"]
 FeatureWeighting = Literal["raw", "binary", "tfidf"]
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+#: Of a field that came after the first records: see the module's docstring.
+LATER: Mapping[str, Any] = MappingProxyType({"is_later": True})
+# Of a field that changes no result, such as a limit that a trial may hit.
+_NO_RESULT: Mapping[str, Any] = MappingProxyType({"is_identity": False})
 
 
 class SettingsError(ValueError):
@@ -72,7 +80,7 @@ class DataSpec:
     name: str
     options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
     num_top_labels: int | None = None
-    feature_weighting: FeatureWeighting = "tfidf"
+    feature_weighting: FeatureWeighting = "raw"
     normalize_rows: bool = True
     num_validation_points: int = 2000
     max_test_points: int | None = None
@@ -148,15 +156,20 @@ class ModelSpec:
 class TrainSpec:
     """How a model is trained; the same words for every method.
 
+    The length is one of `num_steps`, `num_epochs` and `budget_seconds`; without any it is one
+    epoch. No clock decides anything in a trial: a budget is turned into steps before (see
+    `bench.budgets`), and a trial with a budget left in it does not run.
+
     Attributes:
         batch_size: points a step.
         learning_rate: peak rate of the optimiser.
         optimizer: `adam` (dense moments, as the papers) or `row_adam` (moments of a row move only
             when the row has a gradient; the same as `adam` on dense gradients).
-        schedule: `constant`, or `linear_decay` to 0 along the budget that is used up first.
-        max_epochs: stop after this many passes (a float: 0.5 is half a pass).
-        max_train_seconds: stop after this much training time (validation excluded); None: no limit.
-        num_validations: times that quality is measured during training, evenly over the budget.
+        schedule: `constant`, or `linear_decay` to 0 along the steps.
+        num_steps: length in steps.
+        num_epochs: length in passes over the training data (a float: 0.5 is half a pass).
+        budget_seconds: length in seconds of training steps, at the measured seconds a step.
+        num_validations: times that quality is measured during training, evenly over the steps.
         trial_timeout_seconds: wall-clock limit of the whole trial.
         precision: Lightning's precision flag.
         adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
@@ -168,26 +181,35 @@ class TrainSpec:
     learning_rate: float = 1e-3
     optimizer: Optimizer = "row_adam"
     schedule: Schedule = "linear_decay"
-    max_epochs: float = 1.0
-    max_train_seconds: float | None = None
+    num_steps: int | None = None
+    num_epochs: float | None = None
+    budget_seconds: float | None = None
     num_validations: int = 8
-    trial_timeout_seconds: float = 3600.0
+    trial_timeout_seconds: float = field(default=7200.0, metadata=_NO_RESULT)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     adam_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        given = [name for name in _LENGTHS if getattr(self, name) is not None]
+        if not given:
+            object.__setattr__(self, "num_epochs", 1.0)
+        _require(len(given) < 2, f"TrainSpec has {' and '.join(given)}; expected one length")
         _require(
             self.batch_size >= 1,
             f"TrainSpec.batch_size is {self.batch_size}; expected at least 1",
         )
-        for name in ("learning_rate", "max_epochs", "trial_timeout_seconds", "adam_epsilon"):
+        for name in ("learning_rate", "trial_timeout_seconds", "adam_epsilon", *given):
             value = getattr(self, name)
-            _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
-        _require(
-            self.max_train_seconds is None or self.max_train_seconds > 0,
-            f"TrainSpec.max_train_seconds is {self.max_train_seconds}; "
-            "expected None or more than 0",
-        )
+            _require(
+                0 < value < math.inf, f"TrainSpec.{name} is {value}; expected more than 0, finite"
+            )
+            # 4 and 4.0 epochs are one setting, and have one identity.
+            whole = int(value)
+            _require(
+                name != "num_steps" or whole == value,
+                f"TrainSpec.num_steps is {value}; expected a whole number",
+            )
+            object.__setattr__(self, name, whole if name == "num_steps" else float(value))
         _require(
             self.num_validations >= 0,
             f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
@@ -201,21 +223,51 @@ class TrainSpec:
             f"TrainSpec.schedule is {self.schedule!r}; expected 'constant' or 'linear_decay'",
         )
 
+    def with_steps(self, num_steps: int) -> TrainSpec:
+        """The same training, this many steps long."""
+        return dataclasses.replace(self, num_steps=num_steps, num_epochs=None, budget_seconds=None)
+
+
+_LENGTHS = ("num_steps", "num_epochs", "budget_seconds")
+# Of training, what the cost of a step depends on; and the model and the data as a whole.
+_COSTLY = ("batch_size", "optimizer", "precision")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One configuration, one replicate: what an engine runs in a fresh process."""
+    """One configuration, one replicate: what an engine runs in a fresh process.
+
+    A replicate draws everything anew: hash functions, initial weights, order and samples.
+    """
 
     data: DataSpec
     model: ModelSpec
     train: TrainSpec
     replicate: int = 0
 
+    def __post_init__(self) -> None:
+        _require(self.replicate >= 0, f"Trial.replicate is {self.replicate}; expected 0 or more")
+
     @property
     def trial_id(self) -> str:
-        """First 16 hex digits of the SHA-256 of the resolved settings' canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of the settings' canonical JSON."""
+        identity = {
+            name: _identity(getattr(self, name), value)
+            for name, value in self.to_dict().items()
+            if name != "replicate"
+        }
+        return _short_hash(identity | {"replicate": self.replicate})
+
+    @property
+    def cost_id(self) -> str:
+        """The same over what costs depend on.
+
+        Rows that differ in learning rate, length or replicate share one.
+        """
+        train = {name: getattr(self.train, name) for name in _COSTLY}
+        plain = self.to_dict()
+        data, model = (_identity(getattr(self, n), plain[n]) for n in ("data", "model"))
+        return _short_hash({"data": data, "model": model, "train": train})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_dict` reads them back."""
@@ -238,13 +290,15 @@ class Trial:
                 data=DataSpec(**settings["data"]),
                 model=ModelSpec(**settings["model"]),
                 train=TrainSpec(**settings["train"]),
-                replicate=int(settings["replicate"]),
+                replicate=int(settings.get("replicate", 0)),
             )
-        except (KeyError, TypeError) as error:
+        except SettingsError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"settings do not describe a trial: {error}") from error
 
 
-def _plain(spec: DataSpec | ModelSpec | TrainSpec) -> dict[str, Any]:
+def _plain(spec: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for entry in dataclasses.fields(spec):
         value = getattr(spec, entry.name)
@@ -254,3 +308,18 @@ def _plain(spec: DataSpec | ModelSpec | TrainSpec) -> dict[str, Any]:
             value = list(value)
         plain[entry.name] = value
     return plain
+
+
+def _identity(spec: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a spec's plain values those that tell it from others."""
+    kept = {}
+    for entry in dataclasses.fields(spec):
+        is_default = entry.metadata.get("is_later") and getattr(spec, entry.name) == entry.default
+        if entry.metadata.get("is_identity", True) and not is_default:
+            kept[entry.name] = plain[entry.name]
+    return kept
+
+
+def _short_hash(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

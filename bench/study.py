@@ -7,13 +7,13 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, get_args
 
-from bench.mach.decoders import DEFAULT
+from bench.card import KindName
 from bench.settings import Trial
 
 Profile = Literal["cpu", "gpu"]
@@ -45,42 +45,24 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a study's trials are: who runs them, and where their methods and sources are named.
+    """What a study's trials are; their methods are the cards of this kind.
 
     Attributes:
-        name: also chooses the tables and figures, see `bench.report`.
-        entry: `module:function` that a trial's process calls, like `bench.trial:execute`.
-        methods: `module:REGISTRY` of what `ModelSpec.method` names.
-        sources: `module:REGISTRY` of what `DataSpec.source` names.
-        options: options of methods that name an entry of a further registry, with that registry
-            and what they name by default.
+        name: of the kind, see `bench.card`.
+        sources: module that tells of a `DataSpec`, without torch, its `source_version(spec)` and
+            `data_fingerprint(spec, data_dir, cache_dir)`.
         prepares_data: whether the data of all trials is loaded into the cache beforehand.
     """
 
-    name: str
-    entry: str
-    methods: str
+    name: KindName
     sources: str
-    options: tuple[tuple[str, str, str], ...] = ()
     prepares_data: bool = True
 
 
 #: Trains a method on points and scores it on others.
-TRAINING = Kind(
-    name="training",
-    entry="bench.trial:execute",
-    methods="bench.methods:METHODS",
-    sources="bench.data.sources:SOURCES",
-    options=(("decode_method", "bench.mach.decoders:METHODS", DEFAULT),),
-)
+TRAINING = Kind(name="training", sources="bench.data.sources")
 #: Decodes given bucket scores, with no training inside the trial.
-DECODING = Kind(
-    name="decoding",
-    entry="bench.decoding.trial:execute",
-    methods="bench.decoding.contenders:CONTENDERS",
-    sources="bench.decoding.scores:SOURCES",
-    prepares_data=False,
-)
+DECODING = Kind(name="decoding", sources="bench.decoding.sources", prepares_data=False)
 
 
 def _no_part(trial: Trial) -> str:
@@ -134,7 +116,7 @@ class Study:
         return self.claim.strip().splitlines()[0]
 
     def build_trials(self, profile: Profile) -> list[Trial]:
-        """The trials of a profile.
+        """The trials of a profile; a budget in seconds may still be in them (`bench.budgets`).
 
         Raises:
             StudyError: the study has no such profile, or asks for one trial twice.
@@ -143,7 +125,12 @@ class Study:
             raise StudyError(
                 f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
             )
-        return _distinct(self.name, self.trials(profile))
+        trials = self.trials(profile)
+        if not isinstance(trials, Sequence):
+            raise StudyError(
+                f"trials of study {self.name} are a {type(trials).__name__}; expected a list"
+            )
+        return _distinct(self.name, trials)
 
     def build_smoke(self) -> list[Trial]:
         """The tiny trials of `--smoke`.
@@ -154,7 +141,7 @@ class Study:
         return _distinct(self.name, self.smoke())
 
 
-def _distinct(name: str, trials: list[Trial]) -> list[Trial]:
+def _distinct(name: str, trials: Sequence[Trial]) -> list[Trial]:
     seen: set[str] = set()
     for trial in trials:
         if trial.trial_id in seen:
@@ -163,7 +150,7 @@ def _distinct(name: str, trials: list[Trial]) -> list[Trial]:
                 f"({trial.model.method}, replicate {trial.replicate})"
             )
         seen.add(trial.trial_id)
-    return trials
+    return list(trials)
 
 
 def study_names() -> list[str]:
@@ -180,11 +167,16 @@ def load_study(name_or_path: str) -> Study:
     Raises:
         StudyError: no such study or file, or the file defines none.
     """
+    registry = _registry()
     if name_or_path.endswith(".py"):
         path = Path(name_or_path)
         study = _checked(_defined_in(import_file(path), path), name_or_path)
+        if study.name in registry:
+            raise StudyError(
+                f"{path} defines a study named {study.name!r}, as the suite does; "
+                "its results would mix: choose another name"
+            )
         return dataclasses.replace(study, file=path.resolve())
-    registry = _registry()
     if name_or_path not in registry:
         raise StudyError(
             f"unknown study {name_or_path!r}; known: {', '.join(registry) or 'none'}, "

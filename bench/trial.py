@@ -1,4 +1,8 @@
-"""One trial inside its own process: data, model, training, evaluation, measurements."""
+"""One trial inside its own process, in four steps: prepare, fit, score, measure.
+
+`execute` is a quality trial: the first three steps, which settings alone decide. `attend` is a
+row's part in rounds of timing: the first step, and then `measure` whenever its turn comes.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -17,7 +21,6 @@ import torch
 from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
-from bench.measure.callback import BudgetedTraining
 from bench.measure.clock import Clocks
 from bench.measure.memory import (
     HostPeak,
@@ -28,40 +31,171 @@ from bench.measure.memory import (
     host_current_bytes,
     reset_device_peaks,
 )
+from bench.measure.training import SteppedTraining, TimedTraining
+from bench.measure.visits import Visit
 from bench.methods import check_options, method_class, resolved_options
 from bench.metrics.modular import RankingMetrics
 from bench.metrics.propensity import PROPENSITY
 from bench.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
+from bench.study import TRAINING
+from bench.versions import current_versions
+from bench.weights import keep_weights, restore_weights, weights_key
 
 Emit = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
 
 LATENCY_QUERIES = 100
-THROUGHPUT_BATCH_SIZE = 256
-THROUGHPUT_BATCHES = 12
+BATCH_SIZE = 256
+NUM_BATCHES = 12
+# Queries and batches of a visit are timed for so long at most, but at least three of them.
+_PHASE_SECONDS = 0.7
+_MIN_SAMPLES = 3
+# Steps on finished weights leave them as they are; the arithmetic is that of any rate.
+_STANDSTILL_RATE = 1e-30
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and model of a trial, ready to train.
+
+    Attributes:
+        trial: what is run.
+        data: set up.
+        model: untrained, on its device, its kernels compiled.
+        device: where it computes.
+        clocks: of the trial; set-up has been counted.
+        host_peak: of the process.
+        memory: bytes known so far: predicted parts, and the process before the model was built.
+    """
+
+    trial: Trial
+    data: ExtremeDataModule
+    model: ExtremeClassifier
+    device: torch.device
+    clocks: Clocks
+    host_peak: HostPeak
+    memory: dict[str, int | None]
+
+    def synchronize(self) -> None:
+        """Drain the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def test_batches(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """Test points on the device."""
+        return _on(self.device, self.data.test_dataloader(batch_size=batch_size))
 
 
 def execute(
     trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> dict[str, Any]:
-    """Run a trial and return the parts of its record that come from inside the process.
+    """Run a quality trial and return the parts of its record that come from inside the process.
 
     Args:
         trial: what to run.
         data_dir: where data sets lie.
-        cache_dir: where prepared data is kept.
+        cache_dir: where prepared data and the weights of finished trainings are kept.
         accelerator: `cpu` or `gpu`.
         emit: takes progress events.
 
     Raises:
         PredictedOutOfMemory: by arithmetic the trial does not fit; nothing was trained.
+        FloatingPointError: the loss or a weight is no finite number.
+        ValueError: data or settings that cannot be run.
+    """
+    ready = prepare(
+        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
+    )
+    reset_device_peaks()
+    ready.host_peak.begin_phase()
+    training = fit(ready, emit)
+    train_peak = ready.host_peak.phase_bytes()
+    allocated, reserved = device_peak_bytes()
+    test, analysis = score(ready, emit)
+    if trial.replicate == 0 and not ready.model.is_closed_form:
+        emit({"event": "phase", "phase": "keep weights"})
+        keep_weights(ready.model, cache_dir, _weights_key(ready))
+    return {
+        "data": ready.data.facts,
+        "memory": ready.memory
+        | {
+            "host_train_peak_bytes": train_peak,
+            "host_peak_bytes": ready.host_peak.total_bytes(),
+            "device_allocated_peak_bytes": allocated,
+            "device_reserved_peak_bytes": reserved,
+            "decode_bytes": ready.model.decode_bytes(),
+        },
+        "clock": ready.clocks.to_record(),
+        "training": training,
+        "test": test,
+        "worlds": analysis.get("worlds"),
+        "estimators": analysis.get("estimators"),
+        "resolved": {
+            **resolved_options(trial.model, trial.train),
+            **ready.model.facts_of_inference(),
+        },
+    }
+
+
+def attend(
+    trial: Trial,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    accelerator: str,
+    emit: Emit,
+    visits: Iterator[Visit],
+) -> dict[str, Any]:
+    """Take part in rounds of timing: the cost of a step, and of inference on trained weights.
+
+    Weights are those of the configuration's finished quality trial, where the cache has them.
+
+    Args:
+        trial: the row; its length does not matter.
+        data_dir: where data sets lie.
+        cache_dir: where prepared data and weights are kept.
+        accelerator: `cpu` or `gpu`.
+        emit: takes progress events.
+        visits: the row's turns.
+
+    Returns:
+        What the row says beside its visits.
+
+    Raises:
+        PredictedOutOfMemory: by arithmetic the trial does not fit.
+        ValueError: data or settings that cannot be run.
+    """
+    ready = prepare(
+        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
+    )
+    model = ready.model
+    weights = None
+    if not model.is_closed_form:
+        is_trained = restore_weights(model, cache_dir, _weights_key(ready))
+        weights = "trained" if is_trained else "started"
+    measure(ready, visits, is_trained=weights == "trained")
+    return {
+        "weights": weights,
+        "fingerprint": ready.data.facts.get("fingerprint"),
+        "inference": model.facts_of_inference(),
+    }
+
+
+def prepare(
+    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
+) -> Prepared:
+    """Data, and an untrained model with everything compiled that training and inference use.
+
+    Raises:
+        PredictedOutOfMemory: by arithmetic the trial does not fit; the model is not built.
         ValueError: data or settings that cannot be run.
     """
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     # Late in training, probabilities far below 1e-38 must not slow matrix products down.
     torch.set_flush_denormal(True)
-    clocks = Clocks(synchronize)
+    torch.manual_seed(derive_seed("torch", trial.replicate))
+    clocks = Clocks(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
     host_peak = HostPeak()
     with clocks.measure("setup"):
         check_options(trial.model)
@@ -80,65 +214,82 @@ def execute(
         features = data.dataset.train_features
         entries_per_point = features.ids.size / max(features.num_rows, 1)
         memory = predicted_memory(trial, facts, entries_per_point)
+        memory["host_baseline_bytes"] = baseline_bytes
         # What is known now is recorded even if the trial does not reach its end.
         emit({"event": "partial", "data": data.facts, "memory": memory})
-        _refuse_what_cannot_fit(memory, device, baseline_bytes or 0)
+        _refuse_what_cannot_fit(memory, device)
         model = build_model(trial, facts).to(device)
-        _warm_kernels(model, data, device)
-    reset_device_peaks()
-    host_peak.begin_phase()
+        if not model.is_closed_form:
+            model.prepare_inference(_most_labels(trial, data))
+            warm_up_row_adam(device)
+    return Prepared(trial, data, model, device, clocks, host_peak, memory)
 
-    metrics = _metrics(trial, facts)
-    training: dict[str, Any]
+
+def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
+    """Train the model; the record's `training` block.
+
+    Raises:
+        FloatingPointError: the loss or a weight is no finite number.
+    """
     emit({"event": "phase", "phase": "train"})
+    model, data = ready.model, ready.data
     if model.is_closed_form:
-        with clocks.measure("train"):
+        with ready.clocks.measure("train"):
             model.fit_closed_form(data.train_dataloader())
-        training = {"num_steps": 0, "num_epochs": 1.0, "points_seen": facts.num_train_points}
-        training |= {"step_seconds": None, "window_steps": None, "warmup_steps": None, "curve": []}
-    else:
-        callback = BudgetedTraining(
-            trial.train,
-            clocks=clocks,
-            synchronize=synchronize,
-            validate=lambda: _evaluate(model, _on(device, data.val_dataloader()), metrics),
-            emit=emit,
-        )
-        _fit(model, data, trial, accelerator, callback)
-        training = callback.to_record()
-    train_peak = host_peak.phase_bytes()
-    allocated, reserved = device_peak_bytes()
-    model.zero_grad(set_to_none=True)
-    model.to(device)  # Lightning hands a model back on the CPU after training
+        num_points = data.dataset.train_features.num_rows
+        return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": []}
+    metrics = ranking_metrics(ready)
+    callback = SteppedTraining(
+        ready.trial.train,
+        steps_per_epoch=len(data.train_dataloader()),
+        clocks=ready.clocks,
+        validate=lambda: evaluate(model, _on(ready.device, data.val_dataloader()), metrics),
+        emit=emit,
+    )
+    _train(ready, callback, max_steps=callback.num_steps)
+    for name, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise FloatingPointError(
+                f"{name} holds numbers that are not finite after {callback.num_steps} steps "
+                "(a smaller learning rate?)"
+            )
+    return callback.to_record()
 
+
+def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the test split, and what a method's own analysis finds there."""
     emit({"event": "phase", "phase": "evaluate"})
-    model.decode_timer = lambda: clocks.measure("decode")
-    with clocks.measure("evaluation"):
-        test = _evaluate(model, _on(device, data.test_dataloader()), metrics)
-    model.decode_timer = nullcontext
-    emit({"event": "phase", "phase": "decode"})
+    model, metrics = ready.model, ranking_metrics(ready)
+    model.eval()
+    model.prepare_inference(_most_labels(ready.trial, ready.data))
+    with ready.clocks.measure("evaluation"):
+        test = evaluate(model, ready.test_batches(), metrics)
+    emit({"event": "phase", "phase": "analyse"})
     with torch.inference_mode():
-        analysis = dict(model.analyse(_on(device, data.test_dataloader()), metrics))
-        inference = _inference(model, data, device, synchronize)
-    return {
-        "data": data.facts,
-        "memory": memory
-        | {
-            "host_baseline_bytes": baseline_bytes,
-            "host_train_peak_bytes": train_peak,
-            "host_peak_bytes": host_peak.total_bytes(),
-            "device_allocated_peak_bytes": allocated,
-            "device_reserved_peak_bytes": reserved,
-            "decode_bytes": model.decode_bytes(),
-        },
-        "clock": clocks.to_record(),
-        "training": training,
-        "test": test,
-        "worlds": analysis.get("worlds"),
-        "estimators": analysis.get("estimators"),
-        "inference": inference,
-        "resolved": resolved_options(trial.model, trial.train),
-    }
+        analysis = dict(model.analyse(ready.test_batches(), metrics))
+    return test, analysis
+
+
+def measure(ready: Prepared, visits: Iterator[Visit], *, is_trained: bool) -> None:
+    """Time steps and inference, or a closed form's fit and inference, in each of the visits."""
+    model, data = ready.model, ready.data
+    if model.is_closed_form:
+        for visit in visits:
+            with visit.timed("fit", units=1) as seconds:
+                start = time.perf_counter()
+                model.fit_closed_form(data.train_dataloader())
+                ready.synchronize()
+                seconds.append(time.perf_counter() - start)
+            with torch.inference_mode():
+                _time_inference(ready, visit)
+        return
+    callback = TimedTraining(
+        visits,
+        learning_rate=_STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
+        synchronize=ready.synchronize,
+        infer=lambda visit: _time_inference(ready, visit),
+    )
+    _train(ready, callback, max_steps=-1)
 
 
 def data_facts(data: ExtremeDataModule) -> DataFacts:
@@ -198,9 +349,7 @@ def predicted_memory(
     }
 
 
-def _refuse_what_cannot_fit(
-    memory: dict[str, int | None], device: torch.device, baseline_bytes: int
-) -> None:
+def _refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:
     predicted = memory["predicted_bytes"] or 0
     available = available_memory_bytes()
     if device.type == "cuda":
@@ -209,39 +358,35 @@ def _refuse_what_cannot_fit(
         raise PredictedOutOfMemory(predicted, available, memory)
 
 
-def _metrics(trial: Trial, facts: DataFacts) -> RankingMetrics:
-    kept = tuple(k for k in trial.data.ks if k <= facts.num_labels)
-    scored = facts.task == "multilabel"
+def ranking_metrics(ready: Prepared) -> RankingMetrics:
+    """Metrics that the data's settings ask for."""
+    data, spec = ready.data, ready.trial.data
+    scored = data.task == "multilabel"
     return RankingMetrics(
-        ks=kept,
-        task=facts.task,
-        label_counts=facts.label_counts,
-        num_train_points=facts.num_train_points if scored else None,
-        propensity=PROPENSITY[trial.data.propensity] if scored else None,
+        ks=tuple(k for k in spec.ks if k <= data.num_labels),
+        task=data.task,
+        label_counts=data.label_counts,
+        num_train_points=data.dataset.train_features.num_rows if scored else None,
+        propensity=PROPENSITY[spec.propensity] if scored else None,
         extended=False,
     )
 
 
-def _fit(
-    model: ExtremeClassifier,
-    data: ExtremeDataModule,
-    trial: Trial,
-    accelerator: str,
-    callback: BudgetedTraining,
-) -> None:
+def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    ready.model.train()
     with warnings.catch_warnings():
         # Batches are cut in the main process by slicing; workers would only copy them around.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Quality is measured by the callback, on the budget's own grid.
+        # Quality is measured by the callback, on its own grid.
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         trainer = L.Trainer(
-            accelerator=accelerator,
+            accelerator="gpu" if ready.device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=-1,
-            max_steps=callback.plan_steps(len(data.train_dataloader())),
-            precision=trial.train.precision,
+            max_steps=max_steps,
+            precision=ready.trial.train.precision,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -250,22 +395,42 @@ def _fit(
             limit_val_batches=0,
             callbacks=[callback],
         )
-        trainer.fit(model, train_dataloaders=data.train_dataloader())
+        trainer.fit(ready.model, train_dataloaders=ready.data.train_dataloader())
+    ready.model.zero_grad(set_to_none=True)
+    ready.model.to(ready.device)  # Lightning hands a model back on the CPU after training
 
 
 def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
     return (batch.to(device) for batch in batches)
 
 
+def _most_labels(trial: Trial, data: ExtremeDataModule) -> int:
+    return min(max(trial.data.ks), data.num_labels)
+
+
+def _weights_key(ready: Prepared) -> str:
+    versions = current_versions(ready.trial, TRAINING)
+    return weights_key(ready.trial.cost_id, versions, str(ready.data.facts.get("fingerprint")))
+
+
 @torch.inference_mode()
-def _evaluate(
+def evaluate(
     model: ExtremeClassifier, batches: Iterable[Batch], metrics: RankingMetrics
 ) -> dict[str, float]:
+    """Metrics of a model's best labels; empty where there are no points.
+
+    Raises:
+        FloatingPointError: a score is no finite number.
+    """
     was_training = model.training
     model.eval()
+    model.prepare_inference(metrics.ks[-1])
     metrics.reset()
     for batch in batches:
-        metrics.update(model.top_k(batch, metrics.ks[-1])[1], batch)
+        scores, labels = model.top_k(batch, metrics.ks[-1])
+        if bool(torch.isnan(scores).any()):
+            raise FloatingPointError("a label's score is NaN; expected numbers")
+        metrics.update(labels, batch)
     model.train(was_training)
     if int(metrics.num_points) == 0:
         return {}
@@ -274,49 +439,44 @@ def _evaluate(
     return values
 
 
-def _inference(
-    model: ExtremeClassifier,
-    data: ExtremeDataModule,
-    device: torch.device,
-    synchronize: Callable[[], None],
-) -> dict[str, Any]:
-    """Raw seconds of single queries, and of batches; the batch is on the device beforehand."""
-    k = min(5, data.num_labels)
+def _time_inference(ready: Prepared, visit: Visit) -> None:
+    """Raw seconds of single queries and of batches; a batch is on the device beforehand."""
+    model = ready.model
     model.eval()
+    k = min(5, ready.data.num_labels)
+    model.prepare_inference(k)
+    singles = list(itertools.islice(ready.test_batches(1), LATENCY_QUERIES))
+    batches = list(itertools.islice(ready.test_batches(BATCH_SIZE), NUM_BATCHES))
+    batches = [batch for batch in batches if batch.num_points == BATCH_SIZE] or batches[:1]
+    units = batches[0].num_points
 
-    def timed(batch_size: int, count: int) -> list[float]:
-        data.eval_batch_size = batch_size
-        seconds = []
-        for number, batch in enumerate(itertools.islice(data.test_dataloader(), count + 2)):
-            moved = batch.to(device)
-            if moved.num_points < batch_size:
+    def answer(batch: Batch) -> object:
+        return model.top_k(batch, k)
+
+    _time_calls(ready, visit, "latency", 1, answer, singles)
+    _time_calls(ready, visit, "throughput", units, answer, batches)
+    if not model.is_closed_form:
+        hidden = [model.encode(batch) for batch in batches]
+        _time_calls(ready, visit, "decode", units, lambda part: model.rank(part, k), hidden)
+
+
+def _time_calls(
+    ready: Prepared,
+    visit: Visit,
+    phase: str,
+    units: int,
+    function: Callable[[T], object],
+    inputs: list[T],
+) -> None:
+    """Time calls one by one, after two that warm caches and allocators."""
+    for warm in inputs[:2]:
+        function(warm)
+    ready.synchronize()
+    with visit.timed(phase, units=units) as seconds:
+        for number, each in enumerate(inputs):
+            if number >= _MIN_SAMPLES and sum(seconds) > _PHASE_SECONDS:
                 break
-            synchronize()
             start = time.perf_counter()
-            model.top_k(moved, k)
-            synchronize()
-            if number >= 2:  # the first two warm caches and allocators
-                seconds.append(time.perf_counter() - start)
-        return seconds
-
-    return {
-        "k": k,
-        "latency_seconds": timed(1, LATENCY_QUERIES),
-        "throughput_batch_size": THROUGHPUT_BATCH_SIZE,
-        "throughput_seconds": timed(THROUGHPUT_BATCH_SIZE, THROUGHPUT_BATCHES),
-        "num_points": data.dataset.test_features.num_rows,
-    }
-
-
-def _warm_kernels(model: ExtremeClassifier, data: ExtremeDataModule, device: torch.device) -> None:
-    """Compile what is compiled on first use, outside of every clock but set-up's.
-
-    A decode of one batch, and a step of a throw-away parameter: no weight changes.
-    """
-    if model.is_closed_form:
-        return
-    k = min(max(data.spec.ks), data.num_labels)
-    for batch in itertools.islice(data.test_dataloader(), 1):
-        with torch.inference_mode():
-            model.top_k(batch.to(device), k)
-    warm_up_row_adam(device)
+            function(each)
+            ready.synchronize()
+            seconds.append(time.perf_counter() - start)

@@ -3,52 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
 
-from bench.data.cache import Entry, cache_key, load_or_build
-from bench.data.csr import Dataset, JsonScalar, Task
+from bench.data.csr import Csr, Dataset, JsonScalar, Task
 from bench.data.loader import BatchLoader
-from bench.data.sources import csr_arrays, csr_from, load_raw, raw_identity
-from bench.data.transform import VERSION, Prepared, prepare
+from bench.data.prepared import load_dataset
 from bench.settings import DataSpec
-
-_PARTS = (
-    "train_features",
-    "train_labels",
-    "validation_features",
-    "validation_labels",
-    "test_features",
-    "test_labels",
-)
-
-
-def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
-    """The prepared data of a spec, memory-mapped; built and cached when absent.
-
-    Raises:
-        bench.data.raw.DataError: the data is missing, bad, or too small for the spec.
-    """
-    identity = {
-        "raw": raw_identity(spec, data_dir, cache_dir),
-        "version": VERSION,
-        "name": spec.name,
-        "num_top_labels": spec.num_top_labels,
-        "feature_weighting": spec.feature_weighting,
-        "normalize_rows": spec.normalize_rows,
-        "num_validation_points": spec.num_validation_points,
-        "max_test_points": spec.max_test_points,
-        "split_seed": spec.split_seed,
-    }
-
-    def build() -> Entry:
-        raw = load_raw(spec, data_dir, cache_dir)
-        return _to_entry(prepare(spec, raw), raw.label_names)
-
-    return _from_entry(load_or_build(cache_dir, cache_key(identity), build))
 
 
 class ExtremeDataModule(lightning.LightningDataModule):
@@ -127,59 +90,24 @@ class ExtremeDataModule(lightning.LightningDataModule):
         """`(L,)` int64: training points of each label, validation points left out."""
         return torch.from_numpy(self.dataset.train_labels.column_counts())
 
-    def train_dataloader(self) -> BatchLoader:
-        """Shuffled training batches."""
+    def train_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Shuffled training batches, of `batch_size` points instead of the module's if given."""
         data = self.dataset
+        size = self.batch_size if batch_size is None else batch_size
         return BatchLoader(
-            data.train_features, data.train_labels, self.batch_size, shuffle=True, seed=self._seed
+            data.train_features, data.train_labels, size, shuffle=True, seed=self._seed
         )
 
-    def val_dataloader(self) -> BatchLoader:
-        """Validation batches in a fixed order."""
+    def val_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Validation batches in a fixed order; `batch_size` as in :meth:`train_dataloader`."""
         data = self.dataset
-        return BatchLoader(
-            data.validation_features,
-            data.validation_labels,
-            self.eval_batch_size,
-            shuffle=False,
-            seed=self._seed,
-        )
+        return self._in_order(data.validation_features, data.validation_labels, batch_size)
 
-    def test_dataloader(self) -> BatchLoader:
-        """Test batches in a fixed order."""
+    def test_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
+        """Test batches in a fixed order; `batch_size` as in :meth:`train_dataloader`."""
         data = self.dataset
-        return BatchLoader(
-            data.test_features,
-            data.test_labels,
-            self.eval_batch_size,
-            shuffle=False,
-            seed=self._seed,
-        )
+        return self._in_order(data.test_features, data.test_labels, batch_size)
 
-
-def _to_entry(prepared: Prepared, label_names: tuple[str, ...] | None) -> Entry:
-    data, kept = prepared.dataset, prepared.kept_labels
-    arrays: dict[str, Any] = {}
-    for part in _PARTS:
-        arrays |= csr_arrays(part, getattr(data, part))
-    texts = {}
-    if kept is not None:
-        arrays["kept_labels"] = kept
-        if label_names is not None:
-            label_names = tuple(label_names[label] for label in kept.tolist())
-    if label_names is not None:
-        texts["labels.txt"] = label_names
-    return Entry(arrays, data.facts, texts)
-
-
-def _from_entry(entry: Entry) -> Dataset:
-    facts = dict(entry.meta)
-    widths = {"features": facts["num_features"], "labels": facts["num_labels"]}
-    parts = {part: csr_from(part, entry, widths[part.rpartition("_")[2]]) for part in _PARTS}
-    return Dataset(
-        **parts,
-        num_features=facts["num_features"],
-        num_labels=facts["num_labels"],
-        task=facts["task"],
-        facts=facts,
-    )
+    def _in_order(self, features: Csr, labels: Csr, batch_size: int | None) -> BatchLoader:
+        size = self.eval_batch_size if batch_size is None else batch_size
+        return BatchLoader(features, labels, size, shuffle=False, seed=self._seed)

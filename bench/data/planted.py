@@ -14,9 +14,6 @@ can be the argmax, so inverted lists find it exactly.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +87,8 @@ class PlantedSource:
             raise DataError(f"option zipf_exponent is {self.zipf_exponent}; expected 0 or more")
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """The options are all there is; see `bench.data.raw.Source`."""
-        text = json.dumps([self.version, dataclasses.asdict(self)], sort_keys=True)
-        return {"fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+        """Nothing: the options are all there is; see `bench.data.raw.Source`."""
+        return {}
 
     def build(self, data_dir: Path) -> RawData:
         """Draw the points and find the best label of each test point; see `bench.data.raw`."""
@@ -108,7 +104,6 @@ class PlantedSource:
             test_features=test_x,
             test_labels=test_y,
             task="multiclass" if self.labels_per_point == 1 else "multilabel",
-            fingerprint="",
             bayes_hits=hits,
         )
 

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench.data.module import load_dataset
+from bench.data.prepared import load_dataset
 from bench.data.raw import DataError
 from bench.settings import DataSpec
 

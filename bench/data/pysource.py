@@ -1,16 +1,17 @@
-"""Next-identifier prediction over the Python source installed with this environment.
+"""Next-identifier prediction over the Python source of packages that this suite depends on.
 
 Real text with a real Zipfian tail that needs no download. A point is a position in a file whose
 identifier is one of the L most frequent; its features are the identifiers just before it, each with
-its distance. Files are split between training and test as a whole, and near-duplicate files are
-removed first, so that a test point is not a copy of a training point's surroundings.
+its distance. Files are split between training, validation and test as a whole, and near-duplicate
+files are removed first, so that a test point is not a copy of a training point's surroundings.
+
+Two limits keep the task from being that of one author: `sympy` has two thirds of all identifiers,
+and some of its files are generated systems of equations of 30,000 identifiers each.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,31 +21,29 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from bench.data import corpus
 from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.identifiers import EMPTY_BIN, SIGNATURE_BINS, IdentifierTable, UInt64s, signature
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.settings import derive_seed
 
-_PACKAGES = ("bench", "baselines")
 _SIMILARITY = 0.8
 _BAND_BINS = 4
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """A file of the corpus: which root, where below it, and where on disk."""
+class LexedFile:
+    """A file of the corpus: of which distribution, where in it, and its identifiers in order."""
 
-    kind: str
-    name: str
-    path: Path
-    size: int
-    mtime_ns: int
+    distribution: str
+    path: str
+    tokens: Int32s
 
     @property
     def corpus_name(self) -> str:
-        """Name that does not depend on where the environment lies."""
-        return f"{self.kind}/{self.name}"
+        """Name that does not depend on where or in which version the distribution is installed."""
+        return f"{self.distribution}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,15 @@ class PySource:
         max_train_points: a seeded uniform draw of this many positions, if there are more.
         max_test_points: likewise for the test files.
         test_fraction: share of the files, chosen by a hash of their names.
-        roots: folders, joined by the system's path separator; None takes the standard library and
-            the installed packages, without this project itself.
+        max_file_identifiers: of a longer file only this many identifiers are used, the first ones.
+        max_distribution_identifiers: of a larger distribution, files in a seeded order are used up
+            to this many identifiers.
+        distributions: names of installed distributions, joined by commas; None takes those of
+            `bench.data.corpus`, by which everyone has the same data.
         seed: of the draws.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
 
     num_labels: int
     num_features_vocabulary: int | None = None
@@ -79,7 +81,9 @@ class PySource:
     max_train_points: int = 400_000
     max_test_points: int = 20_000
     test_fraction: float = 0.1
-    roots: str | None = None
+    max_file_identifiers: int = 4096
+    max_distribution_identifiers: int = 700_000
+    distributions: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class PySource:
             ("context", 1),
             ("max_train_points", 1),
             ("max_test_points", 1),
+            ("max_file_identifiers", 1),
+            ("max_distribution_identifiers", 1),
         ):
             if getattr(self, name) < least:
                 raise DataError(f"option {name} is {getattr(self, name)}; expected {least} or more")
@@ -109,58 +115,85 @@ class PySource:
         )
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Names, sizes and times of the files; see `bench.data.raw.Source`."""
-        digest = hashlib.sha256()
-        for file in self.files():
-            digest.update(f"{file.corpus_name}\n{file.size} {file.mtime_ns}\n".encode())
-        return {"files": digest.hexdigest()}
+        """Versions and checksums of the corpus; see `bench.data.raw.Source`."""
+        found = self.installed()
+        return {
+            "corpus": corpus.corpus_fingerprint(found),
+            # A fact of the data, which must not be that of an older table of versions.
+            "corpus_matches_constraints": _matches_constraints(found),
+        }
 
-    def files(self) -> list[SourceFile]:
-        """All files of the corpus, sorted by root and name.
+    def installed(self) -> list[corpus.Distribution]:
+        """The distributions of the corpus that are installed, by ascending name.
 
         Raises:
             DataError: there is none.
         """
-        if self.roots is None:
-            found = {kind: Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib")}
-            platlib = Path(sysconfig.get_path("platlib"))
-            if platlib.resolve() != found["purelib"].resolve():
-                found["platlib"] = platlib
-        else:
-            found = {f"root{i}": Path(root) for i, root in enumerate(self.roots.split(os.pathsep))}
-        files = [file for kind, root in found.items() for file in _walk(kind, root)]
-        if not files:
-            raise DataError(f"no .py files under {[str(root) for root in found.values()]}")
-        return sorted(files, key=lambda file: (file.kind, file.name))
+        names: list[str] = list(corpus.DISTRIBUTIONS)
+        if self.distributions is not None:
+            names = [name.strip() for name in self.distributions.split(",")]
+        found = corpus.installed(names)
+        if not found:
+            raise DataError(
+                f"none of {names} is installed with Python files; expected at least one"
+            )
+        return found
 
     def build(self, data_dir: Path) -> RawData:
         """Lex the corpus and draw the points; see `bench.data.raw.Source`."""
+        found = self.installed()
         table = IdentifierTable()
-        files = self.files()
-        streams = [table.lex(file.path.read_bytes()) for file in files]
-        kept, fingerprint = _without_near_duplicates(files, streams, table.name_hashes)
+        files = list(self._lex(found, table))
+        kept = self._within_limits(_without_near_duplicates(files, table.name_hashes))
         limit = int(self.test_fraction * 2**64)
-        is_test = [_name_hash(files[i].corpus_name) < limit for i in kept]
-        train = _join([streams[i] for i, test in zip(kept, is_test, strict=True) if not test])
-        test = _join([streams[i] for i, test in zip(kept, is_test, strict=True) if test])
+        is_test = [_name_hash(file.corpus_name) < limit for file in kept]
+        train = _join([file.tokens for file, test in zip(kept, is_test, strict=True) if not test])
+        test = _join([file.tokens for file, test in zip(kept, is_test, strict=True) if test])
         ranks, names = self._rank(table, train.tokens)
-        train_x, train_y = self._points(train, ranks, self.max_train_points, "train")
-        test_x, test_y = self._points(test, ranks, self.max_test_points, "test")
+        train_x, train_y, train_files = self._points(train, ranks, self.max_train_points, "train")
+        test_x, test_y, _ = self._points(test, ranks, self.max_test_points, "test")
         return RawData(
             train_features=train_x,
             train_labels=train_y,
             test_features=test_x,
             test_labels=test_y,
             task="multiclass",
-            fingerprint=fingerprint,
             facts={
+                "corpus_matches_constraints": _matches_constraints(found),
                 "num_files": len(files),
                 "num_files_kept": len(kept),
                 "num_identifiers": int(train.tokens.size + test.tokens.size),
                 "num_distinct_identifiers": table.num_names,
             },
             label_names=tuple(names),
+            train_groups=train_files,
         )
+
+    def _lex(
+        self, distributions: Sequence[corpus.Distribution], table: IdentifierTable
+    ) -> Iterator[LexedFile]:
+        """The files that are UTF-8, by distribution and path."""
+        for distribution in distributions:
+            for path, checksum in distribution.files:
+                content = distribution.read(path, checksum)
+                try:
+                    content.decode()
+                except UnicodeDecodeError:
+                    continue
+                tokens = table.lex(content)[: self.max_file_identifiers]
+                yield LexedFile(distribution.name, path, tokens)
+
+    def _within_limits(self, files: Sequence[LexedFile]) -> list[LexedFile]:
+        """Of each distribution, the files that its limit has room for; the order is kept."""
+        kept: list[LexedFile] = []
+        for name in dict.fromkeys(file.distribution for file in files):
+            own = [file for file in files if file.distribution == name]
+            generator = np.random.default_rng(derive_seed("pysource", "files", name, self.seed))
+            order = generator.permutation(len(own))
+            ends = np.cumsum([own[i].tokens.size for i in order])
+            chosen = order[ends <= self.max_distribution_identifiers]
+            kept += [own[i] for i in np.sort(chosen)]
+        return kept
 
     def _rank(self, table: IdentifierTable, tokens: Int32s) -> tuple[Int32s, list[str]]:
         """Rank of each identifier by falling training frequency (-1: too rare), and class names."""
@@ -182,7 +215,8 @@ class PySource:
 
     def _points(
         self, stream: _Stream, ranks: Int32s, max_points: int, split: str
-    ) -> tuple[Csr, Csr]:
+    ) -> tuple[Csr, Csr, Int32s]:
+        """Features, labels and number of the file of each drawn point."""
         ranked = ranks[stream.tokens]
         positions = np.empty(ranked.size, dtype=np.int64)
         reach = np.empty(ranked.size, dtype=np.int32)
@@ -202,33 +236,16 @@ class PySource:
         num_ids = _write_points(ranked, positions, reach, self.vocabulary_size, offsets, ids)
         features = Csr(offsets, ids[:num_ids].copy(), None, self.vocabulary_size * self.context)
         labels = Csr(np.arange(index.size + 1), ranked[positions], None, self.num_labels)
-        return features, labels
+        files = np.searchsorted(stream.starts, positions, side="right") - 1
+        return features, labels, files.astype(np.int32)
 
 
-def _walk(kind: str, root: Path) -> Iterator[SourceFile]:
-    own = {Path(__file__).resolve().parents[2] / package for package in _PACKAGES}
-    for folder, folders, names in os.walk(root):
-        folders[:] = [
-            name
-            for name in folders
-            if not (kind == "stdlib" and name in ("site-packages", "dist-packages"))
-            and name != "__pycache__"
-            and not (name in _PACKAGES and (Path(folder) / name).resolve() in own)
-        ]
-        for name in names:
-            # An editable installation leaves a finder that names the checkout's place.
-            if not name.endswith(".py") or name.startswith("__editable__"):
-                continue
-            path = Path(folder) / name
-            if path.is_symlink():
-                continue
-            status = path.stat()
-            relative = path.relative_to(root).as_posix()
-            yield SourceFile(kind, relative, path, status.st_size, status.st_mtime_ns)
+def _matches_constraints(found: Sequence[corpus.Distribution]) -> bool:
+    return corpus.corpus_fingerprint(found) == corpus.FINGERPRINT
 
 
 def _name_hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def _join(streams: Sequence[Int32s]) -> _Stream:
@@ -238,24 +255,20 @@ def _join(streams: Sequence[Int32s]) -> _Stream:
     return _Stream(np.concatenate([empty, *streams]), starts)
 
 
-def _without_near_duplicates(
-    files: Sequence[SourceFile], streams: Sequence[Int32s], name_hashes: UInt64s
-) -> tuple[list[int], str]:
-    """Files that are not nearly equal to an earlier kept one, and the corpus's fingerprint.
+def _without_near_duplicates(files: Sequence[LexedFile], name_hashes: UInt64s) -> list[LexedFile]:
+    """Files that are neither empty nor nearly equal to an earlier kept one.
 
     Nearly equal: the same identifiers throughout, or an estimated Jaccard similarity of shingles of
     0.8 or more. Bands of 4 bins find such a pair with probability 0.9997.
     """
-    corpus = hashlib.sha256()
     seen: set[bytes] = set()
     bands: dict[tuple[int, bytes], list[int]] = {}
     signatures: dict[int, npt.NDArray[np.uint64]] = {}
-    kept: list[int] = []
-    for place, (file, tokens) in enumerate(zip(files, streams, strict=True)):
-        stream = name_hashes[tokens]
+    kept: list[LexedFile] = []
+    for place, file in enumerate(files):
+        stream = name_hashes[file.tokens]
         content = hashlib.sha256(stream.tobytes()).digest()
-        corpus.update(f"{file.corpus_name}\n{content.hex()}\n".encode(errors="surrogateescape"))
-        if tokens.size == 0 or content in seen:
+        if file.tokens.size == 0 or content in seen:
             continue
         seen.add(content)
         bins = signature(stream)
@@ -270,8 +283,8 @@ def _without_near_duplicates(
         for key in keys:
             bands.setdefault(key, []).append(place)
         signatures[place] = bins
-        kept.append(place)
-    return kept, corpus.hexdigest()
+        kept.append(file)
+    return kept
 
 
 def _similarity(one: UInt64s, other: UInt64s) -> float:

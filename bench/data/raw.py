@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, JsonScalar, Task
+from bench.data.csr import Csr, Int32s, JsonScalar, Task
 
 
 class DataError(ValueError):
@@ -27,11 +27,13 @@ class RawData:
         test_features: `(N_test, D)`.
         test_labels: `(N_test, L)`.
         task: `multiclass` has exactly one label a point.
-        fingerprint: SHA-256 (hex) of the content that this data was made from.
         facts: further facts of the source that belong into a record.
         bayes_hits: `(N_test,)` bool, whether the true posterior's best label is the point's label;
             only where the posterior is known.
         label_names: a name for each label, for people who read predictions.
+        train_groups: `(N,)` int32, which training points lie so close to each other (positions of
+            one file) that they must not be parted between training and validation; None where
+            points are independent.
     """
 
     train_features: Csr
@@ -39,23 +41,28 @@ class RawData:
     test_features: Csr
     test_labels: Csr
     task: Task
-    fingerprint: str
     facts: Mapping[str, JsonScalar] = field(default_factory=dict)
     bayes_hits: npt.NDArray[np.bool_] | None = None
     label_names: tuple[str, ...] | None = None
+    train_groups: Int32s | None = None
 
 
 class Source(Protocol):
     """A frozen dataclass whose fields are the options that a `DataSpec` may give.
 
-    `identity` is cheap and names everything that `build` depends on; it keys the cache. `version`
-    rises whenever `build` gives other arrays for the same identity.
+    `identity` is cheap and names everything outside of the options that `build` depends on; with
+    them it is part of the data's fingerprint and keys the cache. `version` rises whenever `build`
+    gives other arrays for the same options and identity.
     """
 
     version: ClassVar[int]
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """JSON value that changes whenever the built data would."""
+        """JSON value that changes whenever what the data is read from does; empty if nothing is.
+
+        Raises:
+            DataError: there is nothing to read from.
+        """
         ...
 
     def build(self, data_dir: Path) -> RawData:

@@ -3,9 +3,10 @@
 The order is fixed: choose the top labels on the training file; drop the points that this leaves
 without a label; carve the validation points; fit document frequencies on what is left; weight and
 normalise all splits; draw the test points. Validation and test points come in random order, so
-that the first n of them are a fair sample even where a file is sorted. Points that have no label
-in the file itself are kept in every split: when trained on they are all-negative examples, when
-tested on they are misses.
+that the first n of them are a fair sample even where a file is sorted. Where a source states groups
+of training points, validation points are drawn from groups of their own, of which no point is
+trained on. Points that have no label in the file itself are kept in every split: when trained on
+they are all-negative examples, when tested on they are misses.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Dataset, Float32s, Int64s, JsonScalar
+from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar
 from bench.data.raw import DataError, RawData
 from bench.settings import DataSpec, derive_seed
 
 VERSION = 1
+
+# Of grouped data this share is held back: few groups of many points each would be a narrow sample.
+_GROUPED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,13 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
         train_labels, test_labels = (_relabel(y, kept_labels) for y in (train_labels, test_labels))
         train, test = (np.flatnonzero(y.row_lengths) for y in (train_labels, test_labels))
     num_candidates = test.size
-    validation = _draw(train.size, spec.num_validation_points, spec)
-    is_left = np.ones(train.size, dtype=bool)
-    is_left[validation] = False
+    groups = None if raw.train_groups is None else raw.train_groups[train]
+    left, validation = _carve(train, groups, spec)
     test = np.random.default_rng(derive_seed("test", spec.split_seed)).permutation(test)
     test = test[: spec.max_test_points]
     if test.size == 0:
         raise DataError(f"{spec.name}: no test point has one of the chosen labels")
-    rows = (train[is_left], train[validation], test)
+    rows = (left, validation, test)
     features = [
         raw_features.rows(index)
         for raw_features, index in zip(
@@ -84,14 +87,32 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
     return Prepared(dataset, kept_labels)
 
 
-def _draw(num_rows: int, num_drawn: int, spec: DataSpec) -> npt.NDArray[np.int64]:
-    if num_drawn >= num_rows:
-        raise DataError(
-            f"{spec.name}: num_validation_points is {num_drawn} but there are {num_rows} training "
-            "points; expected fewer"
-        )
+def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s, Int64s]:
+    """Rows left to train on, and the validation rows in random order."""
+    num_drawn = spec.num_validation_points
     generator = np.random.default_rng(derive_seed("validation", spec.split_seed))
-    return generator.permutation(num_rows)[:num_drawn]
+    if groups is None:
+        taken = validation = generator.permutation(train.size)[:num_drawn]
+    else:
+        least = max(num_drawn, int(_GROUPED_SHARE * train.size)) if num_drawn else 0
+        taken = _whole_groups(groups, least, generator)
+        validation = generator.permutation(taken)[:num_drawn]
+    is_left = np.ones(train.size, dtype=bool)
+    is_left[taken] = False
+    if not is_left.any():
+        raise DataError(
+            f"{spec.name}: num_validation_points is {num_drawn} but there are {train.size} "
+            "training points; expected fewer"
+        )
+    return train[is_left], train[validation]
+
+
+def _whole_groups(groups: Int32s, least: int, generator: np.random.Generator) -> Int64s:
+    """Members of randomly drawn groups, as few groups as hold at least `least` points."""
+    names, counts = np.unique(groups, return_counts=True)
+    order = generator.permutation(names.size)
+    num_before = np.cumsum(counts[order]) - counts[order]
+    return np.flatnonzero(np.isin(groups, names[order[num_before < least]]))
 
 
 def _top_labels(labels: Csr, num_kept: int) -> Int64s:
@@ -164,8 +185,6 @@ def _facts(
     return {
         **raw.facts,
         "source": spec.source,
-        "name": spec.name,
-        "fingerprint": raw.fingerprint,
         "num_train_points": labels[0].num_rows,
         "num_validation_points": labels[1].num_rows,
         "num_test_points": labels[2].num_rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,6 @@ class VwSource:
             test_features=_widened(test_x, num_features),
             test_labels=_widened(test_y, num_labels),
             task=task,
-            fingerprint="",
         )
 
 
@@ -76,7 +74,7 @@ def _widened(rows: Csr, num_columns: int) -> Csr:
 
 
 def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str, Any]:
-    """Checksum of each named file, and the fingerprint made of them.
+    """SHA-256 (hex) of each named file, by the option that names it.
 
     Raises:
         DataError: a file is missing.
@@ -87,5 +85,4 @@ def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str,
         if not path.is_file():
             raise DataError(f"{path}: no such file; expected the {role} data (option {role})")
         checksums[role] = file_checksum(path, cache_dir)
-    text = "\n".join(f"{role} {checksum}" for role, checksum in sorted(checksums.items()))
-    return {"checksums": checksums, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+    return checksums

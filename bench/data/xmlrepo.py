@@ -60,7 +60,6 @@ class XmlRepoSource:
             test_features=test_x,
             test_labels=test_y,
             task=settle_task(self.task, [(train, 2, train_y), (test, 2, test_y)]),
-            fingerprint="",
         )
 
     def _parse(self, path: Path) -> tuple[Csr, Csr]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from bench.decoding.contenders import Contender
@@ -16,7 +20,7 @@ class Auto(Contender):
     def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)
         self.index = build_index(problem.table, problem.num_buckets)
-        auto.calibrate()
+        auto.costs()  # fitted before anything is timed
 
     def top_k(self, queries: Tensor) -> Tensor:
         """Labels by `auto`."""
@@ -25,6 +29,10 @@ class Auto(Contender):
     def num_scored(self, queries: Tensor) -> Tensor:
         """Labels scored by the walk, or all."""
         return auto.num_scored(queries, self.index, self.k, "sum")
+
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """`decode_costs`: the unit costs of this machine that it chooses by."""
+        return {"decode_costs": dataclasses.asdict(auto.costs())}
 
     def decode_bytes(self) -> int:
         """Bytes of the index and the table."""

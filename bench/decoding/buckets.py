@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bench.decoding.contenders import Contender
@@ -26,6 +27,10 @@ class Buckets(Contender):
     def prepare_queries(self, scores: Tensor) -> Tensor:
         """Probabilities: the rule counts absent buckets as 0."""
         return scores.exp()
+
+    def normalise(self, logits: Tensor) -> Tensor:
+        """Probabilities."""
+        return torch.softmax(logits, -1, out=logits)
 
     def _answer(self, queries: Tensor) -> buckets.BucketsResult:
         return buckets.top_k(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.decoding.contenders import Contender
+from bench.decoding.hidden import HIDDEN_DIM, hidden_queries
 from bench.decoding.scores import Problem
 
 # Logits held at a time, in floats: whole batches of queries while they fit.
@@ -20,21 +21,20 @@ class SoftmaxMatmul(Contender):
     Args:
         problem: gives L.
         k: labels wanted.
-        hidden_dim: H.
     """
 
     is_comparable: ClassVar[bool] = False
+    starts_from_hidden: ClassVar[bool] = True
 
-    def __init__(self, problem: Problem, *, k: int, hidden_dim: int = 128) -> None:
+    def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)
         generator = torch.Generator().manual_seed(0)
-        self.weight = torch.empty(hidden_dim, problem.num_labels)
+        self.weight = torch.empty(HIDDEN_DIM, problem.num_labels)
         self.weight.normal_(0, 1, generator=generator)
 
     def prepare_queries(self, scores: Tensor) -> Tensor:
         """As many hidden vectors as there are queries."""
-        generator = torch.Generator().manual_seed(1)
-        return torch.randn(scores.shape[0], self.weight.shape[0], generator=generator)
+        return hidden_queries(scores.shape[0])
 
     def top_k(self, queries: Tensor) -> Tensor:
         """The k largest logits' places."""

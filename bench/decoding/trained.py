@@ -10,42 +10,21 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from bench.cards import card
 from bench.classifier import DataFacts
 from bench.data.cache import Entry, cache_key, load_or_build
 from bench.data.module import ExtremeDataModule
 from bench.decoding.scores import Problem, describe
-from bench.digest import code_digest
+from bench.decoding.sources import VERSIONS, training_data, training_fingerprint
 from bench.mach.hashing import build_hash
 from bench.mach.module import Mach
-from bench.settings import DataSpec, SettingsError, derive_seed
+from bench.settings import derive_seed
 from bench.trial import data_facts
 
-_DATA = {
-    "simplewiki": DataSpec(
-        source="vw",
-        name="simplewiki",
-        options={"train": "simplewiki/train.vw.gz", "test": "simplewiki/test.vw.gz"},
-    ),
-    "citeulike": DataSpec(
-        source="xmlrepo",
-        name="citeulike-t",
-        options={"train": "citeulike-t/train.txt.gz", "test": "citeulike-t/test.txt.gz"},
-    ),
-    "planted": DataSpec(
-        source="planted",
-        name="planted",
-        options={
-            "num_train_points": 1500,
-            "num_test_points": 200,
-            "num_features": 300,
-            "num_labels": 60,
-        },
-        num_validation_points=100,
-    ),
-}
 _BATCH_SIZE = 256
 _HIDDEN = 256
 _LEARNING_RATE = 0.005
+_HASH_SEED = 0
 
 
 def build(
@@ -60,8 +39,8 @@ def build(
 ) -> Problem:
     """Log probabilities of the buckets, from worlds trained with a softmax loss.
 
-    Training takes minutes once; its scores are kept in the cache under the digest of the code that
-    made them.
+    Training takes minutes once; its scores are kept in the cache under the versions of MACH and of
+    this source, and the fingerprint of the data.
 
     Args:
         data_dir: where the data set lies.
@@ -75,19 +54,18 @@ def build(
     Raises:
         SettingsError: an unknown data set.
     """
-    if dataset not in _DATA:
-        raise SettingsError(f"dataset is {dataset!r}; expected one of {', '.join(_DATA)}")
+    spec = training_data(dataset)
     settings = {
         "dataset": dataset,
         "num_worlds": num_worlds,
         "num_buckets": num_buckets,
         "num_steps": num_steps,
         "num_queries": num_queries,
-        "code": code_digest(["bench.decoding.trained"]),
+        "mach": card("mach").version,
+        "source": VERSIONS["model_scores"],
+        "data": training_fingerprint(dataset, data_dir, cache_dir),
     }
-    data = ExtremeDataModule(
-        _DATA[dataset], batch_size=_BATCH_SIZE, data_dir=data_dir, cache_dir=cache_dir
-    )
+    data = ExtremeDataModule(spec, batch_size=_BATCH_SIZE, data_dir=data_dir, cache_dir=cache_dir)
     data.setup()
     facts = data_facts(data)
 
@@ -97,7 +75,7 @@ def build(
 
     entry = load_or_build(cache_dir / "scores", cache_key(settings), train)
     scores = torch.from_numpy(entry.arrays["scores"].copy())
-    hashes = build_hash("balanced", facts.num_labels, num_buckets, num_worlds, 0)
+    hashes = build_hash("balanced", facts.num_labels, num_buckets, num_worlds, _HASH_SEED)
     found = describe(scores, facts.num_labels)
     return Problem(scores, hashes, hashes.table(), found)
 
@@ -115,6 +93,7 @@ def _train(
         num_buckets=num_buckets,
         num_worlds=num_worlds,
         share_encoder=True,
+        hash_seed=_HASH_SEED,
         loss="softmax",
         estimator="log_mean",
         encoder="mlp",

@@ -18,12 +18,16 @@ class Job:
     Attributes:
         study: name of the study that asks for it.
         trial: what to run.
+        entry: `module:function` that its process calls, like `bench.trial:execute`.
+        versions: the record's `versions` block.
         provenance: the record's `provenance` block; the engine adds the process's flags.
         study_file: Python file to import first, for a study that a file defines.
     """
 
     study: str
     trial: Trial
+    entry: str
+    versions: Mapping[str, int]
     provenance: Mapping[str, Any]
     study_file: Path | None = None
 

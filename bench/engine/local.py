@@ -10,18 +10,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import record
 from bench.engine.base import Event, Job, OnEvent
-from bench.engine.worker import DEFAULT_ENTRY, mentions_memory, without_folders
-from bench.record import Record, RecordError, Status
+from bench.engine.worker import mentions_memory, without_folders
+from bench.measure.memory import num_oom_kills
+from bench.record import STATUSES, Record, RecordError, Status
+from bench.settings import Trial
 from bench.study import Profile
 
 _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0
+# A silent process is looked at so often, to see whether it is still there.
+_LOOK_SECONDS = 2.0
 _REASON_LOG_LINES = 5
 _REASON_LOG_CHARACTERS = 600
 
@@ -50,7 +55,6 @@ class LocalEngine:
         cache_dir: for prepared data; what trials print goes to `logs/` below it.
         accelerator: what trials compute on.
         on_event: told of each trial's start and of the events that it emits.
-        entry: `module:function` with the signature of `bench.trial.execute`.
     """
 
     def __init__(
@@ -60,13 +64,11 @@ class LocalEngine:
         cache_dir: Path,
         accelerator: Profile = "cpu",
         on_event: OnEvent = _ignore,
-        entry: str = DEFAULT_ENTRY,
     ) -> None:
         self._data_dir = data_dir.resolve()
         self._cache_dir = cache_dir.resolve()
         self._accelerator = accelerator
         self._on_event = on_event
-        self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
         """Records in the order of the jobs."""
@@ -79,27 +81,26 @@ class LocalEngine:
         began = time.monotonic()
         log = self._cache_dir / "logs" / f"{job.study}-{job.trial.trial_id}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        child = _Child(self._entry, log)
+        child = Child(log)
         try:
-            child.send(self._request(job))
+            child.send(
+                request(
+                    job.trial,
+                    job.entry,
+                    data_dir=self._data_dir,
+                    cache_dir=self._cache_dir,
+                    accelerator=self._accelerator,
+                    study_file=job.study_file,
+                )
+            )
             ending = self._follow(job, child, began + job.trial.train.trial_timeout_seconds)
         finally:
             child.kill()
         if ending is None:
-            ending = _describe_death(child.returncode, log)
+            ending = child.describe_death()
         return _to_record(job, ending, started_at, time.monotonic() - began)
 
-    def _request(self, job: Job) -> dict[str, Any]:
-        return {
-            "trial": job.trial.to_dict(),
-            "data_dir": str(self._data_dir),
-            "cache_dir": str(self._cache_dir),
-            "accelerator": self._accelerator,
-            "study_file": None if job.study_file is None else str(job.study_file),
-            "parent_pid": os.getpid(),
-        }
-
-    def _follow(self, job: Job, child: _Child, deadline: float) -> dict[str, Any] | None:
+    def _follow(self, job: Job, child: Child, deadline: float) -> dict[str, Any] | None:
         """The result, failure or timeout of a trial; None if its process died without a word."""
         partial: dict[str, Any] = {}
         for message in child.messages(deadline):
@@ -120,17 +121,47 @@ class LocalEngine:
         return {"status": "timeout", "reason": reason, "payload": partial}
 
 
-class _Child:
-    """A worker process, its request pipe and its event pipe."""
+def request(
+    trial: Trial,
+    entry: str,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    accelerator: Profile,
+    study_file: Path | None,
+    is_attending: bool = False,
+) -> dict[str, Any]:
+    """What a worker is asked for, see `bench.engine.worker`."""
+    return {
+        "trial": trial.to_dict(),
+        "entry": entry,
+        "data_dir": str(data_dir.resolve()),
+        "cache_dir": str(cache_dir.resolve()),
+        "accelerator": accelerator,
+        "study_file": None if study_file is None else str(study_file),
+        "parent_pid": os.getpid(),
+        "is_attending": is_attending,
+    }
 
-    def __init__(self, entry: str, log: Path) -> None:
+
+class Child:
+    """A worker process, its request pipe and its event pipe.
+
+    Args:
+        log: file that takes what it prints.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._pending = b""
+        self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         # -u: the log is whole up to the moment of a kill.
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
         try:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [*command, "--events-fd", str(child_end), "--entry", entry],
+                    [*command, "--events-fd", str(child_end)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -146,9 +177,16 @@ class _Child:
 
     @property
     def returncode(self) -> int | None:
+        """Exit status; None while it runs."""
         return self._process.returncode
 
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self._process.pid
+
     def send(self, request: Mapping[str, Any]) -> None:
+        """Write one line to its standard input; one that is dead already does not mind."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -157,19 +195,35 @@ class _Child:
             pass  # it died on the start line; its exit status tells why
 
     def messages(self, deadline: float) -> Iterator[dict[str, Any]]:
-        """What the worker says until it falls silent for good or the deadline is over."""
-        pending = b""
+        """What the worker says until it falls silent for good or the deadline is over.
+
+        One that says what is no message is ended, and has failed.
+        """
+        is_over = False
         while (seconds_left := deadline - time.monotonic()) > 0:
-            if not select.select([self._events], [], [], min(seconds_left, 3600.0))[0]:
+            if not self._has_said(0.0 if is_over else min(seconds_left, _LOOK_SECONDS)):
+                if is_over:
+                    return
+                # Its own child processes may hold the pipe open: its end is not theirs.
+                is_over = self._process.poll() is not None
                 continue
             chunk = os.read(self._events, 1 << 16)
             if not chunk:
                 return
-            *lines, pending = (pending + chunk).split(b"\n")
+            *lines, self._pending = (self._pending + chunk).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                message = _message(line)
+                if message is None:
+                    self.terminate()
+                    yield {"event": "failure", **_failure("its process sent what is no message")}
+                    return
+                yield message
+
+    def _has_said(self, seconds: float) -> bool:
+        return bool(select.select([self._events], [], [], seconds)[0])
 
     def wait(self, seconds: float) -> None:
+        """Let it end by itself for a while, then end it."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -185,29 +239,51 @@ class _Child:
 
     def kill(self) -> None:
         """End whatever is left of the process and its children, and close the pipes."""
-        if self._process.poll() is None:
+        if self._events < 0:
+            return
+        # Its group has its number until the last of its own child processes is gone.
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
-        if self._events >= 0:
-            os.close(self._events)
-            self._events = -1
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # of a request that it did not live to read
+                self._process.stdin.close()
+        os.close(self._events)
+        self._events = -1
+
+    def describe_death(self) -> dict[str, Any]:
+        """Ending of a process that gave no result of its own; out of memory only with evidence."""
+        tail = _log_tail(self._log)
+        code = self._process.returncode
+        is_oom = False
+        if code is None or code >= 0:
+            reason = f"ended with exit status {code} and no result"
+        else:
+            reason = f"killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL and (num_oom_kills() or 0) > (self._num_oom_kills or 0):
+            is_oom = True
+            reason += ", as the kernel did because memory ran out"
+        if code == -signal.SIGABRT:  # how C++ ends when an allocation fails; the stack comes after
+            is_oom = mentions_memory(self._log.read_text(errors="replace"))
+        return _failure(f"{reason}; log: {tail}" if tail else reason, "oom" if is_oom else "error")
 
 
-def _describe_death(returncode: int | None, log: Path) -> dict[str, Any]:
-    """Ending of a process that gave no result of its own."""
-    tail = _log_tail(log)
-    status: Status = "error"
-    if returncode == -signal.SIGKILL:
-        status, reason = "oom", "killed by SIGKILL, as the kernel does when memory runs out"
-    elif returncode is not None and returncode < 0:
-        reason = f"killed by {signal.Signals(-returncode).name}"
-    else:
-        reason = f"ended with exit status {returncode} and no result"
-    if mentions_memory(tail):
-        status = "oom"
-    return {"status": status, "reason": f"{reason}; log: {tail}" if tail else reason, "payload": {}}
+def _message(line: bytes) -> dict[str, Any] | None:
+    """An event of a worker; None for anything else."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("event"), str):
+        return None
+    if message["event"] in ("result", "failure") and not isinstance(message.get("payload"), dict):
+        return None
+    is_status = message.get("status") in STATUSES and isinstance(message.get("reason"), str)
+    return None if message["event"] == "failure" and not is_status else message
+
+
+def _failure(reason: str, status: Status = "error") -> dict[str, Any]:
+    return {"status": status, "reason": reason, "payload": {}}
 
 
 def _log_tail(log: Path) -> str:
@@ -234,6 +310,7 @@ def _to_record(job: Job, ending: Mapping[str, Any], started_at: str, wall_second
         "trial_id": job.trial.trial_id,
         "settings": job.trial.to_dict(),
         "started_at": started_at,
+        "versions": dict(job.versions),
         "provenance": dict(job.provenance) | {"flags": ending.get("flags", {})},
     }
     try:

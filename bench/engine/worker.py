@@ -1,8 +1,9 @@
 """The process of one trial: reads it from stdin, reports over a pipe, dies with its parent.
 
-Started by `bench.engine.local`. Stdin carries one JSON line and then stays open: its end means
-that the parent is gone. The result goes through a pipe of its own, so that whatever a library
-prints cannot spoil it.
+Started by `bench.engine.local`, or by `bench.engine.attendant` for rounds of timing. Stdin carries
+the request, one JSON line, and, for rounds, a line a turn; it stays open: its end means that the
+parent is gone. Results go through a pipe of their own, so that whatever a library prints cannot
+spoil them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import ctypes
 import json
 import os
+import queue
 import re
 import resource
 import signal
@@ -21,14 +23,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.measure.load import LoadMeter
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
+from bench.measure.visits import Visit
 from bench.record import to_plain
 from bench.registry import resolve
 from bench.settings import Trial
 from bench.study import import_file
-
-DEFAULT_ENTRY = "bench.trial:execute"
 
 Execute = Callable[..., Mapping[str, Any]]
 
@@ -44,31 +44,36 @@ def main() -> int:
     """Run the trial on stdin; the exit status says only whether a result was delivered."""
     parser = argparse.ArgumentParser(prog="bench.engine.worker")
     parser.add_argument("--events-fd", type=int, required=True)
-    parser.add_argument("--entry", default=DEFAULT_ENTRY, metavar="MODULE:FUNCTION")
     arguments = parser.parse_args()
 
-    request = json.loads(_take_over_stdin())
+    _end_group_with_this()
+    lines = _take_over_stdin()
+    request = json.loads(lines.get())
     _die_with_parent(request["parent_pid"])
     channel = _Channel(arguments.events_fd)
     if request["accelerator"] == "cpu":
         limit_memory()
-    channel.send(_outcome(request, arguments.entry, channel))
+    channel.send(_outcome(request, lines, channel))
     return 0
 
 
-def _outcome(request: Mapping[str, Any], entry: str, channel: _Channel) -> dict[str, Any]:
+def _outcome(
+    request: Mapping[str, Any], lines: queue.Queue[bytes], channel: _Channel
+) -> dict[str, Any]:
     try:
         if request["study_file"] is not None:
             import_file(Path(request["study_file"]))
-        execute: Execute = resolve(entry)
+        execute: Execute = resolve(request["entry"])
+        turns = {"visits": _turns(lines, channel)} if request["is_attending"] else {}
         payload = execute(
             Trial.from_dict(request["trial"]),
             data_dir=Path(request["data_dir"]),
             cache_dir=Path(request["cache_dir"]),
             accelerator=request["accelerator"],
             emit=channel.emit,
+            **turns,
         )
-        plain = to_plain({"load": channel.load()} | dict(payload))
+        plain = to_plain(payload)
     except Exception as error:
         lift_memory_limit()  # what follows must not fail for want of memory
         traceback.print_exc()
@@ -76,26 +81,25 @@ def _outcome(request: Mapping[str, Any], entry: str, channel: _Channel) -> dict[
     return {"event": "result", "payload": plain, "flags": process_flags()}
 
 
+def _turns(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Visit]:
+    """A visit for each turn that the parent gives; what it measured is handed in at the next."""
+    channel.send({"event": "ready"})
+    while (turn := json.loads(lines.get()))["round"] is not None:
+        visit = Visit(turn["round"])
+        yield visit
+        channel.send({"event": "visited", "phases": to_plain(visit.to_record())})
+
+
 class _Channel:
-    """The pipe to the parent, and the load on the machine while the trial says that it trains."""
+    """The pipe to the parent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        self._meter = LoadMeter()
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Pass an event on to the parent."""
-        if event.get("event") == "phase":
-            if event.get("phase") == "train":
-                self._meter.start()
-            else:
-                self._meter.stop()
         self.send(to_plain(event))
-
-    def load(self) -> dict[str, Any]:
-        self._meter.stop()
-        return {"other_cpu_share": self._meter.other_cpu_share()}
 
     def send(self, message: Mapping[str, Any]) -> None:
         line = json.dumps(message, allow_nan=False).encode() + b"\n"
@@ -170,9 +174,47 @@ def process_flags() -> dict[str, Any]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "is_deterministic": torch.are_deterministic_algorithms_enabled(),
         "default_dtype": str(torch.get_default_dtype()),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
+        "numba_threads": _numba_threads(),
+        "flushes_denormals": _flushes_denormals(torch),
+        "huge_pages_of_kernel": _huge_pages(),
+        "environment": {name: os.environ[name] for name in _SPEED_VARIABLES if name in os.environ},
     }
+
+
+# What libraries read that decides how fast they are.
+_SPEED_VARIABLES = (
+    "OMP_WAIT_POLICY",
+    "THP_MEM_ALLOC_ENABLE",
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "ATEN_CPU_CAPABILITY",
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+)
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def _numba_threads() -> int | None:
+    numba = sys.modules.get("numba")
+    return None if numba is None else int(numba.get_num_threads())
+
+
+def _flushes_denormals(torch: Any) -> bool:
+    return bool(float(torch.tensor([1e-39]) * torch.tensor([1.0])) == 0.0)
+
+
+def _huge_pages() -> str | None:
+    """The kernel's mode: `always`, `madvise` or `never`."""
+    try:
+        found = re.search(r"\[(\w+)\]", _HUGE_PAGES.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -183,24 +225,24 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _take_over_stdin() -> bytes:
-    """The request's line. A thread then waits for the end of the stream, and with it, exits."""
+def _take_over_stdin() -> queue.Queue[bytes]:
+    """Lines of standard input as they come. At the end of the stream the process exits."""
     descriptor = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    stream = os.fdopen(descriptor, "rb", buffering=0)
-    line = stream.readline()
-    if not line.endswith(b"\n"):
+    stream = os.fdopen(descriptor, "rb")
+    lines: queue.Queue[bytes] = queue.Queue()
+
+    def read() -> None:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                break
+            lines.put(line)
         _abandon()
 
-    def wait_for_end() -> None:
-        while stream.read(4096):
-            pass
-        _abandon()
-
-    threading.Thread(target=wait_for_end, daemon=True, name="parent-watch").start()
-    return line
+    threading.Thread(target=read, daemon=True, name="parent-watch").start()
+    return lines
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -210,9 +252,31 @@ def _die_with_parent(parent_pid: int) -> None:
     hold for long.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _ask_for_signal_at_parents_death(signal.SIGKILL)
         if os.getppid() != parent_pid:  # it died before the request took effect
             _abandon()
+
+
+def _end_group_with_this() -> None:
+    """Leave a process behind that ends the trial's own child processes when the trial is gone.
+
+    The runner does so too, but may be dead itself.
+    """
+    trial = os.getpid()
+    if sys.platform != "linux" or os.getpgrp() != trial or os.fork():
+        return
+    try:
+        os.closerange(0, 1024)  # what it inherited would keep the pipes open
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _ask_for_signal_at_parents_death(signal.SIGTERM)
+        if os.getppid() == trial:
+            signal.sigwait({signal.SIGTERM})
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _ask_for_signal_at_parents_death(number: signal.Signals) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _abandon() -> NoReturn:

@@ -10,15 +10,10 @@ either way.
 from __future__ import annotations
 
 import functools
-import json
 import math
-import os
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,9 +26,7 @@ from bench.mach.dense_kernel import COARSE_TILE, TILE
 from bench.mach.hashing import build_hash
 from bench.mach.index import BucketIndex, build_index
 from bench.mach.pruned import WalkBudget, WalkPrices
-from bench.provenance import machine, machine_slug
 
-_FORMAT = 4  # of the file that keeps costs
 # Queries tried when nothing is known, and when walks have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
@@ -135,29 +128,6 @@ class _Prices:
     budget: WalkBudget | None
 
 
-@functools.lru_cache(maxsize=256)
-def _prices_of(
-    num_queries: int, sizes: tuple[int, ...], reduction: Reduction, threads: int
-) -> _Prices:
-    """At the costs in force, which are no key: to hash them would take as long as all the rest."""
-    unit = costs()
-    num_labels, worlds, buckets, row_bytes = sizes
-    scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
-    select = unit.select_seconds(num_queries, worlds, buckets)
-    walk = unit.walk_prices(num_queries, worlds, row_bytes)
-    budget = WalkBudget(walk, scan - select)
-    is_enough = budget.is_enough(num_labels, (worlds, buckets), reduction)
-    return _Prices(scan, select, walk, budget if is_enough else None)
-
-
-def _prices(index: BucketIndex, num_queries: int, reduction: Reduction) -> _Prices:
-    threads = torch.get_num_threads()
-    # Beyond a tile, and a walk for each thread, nothing depends on the number.
-    asked = min(num_queries, max(COARSE_TILE, threads))
-    sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
-    return _prices_of(asked, sizes, reduction, threads)
-
-
 def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
     """Interpolates on logarithmic scales; beyond the ends the end's value."""
     logs = [math.log(place) for place in places]
@@ -207,36 +177,84 @@ class _Experience:
             self.next_pause = min(2 * self.next_pause, _LONGEST_PAUSE)
 
 
-_costs: Costs | None = None
-_experiences: WeakKeyDictionary[BucketIndex, dict[tuple[int, int, Reduction], _Experience]] = (
-    WeakKeyDictionary()
-)
+class _Chooser:
+    """What is known for one index: what things cost there, and what walks have come to.
+
+    Args:
+        index: of the table.
+        unit: costs of this machine.
+    """
+
+    def __init__(self, index: BucketIndex, unit: Costs) -> None:
+        self._sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
+        self._unit = unit
+        self._prices: dict[tuple[int, Reduction, int], _Prices] = {}
+        self._experiences: dict[tuple[int, int, Reduction], _Experience] = {}
+
+    def prices(self, num_queries: int, reduction: Reduction) -> _Prices:
+        """Of a query of so many."""
+        threads = torch.get_num_threads()
+        # Beyond a tile, and a walk for each thread, nothing depends on the number.
+        asked = min(num_queries, max(COARSE_TILE, threads))
+        key = asked, reduction, threads
+        known = self._prices.get(key)
+        if known is None:
+            known = self._prices[key] = self._priced(asked, reduction)
+        return known
+
+    def _priced(self, num_queries: int, reduction: Reduction) -> _Prices:
+        num_labels, worlds, buckets, row_bytes = self._sizes
+        unit = self._unit
+        scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
+        select = unit.select_seconds(num_queries, worlds, buckets)
+        walk = unit.walk_prices(num_queries, worlds, row_bytes)
+        budget = WalkBudget(walk, scan - select)
+        is_enough = budget.is_enough(num_labels, (worlds, buckets), reduction)
+        return _Prices(scan, select, walk, budget if is_enough else None)
+
+    def experience(self, num_queries: int, k: int, reduction: Reduction) -> _Experience:
+        """Of about as many queries: alone, a scan is dear, and walks often pay."""
+        scale = min(num_queries, COARSE_TILE).bit_length()
+        return self._experiences.setdefault((scale, k, reduction), _Experience())
+
+
+#: Costs by the number of threads that they were fitted with.
+_known_costs: dict[int, Costs] = {}
+_choosers: WeakKeyDictionary[BucketIndex, _Chooser] = WeakKeyDictionary()
+
+
+def _chooser(index: BucketIndex) -> _Chooser:
+    known = _choosers.get(index)
+    if known is None:
+        known = _choosers[index] = _Chooser(index, costs())
+    return known
 
 
 def costs() -> Costs:
-    """The unit costs in force; the first to ask has them fitted, once on a machine."""
-    if _costs is not None:
-        return _costs
-    path = kept_costs_path()
-    try:
-        return calibrate(path)
-    except ValueError as error:
-        warnings.warn(f"{error}; fitted anew", stacklevel=2)
-        return calibrate(path, again=True)
+    """The unit costs of this machine with the present number of threads.
+
+    The first to ask in a process has them fitted, which takes seconds and is best done on an idle
+    machine; :func:`prepare` asks. What is recorded of them tells why `auto` went which way.
+    """
+    threads = torch.get_num_threads()
+    if threads not in _known_costs:
+        _known_costs[threads] = _fit()
+    return _known_costs[threads]
 
 
 def use_costs(chosen: Costs | None) -> None:
-    """Put unit costs in force, such as those of an earlier calibration; None: ask again."""
-    global _costs
-    _costs = chosen
-    _prices_of.cache_clear()
+    """Put in force costs of an earlier record instead, and forget experience; None: fit anew."""
+    _known_costs.clear()
+    _choosers.clear()
+    if chosen is not None:
+        _known_costs[torch.get_num_threads()] = chosen
 
 
-def kept_costs_path() -> Path:
-    """JSON file in the user's cache folder that keeps this machine's costs between processes."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mach-bench"
-    slug = machine_slug(machine(accelerator=None))
-    return folder / f"decode-costs-{_FORMAT}-{slug}-{torch.get_num_threads()}-threads.json"
+def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> None:
+    """Fit the costs, build the index, compile both ways; see `bench.mach.decode.prepare`."""
+    pruned.prepare(table, num_buckets, k, reduction)
+    if table.device.type == "cpu":
+        _chooser(pruned.index_of(table, num_buckets))
 
 
 def top_k(
@@ -260,8 +278,9 @@ def top_k_indexed(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`top_k` with an index at hand."""
     num_queries = bucket_scores.shape[0]
-    experience = _experience(index, num_queries, k, reduction)
-    prices = _prices(index, num_queries, reduction)
+    chooser = _chooser(index)
+    experience = chooser.experience(num_queries, k, reduction)
+    prices = chooser.prices(num_queries, reduction)
     if prices.budget is None:
         return dense.top_k(bucket_scores, table, k, reduction)
     if experience.pause == 0 and num_queries <= experience.num_to_try:
@@ -275,7 +294,7 @@ def top_k_indexed(
     scanned: list[Tensor] = []
     start = 0
     while start < num_queries:
-        prices = _prices(index, num_queries - start, reduction)
+        prices = chooser.prices(num_queries - start, reduction)
         if prices.budget is None:
             scanned.append(torch.arange(start, num_queries))
             break
@@ -298,76 +317,11 @@ def top_k_indexed(
 
 def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
     """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
-    budget = _prices(index, bucket_scores.shape[0], reduction).budget
+    budget = _chooser(index).prices(bucket_scores.shape[0], reduction).budget
     if budget is None:
         return torch.full((bucket_scores.shape[0],), index.num_labels)
     found = pruned.walk(bucket_scores, index, k, reduction, budget=budget)
     return torch.where(found.is_proven, found.num_scored, index.num_labels)
-
-
-def _experience(index: BucketIndex, num_queries: int, k: int, reduction: Reduction) -> _Experience:
-    """What is known for as many queries, about: alone, a scan is dear, and walks often pay."""
-    scale = min(num_queries, COARSE_TILE).bit_length()
-    return _experiences.setdefault(index, {}).setdefault((scale, k, reduction), _Experience())
-
-
-def calibrate(path: Path | None = None, *, again: bool = False) -> Costs:
-    """Fit the unit costs on this machine, in a few seconds, and put them in force.
-
-    Best done on an idle machine; without it, the first query of `auto` does it.
-
-    Args:
-        path: JSON file that holds them between processes; read if it is there, else written. One
-            that cannot be written is warned of, and does without.
-        again: fit anew whatever is known.
-
-    Raises:
-        ValueError: the file does not hold costs.
-    """
-    if not again:
-        if _costs is not None:
-            return _costs
-        if path is not None and path.is_file():
-            use_costs(_read(path))
-            return costs()
-    use_costs(_fit())
-    if path is not None:
-        try:
-            _write(path, costs())
-        except OSError as error:
-            warnings.warn(f"costs of decoding are not kept: {error}", stacklevel=2)
-    return costs()
-
-
-def _write(path: Path, found: Costs) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(found)))
-    partial.replace(path)
-
-
-def _read(path: Path) -> Costs:
-    try:
-        plain: dict[str, Any] = json.loads(path.read_text())
-        pairs = (
-            ("table_sizes", "tile_gather"),
-            ("bucket_counts", "single_gather"),
-            ("row_bytes", "visit"),
-            ("row_bytes", "meet"),
-        )
-        lists = {name for pair in pairs for name in pair}
-        typed: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in plain.items()}
-        found = Costs(**typed)
-        lengths = [{len(getattr(found, name)) for name in pair} for pair in pairs]
-        values = [v for name in lists for v in getattr(found, name)]
-        values += [found.pack, found.single_pack, found.select, found.bucket]
-        is_good = all(len(both) == 1 and 0 not in both for both in lengths)
-        is_good = is_good and all(math.isfinite(value) and value > 0 for value in values)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}; expected the costs of a calibration") from None
-    if not is_good:
-        raise ValueError(f"{path}: expected positive costs, as many as sizes that they hold at")
-    return found
 
 
 def _fit() -> Costs:

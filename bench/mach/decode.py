@@ -96,6 +96,25 @@ def top_k(
     return decode(bucket_scores, table.to(bucket_scores.device).contiguous(), k, reduction)
 
 
+def prepare(
+    table: Tensor, num_buckets: int, k: int, *, reduction: Reduction = "sum", method: str = DEFAULT
+) -> None:
+    """Do now what :func:`top_k` would do at its first use: compile kernels, build an index.
+
+    Afterwards no call with such a table, k and reduction compiles or builds, however many queries
+    it has and whatever their scores.
+
+    Args:
+        table: `(R, L)` uint8, int16 or int32.
+        num_buckets: B.
+        k: labels wanted, 1 to L.
+        reduction: `sum`, `min` or `median`.
+        method: a key of `bench.mach.decoders.METHODS`.
+    """
+    module = METHODS[method].partition(":")[0]
+    resolve(f"{module}:prepare")(table, num_buckets, k, reduction)
+
+
 def top_k_reference(
     bucket_scores: Tensor, table: Tensor, k: int, *, reduction: Reduction = "sum"
 ) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,15 @@
 """The `dense` decode: every label is scored, blocked over labels and batched over queries.
 
 On the CPU the Numba kernels of `bench.mach.dense_kernel`: for sums, a scan of scores rounded up to
-a byte that leaves few labels to score exactly; else float32 all through. On other devices blocks of
-labels in plain torch, each merged into a running best k.
+a byte that leaves few labels to score exactly; else float32 all through. On other devices the fused
+kernel of `bench.mach.dense_triton` where it covers the case, else blocks of labels in plain torch,
+each merged into a running best k.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from typing import Any
 
 import numba
@@ -49,6 +52,10 @@ _MIN_COARSE_LABELS = 64
 _LABELS_PER_EXACT_SCORE = 16
 _SAMPLE = 512
 _BLOCK_ELEMENTS = 1 << 24
+# The fused kernel holds the k best of 16 queries in registers.
+_MOST_FUSED_K = 128
+_PREPARED_LABELS = 4096
+_PREPARED_QUERIES = 2
 
 
 def top_k(
@@ -58,7 +65,42 @@ def top_k(
     if bucket_scores.device.type == "cpu":
         no_hash = np.empty((0, 2), dtype=np.int64)
         return _Scan(bucket_scores, table.numpy(), no_hash, table.shape[1], k, reduction).run()
+    if bucket_scores.device.type == "cuda":
+        return top_k_fused(bucket_scores, table, k, reduction)
     return top_k_blocked(bucket_scores, table, k, reduction)
+
+
+def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> None:
+    """Compile every way that a call may go, see `bench.mach.decode.prepare`.
+
+    Which one a call goes depends on the number of queries and labels, and on whether few labels
+    stand out; here each is gone with a few labels of the table.
+    """
+    shape = _PREPARED_QUERIES, table.shape[0], num_buckets
+    scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if table.device.type != "cpu":
+        # Kernels are specialised by sizes: the whole table.
+        top_k(scores[:1].to(table.device), table, k, reduction)
+        return
+    few = table[:, : max(_PREPARED_LABELS, k)].contiguous()
+    no_hash = np.empty((0, 2), dtype=np.int64)
+    _Scan(scores, few.numpy(), no_hash, few.shape[1], k, reduction).compile()
+
+
+def top_k_fused(
+    bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
+) -> tuple[Tensor, Tensor]:
+    """The k best labels by one Triton kernel, in plain torch where that is not to be had."""
+    if not _has_triton() or reduction == "median" or k > _MOST_FUSED_K:
+        return top_k_blocked(bucket_scores, table, k, reduction)
+    from bench.mach import dense_triton
+
+    return dense_triton.top_k(bucket_scores, table, k, reduction)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def top_k_recomputed(
@@ -170,6 +212,15 @@ class _Scan:
             out_scores[start:stop], out_labels[start:stop] = heaps.best()
             start = stop
         return torch.from_numpy(out_scores), torch.from_numpy(out_labels)
+
+    def compile(self) -> None:
+        """Go every way that a scan with this reduction may go; the answers do not matter."""
+        self._tiles(0, self.num_queries)
+        if self.reduction != "median":
+            self._single(0)
+        if self.reduction == "sum" and self.num_worlds <= MOST_COARSE_WORLDS:
+            self._coarse(0, self.num_queries)
+            self._coarse_single(0)
 
     def _next(self, start: int) -> _Heaps:
         """Answers some queries from `start` on, in the way that pays for as many as are left."""

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from bench.mach.decode import Reduction
+from bench.mach.decode import Reduction, bad_table
 from bench.mach.hashing import MERSENNE_PRIME
 
 #: Queries that share a read: 16 of two bytes fill a sector of 32.
@@ -24,7 +24,6 @@ TILE = 16
 _BLOCK = 256
 # Programs wanted, if there are labels enough: several for each multiprocessor of a large GPU.
 _PROGRAMS = 2048
-_LOWEST = -(2**63)
 _SCORE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -114,7 +113,7 @@ def top_k(
     if hash_parameters is None:
         lowest, highest = (int(value) for value in torch.aminmax(table))
         if lowest < 0 or highest >= num_buckets:
-            raise ValueError(f"a bucket of the table is outside 0 to B - 1 = {num_buckets - 1}")
+            raise bad_table(num_buckets)
     packed = _pack(bucket_scores, score_type)
     num_tiles = packed.shape[0]
     span = -(-num_labels // (_PROGRAMS * _BLOCK)) * _BLOCK

@@ -62,6 +62,10 @@ class HashFamily(Protocol):
         """`(R, L)` buckets of all labels in the narrowest type: uint8, int16 or int32."""
         ...
 
+    def empty_table(self) -> Tensor:
+        """A table of that shape and type with nothing in it yet."""
+        ...
+
     def subset(self, worlds: Sequence[int]) -> HashFamily:
         """The same hash with only these of its worlds, in this order."""
         ...
@@ -81,7 +85,7 @@ def build_hash(
         num_labels: L, below 2³¹.
         num_buckets: B.
         num_worlds: R.
-        seed: of the draws; `murmur3` and `odp` are the authors' fixed functions and ignore it, and
+        seed: of the draws, 0 or more; with 0 `murmur3` and `odp` are the authors' functions.
             `identity` draws nothing.
 
     Raises:
@@ -147,17 +151,21 @@ class _Family(ABC):
 
     def table(self) -> Tensor:
         """`(R, L)` buckets of all labels: uint8 if B ≤ 2⁸, int16 if B ≤ 2¹⁵, else int32."""
-        dtype = torch.int32
-        if self.num_buckets <= 2**8:
-            dtype = torch.uint8
-        elif self.num_buckets <= 2**15:
-            dtype = torch.int16
-        buckets = torch.empty(self.num_worlds, self.num_labels, dtype=dtype)
+        buckets = self.empty_table()
         for start in range(0, self.num_labels, _CHUNK):
             labels = torch.arange(start, min(start + _CHUNK, self.num_labels))
             for row, world in enumerate(self.worlds):
                 buckets[row, start : start + _CHUNK] = self._hash(world, labels)
         return buckets
+
+    def empty_table(self) -> Tensor:
+        """A table with nothing in it yet; on the `meta` device, the shape and type of one."""
+        dtype = torch.int32
+        if self.num_buckets <= 2**8:
+            dtype = torch.uint8
+        elif self.num_buckets <= 2**15:
+            dtype = torch.int16
+        return torch.empty(self.num_worlds, self.num_labels, dtype=dtype)
 
     def subset(self, worlds: Sequence[int]) -> Self:
         """The same hash with only these worlds, by number and in this order.
@@ -206,7 +214,8 @@ class UniversalHash(_Family):
 class Murmur3Hash(_Family):
     """The authors' multi-label hash: signed MurmurHash3 of the int32 label, floor-modulo B.
 
-    The hash's own seed is the world's number, as in their code; `seed` plays no part.
+    The hash's own seed is the world's number, as in their code; with a `seed` other than 0 it is
+    drawn from both.
 
     Source: Appleby, MurmurHash3_x86_32; Tharun24/MACH preprocessing (`PAPER.md` section 2).
     """
@@ -214,7 +223,8 @@ class Murmur3Hash(_Family):
     family: ClassVar[str] = "murmur3"
 
     def _hash(self, world: int, labels: Tensor) -> Tensor:
-        return murmur3_int32(labels, world) % self.num_buckets
+        own = derive_seed("hash", self.seed, world) & _UINT32 if self.seed else world
+        return murmur3_int32(labels, own) % self.num_buckets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,8 +273,8 @@ class IdentityHash(_Family):
 class OdpHash(_Family):
     """The authors' multiclass hash: ((a·x + b) mod 105943) mod B, drawn by Python's `random`.
 
-    World after world draws a, then b, from one stream seeded with 0; a pair is redrawn if its a or
-    b was used before or if it leaves a bucket empty. `seed` plays no part.
+    World after world draws a, then b, from one stream; a pair is redrawn if its a or b was used
+    before or if it leaves a bucket empty. The authors seed the stream with 0.
 
     Source: tinytinyeye/MACH `hash_util.py` as described in `PAPER.md` section 2, whose first six
     pairs this reproduces; none is redrawn at the published sizes.
@@ -284,7 +294,7 @@ class OdpHash(_Family):
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """(a, b) of worlds 0 up to the last of this hash."""
         num_pairs = max(self.worlds) + 1
-        stream = random.Random(0)
+        stream = random.Random(self.seed)
         labels = torch.arange(self.num_labels)
         found: list[tuple[int, int]] = []
         used: tuple[set[int], set[int]] = (set(), set())
@@ -313,16 +323,6 @@ class OdpHash(_Family):
 FAMILIES: dict[str, type[_Family]] = {
     cls.family: cls for cls in (UniversalHash, Murmur3Hash, BalancedHash, IdentityHash, OdpHash)
 }
-
-
-def murmur3_bucket_ids(keys: Tensor, num_buckets: int, seeds: Sequence[int]) -> Tensor:
-    """`(len(seeds), len(keys))` int64: signed MurmurHash3 of each key, floor-modulo `num_buckets`.
-
-    >>> murmur3_bucket_ids(torch.tensor([0, 1]), 2000, (0, 1))
-    tensor([[1054,  522],
-            [ 445, 1156]])
-    """
-    return torch.stack([murmur3_int32(keys, seed) % num_buckets for seed in seeds])
 
 
 def murmur3_int32(keys: Tensor, seed: int) -> Tensor:

@@ -13,21 +13,19 @@ from bench.mach.hashing import build_hash
 from bench.mach.module import Mach
 
 
-def merge_worlds(models: Sequence[Mach], *, hash_family: str, hash_seed: int = 0) -> Mach:
+def merge_worlds(models: Sequence[Mach]) -> Mach:
     """One model of all the worlds of several, equal to training them together.
 
     Args:
         models: trained on the same data with the same settings but for `first_world` and
             `num_worlds`; any order. Each has encoders of its own.
-        hash_family: the family that they were built with.
-        hash_seed: the seed that they were built with.
 
     Returns:
         A model whose worlds are ordered by number. The given models stay as they are.
 
     Raises:
-        ValueError: no models, a world stands twice, an encoder is shared by worlds, sizes disagree,
-            or a model's hash is not that of the family and seed.
+        ValueError: no models, a world stands twice, an encoder is shared by worlds, or sizes, hash
+            families or their seeds disagree.
     """
     if not models:
         raise ValueError("no models to merge; expected at least one")
@@ -41,15 +39,15 @@ def merge_worlds(models: Sequence[Mach], *, hash_family: str, hash_seed: int = 0
             raise ValueError("worlds that share an encoder cannot be merged; expected their own")
         if _shape(model) != _shape(first):
             raise ValueError(f"sizes disagree: {_shape(model)} and {_shape(first)}")
-    hashes = build_hash(
-        hash_family, first.num_labels, first.num_buckets, max(worlds) + 1, hash_seed
-    ).subset(worlds)
-    table = torch.cat([model.table for model in ordered])
-    if not torch.equal(hashes.table().to(table.device), table):
-        raise ValueError(f"the models were not hashed by {hash_family!r} with seed {hash_seed}")
+        if _hash(model) != _hash(first):
+            raise ValueError(f"hashes disagree: {_hash(model)} and {_hash(first)}")
+    family, seed = _hash(first)
     merged = copy.deepcopy(first)
     merged.world_ids, merged.num_worlds = worlds, len(worlds)
-    merged.hashes, merged.table = hashes, table
+    merged.hashes = build_hash(
+        family, first.num_labels, first.num_buckets, max(worlds) + 1, seed
+    ).subset(worlds)
+    merged.table = torch.cat([model.table for model in ordered])
     _merge_encoders(merged.encoder, [model.encoder for model in ordered])
     if merged.encoder_kind == "mlp":
         merged.output = _joined([model.output for model in ordered], dim=0)
@@ -72,6 +70,12 @@ def _merge_encoders(merged: Encoder, encoders: Sequence[Encoder]) -> None:
 
 def _joined(tensors: Sequence[Tensor], *, dim: int) -> nn.Parameter:
     return nn.Parameter(torch.cat([tensor.detach() for tensor in tensors], dim=dim))
+
+
+def _hash(model: Mach) -> tuple[str, int]:
+    """Family and seed."""
+    words = model.hashes.to_dict()
+    return words["family"], words["seed"]
 
 
 def _shape(model: Mach) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,9 @@ from bench.losses import (
     with_ones,
 )
 from bench.mach import decode, estimators
-from bench.mach.decoders import DEFAULT
-from bench.mach.hashing import build_hash
+from bench.mach.decoders import DEFAULT, INDEXED
+from bench.mach.hashing import HashFamily, build_hash
+from bench.mach.index import index_bytes
 from bench.metrics.modular import RankingMetrics
 from bench.settings import derive_seed
 
@@ -30,6 +32,7 @@ ANALYSIS_POINTS = 2048
 #: Bucket logits kept for them, in floats (1 GiB); wide models score fewer points.
 ANALYSIS_FLOATS = 1 << 28
 SUBSETS_PER_R = 5
+DEFAULT_ESTIMATORS: Mapping[LossKind, str] = {"softmax": "log_mean", "bce": "logit_sum"}
 
 
 class Mach(ExtremeClassifier):
@@ -44,11 +47,14 @@ class Mach(ExtremeClassifier):
         num_buckets: B.
         num_worlds: R.
         hash_family: `balanced`, `universal`, `murmur3`, `odp` or `identity`.
-        hash_seed: seed of the hash functions; world r hashes by (seed, r).
+        hash_seed: seed of the hash functions; world r hashes by (seed, r). None: derived from
+            `seed`, so that a replicate draws them anew. 0 is the authors' with `murmur3` or `odp`.
         estimator: `mean`, `min`, `median`, `logit_sum` or `log_mean`; needs no retraining. None:
-            `mean` for softmax worlds, `logit_sum` for BCE worlds (as the authors' code).
+            what ranks best in our measurements, `log_mean` for softmax worlds and `logit_sum` for
+            BCE worlds. The papers' own is `mean`, their code's for BCE `logit_sum`.
         share_encoder: one encoder for all worlds rather than one each.
-        loss: `softmax` or `bce` of each world; None: softmax for multiclass, BCE for multi-label.
+        loss: `softmax` or `bce` of each world. None: resolved by the task, `softmax` for
+            multiclass data and `bce` for multi-label data.
         worlds_per_step: worlds whose bucket logits exist together in training; None: all.
         num_hashed_features: hash features per world to this many; needs independent encoders.
         first_world: number of the first of the R worlds.
@@ -69,7 +75,7 @@ class Mach(ExtremeClassifier):
         num_buckets: int,
         num_worlds: int,
         hash_family: str = "balanced",
-        hash_seed: int = 0,
+        hash_seed: int | None = None,
         estimator: str | None = None,
         share_encoder: bool = False,
         loss: LossKind | None = None,
@@ -91,39 +97,47 @@ class Mach(ExtremeClassifier):
         self.num_worlds = num_worlds
         self.world_ids = tuple(range(first_world, first_world + num_worlds))
         self.loss_kind: LossKind = loss or ("softmax" if self.task == "multiclass" else "bce")
-        default = "mean" if self.loss_kind == "softmax" else "logit_sum"
-        self.estimator = estimator or default
+        self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
         self.decode_method = decode_method
         self.is_shared = share_encoder and self.encoder_kind == "mlp"
-        with torch.device("cpu"):  # also when the model itself is built without memory
-            self.hashes = build_hash(
-                hash_family, self.num_labels, num_buckets, first_world + num_worlds, hash_seed
-            ).subset(self.world_ids)
-            table = self.hashes.table()
-        self.register_buffer("table", table, persistent=False)
+        # Where a model is only described, to predict its bytes, nothing of the size of L is made.
+        is_described = torch.get_default_device().type == "meta"
+        if hash_seed is None:
+            hash_seed = derive_seed("hash", self.seed)
+        num_drawn = first_world + num_worlds
+        self.hashes = build_hash(
+            hash_family, self.num_labels, num_buckets, num_drawn, hash_seed
+        ).subset(self.world_ids)
+        self.register_buffer("table", _table(self.hashes, is_described), persistent=False)
         self.table: Tensor
         seeds = tuple(derive_seed("world", self.seed, world) for world in self.world_ids)
         options: dict[str, Any] = {}
         if num_hashed_features is not None:
-            with torch.device("cpu"):
-                hashes = build_hash(
-                    "murmur3", self.num_features, num_hashed_features, first_world + num_worlds, 0
-                )
-                feature_table = hashes.subset(self.world_ids).table()
-            options = {"num_hashed_features": num_hashed_features, "feature_table": feature_table}
+            features = build_hash(
+                "murmur3", self.num_features, num_hashed_features, num_drawn, hash_seed
+            ).subset(self.world_ids)
+            options = {
+                "num_hashed_features": num_hashed_features,
+                "feature_table": _table(features, is_described),
+            }
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, num_buckets, **options
         )
         if self.encoder_kind == "mlp":
             width = self.hidden_dims[-1]
             self.output = output_weight(num_worlds, width, num_buckets, seeds, output_std)
-        counts = facts.label_counts.cpu().expand(num_worlds, -1)
-        buckets = torch.zeros(num_worlds, num_buckets, dtype=torch.int64, device="cpu")
-        buckets.scatter_add_(1, table.long(), counts)
-        self.start_from_prior(buckets, self.loss_kind)
-        self._is_decode_compiled = False
+        if not is_described:
+            self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+
+    def _bucket_counts(self, label_counts: Tensor) -> Tensor:
+        """`(R, B)` int64 training points of each bucket, from those of each label."""
+        table = self.table.cpu()
+        counts = torch.zeros(self.num_worlds, self.num_buckets, dtype=torch.int64, device="cpu")
+        for world in range(self.num_worlds):  # not all at once: int64 of the size R · L
+            counts[world].scatter_add_(0, table[world].long(), label_counts.cpu())
+        return counts
 
     def _positives(self, batch: Batch) -> Positives:
         columns = self.table.index_select(1, batch.label_ids).long()
@@ -146,14 +160,17 @@ class Mach(ExtremeClassifier):
         )
 
     def bucket_logits(self, batch: Batch) -> Tensor:
-        """Logits `(N, R, B)` of every world's buckets."""
-        hidden: Tensor = self.encoder(batch)
-        if self.encoder_kind == "mlp":
-            hidden = with_ones(hidden)
-            if self.is_shared:
-                hidden = hidden.expand(self.num_worlds, -1, -1)
-            hidden = torch.bmm(hidden, self.output)
-        return hidden.transpose(0, 1).contiguous()
+        """Logits `(N, R, B)` of every world's buckets, without a gradient."""
+        return self._logits(self.encode(batch))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        if self.encoder_kind == "linear":
+            return hidden.detach().transpose(0, 1).contiguous()
+        hidden = with_ones(hidden.detach().to(self.output.dtype)).expand(self.num_worlds, -1, -1)
+        logits = hidden.new_empty(hidden.shape[1], self.num_worlds, self.num_buckets)
+        # Written where they belong: a product by itself is (R, N, B), and turning it a copy.
+        torch.bmm(hidden, self.output.detach(), out=logits.transpose(0, 1))
+        return logits
 
     def decode_logits(
         self, logits: Tensor, k: int, *, estimator: str, worlds: Sequence[int] | None = None
@@ -179,33 +196,28 @@ class Mach(ExtremeClassifier):
         )
         return final, labels
 
-    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Estimated label scores and labels, each `(N, k)`, best first; exact over all labels."""
-        logits = self.bucket_logits(batch)
-        if not self._is_decode_compiled:
-            self._compile_decode(k)
-        with self.decode_timer():
-            return self.decode_logits(logits, k, estimator=self.estimator)
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Estimated label scores and labels, each `(N, k)`, best first; exact over all labels.
 
-    def _compile_decode(self, k: int) -> None:
-        """Take every way that a decode may go, so that none is compiled on a clock.
-
-        Which one it goes depends on the number of queries, and on whether few labels stand out.
+        Args:
+            hidden: `(R, N, H)`, or `(1, N, H)` if shared; of a linear model `(R, N, B)` logits.
+            k: labels wanted, 1 to L.
         """
-        self._is_decode_compiled = True
-        if self.table.device.type != "cpu":
-            return
-        generator = torch.Generator().manual_seed(0)
-        for num_queries in (1, 64):
-            varied = torch.rand(num_queries, self.num_worlds, self.num_buckets, generator=generator)
-            for scores in (varied, torch.zeros_like(varied)):
-                decode.top_k(
-                    scores,
-                    self.table,
-                    k,
-                    reduction=estimators.reduction(self.estimator),
-                    method=self.decode_method,
-                )
+        return self.decode_logits(self._logits(hidden), k, estimator=self.estimator)
+
+    def prepare_inference(self, k: int) -> None:
+        """Compile every way that a decode may go, build the index if the method has one."""
+        reduction = estimators.reduction(self.estimator)
+        method = self.decode_method
+        decode.prepare(self.table, self.num_buckets, k, reduction=reduction, method=method)
+
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """`decode_costs`: what `auto` chooses by, where it is the decode method."""
+        if self.decode_method != "auto" or self.table.device.type != "cpu":
+            return {}
+        from bench.mach import auto
+
+        return {"decode_costs": dataclasses.asdict(auto.costs())}
 
     def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
         """Accuracy of random subsets of the worlds for each R, and of each estimator.
@@ -255,8 +267,15 @@ class Mach(ExtremeClassifier):
         return 4 * (2 * worlds * batch_size * self.num_buckets + hidden)
 
     def decode_bytes(self) -> int:
-        """Bytes of the hash tables."""
-        return self.table.numel() * self.table.element_size()
+        """Bytes of the hash tables, and of the decode method's index of them."""
+        num_bytes = self.table.numel() * self.table.element_size()
+        if self.decode_method in INDEXED and self.table.device.type != "cuda":
+            num_bytes += index_bytes(self.num_labels, self.num_worlds, self.num_buckets)
+        return num_bytes
+
+
+def _table(hashes: HashFamily, is_described: bool) -> Tensor:
+    return hashes.empty_table() if is_described else hashes.table()
 
 
 def world_subsets(num_worlds: int, seed: int) -> list[list[int]]:

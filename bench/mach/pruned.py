@@ -117,6 +117,19 @@ def top_k(
     return top_k_indexed(bucket_scores, table, index, k, reduction)
 
 
+def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> None:
+    """Build the table's index, compile the walk and the scan; see `bench.mach.decode.prepare`."""
+    dense.prepare(table, num_buckets, k, reduction)
+    if table.device.type != "cpu":
+        return
+    index = index_of(table, num_buckets)
+    scores = torch.zeros(2, table.shape[0], num_buckets)
+    # Compiled by types alone: a walk that may take nothing is as good as one that arrives.
+    nothing = WalkBudget(_TYPICAL_PRICES, 0.0)
+    walk(scores, index, k, reduction, budget=nothing)
+    walk(scores[:1], index, k, reduction, budget=nothing)
+
+
 def top_k_indexed(
     bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Clocks of a trial: set-up, training, evaluation, decode and wall time, kept apart."""
+"""Clocks of a trial: set-up, training, validation, evaluation and wall time, kept apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-ClockName = Literal["setup", "train", "evaluation", "decode"]
+ClockName = Literal["setup", "train", "validation", "evaluation"]
 CLOCK_NAMES: tuple[ClockName, ...] = get_args(ClockName)
 
 
@@ -94,7 +94,7 @@ class Stopwatch:
 class Clocks:
     """The stopwatches of one trial; wall time runs from construction.
 
-    At most one of them runs at a time: `measure("evaluation")` inside of `measure("train")` pauses
+    At most one of them runs at a time: `measure("validation")` inside of `measure("train")` pauses
     training, so that no second is counted twice.
     """
 
@@ -139,45 +139,3 @@ class Clocks:
             for name in CLOCK_NAMES
         }
         return seconds | {"wall_seconds": self.wall_seconds}
-
-
-class WindowSampler:
-    """Raw seconds of consecutive windows of steps, on the time of one stopwatch.
-
-    Call :meth:`step` after every step. The first `warmup_steps` are discarded; then each
-    `window_steps` steps give one sample. The device is drained at window edges, not per step.
-    Pauses of the stopwatch (a validation in the middle of a window) are not counted.
-    """
-
-    def __init__(
-        self,
-        stopwatch: Stopwatch,
-        *,
-        warmup_steps: int,
-        window_steps: int,
-        synchronize: Callable[[], None] = _nothing,
-    ) -> None:
-        if warmup_steps < 0 or window_steps < 1:
-            raise ValueError(
-                f"warmup_steps is {warmup_steps}, window_steps is {window_steps}; "
-                "expected at least 0 and 1"
-            )
-        self.warmup_steps = warmup_steps
-        self.window_steps = window_steps
-        self.window_seconds: list[float] = []
-        self._stopwatch = stopwatch
-        self._synchronize = synchronize
-        self._num_steps = 0
-        self._edge_seconds = stopwatch.seconds
-
-    def step(self) -> None:
-        """One step is over (or queued, on a device)."""
-        self._num_steps += 1
-        counted = self._num_steps - self.warmup_steps
-        if counted < 0 or counted % self.window_steps:
-            return
-        self._synchronize()
-        seconds = self._stopwatch.seconds
-        if counted > 0:
-            self.window_seconds.append(seconds - self._edge_seconds)
-        self._edge_seconds = seconds

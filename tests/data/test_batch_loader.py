@@ -106,6 +106,38 @@ def test_another_seed_gives_another_order(module: ExtremeDataModule) -> None:
     assert not torch.equal(batches[0].feature_ids, batches[1].feature_ids)
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_order_of_a_pass_is_a_function_of_seed_and_number(
+    module: ExtremeDataModule, seed: int
+) -> None:
+    data = module.dataset
+
+    def loader(batch_size: int) -> BatchLoader:
+        return BatchLoader(data.train_features, data.train_labels, batch_size, True, seed)
+
+    straight, jumped = loader(32), loader(50)
+    for _ in range(2):
+        for _ in zip(range(3), straight, strict=False):  # a pass that is left early counts
+            pass
+    torch.manual_seed(1)
+    jumped.set_epoch(2)
+    third, again = ([batch.feature_ids for batch in each] for each in (straight, jumped))
+    assert torch.equal(torch.cat(third), torch.cat(again))
+
+
+def test_batches_of_another_size_leave_the_module_as_it_is(module: ExtremeDataModule) -> None:
+    for loader, own, num_points in (
+        (module.train_dataloader, 32, 263),
+        (module.val_dataloader, 20, 37),
+        (module.test_dataloader, 20, 90),
+    ):
+        assert next(iter(loader(batch_size=7))).num_points == 7
+        assert loader(batch_size=7).num_points == num_points
+        assert next(iter(loader())).num_points == own
+        with pytest.raises(ValueError, match="batch_size is 0"):
+            loader(batch_size=0)
+
+
 def test_num_points_uses_the_first_points_alone(module: ExtremeDataModule) -> None:
     data = module.dataset
     loader = BatchLoader(data.test_features, data.test_labels, 20, False, 0, num_points=25)
@@ -137,7 +169,7 @@ def test_second_module_reads_the_cache(
     def refuse(*args: object) -> None:
         raise AssertionError("prepared again")
 
-    monkeypatch.setattr("bench.data.module.prepare", refuse)
+    monkeypatch.setattr("bench.data.prepared.prepare", refuse)
     other = ExtremeDataModule(SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path)
     other.setup()
     assert other.facts == module.facts

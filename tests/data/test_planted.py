@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.module import load_dataset
 from bench.data.planted import PlantedSource
+from bench.data.prepared import load_dataset
 from bench.data.sources import load_raw
 from bench.settings import DataSpec
 

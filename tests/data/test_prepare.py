@@ -1,6 +1,6 @@
 import dataclasses
 
-from bench.data.module import load_dataset
+from bench.data.prepared import load_dataset
 from bench.engine.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
@@ -25,7 +25,7 @@ def test_prepared_data_is_found_in_the_cache_and_not_built_again(tmp_path, monke
     def refuse(*args):
         raise AssertionError("built again")
 
-    monkeypatch.setattr("bench.data.module.load_raw", refuse)
+    monkeypatch.setattr("bench.data.prepared.load_raw", refuse)
     for trial in trials:
         assert load_dataset(trial.data, tmp_path, tmp_path / "cache").num_labels == 5
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -32,12 +33,11 @@ def raw_data(*, num_train: int = 60, num_test: int = 30) -> RawData:
         test_features=random_rows(num_test, 20, 2),
         test_labels=random_rows(num_test, 12, 3, counts=False),
         task="multilabel",
-        fingerprint="f" * 64,
     )
 
 
 def spec(**settings: object) -> DataSpec:
-    settings = {"num_validation_points": 10, **settings}
+    settings = {"num_validation_points": 10, "feature_weighting": "tfidf", **settings}
     return DataSpec(source="none", name="tiny", **settings)  # type: ignore[arg-type]
 
 
@@ -174,3 +174,25 @@ def test_value_without_logarithm_is_refused() -> None:
 def test_too_large_a_wish_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(spec(**settings), raw_data())
+
+
+@pytest.mark.parametrize("num_validation_points", [0, 1, 10])
+def test_group_is_never_parted_between_training_and_validation(num_validation_points: int) -> None:
+    groups = np.random.default_rng(0).integers(0, 20, 60).astype(np.int32)
+    number = Csr(np.arange(61), np.arange(60, dtype=np.int32), None, 60)  # feature = point
+    raw = dataclasses.replace(raw_data(), train_features=number, train_groups=groups)
+    data = prepare(
+        spec(num_validation_points=num_validation_points, feature_weighting="raw"), raw
+    ).dataset
+    trained, held_back = data.train_features.ids, data.validation_features.ids
+    assert held_back.size == np.unique(held_back).size == num_validation_points
+    assert not set(groups[trained]) & set(groups[held_back])
+    least = max(num_validation_points, 3) if num_validation_points else 0  # a twentieth of 60
+    assert least <= 60 - trained.size < least + np.bincount(groups).max()
+    assert np.all(np.diff(trained) > 0)
+
+
+def test_validation_of_all_groups_is_refused() -> None:
+    raw = dataclasses.replace(raw_data(), train_groups=np.repeat(np.int32([0, 1]), 30))
+    with pytest.raises(DataError, match="num_validation_points is 40"):
+        prepare(spec(num_validation_points=40), raw)

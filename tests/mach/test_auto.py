@@ -1,6 +1,3 @@
-import json
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +14,10 @@ CHEAP_WALK = auto.Costs(
 )
 CHEAP_SCAN = auto.Costs(
     (10,), (1e-15,), (10,), (1e-15,), 1e-15, 1e-15, 1e-6, (10,), (1e-6,), (1e-6,), 1e-6
+)
+# A walk begins, and its forecast ends it.
+SCAN_WORTH_2000_LABELS = auto.Costs(
+    (10,), (6.4e-9,), (10,), (6.4e-9,), 1e-12, 1e-12, 1e-12, (10,), (1.3e-9,), (1.8e-8,), 1e-12
 )
 
 
@@ -70,86 +71,43 @@ def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
     table = build_hash("balanced", 60_000, 500, 6, 0).table()
     scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
     walked = count_walked(monkeypatch)
-    # A scan is worth some 2,000 labels met: a walk begins, and its forecast ends it.
-    auto.use_costs(
-        auto.Costs(
-            (10,),
-            (6.4e-9,),
-            (10,),
-            (6.4e-9,),
-            1e-12,
-            1e-12,
-            1e-12,
-            (10,),
-            (1.3e-9,),
-            (1.8e-8,),
-            1e-12,
-        )
-    )
+    auto.use_costs(SCAN_WORTH_2000_LABELS)
     auto.top_k(scores, table, 3, "sum")
     assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
 
 
-def test_calibration_is_kept_in_its_file(tmp_path):
-    path = tmp_path / "cache" / "costs.json"
-    found = auto.calibrate(path, again=True)
+def test_costs_are_fitted_once_in_a_process_and_are_positive():
+    auto.use_costs(None)
+    found = auto.costs()
     assert min(found.pack, found.single_pack, found.select, found.bucket) > 0
     lists = found.tile_gather + found.single_gather + found.visit + found.meet
     assert all(cost > 0 for cost in lists)
+    assert auto.costs() is found
+
+
+def test_costs_are_those_of_the_number_of_threads(monkeypatch):
     auto.use_costs(None)
-    assert auto.calibrate(path) == found
-    assert [entry.name for entry in path.parent.iterdir()] == ["costs.json"]
-
-
-def test_first_question_fits_the_costs_and_later_processes_read_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     fits = []
-    monkeypatch.setattr(auto, "_fit", lambda: fits.append(1) or TYPICAL)
-    for _ in range(2):
-        auto.use_costs(None)  # as in another process
-        assert auto.costs() == TYPICAL
-    assert fits == [1]
-    (path,) = (tmp_path / "mach-bench").iterdir()
-    assert path == auto.kept_costs_path()
-    path.write_text("{")
-    auto.use_costs(None)
-    with pytest.warns(UserWarning, match="fitted anew"):
-        assert auto.costs() == TYPICAL
-    assert fits == [1, 1]
-    assert auto._read(path) == TYPICAL
+    monkeypatch.setattr(auto, "_fit", lambda: fits.append(torch.get_num_threads()) or TYPICAL)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2, 1, 2):
+            torch.set_num_threads(number)
+            auto.costs()
+    finally:
+        torch.set_num_threads(threads)
+    assert fits == [1, 2]
 
 
-def test_costs_that_cannot_be_kept_are_still_used(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(auto, "_fit", lambda: TYPICAL)
-    auto.use_costs(None)
-    with pytest.warns(UserWarning, match="are not kept"):
-        assert auto.costs() == TYPICAL
-
-
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"visit": 1}'])
-def test_file_that_holds_no_costs_is_refused(tmp_path, text):
-    path = tmp_path / "costs.json"
-    path.write_text(text)
-    auto.use_costs(None)
-    with pytest.raises(ValueError, match=r"costs\.json"):
-        auto.calibrate(path)
-
-
-def test_costs_that_are_not_positive_are_refused(tmp_path):
-    path = tmp_path / "costs.json"
-    plain = {"table_sizes": [1], "tile_gather": [0], "bucket_counts": [1], "single_gather": [1]}
-    path.write_text(
-        json.dumps(
-            plain
-            | {"pack": 1, "single_pack": 1, "select": 1, "row_bytes": [1], "visit": [1]}
-            | {"meet": [1], "bucket": 1}
-        )
-    )
-    auto.use_costs(None)
-    with pytest.raises(ValueError, match="positive costs"):
-        auto.calibrate(path)
+def test_walks_that_lose_at_one_table_are_still_tried_at_another(monkeypatch):
+    hopeless = torch.rand(100, 6, 500, generator=torch.Generator().manual_seed(0))
+    first, second = (build_hash("balanced", 60_000, 500, 6, seed).table() for seed in (0, 1))
+    walked = count_walked(monkeypatch)
+    auto.use_costs(SCAN_WORTH_2000_LABELS)
+    auto.top_k(hopeless, first, 3, "sum")
+    assert len(walked) == 2
+    auto.top_k(hopeless, second, 3, "sum")
+    assert walked[2:] == walked[:2]
 
 
 def test_scored_labels_are_counted_by_the_way_taken():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import bench.mach
 from bench.mach import dense, dense_kernel
 from bench.mach.decode import REDUCTIONS, Reduction, top_k, top_k_reference
 from bench.mach.decoders import METHODS
@@ -414,3 +415,23 @@ def test_device_decode_equals_reference(reduction: Reduction) -> None:
     found = top_k(scores.cuda(), table.cuda(), 30, reduction=reduction)
     expected = top_k_reference(scores, table, 30, reduction=reduction)
     assert_same((found[0].cpu(), found[1].cpu()), expected)
+
+
+def test_fused_kernel_is_taken_where_it_covers_the_case_and_is_installed(monkeypatch):
+    scores = torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0))
+    table = build_hash("balanced", 400, 20, 3, 0).table()
+    asked = []
+
+    class Kernel:
+        @staticmethod
+        def top_k(scores, table, k, reduction):
+            asked.append((reduction, k))
+            return top_k_reference(scores, table, k, reduction=reduction)
+
+    monkeypatch.setattr(bench.mach, "dense_triton", Kernel, raising=False)
+    for has_triton in (True, False):
+        monkeypatch.setattr(dense, "_has_triton", lambda has_triton=has_triton: has_triton)
+        for reduction, k in (("sum", 5), ("min", 128), ("median", 5), ("sum", 129)):
+            found = dense.top_k_fused(scores, table, k, reduction)
+            assert_same(found, top_k_reference(scores, table, k, reduction=reduction))
+    assert asked == [("sum", 5), ("min", 128)]

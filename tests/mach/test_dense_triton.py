@@ -7,7 +7,7 @@ from bench.mach.hashing import UniversalHash, build_hash
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 
 pytest.importorskip("triton", reason="triton is not installed")
-from bench.mach import dense_triton
+from bench.mach import dense, dense_triton
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -27,6 +27,15 @@ def test_fused_kernel_equals_reference(problem: Drawn) -> None:
     table = table.int()
     found = dense_triton.top_k(scores.to(DEVICE), table.to(DEVICE), problem.k, problem.reduction)
     assert_same((found[0].cpu(), found[1].cpu()), problem.expected())
+
+
+@pytest.mark.parametrize(("reduction", "k"), [("sum", 5), ("min", 5), ("median", 5), ("sum", 200)])
+def test_dense_on_a_device_equals_reference_whether_the_kernel_covers_it_or_not(reduction, k):
+    scores = torch.randn(3, 4, 50, generator=torch.Generator().manual_seed(0))
+    table = build_hash("balanced", 900, 50, 4, 0).table()
+    found = dense.top_k_fused(scores.to(DEVICE), table.to(DEVICE), k, reduction)
+    expected = top_k_reference(scores, table, k, reduction=reduction)
+    assert_same((found[0].cpu(), found[1].cpu()), expected)
 
 
 @pytest.mark.parametrize("score_type", [torch.float16, torch.bfloat16])

@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from bench.mach.hashing import build_hash
-from bench.mach.index import IndexCache, build_index, load_index
+from bench.mach.index import IndexCache, build_index, index_bytes
 
 
 @pytest.mark.parametrize(("num_labels", "num_buckets"), [(1, 1), (1, 7), (5000, 3), (9001, 300)])
@@ -31,73 +29,7 @@ def test_types_are_the_narrowest_and_rows_start_cache_lines():
         assert index.rows.dtype == dtype
         assert index.rows.ctypes.data % 64 == 0
         assert index.num_bytes == 2 * 10 * (4 + index.rows.itemsize) + 2 * 8 * (num_buckets + 1)
-
-
-def test_index_on_disk_is_mapped_and_equal(tmp_path):
-    table = build_hash("balanced", 1000, 40, 4, 0).table()
-    held = build_index(table, 40)
-    written = build_index(table, 40, tmp_path / "index")
-    for index in (written, load_index(tmp_path / "index")):
-        assert isinstance(index.rows, np.memmap)
-        for name in ("rows", "lists", "offsets"):
-            assert np.array_equal(getattr(index, name), getattr(held, name))
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
-def test_index_is_not_written_over(tmp_path):
-    with pytest.raises(FileExistsError, match="expected a new folder"):
-        build_index(torch.zeros(1, 2, dtype=torch.int32), 2, tmp_path)
-
-
-def test_failed_build_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("bench.mach.index._fill", fail)
-    with pytest.raises(OSError, match="disk full"):
-        build_index(torch.zeros(1, 2, dtype=torch.int32), 2, tmp_path / "index")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda folder: (folder / "index.json").write_text("{"), "not JSON"),
-        (lambda folder: (folder / "index.json").write_text('{"format": 9}'), "format is 9"),
-        (
-            lambda folder: (folder / "index.json").write_text(
-                json.dumps({"format": 1, "num_buckets": 5})
-            ),
-            "offsets.npy: shape",
-        ),
-        (
-            lambda folder: np.save(folder / "lists.npy", np.zeros((1, 3), dtype=np.int32)),
-            "lists.npy: shape",
-        ),
-        (
-            lambda folder: np.save(folder / "lists.npy", np.zeros((2, 10), dtype=np.int64)),
-            "lists.npy: type",
-        ),
-        (
-            lambda folder: np.save(folder / "rows.npy", np.full((10, 2), 4, dtype=np.uint8)),
-            "rows.npy: bucket 4",
-        ),
-        (
-            lambda folder: np.save(folder / "lists.npy", np.full((2, 10), 10, dtype=np.int32)),
-            "lists.npy: label 10",
-        ),
-        (
-            lambda folder: np.save(folder / "offsets.npy", np.full((2, 5), 99, dtype=np.int64)),
-            "offsets.npy: offsets",
-        ),
-    ],
-)
-def test_spoilt_index_is_refused_by_name(tmp_path, change, message):
-    folder = tmp_path / "index"
-    build_index(torch.arange(20).reshape(2, 10) % 4, 4, folder)
-    change(folder)
-    with pytest.raises(ValueError, match=message):
-        load_index(folder)
+        assert index_bytes(10, 2, num_buckets) == index.num_bytes
 
 
 @pytest.mark.parametrize(

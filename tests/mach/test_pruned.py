@@ -215,12 +215,6 @@ def test_tables_made_in_inference_mode_are_decoded(method):
     assert_same(again, expected)
 
 
-def test_walk_over_a_mapped_index_equals_reference(tmp_path):
-    scores, table, _ = planted(3000, 50, 6, 5)
-    found = pruned.walk(scores, build_index(table, 50, tmp_path / "index"), 4)
-    assert_same((found.scores, found.labels), top_k_reference(scores, table, 4))
-
-
 def test_index_of_other_sizes_is_refused():
     index = build_index(torch.zeros(2, 5, dtype=torch.int32), 3)
     with pytest.raises(ValueError, match="expected those of the index, R = 2, B = 3"):

@@ -1,12 +1,15 @@
-from contextlib import contextmanager
-
 import pytest
 import torch
 from batches import facts, perturb, random_batch
+from numba.core.dispatcher import Dispatcher
 
-from bench.mach import dense, pruned
+from bench.mach import auto, dense, dense_kernel, index, pruned, pruned_kernel
+from bench.mach.decoders import METHODS
+from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
+from bench.mach.index import build_index
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.modular import RankingMetrics
+from tests.mach.costs import TYPICAL
 
 
 def _model(**options) -> Mach:
@@ -46,7 +49,7 @@ def test_analysis_reports_every_r_and_every_estimator_and_all_worlds_once():
     assert sizes.count(4) == 1
     assert all(row["num_points"] == 18 for row in found["worlds"])
     assert set(found["estimators"]) == {"mean", "min", "median", "logit_sum", "log_mean"}
-    assert found["worlds"][-1]["metrics"] == found["estimators"]["mean"]
+    assert found["worlds"][-1]["metrics"] == found["estimators"]["log_mean"]
 
 
 def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
@@ -63,36 +66,128 @@ def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
     assert all(table is model.table for table in tables)
 
 
-def test_nothing_is_compiled_on_the_decode_clock(monkeypatch):
+def num_compiled() -> int:
+    found = 0
+    for module in (dense_kernel, pruned_kernel, index):
+        kernels = [k for k in vars(module).values() if isinstance(k, Dispatcher)]
+        found += sum(len(kernel.signatures) for kernel in kernels)
+    return found
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("estimator", ["log_mean", "min", "median"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_prepared_model_compiles_and_builds_nothing_in_top_k(
+    method, estimator, shared, monkeypatch
+):
     # Sizes at which `dense` has all its ways to go: 2²⁰ lookups, and tables of bytes.
-    model = _model(labels=1 << 14, num_buckets=16, num_worlds=64)
-    ways = ("_single", "_coarse_single", "_tiles", "_coarse")
-    taken: list[str] = []
-    for way in ways:
+    num_labels = 1 << 14
+    auto.use_costs(TYPICAL)
+    model = _model(
+        labels=num_labels,
+        num_buckets=16,
+        num_worlds=64,
+        decode_method=method,
+        estimator=estimator,
+        share_encoder=shared,
+    )
+    model.prepare_inference(3)
+    before = num_compiled()
+    assert before > 0
+    monkeypatch.setattr(index, "build_index", pytest.fail)
+    monkeypatch.setattr(auto, "_fit", pytest.fail)
+    taken = set()
+    for way in ("_single", "_coarse_single", "_tiles", "_coarse"):
         original = getattr(dense._Scan, way)
 
         def recorded(*arguments, way=way, original=original):
-            taken.append(way)
+            taken.add(way)
             return original(*arguments)
 
         monkeypatch.setattr(dense._Scan, way, recorded)
+    with torch.no_grad():
+        for scale in (0.0, 30.0):  # labels that are all alike, and some that stand out
+            model.output.mul_(scale)
+            for num_points in (1, 3, 40):
+                model.top_k(random_batch(num_points, 20, num_labels, "multiclass"), 3)
+            perturb(model)
+    assert num_compiled() == before
+    if (method, estimator) == ("dense", "log_mean"):
+        assert taken == {"_single", "_coarse_single", "_tiles", "_coarse"}
+    auto.use_costs(None)
 
-    made_ready: list[int] = []
 
-    @contextmanager
-    def clock():
-        assert set(taken) == set(ways)
-        made_ready.append(len(taken))
-        yield
+@pytest.mark.parametrize("encoder", ["linear", "mlp"])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_top_k_ranks_the_hidden_vectors_as_the_plain_product_does(encoder, shared, task):
+    model = _model(encoder=encoder, share_encoder=shared, task=task)
+    batch = random_batch(5, 20, 30, task)
+    hidden = model.encode(batch)
+    scores, labels = model.rank(hidden, 4)
+    for found, expected in zip(model.top_k(batch, 4), (scores, labels), strict=True):
+        assert torch.equal(found, expected)
+    logits = hidden
+    if encoder == "mlp":
+        logits = torch.einsum("rnh,rhb->rnb", hidden.expand(4, -1, -1), model.output[:, :-1])
+        logits = logits + model.output[:, -1:]
+    if task == "multiclass":
+        logits = logits.log_softmax(-1)
+    total = sum(logits[world][:, model.table[world].long()] for world in range(4))
+    if task == "multiclass":
+        total = total / 4
+    torch.testing.assert_close(total.topk(4, dim=1).values, scores)
+    torch.testing.assert_close(total.gather(1, labels), scores)
 
-    model.decode_timer = clock
-    batch = random_batch(5, 20, 1 << 14, "multiclass")
-    model.top_k(batch, 3)
-    by_decode = len(taken) - made_ready[0]
-    assert by_decode
-    model.top_k(batch, 3)
-    assert made_ready[1] == made_ready[0] + by_decode  # made ready once
-    assert len(taken) == made_ready[1] + by_decode
+
+@pytest.mark.parametrize("family", ["balanced", "universal", "murmur3", "odp"])
+def test_replicates_draw_their_hashes_anew_unless_a_seed_is_given(family):
+    options = {"hash_family": family, "num_hashed_features": 7}
+    first, again, other = (_model(seed=seed, **options) for seed in (1, 1, 2))
+    assert torch.equal(first.table, again.table)
+    assert not torch.equal(first.table, other.table)
+    assert not torch.equal(first.encoder.feature_table, other.encoder.feature_table)
+    fixed = [_model(seed=seed, hash_seed=0, **options) for seed in (1, 2)]
+    assert torch.equal(fixed[0].table, fixed[1].table)
+    assert torch.equal(fixed[0].table, build_hash(family, 30, 8, 4, 0).table())
+
+
+def test_described_model_computes_no_table_and_knows_its_bytes(monkeypatch):
+    options = {"num_buckets": 300, "num_worlds": 2, "num_hashed_features": 12}
+    options["decode_method"] = "pruned"
+    real = _model(**options)
+    monkeypatch.setattr(BalancedHash, "table", pytest.fail)
+    monkeypatch.setattr(Murmur3Hash, "table", pytest.fail)
+    monkeypatch.setattr(Mach, "_bucket_counts", pytest.fail)
+    with torch.device("meta"):
+        described = Mach(facts(20, 30, "multiclass"), hidden_dims=(6,), **options)
+    assert described.decode_bytes() == real.decode_bytes()
+    for name, buffer in real.named_buffers():
+        shadow = described.get_buffer(name)
+        assert (shadow.device.type, shadow.shape, shadow.dtype) == (
+            "meta",
+            buffer.shape,
+            buffer.dtype,
+        )
+    shapes = {name: parameter.shape for name, parameter in described.named_parameters()}
+    assert shapes == {name: parameter.shape for name, parameter in real.named_parameters()}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_decode_bytes_count_tables_and_the_index_where_there_is_one(method):
+    model = _model(num_buckets=300, decode_method=method)
+    expected = 4 * 30 * 2
+    if method != "dense":
+        expected += build_index(model.table, 300).num_bytes
+    assert model.decode_bytes() == expected
+
+
+def test_what_auto_chooses_by_is_told():
+    auto.use_costs(TYPICAL)
+    assert _model().facts_of_inference() == {}
+    told = _model(decode_method="auto").facts_of_inference()["decode_costs"]
+    assert auto.Costs(**told) == TYPICAL
+    auto.use_costs(None)
 
 
 def test_world_subsets_are_distinct_and_within_range():
@@ -103,7 +198,7 @@ def test_world_subsets_are_distinct_and_within_range():
 
 
 def test_default_estimator_follows_the_loss():
-    assert _model().estimator == "mean"
+    assert _model().estimator == "log_mean"
     assert _model(task="multilabel").estimator == "logit_sum"
 
 

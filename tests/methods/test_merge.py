@@ -20,7 +20,7 @@ def _model(first_world: int, num_worlds: int, **options) -> Mach:
 def test_merged_worlds_give_the_logits_of_each_part(encoder, num_hashed_features):
     options = {"encoder": encoder, "num_hashed_features": num_hashed_features}
     parts = [_model(3, 2, **options), _model(0, 1, **options)]
-    merged = merge_worlds(parts, hash_family="balanced")
+    merged = merge_worlds(parts)
     batch = random_batch(6, D, L, "multiclass")
     logits = merged.bucket_logits(batch)
     assert merged.world_ids == (0, 3, 4)
@@ -33,7 +33,7 @@ def test_merged_worlds_give_the_logits_of_each_part(encoder, num_hashed_features
 def test_merging_leaves_the_parts_alone():
     part = _model(0, 1)
     before = {name: value.clone() for name, value in part.state_dict().items()}
-    merged = merge_worlds([part, _model(1, 1)], hash_family="balanced")
+    merged = merge_worlds([part, _model(1, 1)])
     with torch.no_grad():
         for parameter in merged.parameters():
             parameter.zero_()
@@ -43,12 +43,16 @@ def test_merging_leaves_the_parts_alone():
 
 def test_what_cannot_be_merged_is_refused():
     with pytest.raises(ValueError, match="no models"):
-        merge_worlds([], hash_family="balanced")
+        merge_worlds([])
     with pytest.raises(ValueError, match="twice"):
-        merge_worlds([_model(0, 2), _model(1, 1)], hash_family="balanced")
+        merge_worlds([_model(0, 2), _model(1, 1)])
     with pytest.raises(ValueError, match="share an encoder"):
-        merge_worlds([_model(0, 2, share_encoder=True)], hash_family="balanced")
+        merge_worlds([_model(0, 2, share_encoder=True)])
     with pytest.raises(ValueError, match="sizes disagree"):
-        merge_worlds([_model(0, 1), _model(1, 1, num_buckets=8)], hash_family="balanced")
-    with pytest.raises(ValueError, match="not hashed by 'murmur3'"):
-        merge_worlds([_model(0, 1)], hash_family="murmur3")
+        merge_worlds([_model(0, 1), _model(1, 1, num_buckets=8)])
+    with pytest.raises(ValueError, match="hashes disagree: \\('balanced', 2\\)"):
+        merge_worlds([_model(0, 1, hash_seed=1), _model(1, 1, hash_seed=2)])
+    with pytest.raises(ValueError, match="hashes disagree"):
+        merge_worlds([_model(0, 1, seed=1), _model(1, 1, seed=2)])
+    with pytest.raises(ValueError, match="hashes disagree"):
+        merge_worlds([_model(0, 1), _model(1, 1, hash_family="murmur3")])

@@ -1,0 +1,198 @@
+"""What rounds of timing left behind: one JSON line for each group of rows, appended, never edited.
+
+A group is what a table compares. Its rows are visited once a round, in a shuffled order, and a line
+holds the raw seconds of every visit, so that ratios can be formed inside a round.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from bench import record
+from bench.record import SCHEMA, RecordError, check_schema, machine_key, require_type, to_plain
+
+_ROW_STATUSES = ("done", "oom", "timeout", "error")
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """One group of rows in one session: a thin view of its JSON object.
+
+    Attributes:
+        raw: the JSON object; not to be changed.
+    """
+
+    raw: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        _validate(self.raw)
+
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return cast(str, self.raw["study"])
+
+    @property
+    def group(self) -> Mapping[str, Any]:
+        """What the rows have in common: part of the study, and data."""
+        return cast(Mapping[str, Any], self.raw["group"])
+
+    @property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """A row a distinct `cost_id`."""
+        return tuple(self.raw["rows"])
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of the session."""
+        return cast(int, self.raw["num_rounds"])
+
+    @property
+    def started_at(self) -> str:
+        """When the session began, in UTC."""
+        return cast(str, self.raw["started_at"])
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Commit, software, machine and flags."""
+        return cast(Mapping[str, Any], self.raw["provenance"])
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """Where it was measured."""
+        return cast(Mapping[str, Any], self.provenance["machine"])
+
+    def to_json(self) -> str:
+        """One line of JSON, without the line end."""
+        return json.dumps(self.raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def build(
+    *,
+    study: str,
+    group: Mapping[str, Any],
+    started_at: str,
+    num_rounds: int,
+    rows: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+) -> CostLine:
+    """Line from its parts; seconds keep six significant digits.
+
+    Raises:
+        RecordError: a part has the wrong type.
+    """
+    return CostLine(
+        {
+            "schema": SCHEMA,
+            "study": study,
+            "group": to_plain(group),
+            "started_at": started_at,
+            "num_rounds": num_rounds,
+            "rows": [dict(row) | {"visits": _rounded(row["visits"])} for row in to_plain(rows)],
+            "provenance": to_plain(provenance),
+        }
+    )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+
+def costs_path(results_dir: Path, study: str, slug: str) -> Path:
+    """File of one study's costs on one machine."""
+    return results_dir / "costs" / study / f"{slug}.jsonl"
+
+
+def append(path: Path, line: CostLine) -> None:
+    """Add a line, durably and whole."""
+    record.append_line(path, line.to_json())
+
+
+def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
+    """All whole lines of a file in order, and a warning for each that is not.
+
+    Raises:
+        SchemaError: a line of another schema.
+    """
+    return record.read_lines(path, CostLine)
+
+
+def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
+    """The newest line of each group on each machine."""
+    newest: dict[str, CostLine] = {}
+    for line in lines:
+        key = json.dumps([line.study, line.group, machine_key(line.machine)], sort_keys=True)
+        newest[key] = line
+    return list(newest.values())
+
+
+def seconds_per_unit(visit: Mapping[str, Any], phase: str) -> float | None:
+    """Median seconds of a phase's samples in one visit, for one step or query; None without any."""
+    measured = visit["phases"].get(phase)
+    if not measured or not measured["seconds"]:
+        return None
+    return float(statistics.median(measured["seconds"]) / measured["units"])
+
+
+def median_seconds(row: Mapping[str, Any], phase: str) -> float | None:
+    """Median of :func:`seconds_per_unit` over a row's visits; None where it was not measured."""
+    found = [seconds_per_unit(visit, phase) for visit in row.get("visits") or ()]
+    known = [seconds for seconds in found if seconds is not None]
+    return statistics.median(known) if known else None
+
+
+def _validate(raw: Any) -> None:
+    check_schema(raw)
+    for name, expected in (
+        ("study", str),
+        ("started_at", str),
+        ("group", Mapping),
+        ("provenance", Mapping),
+        ("rows", list),
+        ("num_rounds", int),
+    ):
+        require_type(raw, name, expected)
+    require_type(raw["provenance"], "machine", Mapping)
+    require_type(raw["group"], "part", str)
+    require_type(raw["group"], "data", Mapping)
+    for row in raw["rows"]:
+        if not isinstance(row, Mapping):
+            raise RecordError(f"a row is {row!r}; expected an object")
+        require_type(row, "cost_id", str)
+        require_type(row, "settings", Mapping)
+        if row.get("status") not in _ROW_STATUSES:
+            raise RecordError(f"a row's status is {row.get('status')!r}; expected {_ROW_STATUSES}")
+        require_type(row, "visits", list)
+        for visit in row["visits"]:
+            if not isinstance(visit, Mapping):
+                raise RecordError(f"a visit is {visit!r}; expected an object")
+            require_type(visit, "phases", Mapping)
+            require_type(visit, "round", int)
+            check_phases(visit["phases"])
+
+
+def check_phases(phases: Mapping[str, Any]) -> None:
+    """Refuse what a visit cannot have measured.
+
+    Raises:
+        RecordError: a phase is no list of seconds above 0, each of as many units.
+    """
+    for name, phase in phases.items():
+        if not isinstance(phase, Mapping):
+            raise RecordError(f"phase {name!r} is {phase!r}; expected an object")
+        require_type(phase, "seconds", list)
+        require_type(phase, "units", int)
+        numbers = [*phase["seconds"], phase["units"]]
+        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+            raise RecordError(f"phase {name!r} has {numbers!r}; expected seconds and units above 0")

@@ -1,0 +1,271 @@
+"""Training by steps: the learning rate, quality on the way, progress; and training to be timed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from bench.measure.clock import Clocks
+from bench.measure.visits import Visit
+from bench.settings import TrainSpec
+
+EVENT_SECONDS = 0.5
+
+
+class SteppedTraining(L.Callback):
+    """Trains a number of steps that is known beforehand; no clock decides anything.
+
+    The learning rate follows the share of steps that is done, and quality is measured at equal
+    shares, on a clock of its own.
+
+    Args:
+        spec: length, schedule and number of validations.
+        steps_per_epoch: batches in a pass over the training data.
+        clocks: the trial's clocks; this callback runs `train`.
+        validate: metrics of the validation split.
+        emit: takes progress events.
+
+    Raises:
+        ValueError: the spec has a budget in seconds, which is turned into steps before a trial.
+    """
+
+    def __init__(
+        self,
+        spec: TrainSpec,
+        *,
+        steps_per_epoch: int,
+        clocks: Clocks,
+        validate: Callable[[], Mapping[str, float]],
+        emit: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.num_steps = planned_steps(spec, steps_per_epoch)
+        self._spec = spec
+        self._clocks = clocks
+        self._validate = validate
+        self._emit = emit
+        self._done = 0
+        self._points_seen = 0
+        self._steps_per_epoch = max(steps_per_epoch, 1)
+        self._curve: list[dict[str, Any]] = []
+        self._loss_sum: Tensor | None = None
+        self._loss_steps = 0
+        self._last_event = 0.0
+        self._quality: float | None = None
+        count = max(spec.num_validations, 1)
+        self._to_validate = {round(part * self.num_steps / count) for part in range(1, count + 1)}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._clocks["train"].start()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the learning rate of this step."""
+        rate = self._spec.learning_rate
+        if self._spec.schedule == "linear_decay":
+            rate *= 1.0 - self._done / self.num_steps
+        set_learning_rate(trainer, rate)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the step, and measure quality where its turn has come."""
+        self._done += 1
+        self._points_seen += batch.num_points
+        loss = outputs["loss"].detach()
+        self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
+        self._loss_steps += 1
+        if self._done in self._to_validate:
+            self._measure_quality()
+        now = time.monotonic()
+        if now - self._last_event >= EVENT_SECONDS:
+            self._last_event = now
+            self._report(float(loss))
+
+    def _measure_quality(self) -> None:
+        mean_loss = float(self._loss_sum) / self._loss_steps if self._loss_sum is not None else None
+        if mean_loss is not None and not math.isfinite(mean_loss):
+            raise FloatingPointError(
+                f"the training loss is {mean_loss} after {self._done} steps; "
+                "expected a finite number (a smaller learning rate?)"
+            )
+        metrics: dict[str, float] = {}
+        if self._spec.num_validations:
+            with self._clocks.measure("validation"):
+                metrics = dict(self._validate())
+        self._quality = metrics.get("P@1")
+        self._curve.append(
+            {
+                "step": self._done,
+                "epoch": self._done / self._steps_per_epoch,
+                "loss": mean_loss,
+                "metrics": metrics,
+            }
+        )
+        self._loss_sum, self._loss_steps = None, 0
+
+    def _report(self, loss: float) -> None:
+        share = self._done / self.num_steps
+        self._emit(
+            {
+                "event": "step",
+                "epoch": self._done / self._steps_per_epoch,
+                "loss": loss,
+                "quality": self._quality,
+                "quality_name": "P@1",
+                "fraction": share,
+                "seconds_left": self._clocks["train"].seconds * (1.0 - share) / share,
+            }
+        )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self._clocks["train"].stop()
+
+    def to_record(self) -> dict[str, Any]:
+        """The record's `training` block."""
+        return {
+            "num_steps": self._done,
+            "num_epochs": self._done / self._steps_per_epoch,
+            "points_seen": self._points_seen,
+            "curve": self._curve,
+        }
+
+
+def planned_steps(spec: TrainSpec, steps_per_epoch: int) -> int:
+    """Steps of a training.
+
+    Raises:
+        ValueError: its length is a budget in seconds.
+    """
+    if spec.num_steps is not None:
+        return spec.num_steps
+    if spec.num_epochs is None:
+        raise ValueError(
+            f"budget_seconds is {spec.budget_seconds}; expected num_steps or num_epochs: "
+            "a trial trains by steps, and a budget is turned into steps before it"
+        )
+    return max(1, math.ceil(spec.num_epochs * steps_per_epoch))
+
+
+def set_learning_rate(trainer: L.Trainer, rate: float) -> None:
+    """Give every parameter group of the trainer's optimisers one rate."""
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+# A visit trains at least so long before its clock runs; the first one of a process longer.
+_WARM_UP_SECONDS = (0.8, 0.2)
+_WARM_UP_STEPS = (4, 2)
+# Then about this long is timed, in this many windows; at least three of them.
+_TIMED_SECONDS = 1.2
+_NUM_WINDOWS = 8
+_MIN_WINDOWS = 3
+
+
+class TimedTraining(L.Callback):
+    """Trains on from visit to visit, timing windows of steps in each; then times inference.
+
+    The device is drained at window edges, not per step.
+
+    Args:
+        visits: the row's turns; pulling the next one waits for it.
+        learning_rate: what the steps are taken with.
+        synchronize: drains the device.
+        infer: times inference in a visit.
+    """
+
+    def __init__(
+        self,
+        visits: Iterator[Visit],
+        *,
+        learning_rate: float,
+        synchronize: Callable[[], None],
+        infer: Callable[[Visit], None],
+    ) -> None:
+        self._visits = visits
+        self._learning_rate = learning_rate
+        self._synchronize = synchronize
+        self._infer = infer
+        self._visit: Visit | None = None
+        self._stack = ExitStack()
+        self._seconds: list[float] | None = None
+        self._num_visits = self._steps = self._window = 0
+        self._began = self._edge = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait for the first turn."""
+        self._begin(trainer)
+
+    def _begin(self, trainer: L.Trainer) -> None:
+        self._visit = next(self._visits, None)
+        if self._visit is None:
+            trainer.should_stop = True
+            return
+        self._steps, self._seconds = 0, None
+        self._began = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the learning rate."""
+        set_learning_rate(trainer, self._learning_rate)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Warm up, then take the time of windows, then go on to inference and the next turn."""
+        if self._visit is None:
+            return
+        self._steps += 1
+        if self._seconds is None:
+            self._warm_up(self._visit)
+            return
+        if self._steps % self._window:
+            return
+        self._synchronize()
+        now = time.perf_counter()
+        self._seconds.append(now - self._edge)
+        self._edge = now
+        if len(self._seconds) >= _MIN_WINDOWS and sum(self._seconds) >= _TIMED_SECONDS:
+            self._stack.close()
+            was_training = pl_module.training
+            pl_module.eval()
+            with torch.inference_mode():
+                self._infer(self._visit)
+            pl_module.train(was_training)
+            self._num_visits += 1
+            self._begin(trainer)
+
+    def _warm_up(self, visit: Visit) -> None:
+        place = min(self._num_visits, 1)
+        if self._steps < _WARM_UP_STEPS[place]:
+            return
+        self._synchronize()
+        taken = time.perf_counter() - self._began
+        if taken < _WARM_UP_SECONDS[place]:
+            return
+        # From the last steps alone one would know better, but the device is drained only here.
+        self._window = max(1, round(_TIMED_SECONDS / _NUM_WINDOWS / (taken / self._steps)))
+        self._seconds = self._stack.enter_context(visit.timed("train", units=self._window))
+        self._steps = 0
+        self._edge = time.perf_counter()

@@ -1,0 +1,195 @@
+"""Golden runs: what every method gives on a small fixed problem, pinned beside its version.
+
+    .venv/bin/python tests/golden/golden.py     # writes what has changed, if versions were raised
+
+A change that moves a number must raise the version on the method's card, or `PROTOCOL` in
+`bench/versions.py` where it lies in what all methods share; records made before are then stale.
+A change that moves none needs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.cards import card
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.trial import fit, prepare, score
+from bench.versions import PROTOCOL
+
+FOLDER = Path(__file__).parent
+# Between machines, sums in another order differ in the last digits of float32.
+RELATIVE, ABSOLUTE = 2e-4, 2e-5
+NUM_QUERIES = 20
+
+
+def _mlp(method: str, **options: Any) -> ModelSpec:
+    return ModelSpec(method=method, encoder="mlp", hidden_dims=(16,), options=options)
+
+
+def _linear(method: str, **options: Any) -> ModelSpec:
+    return ModelSpec(method=method, encoder="linear", options=options)
+
+
+_SAMPLED = {"num_samples": 24}
+_WORLDS = {"num_buckets": 16, "num_worlds": 3}
+#: Method → its configurations, by a name each; all are run on one-label and on multi-label data.
+CASES: dict[str, dict[str, ModelSpec]] = {
+    "full_softmax": {
+        "plain": _mlp("full_softmax"),
+        "chunked": _mlp("full_softmax", chunk_size=8, feature_dropout=0.2),
+        "linear": _linear("full_softmax"),
+        "softmax": _mlp("full_softmax", loss="softmax"),
+    },
+    "sampled_softmax": {
+        name: _mlp("sampled_softmax", sampler=name, **_SAMPLED)
+        for name in ("uniform", "log_uniform", "unigram", "in_batch")
+    },
+    "sampled_bce": {"unigram": _mlp("sampled_bce", sampler="unigram", **_SAMPLED)},
+    "mach": {
+        "independent": _mlp("mach", **_WORLDS),
+        "shared": _mlp("mach", share_encoder=True, **_WORLDS),
+        "linear": _linear("mach", **_WORLDS),
+        "softmax": _mlp("mach", loss="softmax", estimator="mean", **_WORLDS),
+        "hashed features": _mlp("mach", num_hashed_features=64, hash_family="murmur3", **_WORLDS),
+        "min": _mlp("mach", estimator="min", hash_family="universal", **_WORLDS),
+        "median": _mlp("mach", estimator="median", worlds_per_step=2, **_WORLDS),
+    },
+    "centroid": {"": _linear("centroid")},
+    "frequency": {"": _linear("frequency")},
+}
+
+
+def trials(method: str) -> Iterator[tuple[str, Trial]]:
+    """The method's configurations on both tasks."""
+    for task, labels_per_point in (("multiclass", 1), ("multilabel", 3)):
+        data = DataSpec(
+            source="planted",
+            name="planted",
+            options={
+                "num_train_points": 600,
+                "num_test_points": 150,
+                "num_features": 200,
+                "num_labels": 50,
+                "labels_per_point": labels_per_point,
+            },
+            feature_weighting="tfidf",
+            num_validation_points=50,
+        )
+        train = TrainSpec(batch_size=64, learning_rate=0.05, num_steps=32, num_validations=8)
+        for name, model in CASES[method].items():
+            yield f"{task} {name}".strip(), Trial(data=data, model=model, train=train)
+
+
+def run(trial: Trial) -> dict[str, Any]:
+    """Losses and validation at every step, test metrics, and the best labels of some points."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        ready = prepare(
+            trial,
+            data_dir=folder,
+            cache_dir=folder,
+            accelerator="cpu",
+            emit=lambda event: None,
+        )
+        training = fit(ready, lambda event: None)
+        test, _ = score(ready, lambda event: None)
+        batch = next(iter(ready.test_batches(NUM_QUERIES)))
+        with torch.inference_mode():
+            scores, labels = ready.model.top_k(batch, 5)
+    torch.set_flush_denormal(False)
+    return {
+        "losses": [point["loss"] for point in training["curve"]],
+        "validation": [point["metrics"]["P@1"] for point in training["curve"]],
+        "test": test,
+        "labels": labels.tolist(),
+        "scores": scores.tolist(),
+    }
+
+
+def golden_path(method: str) -> Path:
+    """File of a method's pinned numbers."""
+    return FOLDER / f"{method}.json"
+
+
+def versions(method: str) -> dict[str, int]:
+    """What decides whether pinned numbers may change."""
+    return {"method": card(method).version, "protocol": PROTOCOL}
+
+
+def differences(pinned: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Where two runs differ by more than rounding; labels count where their scores stand apart."""
+    told = []
+    for name in ("losses", "validation", "scores"):
+        for place, (old, new) in enumerate(
+            zip(_flat(pinned[name]), _flat(found[name]), strict=True)
+        ):
+            if not math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+                told.append(f"{name}[{place}] was {old:.7g}, is {new:.7g}")
+    for metric, old in pinned["test"].items():
+        new = found["test"].get(metric, math.nan)
+        if not math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+            told.append(f"{metric} was {old:.7g}, is {new:.7g}")
+    rows = zip(pinned["labels"], found["labels"], pinned["scores"], strict=True)
+    for place, (old_labels, new_labels, scores) in enumerate(rows):
+        for rank, (old, new) in enumerate(zip(old_labels, new_labels, strict=True)):
+            if old != new and _stands_apart(scores, rank):
+                told.append(f"label {rank} of point {place} was {old}, is {new}")
+    return told
+
+
+def _stands_apart(scores: list[float], rank: int) -> bool:
+    neighbours = scores[max(rank - 1, 0) : rank] + scores[rank + 1 : rank + 2]
+    wide = RELATIVE * abs(scores[rank]) + ABSOLUTE
+    # The last one's next best is not known.
+    return rank + 1 < len(scores) and all(abs(scores[rank] - s) > wide for s in neighbours)
+
+
+def _flat(values: list[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def main() -> int:
+    """Pin anew the numbers of methods whose version, or the protocol's, was raised."""
+    status = 0
+    for method in CASES:
+        found = {name: run(trial) for name, trial in trials(method)}
+        path = golden_path(method)
+        now = versions(method)
+        if path.is_file():
+            pinned = json.loads(path.read_text())
+            told = [
+                f"{name}: {text}"
+                for name, case in found.items()
+                for text in (
+                    differences(pinned["cases"][name], case) if name in pinned["cases"] else ()
+                )
+            ]
+            if told and pinned["versions"] == now:
+                sys.stderr.write(
+                    f"{method}: {told[0]} and {len(told) - 1} more; raise its version\n"
+                )
+                status = 1
+                continue
+            if not told and pinned["versions"] == now and set(pinned["cases"]) == set(found):
+                continue
+        path.write_text(json.dumps({"versions": now, "cases": found}, indent=None) + "\n")
+        sys.stdout.write(f"{path.name} written\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

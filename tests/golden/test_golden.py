@@ -1,0 +1,40 @@
+"""Behaviour is pinned: whoever changes a number raises a version, and records become stale."""
+
+from __future__ import annotations
+
+import json
+
+import golden
+import pytest
+
+from bench.cards import cards
+
+
+@pytest.mark.parametrize("method", golden.CASES)
+def test_method_behaves_as_its_version_did(method):
+    pinned = json.loads(golden.golden_path(method).read_text())
+    told = []
+    for name, trial in golden.trials(method):
+        told += [
+            f"{name}: {text}"
+            for text in golden.differences(pinned["cases"][name], golden.run(trial))
+        ]
+    assert not told, (
+        f"{method} gives other numbers than at version {pinned['versions']}: {told[:5]}. If that "
+        "is meant, raise the version on its card, or PROTOCOL in bench/versions.py where the "
+        "change is in what all methods share; then `python tests/golden/golden.py` pins them anew"
+    )
+    assert pinned["versions"] == golden.versions(method), (
+        "a version was raised; `python tests/golden/golden.py` pins the numbers of the new one"
+    )
+
+
+def test_every_method_is_pinned():
+    assert {card.name for card in cards()} == set(golden.CASES)
+
+
+def test_a_loss_that_is_one_per_cent_larger_is_noticed():
+    pinned = json.loads(golden.golden_path("mach").read_text())["cases"]["multiclass shared"]
+    changed = {**pinned, "losses": [1.01 * loss for loss in pinned["losses"]]}
+    assert golden.differences(pinned, pinned) == []
+    assert len(golden.differences(pinned, changed)) == len(pinned["losses"])
