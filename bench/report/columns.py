@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.report.format import megabytes, number, percent, significant
+from bench.report.format import megabytes, number, percent
 from bench.report.select import Row, Section
 from bench.report.values import Number, Record, Summary, dig
 
@@ -54,7 +54,7 @@ class Column:
         text = self.text
         if text is None:
             is_close = summary.high - summary.low <= _SPREAD_OF_THREE_DIGITS * abs(summary.median)
-            text = functools.partial(significant, digits=3 if is_close else 2)
+            text = functools.partial(number, digits=3 if is_close else 2)
         return [text(value) for value in (summary.median, summary.low, summary.high)]
 
 

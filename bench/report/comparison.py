@@ -10,7 +10,7 @@ from typing import Literal
 from bench.report.columns import Column
 from bench.report.format import GAP
 from bench.report.kinds import rendering_of
-from bench.report.notes import machine_text
+from bench.report.notes import machine_text, mark_notes
 from bench.report.overview import overview_table
 from bench.report.results import MachineResults, load_results, shown_first
 from bench.report.select import Row, Section
@@ -195,6 +195,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
             title=section.title,
             columns=("method", "setting", *(column.title for column in columns), "verdict"),
             groups=(tuple(lines),),
+            notes=mark_notes(section),
             spare=spare,
         )
 

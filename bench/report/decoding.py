@@ -26,8 +26,8 @@ _MEANING = (
     "every query's exact top k; – not measured."
 )
 _MEANING_IN_FULL = (
-    "Median (range) over rounds; p99: 99th percentile of single queries; load: processor time that "
-    "others took, in the timed phase where it was largest; OOM: out of memory (predicted need)."
+    "Median (range) over rounds; load: processor time that others took, in the timed phase where "
+    "it was largest; OOM: out of memory (predicted need)."
 )
 _SIZES = ("num_labels", "num_worlds", "num_buckets")  # in the order of a problem's fields
 #: What one number stands for a method's speed: batches of 64, from the hidden vectors on.
@@ -182,35 +182,14 @@ def peak_of(section: Section) -> float | None:
 
 
 def _scored_share(record: Record) -> Number | None:
-    num_scored = quantile(dig(record, "inference", "num_scored"), 0.5)
+    num_scored = summarize(dig(record, "inference", "num_scored") or ())
     num_labels = dig(record, "data", "num_labels")
-    return num_scored / num_labels if num_scored is not None and num_labels else None
+    return num_scored.median / num_labels if num_scored and num_labels else None
 
 
 def scored_share(row: Row) -> Summary | None:
     """Share of all labels that the median query looked at."""
     return row.summarize(_scored_share)
-
-
-def _slow_single(row: Row) -> Summary | None:
-    samples = row.timing.samples("batch-1") if row.timing else []
-    slow = quantile(samples, 0.99)
-    return summarize([slow and 1e3 * slow])
-
-
-def quantile(samples: Sequence[Number | None] | None, share: float) -> float | None:
-    """Quantile by linear interpolation; None without samples or where one is missing.
-
-    >>> quantile([4, 1, 2, 3], 0.5), quantile([1, None], 0.5)
-    (2.5, None)
-    """
-    present = sorted(sample for sample in samples or () if sample is not None)
-    if not present or len(present) < len(samples or ()):
-        return None
-    place = share * (len(present) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(present) - 1)
-    return present[low] + (place - low) * (present[high] - present[low])
 
 
 def decode_columns(reference: Row | None = None) -> tuple[Column, ...]:
@@ -233,7 +212,6 @@ def decode_columns(reference: Row | None = None) -> tuple[Column, ...]:
         milliseconds("hidden-1", "from hidden vector, alone, ms"),
         Column("speedup", f"{ratio}, from hidden", speedup(HEADLINE), is_compact=True),
         milliseconds("batch-1", "alone, ms", is_compact=True),
-        Column("slow", "alone, p99 ms", _slow_single),
         milliseconds(BATCHED, "batch 64, ms/query", is_compact=True),
         milliseconds("batch-1024", "batch 1,024, ms/query"),
         Column("decode_speedup", f"{ratio}, batch 64", speedup(BATCHED), is_compact=True),

@@ -58,26 +58,11 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN_PATTERN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 
 
-def number(value: float) -> str:
-    """About three significant digits, thousands separated.
-
-    >>> [number(x) for x in (0, 0.08, 1.234, 12.34, 123.4, 12345)]
-    ['0', '0.0800', '1.23', '12.3', '123', '12,345']
-    """
-    size = abs(value)
-    if size == 0:
-        return "0"
-    for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
-        if size >= limit:
-            return f"{value:,.{digits}f}"
-    return f"{value:#.3g}"
-
-
-def significant(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3) -> str:
     """So many significant digits, thousands separated.
 
-    >>> [significant(x) for x in (0, 0.01234, 1.234, 12345)], significant(0.567, 2)
-    (['0', '0.0123', '1.23', '12,300'], '0.57')
+    >>> [number(x) for x in (0, 0.01234, 1.234, 99.96, 12345)], number(0.567, 2)
+    (['0', '0.0123', '1.23', '100', '12,300'], '0.57')
     """
     rounded = float(f"{value:.{digits}g}")
     if abs(rounded) >= 10 ** (digits - 1) or rounded == 0:

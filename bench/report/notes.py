@@ -14,8 +14,12 @@ _BUSY = 0.1
 def notes_of(section: Section, *own: str) -> tuple[str, ...]:
     """Footer of a section's table; the table's own sentences stand in the middle."""
     notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
-    notes += [_weights_note(section), _busy_note(section), _stale_note(section)]
-    return tuple(note for note in notes if note)
+    return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section))
+
+
+def mark_notes(section: Section) -> tuple[str, ...]:
+    """What the marks at the names of rows mean, where they occur."""
+    return tuple(filter(None, [_busy_note(section), _stale_note(section)]))
 
 
 def machine_note(section: Section) -> str:

@@ -22,7 +22,7 @@ from bench.report.kinds import rendering_of
 from bench.report.overview import overview_table
 from bench.report.results import MachineResults, load_results, shown_first
 from bench.report.select import Section
-from bench.report.syntax import markdown_body
+from bench.report.syntax import markdown_body, markdown_notes
 
 _BLOCK = re.compile(
     r"(<!-- (table|overview|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
@@ -99,10 +99,8 @@ def _table(words: str, find: Find) -> str:
     texts = []
     for section in _sections(chosen, part):
         table = rendering_of(chosen.view.kind).build_table(section, is_compact=True)
-        notes = " ".join(escape_markdown(note) for note in table.notes)
-        texts.append(
-            f"**{escape_markdown(table.title)}**\n\n{markdown_body(table)}\n<sub>{notes}</sub>\n"
-        )
+        head = f"**{escape_markdown(table.title)}**"
+        texts.append(f"{head}\n\n{markdown_body(table)}\n{markdown_notes(table)}")
     return "\n" + "\n".join(texts) + "\n"
 
 

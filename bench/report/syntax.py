@@ -40,10 +40,13 @@ class Table:
 
 def render_markdown(table: Table) -> str:
     """The table as Markdown, title as a second-level heading, notes as one small paragraph."""
-    return (
-        f"## {escape_markdown(table.title)}\n\n{markdown_body(table)}\n"
-        f"<sub>{' '.join(escape_markdown(note) for note in table.notes)}</sub>\n"
-    )
+    text = f"## {escape_markdown(table.title)}\n\n{markdown_body(table)}"
+    return text + (f"\n{markdown_notes(table)}" if table.notes else "")
+
+
+def markdown_notes(table: Table) -> str:
+    """The notes as one small paragraph."""
+    return f"<sub>{' '.join(escape_markdown(note) for note in table.notes)}</sub>\n"
 
 
 def markdown_body(table: Table) -> str:
@@ -120,7 +123,9 @@ def render_text(table: Table, width: int) -> str:
         lines.append("  ".join("─" * w for w in widths))
         for row in group:
             lines += _text_row([_text(cell) for cell in row], widths, chosen.num_words)
-    notes = [line for note in table.notes for line in textwrap.wrap(note, max(width, 20))]
+    left_out = [head for head in table.columns if head not in chosen.columns]
+    more = [f"No room for: {', '.join(left_out)}."] if left_out else []
+    notes = [line for note in [*table.notes, *more] for line in textwrap.wrap(note, max(width, 20))]
     return "\n".join([*(line.rstrip() for line in lines), "", *notes]) + "\n"
 
 

@@ -33,11 +33,6 @@ class Timing:
         """Seconds for one step or query: median and range over the rounds; None if not measured."""
         return summarize(self.rounds(phase).values())
 
-    def samples(self, phase: str) -> list[float]:
-        """Seconds of every sample of a phase, for one step or query."""
-        phases = [measured for v in self.visits if (measured := v["phases"].get(phase))]
-        return [seconds / each["units"] for each in phases for seconds in each["seconds"]]
-
     def speedup(self, other: Timing, phase: str) -> Summary | None:
         """The other row's time ÷ this one's, formed in each round of their common session."""
         if other.line is not self.line:

@@ -193,7 +193,8 @@ def test_readme_blocks_are_refreshed_and_checked(results: Path) -> None:
     readme = results.parent / "README.md"
     readme.write_text(
         "# Top\n\n<!-- table: imaginary -->\nstale text\n<!-- end -->\n"
-        "<!-- table: imaginary | all -->\nstale text\n<!-- end -->\n\n<!-- audits -->\n<!-- end -->\n"
+        "<!-- table: imaginary | all -->\nstale text\n<!-- end -->\n\n"
+        "<!-- audits -->\n<!-- end -->\n"
     )
     assert readme in build(results)
     text = readme.read_text()

@@ -15,7 +15,7 @@ from synthetic_decoding import (
 )
 from synthetic_records import changed, cost_line
 
-from bench.report.decoding import arrange, build_decode_table, entries_of, quantile
+from bench.report.decoding import arrange, build_decode_table, entries_of
 from bench.report.plots import decode
 from bench.report.plots.decode import part_of
 from bench.report.plots.lines import LinePlot
@@ -90,11 +90,6 @@ def test_ratio_of_two_sessions_does_not_exist() -> None:
     ]
     rows = _table([decode_record(authors), decode_record(pruned)], lines)
     assert [row["× authors', from hidden"].text for row in rows] == ["1.00", "–"]
-
-
-def test_quantile_over_a_gap_does_not_exist() -> None:
-    assert quantile([1.0, None, 3.0], 0.5) is None
-    assert quantile(None, 0.5) is None
 
 
 @pytest.mark.parametrize(

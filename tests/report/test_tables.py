@@ -242,3 +242,4 @@ def test_text_fits_the_terminal_and_keeps_what_it_must(width: int) -> None:
     assert ("11.9" in words) == (width >= 80)
     assert ("45.6" in words) == (width >= 60)
     assert setting.split(", ")[-1] in words
+    assert ("No room for: host peak MB." in words) == (width < 60)
