@@ -167,7 +167,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         trials, missing = resolve(study.build_trials(options.profile), budgets)
     wanted = [trial for trial in trials if _is_wanted(trial, options)]
     missing = [trial for trial in missing if _is_wanted(trial, options)]
-    _check_methods(study, [*trials, *missing], options.only)
+    check_methods(study, [*trials, *missing], options.only)
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
@@ -311,7 +311,12 @@ def _state(
     return "kept" if old.status in SETTLED else "retry"
 
 
-def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+    """Refuse names of methods that none of a study's trials has.
+
+    Raises:
+        RunError: such a name.
+    """
     methods = {trial.model.method for trial in trials}
     for method in only:
         if method not in methods:

@@ -161,7 +161,7 @@ def test_a_row_that_fails_gives_exit_status_1_and_no_row_is_a_usage_error(capsys
     assert main(["cost", path]) == 1
     assert "ERROR ValueError: no more" in capsys.readouterr().out
     assert main(["cost", path, "--where", "behaviour=absent"]) == 2
-    assert "no trial that --only and --where leave" in capsys.readouterr().err
+    assert "no trial has behaviour = 'absent'; there are done, fail_in" in capsys.readouterr().err
 
 
 def test_an_audit_finds_what_was_recorded(capsys, tmp_path):
@@ -213,6 +213,8 @@ def test_smoke_records_go_elsewhere(tmp_path):
         (["run", "absent"], "unknown study 'absent'; known: keen, pair, brief"),
         (["run", "absent.py"], "no study file 'absent.py'"),
         (["run", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
+        (["cost", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
+        (["cost", "keen", "--where", "absent=1"], "no trial has a setting 'absent'; expected"),
     ],
 )
 def test_wrong_names_are_answered_with_the_right_ones(capsys, arguments, message):

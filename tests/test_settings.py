@@ -136,7 +136,7 @@ def test_equal_lengths_have_one_identity_however_they_are_written():
     [
         ({"num_steps": 0}, "num_steps is 0; expected more than 0"),
         ({"num_steps": 2.5}, "num_steps is 2.5; expected a whole number"),
-        ({"num_epochs": float("inf")}, "num_epochs is inf; expected more than 0, finite"),
+        ({"num_epochs": float("inf")}, "num_epochs is inf; expected a finite number"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_validations": -1}, "num_validations is -1"),

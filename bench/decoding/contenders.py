@@ -53,9 +53,9 @@ class Contender(ABC):
         """`(n,)` distinct labels looked at: all of them, unless a subclass knows better."""
         return torch.full((queries.shape[0],), self.problem.num_labels)
 
-    def costs(self) -> dict[str, Any] | None:
-        """What it has fitted on this machine and chooses by; None: nothing."""
-        return None
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """What a record says of how it decodes, beside its options."""
+        return {}
 
 
 def build_contender(method: str, problem: Problem, options: Mapping[str, Any]) -> Contender:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.cards import card
-from bench.settings import DataSpec, Scalar, SettingsError, Trial
+from bench.data.sources import data_fingerprint as fingerprint_of_data
+from bench.settings import DataSpec, SettingsError
 
 #: Raised by whoever changes what a source gives for the same options; records of a lower one are
 #: stale.
@@ -22,11 +22,13 @@ TRAINING_DATA: Mapping[str, DataSpec] = {
         source="vw",
         name="simplewiki",
         options={"train": "simplewiki/train.vw.gz", "test": "simplewiki/test.vw.gz"},
+        feature_weighting="tfidf",
     ),
     "citeulike": DataSpec(
         source="xmlrepo",
         name="citeulike-t",
         options={"train": "citeulike-t/train.txt.gz", "test": "citeulike-t/test.txt.gz"},
+        feature_weighting="tfidf",
     ),
     "planted": DataSpec(
         source="planted",
@@ -101,55 +103,9 @@ def training_fingerprint(dataset: str, data_dir: Path, cache_dir: Path) -> str |
     Raises:
         SettingsError: there is none of that name.
     """
-    spec = training_data(dataset)
-    # Imported when it is needed: planted scores can do without any data source.
-    of_data = getattr(importlib.import_module("bench.data.sources"), "data_fingerprint", None)
-    if of_data is None:
-        return _digest({"source": spec.source, "options": dict(spec.options)})
-    fingerprint: str | None = of_data(spec, data_dir, cache_dir)
-    return fingerprint
+    return fingerprint_of_data(training_data(dataset), data_dir, cache_dir)
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def settings_of(trial: Trial) -> dict[str, Scalar]:
-    """What tells a decode trial from others, by name: its scores, their options, its own."""
-    own: dict[str, Scalar] = {"scores": trial.data.name}
-    return own | dict(trial.data.options) | dict(trial.model.options)
-
-
-def matches(trial: Trial, where: Mapping[str, str]) -> bool:
-    """Whether all of these settings have the values asked for, as text.
-
-    >>> from bench.settings import ModelSpec, TrainSpec
-    >>> data = DataSpec(source="planted_scores", name="uniform", options={"num_labels": 10})
-    >>> model = ModelSpec(method="dense", encoder="linear", options={"k": 5})
-    >>> trial = Trial(data=data, model=model, train=TrainSpec())
-    >>> matches(trial, {"num_labels": "10", "k": "5"}), matches(trial, {"scores": "peak 0.9"})
-    (True, False)
-    """
-    settings = settings_of(trial)
-    return all(name in settings and str(settings[name]) == where[name] for name in where)
-
-
-def select(trials: Sequence[Trial], where: Mapping[str, str]) -> list[Trial]:
-    """The trials that match, in their order.
-
-    Raises:
-        SettingsError: a setting that no trial has, or none that has its value too.
-    """
-    chosen = list(trials)
-    for name, value in where.items():
-        known = {str(settings_of(trial)[name]) for trial in chosen if name in settings_of(trial)}
-        if not known:
-            names = sorted({name for trial in chosen for name in settings_of(trial)})
-            raise SettingsError(f"no trial has a setting {name!r}; expected {', '.join(names)}")
-        chosen = [trial for trial in chosen if matches(trial, {name: value})]
-        if not chosen:
-            raise SettingsError(
-                f"no trial has {name} = {value!r}; there are {', '.join(sorted(known))}"
-            )
-    return chosen

@@ -19,7 +19,8 @@ HIDDEN_BATCHES = {1: 100, 64: 12}
 LARGE_BATCH = 1024
 # A phase ends with the sample that reaches it.
 _PHASE_SECONDS = 0.5
-# A contender that takes longer for 64 queries is not asked for 1,024.
+# A contender that takes longer for so many queries is not asked for a large batch.
+_TRIED_BATCH = 64
 _TOO_LONG_SECONDS = 0.7
 
 _Call = Callable[[int, int], object]
@@ -36,6 +37,7 @@ class Timed:
     def __init__(self, contender: Contender, problem: Problem) -> None:
         self.contender = contender
         self._queries = contender.prepare_queries(problem.scores)
+        self._takes_large_batches = False
         self._hidden: Tensor | None = None
         self._layer: OutputLayer | None = None
         if not contender.starts_from_hidden:
@@ -48,17 +50,14 @@ class Timed:
         return 0 if self._layer is None else self._layer.num_bytes
 
     def warm_up(self) -> None:
-        """Compile what is compiled at first use."""
+        """Compile what is compiled at first use, and see whether large batches take too long."""
         for size in HIDDEN_BATCHES:
             self._from_hidden(0, min(size, len(self._queries)))
+        if len(self._queries) >= LARGE_BATCH:
+            seconds = self._seconds(self._from_scores, 0, _TRIED_BATCH)
+            self._takes_large_batches = seconds <= _TOO_LONG_SECONDS
 
-    def takes_large_batches(self) -> bool:
-        """Whether there are queries for one, and 64 of them do not take too long already."""
-        if len(self._queries) < LARGE_BATCH:
-            return False
-        return self._seconds(self._from_scores, 0, 64) <= _TOO_LONG_SECONDS
-
-    def measure(self, visit: Visit, *, has_large_batches: bool) -> None:
+    def measure(self, visit: Visit) -> None:
         """Take the phases of a visit: `batch-n` from the scores, `hidden-n` from hidden vectors.
 
         Decoding needs the problem's scores, which no weights give. So a sample of `hidden-n` is the
@@ -67,7 +66,7 @@ class Timed:
         Each phase begins with an untimed call, and a later round goes on to other queries.
         """
         for size, most in BATCHES.items():
-            if size < LARGE_BATCH or has_large_batches:
+            if size < LARGE_BATCH or self._takes_large_batches:
                 self._phase(visit, f"batch-{size}", self._from_scores, size, most)
         for size, most in HIDDEN_BATCHES.items():
             self._phase(visit, f"hidden-{size}", self._from_hidden, size, most)

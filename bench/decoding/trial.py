@@ -16,12 +16,7 @@ from bench.decoding.sources import data_fingerprint
 from bench.decoding.timing import Timed
 from bench.mach import decode
 from bench.measure.clock import Clocks
-from bench.measure.memory import (
-    HostPeak,
-    available_memory_bytes,
-    host_current_bytes,
-    total_memory_bytes,
-)
+from bench.measure.memory import HostPeak, host_current_bytes
 from bench.measure.visits import Visit
 from bench.settings import SettingsError, Trial
 
@@ -72,7 +67,6 @@ def execute(
     emit({"event": "phase", "phase": "check"})
     with clocks.measure("evaluation"):
         test = _agreement(contender, found, queries)
-    costs = contender.costs()
     return {
         "data": facts,
         "memory": {
@@ -84,7 +78,7 @@ def execute(
         "clock": clocks.to_record(),
         "test": test,
         "inference": {"k": contender.k, "num_scored": num_scored.tolist()},
-        "resolved": None if costs is None else {"decode_costs": costs},
+        "resolved": contender.facts_of_inference(),
     }
 
 
@@ -99,10 +93,6 @@ def attend(
 ) -> dict[str, Any]:
     """Time a contender on a problem, a visit at a time; see `bench.decoding.timing`.
 
-    The contenders of a table all wait in processes of their own, and must fit the memory together:
-    once half of it is taken, what comes later is dropped after each visit and set up again for the
-    next one.
-
     Args:
         trial: see :func:`execute`.
         data_dir: where data sets lie.
@@ -112,42 +102,28 @@ def attend(
         visits: turns of this contender.
 
     Returns:
-        What its row holds beside the visits: the problem's fingerprint, bytes, fitted costs.
+        What its row holds beside the visits: the problem's fingerprint, the bytes that decoding
+        and the output layer before it keep, and what the contender chooses by.
 
     Raises:
         SettingsError: an unknown source or contender, or another accelerator.
     """
     _begin(trial, accelerator)
-
-    def set_up() -> Timed:
-        problem = build_problem(trial.data, data_dir, cache_dir)
-        contender = build_contender(trial.model.method, problem, trial.model.options)
-        timed = Timed(contender, problem)
-        timed.warm_up()
-        return timed
-
+    emit({"event": "phase", "phase": "problem"})
+    problem = build_problem(trial.data, data_dir, cache_dir)
     emit({"event": "phase", "phase": "build"})
-    first = set_up()
-    row = {
+    contender = build_contender(trial.model.method, problem, trial.model.options)
+    timed = Timed(contender, problem)
+    timed.warm_up()
+    for visit in visits:
+        timed.measure(visit)
+    return {
         "fingerprint": data_fingerprint(trial.data, data_dir, cache_dir),
         "weights": None,
-        "decode_bytes": first.contender.decode_bytes(),
-        "output_bytes": first.output_bytes,
-        "costs": first.contender.costs(),
+        "decode_bytes": contender.decode_bytes(),
+        "output_bytes": timed.output_bytes,
+        "inference": contender.facts_of_inference(),
     }
-    has_large_batches = first.takes_large_batches()
-    kept = first if _is_half_of_memory_free() else None
-    del first
-    for visit in visits:
-        timed = kept or set_up()
-        timed.measure(visit, has_large_batches=has_large_batches)
-        del timed
-    return row
-
-
-def _is_half_of_memory_free() -> bool:
-    available, total = available_memory_bytes(), total_memory_bytes()
-    return available is not None and total is not None and available >= total / 2
 
 
 def _begin(trial: Trial, accelerator: str) -> None:
