@@ -88,6 +88,7 @@ def test_missing_budgets_are_measured_and_written_on_the_first_run(capsys, tmp_p
     assert main(["run", "brief", "--dry-run"]) == 0
     assert "20 s, in steps once a step has been timed" in capsys.readouterr().out
     assert main(["run", "brief"]) == 0
+    assert "1 trials have a budget in seconds, which is turned into" in capsys.readouterr().out
     [budget] = read_budgets(tmp_path / "results/own/budgets/brief.json").values()
     assert (budget.seconds_per_step, budget.num_steps) == (0.25, 80)
     [path] = tmp_path.glob("results/own/records/brief/*.jsonl")
@@ -97,7 +98,7 @@ def test_missing_budgets_are_measured_and_written_on_the_first_run(capsys, tmp_p
     assert main(["run", "brief"]) == 0
     out = capsys.readouterr().out
     assert "nothing to run" in out
-    assert "timed now" not in out
+    assert "turned into" not in out
 
 
 def test_a_first_run_trains_what_the_reference_trained(tmp_path):
