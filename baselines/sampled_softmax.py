@@ -42,7 +42,7 @@ class SampledSoftmax(LabelLayer):
         self,
         facts: DataFacts,
         *,
-        sampler: str = "log_uniform",
+        sampler: str = "unigram",
         num_samples: int = 1024,
         power: float = 0.75,
         output_std: float = 0.0,

@@ -142,7 +142,9 @@ def _set_budgets(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> None:
     """Turn budgets into steps, by costs on record where all are there, else measured now."""
-    described = {trial.cost_id: progress.describe(trial) for trial in trials}
+    described: dict[str, str] = {}
+    for trial in trials:  # the first of a row's replicates
+        described.setdefault(trial.cost_id, progress.describe(trial))
     lines: Iterable[CostLine] = _measured(chosen, trials, options, run_options)
     if _is_timed(chosen, run_options, trials):
         lines, _ = costs.read_costs(_costs_path(chosen, run_options))
