@@ -67,8 +67,9 @@ def _run(options: argparse.Namespace) -> int:
             _print_plan(chosen, plan)
             continue
         if plan.unbudgeted:
-            print(f"{chosen.name}: {len(plan.unbudgeted)} trials have a budget in seconds; a step")
-            print("  of each is timed now, and what the budget comes to is written down")
+            count = len(plan.unbudgeted)
+            print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
+            print("  steps by the measured seconds a step, and written down")
             _set_budgets(chosen, plan.unbudgeted, options, run_options)
             plan = runner.plan_run(chosen, run_options)
         records = runner.run_plan(plan, run_options, progress=progress.Progress())
