@@ -12,7 +12,7 @@ from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
 from bench.report.readme import refresh
-from bench.report.results import MachineResults, load_results, shown_first
+from bench.report.results import MachineResults, load_results, reference_of
 from bench.report.style import draw_files
 from bench.report.syntax import render_latex, render_markdown
 
@@ -52,10 +52,7 @@ def beside(results: MachineResults, reference_dir: Path | None) -> Comparison | 
     """Somebody's own results beside the reference's; None where they are the reference."""
     if reference_dir is None:
         return None
-    name = results.view.name
-    has_reference = (reference_dir / "records" / name).is_dir()
-    reference = shown_first(load_results(reference_dir, [name])) if has_reference else None
-    return compare_results(results, reference)
+    return compare_results(results, reference_of(reference_dir, results.view.name))
 
 
 def write_results(
