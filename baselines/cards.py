@@ -11,7 +11,7 @@ _SAMPLING = (
         name="sampler",
         text="{}",
         words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
-        default="log_uniform",
+        default="unigram",
     ),
     # The batch, or all labels, are the sample there.
     Shown(

@@ -21,8 +21,8 @@ from bench.settings import DataSpec, Trial
 from bench.study import Kind, Profile, Study
 from bench.versions import current_versions, is_older
 
-# Outcomes that would be the same again; an error may be gone.
-_SETTLED = ("done", "oom", "timeout")
+#: Outcomes that would be the same again; an error may be gone.
+SETTLED = ("done", "oom", "timeout")
 
 State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard"]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
@@ -167,7 +167,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         trials, missing = resolve(study.build_trials(options.profile), budgets)
     wanted = [trial for trial in trials if _is_wanted(trial, options)]
     missing = [trial for trial in missing if _is_wanted(trial, options)]
-    _check_methods(study, [*trials, *missing], options.only)
+    check_methods(study, [*trials, *missing], options.only)
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
@@ -308,10 +308,15 @@ def _state(
     if old.status == "timeout":
         limit = old.settings["train"].get("trial_timeout_seconds", 0)
         return "kept" if limit >= trial.train.trial_timeout_seconds else "retry"
-    return "kept" if old.status in _SETTLED else "retry"
+    return "kept" if old.status in SETTLED else "retry"
 
 
-def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+    """Refuse names of methods that none of a study's trials has.
+
+    Raises:
+        RunError: such a name.
+    """
     methods = {trial.model.method for trial in trials}
     for method in only:
         if method not in methods:
@@ -323,7 +328,7 @@ def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...])
 
 def _expected_seconds(planned: Planned) -> float | None:
     """Wall time that a trial took before; None if nothing tells."""
-    if planned.previous is not None and planned.previous.status in _SETTLED:
+    if planned.previous is not None and planned.previous.status in SETTLED:
         seconds = planned.previous.block("clock").get("wall_seconds")
         if seconds is not None:
             return float(seconds)

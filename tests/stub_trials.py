@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -65,11 +66,14 @@ def execute(trial, *, data_dir, cache_dir, accelerator, emit):
     options = trial.model.options
     sys.stdout.write(f"working in {cache_dir}\n")
     BEHAVIOURS[options["behaviour"]](options, emit)
+    draw = random.Random(trial.replicate)
+    curve = [{"step": i, "loss": draw.random()} for i in range(3)]
     emit({"event": "step", "epoch": 1.0, "loss": float("nan"), "fraction": 1.0})
     emit({"event": "phase", "phase": "evaluate"})
     return {
-        "test": {"P@1": 0.5, "P@3": float("nan"), "pid": os.getpid()},
-        "training": {"num_steps": trial.train.num_steps},
+        "test": {"P@1": 0.5, "P@3": float("nan")},
+        "training": {"num_steps": trial.train.num_steps, "curve": curve},
+        "resolved": {"pid": os.getpid()},
         "clock": {"train_seconds": 0.25},
         "data": {"fingerprint": SOURCE["fingerprint"], "loaded_torch": "torch" in sys.modules},
     }
@@ -79,22 +83,27 @@ def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
     """Each visit is written into a diary, which all rows share."""
     options = trial.model.options
     emit({"event": "phase", "phase": "build"})
-    held = bytearray(b"\x01" * options.get("held_bytes", 0))
-    is_fat = options["behaviour"] == "exhaust_beside_others"
-    if is_fat and len(list(cache_dir.glob("*.attends"))) > 0:
+    behaviour = options["behaviour"]
+    others = cache_dir.glob("*.attends")
+    if behaviour == "exhaust_beside_others" and any(others):
         raise MemoryError("beside the others")
     note = cache_dir / f"{os.getpid()}.attends"
     note.touch()
     try:
         for visit in visits:
-            append_line(cache_dir / "diary", f"{visit.round_number} {options['behaviour']}")
-            if options["behaviour"] == "fail_in_second_round" and visit.round_number == 1:
+            append_line(cache_dir / "diary", f"{visit.round_number} {behaviour}")
+            if behaviour == "fail_in_second_round" and visit.round_number == 1:
                 raise ValueError("no more")
+            is_alone = list(cache_dir.glob("*.attends")) == [note]
+            if behaviour == "exhaust_in_visit_beside_others" and not is_alone:
+                raise MemoryError("beside the others")
+            if behaviour == "exhaust_always":
+                bytearray(1 << 45)
             with visit.timed("train", units=2) as seconds:
-                seconds += [0.0] if options["behaviour"] == "time_nothing" else [0.5, 0.25, 1.0]
+                seconds += [0.0] if behaviour == "time_nothing" else [0.5, 0.25, 1.0]
     finally:
         note.unlink()
-    return {"weights": None, "fingerprint": "f", "held": len(held), "status": "not its to say"}
+    return {"weights": None, "fingerprint": "f", "status": "not its to say"}
 
 
 def done(options, emit):
