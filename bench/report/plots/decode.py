@@ -201,7 +201,7 @@ def decode_peakedness(part: Part) -> LinePlot | str:
         Axis("scores", "names", kinds),
         part.time_axis,
         (Panel(tuple(lines)),),
-        f"{part.note} From none to the most probability on a query's own labels.".strip(),
+        f"{part.note} Scores: from none to the most probability on a query's own labels.".strip(),
     )
 
 
