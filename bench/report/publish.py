@@ -64,7 +64,10 @@ def write_results(
     name, rendering = results.view.name, rendering_of(results.view.kind)
     head = "generated from records and costs by `python -m bench report`; do not edit"
     tables = [rendering.build_table(section) for section in results.sections]
-    tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *results.notes))
+    plots = list(rendering.plots(results.sections))
+    reasons = [f"{stem}: {plot}" for stem, plot in plots if isinstance(plot, str)]
+    skipped = [f"Figures not drawn: {'; '.join(reasons)}."] if reasons else []
+    tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *results.notes, *skipped))
     markdown = f"# {escape_markdown(name)}\n\n<!-- {head} -->\n\n"
     markdown += render_comparison(comparison) if comparison else ""
     latex = f"% {head}\n% needs booktabs and graphicx\n"
@@ -78,7 +81,7 @@ def write_results(
     ]
     figures = out_dir / "figures" / name / results.machine
     stems: Counter[str] = Counter()
-    for stem, plot in rendering.plots(results.sections):
+    for stem, plot in plots:
         stems[stem] += 1
         # The same part again, of other data or another machine.
         suffix = f"-{stems[stem]}" if stems[stem] > 1 else ""
