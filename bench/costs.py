@@ -171,6 +171,7 @@ def _validate(raw: Any) -> None:
             raise RecordError(f"a row is {row!r}; expected an object")
         require_type(row, "cost_id", str)
         require_type(row, "settings", Mapping)
+        require_type(row, "versions", Mapping)
         if row.get("status") not in _ROW_STATUSES:
             raise RecordError(f"a row's status is {row.get('status')!r}; expected {_ROW_STATUSES}")
         require_type(row, "visits", list)

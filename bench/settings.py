@@ -12,13 +12,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-Scalar = str | int | float | bool | None
+from bench.typed import coerce_fields
+
+Scalar = bool | int | float | str | None
 Encoder = Literal["linear", "mlp"]
 Optimizer = Literal["adam", "row_adam"]
 Schedule = Literal["constant", "linear_decay"]
@@ -89,16 +90,10 @@ class DataSpec:
     ks: tuple[int, ...] = (1, 3, 5, 10)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-        object.__setattr__(self, "ks", tuple(self.ks))
+        coerce_fields(self, SettingsError)
         _require(
             bool(self.ks) and all(k >= 1 for k in self.ks) and 1 in self.ks,
             f"DataSpec.ks is {self.ks}; expected 1 and other positive cut-offs",
-        )
-        _require(
-            self.propensity in ("default", "wikipedia", "amazon"),
-            f"DataSpec.propensity is {self.propensity!r}; "
-            "expected 'default', 'wikipedia' or 'amazon'",
         )
         _require(bool(self.source), "DataSpec.source is empty; expected a registered source")
         _require(
@@ -112,11 +107,6 @@ class DataSpec:
         _require(
             self.max_test_points is None or self.max_test_points >= 1,
             f"DataSpec.max_test_points is {self.max_test_points}; expected None or at least 1",
-        )
-        _require(
-            self.feature_weighting in ("raw", "binary", "tfidf"),
-            f"DataSpec.feature_weighting is {self.feature_weighting!r}; "
-            "expected 'raw', 'binary' or 'tfidf'",
         )
 
 
@@ -137,12 +127,7 @@ class ModelSpec:
     options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
-        _require(
-            self.encoder in ("linear", "mlp"),
-            f"ModelSpec.encoder is {self.encoder!r}; expected 'linear' or 'mlp'",
-        )
+        coerce_fields(self, SettingsError)
         if self.encoder == "linear":
             object.__setattr__(self, "hidden_dims", ())
         else:
@@ -190,6 +175,7 @@ class TrainSpec:
     adam_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        coerce_fields(self, SettingsError)
         given = [name for name in _LENGTHS if getattr(self, name) is not None]
         if not given:
             object.__setattr__(self, "num_epochs", 1.0)
@@ -200,27 +186,10 @@ class TrainSpec:
         )
         for name in ("learning_rate", "trial_timeout_seconds", "adam_epsilon", *given):
             value = getattr(self, name)
-            _require(
-                0 < value < math.inf, f"TrainSpec.{name} is {value}; expected more than 0, finite"
-            )
-            # 4 and 4.0 epochs are one setting, and have one identity.
-            whole = int(value)
-            _require(
-                name != "num_steps" or whole == value,
-                f"TrainSpec.num_steps is {value}; expected a whole number",
-            )
-            object.__setattr__(self, name, whole if name == "num_steps" else float(value))
+            _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
         _require(
             self.num_validations >= 0,
             f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
-        )
-        _require(
-            self.optimizer in ("adam", "row_adam"),
-            f"TrainSpec.optimizer is {self.optimizer!r}; expected 'adam' or 'row_adam'",
-        )
-        _require(
-            self.schedule in ("constant", "linear_decay"),
-            f"TrainSpec.schedule is {self.schedule!r}; expected 'constant' or 'linear_decay'",
         )
 
     def with_steps(self, num_steps: int) -> TrainSpec:
@@ -246,6 +215,7 @@ class Trial:
     replicate: int = 0
 
     def __post_init__(self) -> None:
+        coerce_fields(self, SettingsError)
         _require(self.replicate >= 0, f"Trial.replicate is {self.replicate}; expected 0 or more")
 
     @property

@@ -56,6 +56,7 @@ def row(trial, *seconds, phase="train", status="done", reason=None):
         "settings": trial.to_dict(),
         "status": status,
         "reason": reason,
+        "versions": {},
         "visits": [
             {"round": i, "phases": {phase: {"seconds": [each], "units": 1}}}
             for i, each in enumerate(seconds)

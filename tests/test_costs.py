@@ -24,6 +24,7 @@ def row(*visits, status="done", **changes):
         },
         "status": status,
         "reason": None,
+        "versions": {"method": 1},
         "visits": [{"round": i, "place": 0, "phases": phases} for i, phases in enumerate(visits)],
     } | changes
 
@@ -82,6 +83,7 @@ def test_what_was_not_measured_has_no_seconds():
         (row(status="fine"), "a row's status is 'fine'"),
         (row(cost_id=None), "'cost_id' is None; expected str"),
         (row(settings=[]), r"'settings' is \[\]; expected Mapping"),
+        (row(versions=None), "'versions' is None; expected Mapping"),
         (row(visits=[3]), "a visit is 3"),
         (row(visits=[{"phases": {}}]), "'round' is None; expected int"),
         (3, "a row is 3"),

@@ -22,11 +22,13 @@ TRAINING_DATA: Mapping[str, DataSpec] = {
         source="vw",
         name="simplewiki",
         options={"train": "simplewiki/train.vw.gz", "test": "simplewiki/test.vw.gz"},
+        feature_weighting="tfidf",
     ),
     "citeulike": DataSpec(
         source="xmlrepo",
         name="citeulike-t",
         options={"train": "citeulike-t/train.txt.gz", "test": "citeulike-t/test.txt.gz"},
+        feature_weighting="tfidf",
     ),
     "planted": DataSpec(
         source="planted",

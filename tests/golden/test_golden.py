@@ -7,6 +7,7 @@ import json
 import golden
 import pytest
 
+from bench.card import TRAINING_ENTRY
 from bench.cards import cards
 
 
@@ -30,7 +31,8 @@ def test_method_behaves_as_its_version_did(method):
 
 
 def test_every_method_is_pinned():
-    assert {card.name for card in cards()} == set(golden.CASES)
+    own = {card.name for card in cards() if card.entry == TRAINING_ENTRY}
+    assert own == set(golden.CASES)
 
 
 def test_a_loss_that_is_one_per_cent_larger_is_noticed():
