@@ -261,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args(arguments)
     torch.set_flush_denormal(True)
+    commit, is_dirty = git_state()  # before a long run, in which files may change
     results = []
     for shape in SHAPES:
         results.append((shape, measure(shape, options.rounds)))
@@ -268,7 +269,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     if options.out is None:
         return
-    commit, is_dirty = git_state()
     options.out.mkdir(parents=True, exist_ok=True)
     content = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
