@@ -16,15 +16,6 @@ from tests.mach.costs import TYPICAL
 METHODS = [card.name for card in cards("decoding") if card.name != "faiss_pq"]
 
 
-@pytest.fixture(autouse=True)
-def keep_process():
-    """A trial flushes denormals for its whole process, which here is that of all tests."""
-    auto.use_costs(TYPICAL)
-    yield
-    auto.use_costs(None)
-    torch.set_flush_denormal(False)
-
-
 def build_trial(method, num_queries=70, **options):
     data = DataSpec(
         source="planted_scores",
