@@ -1,4 +1,4 @@
-"""Command line: `python -m bench list | run | cost | budget | audit | report | check`."""
+"""Command line: `python -m bench list | run | cost | budget | audit | report | check | data`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
 from bench.budgets import BudgetError
 from bench.costs import CostLine
+from bench.data.published import cli as data_cli
 from bench.data.raw import DataError
 from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
@@ -448,6 +449,8 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="are tables and figures those of the records?")
     command.add_argument("--results", type=_folder, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
+
+    data_cli.add_commands(commands, default_data_dir=_default_data_dir)
     return parser
 
 
