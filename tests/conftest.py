@@ -13,6 +13,13 @@ if not torch.cuda.is_available():
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _denormals_are_kept():
+    """A trial flushes them for as long as its process lives; a test's process lives on."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder of the real data sets; tests that need one skip where there is none."""

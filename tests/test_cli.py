@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from stub_trials import build_study, build_trial
@@ -272,16 +272,23 @@ STUDY = build_study([build_trial("of my own")], name="own")
 
 def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module = ModuleType("bench.report")
-    module.build = lambda results, out_dir=None, studies=None: [results / f"{studies}.md"]
-    module.check = lambda results: ["table is old"]
+    module.build = lambda results, out_dir=None, studies=None, reference_dir=None: [
+        results / f"{studies} beside {reference_dir}.md"
+    ]
+    found = SimpleNamespace(problems=["table is old"], notes=["a row is stale"])
+    module.check = lambda results, reference_dir=None: found
     module.terminal_summary = lambda own, reference, name, width: f"{own} | {reference}: {name}"
     monkeypatch.setitem(sys.modules, "bench.report", module)
     assert main(["report", "keen"]) == 0
     assert capsys.readouterr().out == "results/own | results: keen\n"
     assert main(["report", "keen", "--publish"]) == 0
-    assert capsys.readouterr().out == "results/['keen'].md\n"
+    assert capsys.readouterr().out == "results/['keen'] beside None.md\n"
     assert main(["check"]) == 1
-    assert "table is old" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "table is old" in captured.err
+    assert "note: a row is stale" in captured.out
+    found.problems.clear()
+    assert main(["check"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def repository(tmp_path):
-    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "code.py").write_text("x = 1\n")
     for arguments in (["init"], ["add", "."], ["commit", "-m", "First"]):
         git(tmp_path, *arguments)
     return tmp_path
@@ -42,7 +43,7 @@ def test_a_checkout_is_dirty_by_its_code_and_not_by_what_a_run_writes(repository
     (repository / "results").mkdir()
     (repository / "results" / "r.jsonl").write_text("{}")
     assert provenance.git_state(repository) == (commit, False)
-    (repository / "code.py").write_text("x = 2\n")
+    (repository / "bench" / "code.py").write_text("x = 2\n")
     assert provenance.git_state(repository) == (commit, True)
 
 

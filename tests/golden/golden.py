@@ -106,7 +106,6 @@ def run(trial: Trial) -> dict[str, Any]:
         batch = next(iter(ready.test_batches(NUM_QUERIES)))
         with torch.inference_mode():
             scores, labels = ready.model.top_k(batch, 5)
-    torch.set_flush_denormal(False)
     return {
         "losses": [point["loss"] for point in training["curve"]],
         "validation": [point["metrics"]["P@1"] for point in training["curve"]],
