@@ -152,6 +152,37 @@ def median_seconds(row: Mapping[str, Any], phase: str) -> float | None:
     return statistics.median(known) if known else None
 
 
+def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:
+    """Largest share of the processor time that others took in one of a row's phases, in [0, 1].
+
+    The kernel counts in hundredths of a second, so that short phases are judged together.
+
+    Returns:
+        None where the kernel was silent, or all phases together are too short to tell.
+    """
+    spans: dict[str, list[tuple[float, float | None]]] = {}
+    for visit in row.get("visits") or ():
+        for name, phase in visit["phases"].items():
+            span = phase.get("wall_seconds") or 0.0, phase.get("other_cpu_seconds")
+            spans.setdefault(name, []).append(span)
+    is_long = {name: sum(wall for wall, _ in spans[name]) >= _TELLING_SECONDS for name in spans}
+    short = [span for name in spans if not is_long[name] for span in spans[name]]
+    groups = [*(spans[name] for name in spans if is_long[name]), short]
+    shares = [share for group in groups if (share := _share(group, num_cores)) is not None]
+    return max(shares, default=None)
+
+
+# Of less than this in all, a count in hundredths of a second is chance.
+_TELLING_SECONDS = 0.5
+
+
+def _share(spans: Iterable[tuple[float, float | None]], num_cores: int) -> float | None:
+    walls, others = zip(*spans, strict=True) if spans else ((), ())
+    if sum(walls) < _TELLING_SECONDS or None in others:
+        return None
+    return float(min(1.0, sum(others) / (sum(walls) * num_cores)))
+
+
 def _validate(raw: Any) -> None:
     check_schema(raw)
     for name, expected in (

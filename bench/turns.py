@@ -7,15 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from bench.costs import CostLine, median_seconds, seconds_per_unit
+from bench.costs import CostLine, load_share, median_seconds, seconds_per_unit
 from bench.progress import LiveLine, describe, printable
 from bench.rounds import Group
 from bench.settings import Trial
 
 # Phase → what one unit of it is.
 _UNITS = {"train": "step", "fit": "fit"}
-# The kernel counts in hundredths of a second: of less than this a share says nothing.
-_TELLING_SECONDS = 0.2
 
 
 class TurnsView:
@@ -77,19 +75,6 @@ def ratio(row: Mapping[str, Any], first: Mapping[str, Any], phase: str) -> list[
         if ours is not None and theirs is not None:
             ratios.append(ours / theirs)
     return ratios
-
-
-def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:
-    """Largest share of the processor time that others took in one of a row's phases."""
-    shares = []
-    names = {name for visit in row["visits"] for name in visit["phases"]}
-    for name in names:
-        phases = [visit["phases"][name] for visit in row["visits"] if name in visit["phases"]]
-        wall = sum(phase.get("wall_seconds") or 0.0 for phase in phases)
-        others = [phase.get("other_cpu_seconds") for phase in phases]
-        if wall >= _TELLING_SECONDS and None not in others:
-            shares.append(min(1.0, sum(others) / (wall * num_cores)))
-    return max(shares, default=None)
 
 
 def summary(line: CostLine) -> Iterator[str]:

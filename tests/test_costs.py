@@ -5,9 +5,9 @@ import json
 import pytest
 
 from bench import costs
-from bench.costs import latest_costs, median_seconds, seconds_per_unit
+from bench.costs import latest_costs, load_share, median_seconds, seconds_per_unit
 from bench.record import RecordError, SchemaError
-from bench.turns import load_share, ratio, summary
+from bench.turns import ratio, summary
 
 
 def phase(*seconds, units=1, **load):

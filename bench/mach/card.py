@@ -24,7 +24,7 @@ CARDS = (
                 name="estimator",
                 text="{}",
                 words={
-                    None: "default estimator",
+                    None: "",
                     "log_mean": "log-mean",
                     "logit_sum": "logit sum",
                 },

@@ -44,18 +44,7 @@ class Timing:
     def load(self) -> float | None:
         """Share of the processor time that others took, in the phase in which it was largest."""
         num_cores = dig(self.line.machine, "num_cores")
-        names = {name for visit in self.visits for name in visit["phases"]}
-        shares = [_load(self.visits, name, num_cores) for name in names] if num_cores else []
-        return max((share for share in shares if share is not None), default=None)
-
-
-def _load(visits: Sequence[Mapping[str, Any]], name: str, num_cores: int) -> float | None:
-    phases = [phase for visit in visits if (phase := visit["phases"].get(name))]
-    others = [phase.get("other_cpu_seconds") for phase in phases]
-    walls = [phase.get("wall_seconds") or 0.0 for phase in phases]
-    if None in others or not sum(walls):
-        return None
-    return float(sum(others) / (sum(walls) * num_cores))
+        return costs.load_share(self.row, num_cores) if num_cores else None
 
 
 class Timings:

@@ -91,10 +91,9 @@ def test_setting_names_what_always_matters_and_what_tells_rows_apart() -> None:
     assert {row.name for row in section.rows} == {
         "Full softmax, H=128, plain, lr=0.001",
         "Sampled softmax, H=128, in-batch, lr=0.001",
-        "MACH, H=128, B=256, R=4, independent encoders, default estimator, hash=universal, "
-        "lr=0.001",
-        "MACH, H=128, B=256, R=4, shared encoder, default estimator, lr=0.1",
-        "MACH, linear, B=256, R=4, default estimator, lr=0.001",
+        "MACH, H=128, B=256, R=4, independent encoders, hash=universal, lr=0.001",
+        "MACH, H=128, B=256, R=4, shared encoder, lr=0.1",
+        "MACH, linear, B=256, R=4, lr=0.001",
         "Class frequency",
     }
 
