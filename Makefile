@@ -42,7 +42,7 @@ types: $(VENV)/installed
 
 smoke: $(VENV)/installed ## every study, tiny, on synthetic data; records go to a temporary folder
 	$(BENCH) run all --smoke
-	$(BENCH) cost quickstart decode --smoke
+	$(BENCH) cost quickstart decode --smoke --rounds 1
 
 golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 	$(BIN)/python tests/golden/golden.py

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from bench.card import Card, Shown
+import dataclasses
+
+from bench.card import Aspect, Card, Look, Shown
 
 _SAMPLING = (
     Shown(
         name="sampler",
         text="{}",
         words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
-        default="log_uniform",
+        default="unigram",
     ),
-    Shown(name="num_samples", text="S={}", default=1024),
+    # The batch, or all labels, are the sample there.
+    Shown(
+        name="num_samples",
+        text="S={}",
+        default=1024,
+        hidden_by=("sampler", ("in_batch", "all")),
+    ),
 )
+# Okabe and Ito's colours: told apart with any colour vision; luminance and marker do it in grey.
+_SAMPLERS = {
+    "uniform": Look(text="uniform", color="#E69F00", marker="^", line=(0, (1, 1))),
+    "log_uniform": Look(text="log-uniform", color="#D55E00", marker="v", line=(0, (5, 1, 1, 1))),
+    "unigram": Look(text="unigram", color="#CC79A7", marker="<", line=(0, (3, 1))),
+    "in_batch": Look(text="in-batch", color="#8A5A00", marker=">", line=(0, (6, 2))),
+    "all": Look(text="all labels", color="#8A5A00", marker="p", line="-"),
+}
+_GREENS = {
+    name: dataclasses.replace(look, color="#117733", is_open=True)
+    for name, look in _SAMPLERS.items()
+}
 
 CARDS = (
     Card(
@@ -22,9 +42,20 @@ CARDS = (
         labels_by_loss={"bce": "One-vs-all"},
         group="all labels: softmax or one-vs-all",
         target="baselines.full_softmax:FullSoftmax",
-        options=(Shown(name="chunk_size", text="chunk={}", words={None: "plain"}),),
+        options=(
+            Shown(name="chunk_size", text="chunk={}", words={None: "plain"}),
+            Shown(name="loss", words={"softmax": "", "bce": ""}, is_always=False),  # in the label
+        ),
         color="#000000",
         marker="s",
+        aspects=(
+            Aspect(name="loss", looks={"bce": Look(marker="X")}),
+            Aspect(
+                name="chunk_size",
+                looks={None: Look()},
+                other=Look(text="chunked", line=(0, (4, 2)), is_open=True),
+            ),
+        ),
     ),
     Card(
         name="sampled_softmax",
@@ -33,8 +64,10 @@ CARDS = (
         group="sampled softmax or BCE",
         target="baselines.sampled_softmax:SampledSoftmax",
         options=_SAMPLING,
+        along="num_samples",
         color="#D55E00",
         marker="v",
+        aspects=(Aspect(name="sampler", looks=_SAMPLERS),),
     ),
     Card(
         name="sampled_bce",
@@ -43,8 +76,10 @@ CARDS = (
         group="sampled softmax or BCE",
         target="baselines.sampled_bce:SampledBce",
         options=_SAMPLING,
+        along="num_samples",
         color="#117733",
         marker="^",
+        aspects=(Aspect(name="sampler", looks=_GREENS),),
     ),
     Card(
         name="centroid",
@@ -55,16 +90,18 @@ CARDS = (
         is_floor=True,
         color="#6b6b6b",
         marker="+",
+        line=(0, (5, 3)),
     ),
     Card(
         name="frequency",
         version=1,
         label="Class frequency",
         labels_by_loss={"bce": "Label frequency"},
-        group="class frequency",
+        group="",
         target="baselines.floors:ClassFrequency",
         is_floor=True,
         color="#6b6b6b",
         marker="x",
+        line=(0, (1, 2)),
     ),
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
+from bench.ranking import check_k
 
 
 class ClosedForm(ExtremeClassifier):
@@ -46,7 +47,12 @@ class ClassFrequency(ClosedForm):
         self._order = torch.argsort(total, descending=True, stable=True)
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """The k most frequent labels and their counts, for every point."""
+        """The k most frequent labels and their counts, for every point.
+
+        Raises:
+            ValueError: k is not in 1 … L.
+        """
+        check_k(k, self.num_labels)
         labels = self._order[:k].to(self.counts.device).expand(batch.num_points, -1)
         return self.counts[labels], labels
 
@@ -60,7 +66,7 @@ class NearestCentroid(ClosedForm):
 
     def __init__(self, facts: DataFacts, **shared: Any) -> None:
         super().__init__(facts, **shared)
-        self._offsets = np.zeros(facts.num_features + 1, dtype=np.int64)
+        self._offsets = np.zeros(0, dtype=np.int64)
         self._labels = np.zeros(0, dtype=np.int32)
         self._weights = np.zeros(0, dtype=np.float32)
 
@@ -90,7 +96,12 @@ class NearestCentroid(ClosedForm):
         return int(self._offsets.nbytes + self._labels.nbytes + self._weights.nbytes)
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Largest cosines and their labels, each `(N, k)`; ties by smaller label."""
+        """Largest cosines and their labels, each `(N, k)`; ties by smaller label.
+
+        Raises:
+            ValueError: k is not in 1 … L.
+        """
+        check_k(k, self.num_labels)
         scores = np.empty((batch.num_points, k), dtype=np.float32)
         labels = np.empty((batch.num_points, k), dtype=np.int64)
         _score(

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from bench.classifier import DataFacts, ExtremeClassifier, output_weight
+from baselines.label_layer import LabelLayer
+from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.losses import (
     LossKind,
-    Positives,
     build_positives,
     chunked_loss,
     fused_loss_of_logits,
-    loss_of_logits,
-    with_ones,
+    tiling,
 )
 
 
-class FullSoftmax(ExtremeClassifier):
+class FullSoftmax(LabelLayer):
     """Logits of all L labels at every step.
 
     Args:
         facts: sizes and label frequencies of the training data.
-        chunk_size: points whose logits exist together during training; None keeps all `(N, L)`
-            logits, the plain form. Values and gradients are equal.
+        chunk_size: points whose logits exist together in the training of a softmax; None keeps all
+            `(N, L)` logits, the plain form. Values and gradients are equal. BCE takes some labels
+            of all points at a time whatever it is.
         loss: `softmax` or `bce`; None: softmax for multiclass, BCE (one-vs-all) for multi-label.
             Softmax on multi-label data spreads the target evenly over a point's labels.
-        output_std: standard deviation of the output layer's initial weights.
-        **shared: see :class:`ExtremeClassifier`.
+        **shared: see :class:`LabelLayer`.
 
     Source: chunking with gradients made in the forward pass, as in Liger's fused linear
     cross-entropy (Hsu et al. 2024); spread targets: Menon et al. 2019 (PAL, normalised).
@@ -45,68 +43,42 @@ class FullSoftmax(ExtremeClassifier):
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
-        super().__init__(facts, **shared)
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}; expected None or at least 1")
+        default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
+        super().__init__(facts, loss or default, output_std=output_std, **shared)
         self.chunk_size = chunk_size
-        self.loss_kind: LossKind = loss or ("softmax" if self.task == "multiclass" else "bce")
-        self.encoder = self.build_encoder((self.seed,), self.num_labels)
-        if self.encoder_kind == "mlp":
-            self.output = output_weight(
-                1, self.hidden_dims[-1], self.num_labels, (self.seed,), output_std
-            )
-        self.start_from_prior(facts.label_counts.unsqueeze(0), self.loss_kind)
-
-    def _positives(self, batch: Batch) -> Positives:
-        columns = batch.label_ids.unsqueeze(0)
-        return build_positives(
-            columns, batch.label_offsets, batch.label_point_ids, self.num_labels, self.loss_kind
-        )
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits `(N, L)`."""
-        hidden: Tensor = self.encoder(batch)
-        if self.encoder_kind == "linear":
-            return hidden[0]
-        return with_ones(hidden[0]) @ self.output[0]
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""
-        positives = self._positives(batch)
+        positives = build_positives(
+            batch.label_ids.unsqueeze(0),
+            batch.label_offsets,
+            batch.label_point_ids,
+            self.num_labels,
+            self.loss_kind,
+        )
+        hidden: Tensor = self.encoder(batch)
         if self.encoder_kind == "linear":
-            return fused_loss_of_logits(self.encoder(batch), positives, self.loss_kind)
-        if self.chunk_size is None:
-            return loss_of_logits(self.logits(batch).unsqueeze(0), positives, self.loss_kind)
+            return fused_loss_of_logits(hidden, positives, self.loss_kind)
         return chunked_loss(
-            with_ones(self.encoder(batch)),
-            self.output,
+            hidden,
+            self.output.unsqueeze(0),
             positives,
             self.loss_kind,
+            bias=self.output_bias.unsqueeze(0),
             points_per_chunk=self.chunk_size,
         )
 
-    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Largest logits and their labels, each `(N, k)`, best first."""
-        logits = self.logits(batch)
-        with self.decode_timer():
-            return exact_top_k(logits, k)
-
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Two `(n, L)` buffers, logits and their gradient, of a batch or of a chunk."""
-        points = batch_size
-        if self.chunk_size is not None and self.encoder_kind == "mlp":
-            points = min(batch_size, self.chunk_size)
-        hidden = 2 * batch_size * sum(self.hidden_dims)
-        return 4 * (2 * points * self.num_labels + hidden)
+        """Logits, whose gradient takes their place, of a batch or of a tile of it.
 
-
-def exact_top_k(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Top k of all labels.
-
-    Raises:
-        ValueError: k exceeds the number of labels.
-    """
-    if k > logits.shape[1]:
-        raise ValueError(f"k is {k}, but there are only {logits.shape[1]} labels")
-    top: tuple[Tensor, Tensor] = torch.topk(logits, k, dim=1)
-    return top[0], top[1]
+        A linear model's are kept by its biases' addition too; BCE copies a tile for its softplus.
+        """
+        if self.encoder_kind == "linear":
+            return 4 * 2 * batch_size * self.num_labels
+        tiles = tiling(
+            1, batch_size, self.num_labels, self.loss_kind, points_per_chunk=self.chunk_size
+        )
+        copies = 1 if self.loss_kind == "softmax" else 2
+        return 4 * (copies * tiles.floats + self.hidden_floats(batch_size))

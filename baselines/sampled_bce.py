@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +11,7 @@ from torch import Tensor
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.samplers import Negatives
 from bench.data.batch import Batch
-from bench.layers import row_lookup
-from bench.losses import LossKind, with_ones
+from bench.losses import LossKind
 
 
 class SampledBce(SampledSoftmax):
@@ -28,17 +29,12 @@ class SampledBce(SampledSoftmax):
     Source: importance sampling as in Bengio & Senécal 2008, applied label by label.
     """
 
-    def start_from_prior(self, counts: Tensor, kind: LossKind) -> None:
-        """Biases at the log odds of each label, not at its share among labels."""
-        super().start_from_prior(counts, "bce")
+    estimated_loss: ClassVar[LossKind] = "bce"
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of the estimated sum over labels."""
-        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
-        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
-        weight = row_lookup(self.output, rows, dense_gradient=self.has_dense_gradients)
-        hidden = with_ones(self.encoder(batch)[0])
-        return sampled_bce_loss(hidden @ weight.t(), rows, batch, negatives)
+        logits, rows, negatives = self.sampled_logits(batch)
+        return sampled_bce_loss(logits, rows, batch, negatives)
 
 
 def sampled_bce_loss(logits: Tensor, rows: Tensor, batch: Batch, negatives: Negatives) -> Tensor:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from baselines.full_softmax import exact_top_k
-from baselines.samplers import Negatives, build_sampler
-from bench.classifier import DataFacts, ExtremeClassifier, output_weight
+from baselines.label_layer import LabelLayer
+from baselines.samplers import Negatives, build_sampler, check_sampler
+from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
-from bench.losses import with_ones
+from bench.losses import LossKind
 
 
-class SampledSoftmax(ExtremeClassifier):
+class SampledSoftmax(LabelLayer):
     """Cross-entropy over a point's own labels and a batch-wide sample of the others.
 
     For point i with labels P and sampled labels S, the partition sum is estimated by
@@ -29,32 +29,34 @@ class SampledSoftmax(ExtremeClassifier):
         sampler: see :func:`baselines.samplers.build_sampler`.
         num_samples: S, drawn anew for each batch.
         power: exponent of the `unigram` sampler.
-        output_std: standard deviation of the output layer's initial weights.
-        **shared: see :class:`ExtremeClassifier`.
+        **shared: see :class:`LabelLayer`.
 
     Raises:
         ValueError: the encoder is linear (its rows are features, not labels: nothing to sample).
     """
 
+    #: The loss that sampling estimates.
+    estimated_loss: ClassVar[LossKind] = "softmax"
+
     def __init__(
         self,
         facts: DataFacts,
         *,
-        sampler: str = "log_uniform",
+        sampler: str = "unigram",
         num_samples: int = 1024,
         power: float = 0.75,
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
-        super().__init__(facts, **shared)
+        super().__init__(facts, self.estimated_loss, output_std=output_std, **shared)
         if self.encoder_kind == "linear":
             raise ValueError("sampled softmax needs a hidden layer; encoder is 'linear'")
+        check_sampler(sampler, num_samples)
         self.num_samples = facts.num_labels if sampler == "all" else num_samples
         if sampler == "in_batch":
             self.num_samples = 0
-        mass = int(facts.label_counts.sum())
-        self._labels_per_point = mass / max(facts.num_train_points, 1)
-        with torch.device("cpu"):  # also when the model itself is built without memory
+        self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
+        if self.output.device.type != "meta":  # then only sizes are asked for
             self.sampler = build_sampler(
                 sampler,
                 facts.label_counts,
@@ -63,40 +65,27 @@ class SampledSoftmax(ExtremeClassifier):
                 power=power,
                 seed=self.seed,
             )
-        self.encoder = self.build_encoder((self.seed,), None)
-        # Rows are labels, so that a step reads and writes sampled rows only.
-        start = output_weight(1, self.hidden_dims[-1], self.num_labels, (self.seed,), output_std)
-        self.output = nn.Parameter(start.detach()[0].t().contiguous())
-        self.start_from_prior(facts.label_counts.unsqueeze(0), "softmax")
-
-    def _output_biases(self) -> Tensor:
-        return self.output[:, -1].unsqueeze(0)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean logit of the own labels."""
-        own, point_ids = batch.label_ids, batch.label_point_ids
-        negatives = self.sampler.sample(own, batch.num_points)
-        rows = torch.unique(torch.cat([own, negatives.labels]))
-        dense = self.has_dense_gradients
-        weight = row_lookup(self.output, rows, dense_gradient=dense)
-        hidden = with_ones(self.encoder(batch)[0])
-        return sampled_loss(hidden, weight, rows, batch, point_ids, negatives)
+        logits, rows, negatives = self.sampled_logits(batch)
+        return sampled_loss(logits, rows, batch, batch.label_point_ids, negatives)
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits `(N, L)` of all labels."""
-        return with_ones(self.encoder(batch)[0]) @ self.output.t()
-
-    def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Largest logits over all labels, and these labels, each `(N, k)`."""
-        logits = self.logits(batch)
-        with self.decode_timer():
-            return exact_top_k(logits, k)
+    def sampled_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Negatives]:
+        """Logits `(N, U)` of the batch's own and sampled labels, these labels, and the sample."""
+        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
+        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
+        weight, bias = (
+            row_lookup(parameter, rows, dense_gradient=self.has_dense_gradients)
+            for parameter in (self.output, self.output_bias)
+        )
+        return torch.addmm(bias, self.encode(batch), weight.t()), rows, negatives
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""
         rows = self._rows(batch_size)
         shared = super().sparse_rows(batch_size, entries_per_point)
-        return shared | {"output": rows}
+        return shared | {"output": rows, "output_bias": rows}
 
     def _rows(self, batch_size: int) -> int:
         return min(int(self.num_samples + batch_size * self._labels_per_point), self.num_labels)
@@ -109,19 +98,17 @@ class SampledSoftmax(ExtremeClassifier):
 
 
 def sampled_loss(
-    hidden: Tensor,
-    weight: Tensor,
+    logits: Tensor,
     rows: Tensor,
     batch: Batch,
     point_ids: Tensor,
     negatives: Negatives,
 ) -> Tensor:
-    """Sampled-softmax loss from the gathered rows of the output layer.
+    """Sampled-softmax loss from the logits of some labels.
 
     Args:
-        hidden: `(N, H)`.
-        weight: `(U, H)` rows of own and sampled labels.
-        rows: `(U,)` int64, ascending: the label of each row.
+        logits: `(N, U)` of own and sampled labels.
+        rows: `(U,)` int64, ascending: the label of each column.
         batch: the points.
         point_ids: `(M,)` which point each own label belongs to.
         negatives: the sampled labels, all of them in `rows`.
@@ -130,7 +117,6 @@ def sampled_loss(
         Scalar; points without labels add nothing.
     """
     num_points = batch.num_points
-    logits = hidden @ weight.t()
     own_columns = torch.searchsorted(rows, batch.label_ids)
     own_logits = logits[point_ids, own_columns]
     # One array of log weights does three things: corrects sampled labels, drops rows that are only

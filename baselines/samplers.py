@@ -58,8 +58,7 @@ class DistributionSampler:
     """
 
     def __init__(self, probabilities: Tensor, num_samples: int, seed: int) -> None:
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+        _check_samples(num_samples)
         weights = probabilities.double()
         if bool((weights < 0).any()) or not float(weights.sum()) > 0:
             raise ValueError("sampling probabilities must be ≥ 0 with a positive sum")
@@ -133,6 +132,23 @@ def log_uniform_probabilities(label_counts: Tensor) -> Tensor:
 SAMPLERS = ("uniform", "log_uniform", "unigram", "in_batch", "all")
 
 
+def check_sampler(name: str, num_samples: int) -> None:
+    """Refuse what :func:`build_sampler` would, without building anything.
+
+    Raises:
+        ValueError: unknown name, or S < 1 where it is used.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
+    if name not in ("in_batch", "all"):
+        _check_samples(num_samples)
+
+
+def _check_samples(num_samples: int) -> None:
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+
+
 def build_sampler(
     name: str,
     label_counts: Tensor,
@@ -155,8 +171,9 @@ def build_sampler(
         seed: of the draws.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or S < 1 where it is used.
     """
+    check_sampler(name, num_samples)
     num_labels = label_counts.numel()
     if name == "uniform":
         return DistributionSampler(torch.ones(num_labels), num_samples, seed)
@@ -167,6 +184,4 @@ def build_sampler(
         return DistributionSampler(weights, num_samples, seed)
     if name == "in_batch":
         return InBatchSampler(label_counts, num_train_points)
-    if name == "all":
-        return AllLabels(num_labels)
-    raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
+    return AllLabels(num_labels)

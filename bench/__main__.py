@@ -10,13 +10,13 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
 from bench.budgets import BudgetError
 from bench.costs import CostLine
+from bench.data.raw import DataError
 from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import SettingsError, Trial
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(options.command(options))
         sys.stdout.flush()
         return status
-    except (StudyError, RunError, SettingsError, RecordError, BudgetError) as error:
+    except (StudyError, RunError, SettingsError, RecordError, BudgetError, DataError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return _USAGE
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -67,8 +67,9 @@ def _run(options: argparse.Namespace) -> int:
             _print_plan(chosen, plan)
             continue
         if plan.unbudgeted:
-            print(f"{chosen.name}: {len(plan.unbudgeted)} trials have a budget in seconds; a step")
-            print("  of each is timed now, and what the budget comes to is written down")
+            count = len(plan.unbudgeted)
+            print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
+            print("  steps by the measured seconds a step, and written down")
             _set_budgets(chosen, plan.unbudgeted, options, run_options)
             plan = runner.plan_run(chosen, run_options)
         records = runner.run_plan(plan, run_options, progress=progress.Progress())
@@ -88,14 +89,10 @@ def _cost(options: argparse.Namespace) -> int:
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
         trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
-        wanted = [
-            trial
-            for trial in trials
-            if (not options.only or trial.model.method in options.only)
-            and all(_has(trial, name, value) for name, value in options.where)
-        ]
-        if not wanted:
-            raise RunError(f"study {chosen.name} has no trial that --only and --where leave")
+        runner.check_methods(chosen, trials, run_options.only)
+        wanted = [t for t in trials if not options.only or t.model.method in options.only]
+        for name, value in options.where:
+            wanted = _with_setting(wanted, name, value)
         if options.unless_recorded and _is_timed(chosen, run_options, trials):
             print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
             continue
@@ -118,7 +115,10 @@ def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -
     """Whether costs of all trials are on record, made by code of today's behaviour."""
     lines, _ = costs.read_costs(_costs_path(chosen, run_options))
     timed = {
-        row["cost_id"]: row["versions"] for line in lines for row in line.rows if row["visits"]
+        row["cost_id"]: row["versions"]
+        for line in lines
+        for row in line.rows
+        if row["status"] in runner.SETTLED
     }
     return all(
         trial.cost_id in timed
@@ -142,13 +142,13 @@ def _set_budgets(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> None:
     """Turn budgets into steps, by costs on record where all are there, else measured now."""
-    known, _ = costs.read_costs(_costs_path(chosen, run_options))
-    described = {trial.cost_id: progress.describe(trial) for trial in trials}
-    try:
-        found = budgets.set_budgets(trials, known, described)
-    except BudgetError:
-        lines = list(_measured(chosen, trials, options, run_options))
-        found = budgets.set_budgets(trials, lines, described)
+    described: dict[str, str] = {}
+    for trial in trials:  # the first of a row's replicates
+        described.setdefault(trial.cost_id, progress.describe(trial))
+    lines: Iterable[CostLine] = _measured(chosen, trials, options, run_options)
+    if _is_timed(chosen, run_options, trials):
+        lines, _ = costs.read_costs(_costs_path(chosen, run_options))
+    found = budgets.set_budgets(trials, lines, described)
     path = budgets.budgets_path(run_options.results_dir, chosen.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
     budgets.write_budgets(path, chosen.name, kept.values())
@@ -159,7 +159,8 @@ def _set_budgets(
 
 def _measured(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
-) -> list[CostLine]:
+) -> Iterator[CostLine]:
+    """A line for each group of rows, as soon as its rounds are over."""
     view = turns.TurnsView(getattr(options, "rounds", rounds.NUM_ROUNDS))
     session = rounds.Session(
         study=chosen,
@@ -171,7 +172,7 @@ def _measured(
         on_turn=view.on_turn,
     )
     try:
-        return list(session.measure(rounds.groups_of(chosen, trials)))
+        yield from session.measure(rounds.groups_of(chosen, trials))
     finally:
         view.close()
 
@@ -221,22 +222,40 @@ def _seconds(old: Record) -> float | None:
 def _report(options: argparse.Namespace) -> int:
     report = importlib.import_module("bench.report")
     results = _results_dir(options)
-    paths = report.build(results, out_dir=options.out, studies=options.study or None)
-    if options.publish or options.results or options.out:
+    is_own = results != REFERENCE
+    paths = report.build(
+        results,
+        out_dir=options.out,
+        studies=options.study or None,
+        reference_dir=REFERENCE if is_own else None,
+    )
+    if not is_own or options.out:
         for path in paths:
             print(path)
         return _OK
     width = shutil.get_terminal_size((120, 40)).columns
-    for name in options.study or sorted(p.name for p in (OWN / "records").glob("*")):
-        print(report.terminal_summary(OWN, REFERENCE, name, width))
+    for name in _reported(options.study, results):
+        print(report.terminal_summary(results, REFERENCE, name, width))
     return _OK
 
 
+def _reported(asked: Sequence[str], results: Path) -> list[str]:
+    """Names of the studies that were asked for, or of all with records."""
+    if asked:
+        return [study.load_study(name).name for name in asked]
+    return sorted(path.name for path in (results / "records").glob("*"))
+
+
 def _check(options: argparse.Namespace) -> int:
-    problems = importlib.import_module("bench.report").check(options.results or REFERENCE)
-    for problem in problems:
+    results = options.results or REFERENCE
+    found = importlib.import_module("bench.report").check(
+        results, reference_dir=None if results == REFERENCE else REFERENCE
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    for problem in found.problems:
         print(problem, file=sys.stderr)
-    return _FAILED if problems else _OK
+    return _FAILED if found.problems else _OK
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
@@ -296,16 +315,18 @@ def _default_data_dir() -> Path:
     return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
 
 
-def _has(trial: Trial, name: str, value: str) -> bool:
-    """Whether a setting of a trial's data or model has a value, given as text."""
-    settings: Mapping[str, Any] = {
-        "data": trial.data.name,
-        **trial.data.options,
-        **trial.model.options,
-    }
-    if name not in settings:
-        return False
-    return str(settings[name]) == value
+def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]:
+    """Trials in which a setting of data or model has a value, given as text."""
+    settings = [{"data": t.data.name, **t.data.options, **t.model.options} for t in trials]
+    known = sorted({str(each[name]) for each in settings if name in each})
+    if not known:
+        names = sorted({name for each in settings for name in each})
+        raise RunError(f"no trial has a setting {name!r}; expected {', '.join(names)}")
+    if value not in known:
+        raise RunError(f"no trial has {name} = {value!r}; there are {', '.join(known)}")
+    return [
+        trial for trial, each in zip(trials, settings, strict=True) if str(each.get(name)) == value
+    ]
 
 
 def _print_plan(chosen: Study, plan: runner.Plan) -> None:

@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 from bench import provenance, record
 from bench.cards import card
+from bench.data.raw import DataError
 from bench.engine.base import Job
 from bench.engine.local import LocalEngine
-from bench.record import Record, RecordError
+from bench.record import Record
 from bench.settings import SettingsError, Trial
 from bench.study import Study
 from bench.versions import current_versions, is_older
@@ -87,8 +88,8 @@ def candidates(
             try:
                 trial = Trial.from_dict(old.settings)
                 current = current_versions(trial, study.kind)
-            except (SettingsError, RecordError):
-                continue  # of a method or a setting that is no more
+            except (SettingsError, DataError):
+                continue  # of a method, a source or a setting that is no more
             same_machine = record.machine_key(old.machine) == record.machine_key(machine)
             if old.status == "done" and same_machine and not is_older(old.versions, current):
                 found.append(Candidate(study, old, trial))

@@ -65,20 +65,18 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
         BudgetError: the file holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    try:
-        value = json.loads(text)
+        value = json.loads(path.read_bytes())
         if value["schema"] != _SCHEMA:
             raise BudgetError(f"{path}: schema is {value['schema']!r}; expected {_SCHEMA}")
         found = [Budget(**entry) for entry in value["budgets"]]
         if not all(isinstance(b.num_steps, int) and b.num_steps >= 1 for b in found):
             raise BudgetError(f"{path}: a budget has no whole number of steps above 0")
         return {budget.key: budget for budget in found}
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, BudgetError):
-            raise
+    except FileNotFoundError:
+        return {}
+    except BudgetError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BudgetError(f"{path}: {error}; expected the budgets of a study") from None
 
 
@@ -92,8 +90,12 @@ def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def resolve(trials: Iterable[Trial], budgets: Budgets) -> tuple[list[Trial], list[Trial]]:
@@ -120,7 +122,7 @@ def resolve(trials: Iterable[Trial], budgets: Budgets) -> tuple[list[Trial], lis
 def set_budgets(
     trials: Iterable[Trial], lines: Iterable[CostLine], describe: Mapping[str, str]
 ) -> list[Budget]:
-    """Budgets of trials from measured costs.
+    """Budgets of trials from measured costs; what trains in one piece has one step.
 
     Args:
         trials: those with a budget count.
@@ -128,9 +130,10 @@ def set_budgets(
         describe: cost id → the configuration in words.
 
     Raises:
-        BudgetError: a trial's seconds a step have not been measured.
+        BudgetError: a trial's seconds a step have not been measured, or could not be.
     """
-    measured: dict[str, tuple[float, Mapping[str, Any]]] = {}
+    measured: dict[str, tuple[float, bool, Mapping[str, Any]]] = {}
+    failed: dict[str, str] = {}
     for line in lines:
         origin: Mapping[str, Any] = {
             "started_at": line.started_at,
@@ -138,9 +141,12 @@ def set_budgets(
             "machine": dict(line.machine),
         }
         for row in line.rows:
-            seconds = median_seconds(row, "train")
-            if seconds is not None:
-                measured[row["cost_id"]] = seconds, origin
+            by_steps, whole = median_seconds(row, "train"), median_seconds(row, "fit")
+            seconds = whole if by_steps is None else by_steps
+            if row["status"] != "done":
+                failed[row["cost_id"]] = f": {row['status']}, {row.get('reason')}"
+            elif seconds is not None:
+                measured[row["cost_id"]] = seconds, by_steps is None, origin
     budgets: dict[tuple[str, float], Budget] = {}
     for trial in trials:
         budget = trial.train.budget_seconds
@@ -148,12 +154,15 @@ def set_budgets(
             continue
         label = describe.get(trial.cost_id, "")
         if trial.cost_id not in measured:
-            raise BudgetError(f"seconds a step of {label or trial.cost_id} have not been measured")
-        seconds, origin = measured[trial.cost_id]
+            raise BudgetError(
+                f"seconds a step of {label or trial.cost_id} have not been measured"
+                f"{failed.get(trial.cost_id, '')}"
+            )
+        seconds, is_one_piece, origin = measured[trial.cost_id]
         found = Budget(
             cost_id=trial.cost_id,
             budget_seconds=float(budget),
-            num_steps=max(1, round(budget / seconds)),
+            num_steps=1 if is_one_piece else max(1, round(budget / seconds)),
             seconds_per_step=seconds,
             measured=origin,
             label=label,

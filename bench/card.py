@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 KindName = Literal["training", "decoding"]
+#: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
+Dashes = str | tuple[int, tuple[float, ...]]
 
 #: Entries of our own methods, which share one LightningModule and one way to be measured.
 TRAINING_ENTRY = "bench.trial:execute"
@@ -26,6 +28,7 @@ class Shown:
         words: values that have a word of their own; "" hides them.
         default: what the method does where its options say nothing.
         is_always: shown in every row, not only where rows of the method differ.
+        hidden_by: another setting, and those of its values under which this option says nothing.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Shown:
     words: Mapping[Any, str] = field(default_factory=lambda: _NO_WORDS)
     default: Any = None
     is_always: bool = True
+    hidden_by: tuple[str, tuple[Any, ...]] | None = None
 
     def write(self, value: Any) -> str:
         """The option in short.
@@ -51,6 +55,57 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one value of a setting changes in how figures show a method; None changes nothing.
+
+    Attributes:
+        text: joins the series' name where rows of the method differ in the setting.
+        color: `#rrggbb`.
+        marker: Matplotlib's.
+        line: likewise.
+        is_open: the marker is not filled.
+    """
+
+    text: str = ""
+    color: str | None = None
+    marker: str | None = None
+    line: Dashes | None = None
+    is_open: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aspect:
+    """A setting by whose values figures tell series of one method apart.
+
+    Attributes:
+        name: of an option or a setting of the model; a `loss` left unsaid is the task's.
+        looks: of values that have one of their own.
+        other: of all other values.
+        is_always: the looks hold where all rows of the method agree, too.
+    """
+
+    name: str
+    looks: Mapping[Any, Look]
+    other: Look = Look()
+    is_always: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """An option with a series for each of its values, coloured from light to dark.
+
+    Attributes:
+        name: of the option.
+        text: format of its value in the series' name, `B={}`.
+        colors: of the least, a middle and the largest value, `#rrggbb`.
+    """
+
+    name: str
+    text: str
+    colors: tuple[str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One method.
 
@@ -60,15 +115,22 @@ class Card:
             stale. Golden runs tell (`tests/golden`).
         label: what readers call it.
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
-        group: column of the overview, and family of colours.
+        group: column of the overview; "" leaves the method out of it.
         entry: `module:function` that a trial's process calls, as `bench.trial:execute`.
         cost_entry: the same for a cost's process, as `bench.trial:attend`.
         target: `module:Class` that the entry builds; "" where it needs none.
         kind: of the studies that it stands in.
         is_floor: a reference that is not trained by steps, rather than a competitor.
+        is_approximate: its answers are not the exact ones, whatever share of them it found.
+        ratio_title: column of the others' speed relative to this method; "" has none.
         options: those that a reader sees, in their order.
-        color: of its lines and bars, `#rrggbb`.
+        along: option that moves along a series in figures, the only one but the length.
+        color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
+        line: likewise.
+        is_open: its marker is a ring, through which others can be seen.
+        ramp: makes a series of each value of an option.
+        aspects: further settings that make series of their own; later ones win.
     """
 
     name: str
@@ -81,9 +143,16 @@ class Card:
     target: str = ""
     kind: KindName = "training"
     is_floor: bool = False
+    is_approximate: bool = False
+    ratio_title: str = ""
     options: tuple[Shown, ...] = ()
+    along: str = ""
     color: str = "#999933"
     marker: str = "*"
+    line: Dashes = "-"
+    is_open: bool = False
+    ramp: Ramp | None = None
+    aspects: tuple[Aspect, ...] = ()
 
     def __post_init__(self) -> None:
         if self.version < 1:

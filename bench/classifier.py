@@ -1,18 +1,20 @@
 """The LightningModule that every method shares; a method fills in two functions.
 
-`training_loss(batch)` and `top_k(batch, k)` are a method's own. Sparse encoder, optimiser and
-evaluation are here, so that a difference in memory, time or accuracy is the output layer's.
+`training_loss(batch)` and `top_k(batch, k)`, or its two halves `encode` and `rank`, are a method's
+own. Sparse encoder, optimiser and evaluation are here, so that a difference in memory, time or
+accuracy is the output layer's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from bench.data.batch import Batch
@@ -197,14 +199,12 @@ class ExtremeClassifier(L.LightningModule):
             counts: `(G, C)` training points of each column of each layer.
             kind: the loss that the layer is trained with.
         """
-        if not self.prior_start:
+        is_linear = self.encoder_kind == "linear"
+        start = self.encoder.first_bias.squeeze(1) if is_linear else self._output_biases()
+        if not self.prior_start or start.device.type == "meta":
             return
-        bias = prior_bias(counts, self._num_train_points, kind).to(self.device)
         with torch.no_grad():
-            if self.encoder_kind == "linear":
-                self.encoder.first_bias.copy_(bias.unsqueeze(1))
-            else:
-                self._output_biases().copy_(bias)
+            start.copy_(prior_bias(counts, self._num_train_points, kind))
 
     def _output_biases(self) -> Tensor:
         """`(G, C)` view of the output layer's biases."""
@@ -218,6 +218,21 @@ class ExtremeClassifier(L.LightningModule):
             learning_rate=self.learning_rate,
             epsilon=self.adam_epsilon,
         )
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step, after which its gradients are gone.
+
+        The losses make gradients in their forward pass, before Lightning would drop the last ones:
+        those of a wide output layer would stand in memory twice.
+        """
+        optimizer.step(closure=optimizer_closure)
+        optimizer.zero_grad()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone."""
@@ -245,6 +260,18 @@ class ExtremeClassifier(L.LightningModule):
             self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
             self._metrics.reset()
 
+    def on_validation_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
+
+    def on_test_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
+
+    def on_predict_start(self) -> None:
+        """Compile and lay out before the first batch."""
+        self.prepare_inference(max(self.ks))
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Rank the labels of a batch and add it to the metrics."""
         self._evaluation_step(batch)
@@ -252,18 +279,6 @@ class ExtremeClassifier(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Rank the labels of a batch and add it to the metrics."""
         self._evaluation_step(batch)
-
-    def on_validation_start(self) -> None:
-        """Make ready what prediction needs."""
-        self.prepare_inference(max(self.ks))
-
-    def on_test_start(self) -> None:
-        """Make ready what prediction needs."""
-        self.prepare_inference(max(self.ks))
-
-    def on_predict_start(self) -> None:
-        """Make ready what prediction needs."""
-        self.prepare_inference(max(self.ks))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/P@1` and the others."""

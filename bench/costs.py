@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -78,7 +78,7 @@ def build(
     group: Mapping[str, Any],
     started_at: str,
     num_rounds: int,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> CostLine:
     """Line from its parts; seconds keep six significant digits.
@@ -93,7 +93,7 @@ def build(
             "group": to_plain(group),
             "started_at": started_at,
             "num_rounds": num_rounds,
-            "rows": _rounded(to_plain(list(rows))),
+            "rows": [dict(row) | {"visits": _rounded(row["visits"])} for row in to_plain(rows)],
             "provenance": to_plain(provenance),
         }
     )
@@ -171,6 +171,7 @@ def _validate(raw: Any) -> None:
             raise RecordError(f"a row is {row!r}; expected an object")
         require_type(row, "cost_id", str)
         require_type(row, "settings", Mapping)
+        require_type(row, "versions", Mapping)
         if row.get("status") not in _ROW_STATUSES:
             raise RecordError(f"a row's status is {row.get('status')!r}; expected {_ROW_STATUSES}")
         require_type(row, "visits", list)
@@ -179,15 +180,20 @@ def _validate(raw: Any) -> None:
                 raise RecordError(f"a visit is {visit!r}; expected an object")
             require_type(visit, "phases", Mapping)
             require_type(visit, "round", int)
-            for name, phase in visit["phases"].items():
-                _validate_phase(name, phase)
+            check_phases(visit["phases"])
 
 
-def _validate_phase(name: str, phase: Any) -> None:
-    if not isinstance(phase, Mapping):
-        raise RecordError(f"phase {name!r} is {phase!r}; expected an object")
-    require_type(phase, "seconds", list)
-    require_type(phase, "units", int)
-    numbers = [*phase["seconds"], phase["units"]]
-    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-        raise RecordError(f"phase {name!r} has {numbers!r}; expected seconds and units above 0")
+def check_phases(phases: Mapping[str, Any]) -> None:
+    """Refuse what a visit cannot have measured.
+
+    Raises:
+        RecordError: a phase is no list of seconds above 0, each of as many units.
+    """
+    for name, phase in phases.items():
+        if not isinstance(phase, Mapping):
+            raise RecordError(f"phase {name!r} is {phase!r}; expected an object")
+        require_type(phase, "seconds", list)
+        require_type(phase, "units", int)
+        numbers = [*phase["seconds"], phase["units"]]
+        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+            raise RecordError(f"phase {name!r} has {numbers!r}; expected seconds and units above 0")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -32,12 +32,14 @@ class Positives:
         point_ids: `(M,)` int64 in [0, N), ascending.
         weights: `(G, M)` float32; 0 drops an entry (two labels in one bucket count once).
         offsets: `(N + 1,)` int64; point i owns entries `offsets[i]:offsets[i + 1]`.
+        has_labels: `(N,)` bool; None: all points have labels.
     """
 
     columns: Tensor
     point_ids: Tensor
     weights: Tensor
     offsets: Tensor
+    has_labels: Tensor | None
 
     def point_mass(self, num_points: int) -> Tensor:
         """`(G, N)` float32: total weight of each point's positives."""
@@ -63,17 +65,19 @@ def build_positives(
         The positives; their columns are sorted within a point if a point has several labels.
     """
     num_points = offsets.numel() - 1
-    single = columns.shape[1] == num_points
-    if single and bool((offsets.diff() == 1).all()):
-        return Positives(columns, point_ids, torch.ones_like(columns, dtype=torch.float32), offsets)
+    counts = offsets.diff()
+    has_labels = None if bool((counts > 0).all()) else counts > 0
+    if columns.shape[1] == num_points and has_labels is None:  # one label each
+        weights = torch.ones_like(columns, dtype=torch.float32)
+        return Positives(columns, point_ids, weights, offsets, None)
     keys = (point_ids * num_columns + columns).sort(dim=1).values
     weights = torch.ones_like(keys, dtype=torch.float32)
     weights[:, 1:] = (keys[:, 1:] != keys[:, :-1]).float()
-    positives = Positives(keys % num_columns, point_ids, weights, offsets)
+    positives = Positives(keys % num_columns, point_ids, weights, offsets, has_labels)
     if kind == "softmax":
         mass = positives.point_mass(num_points).clamp_(min=1.0)
         weights = weights / mass.gather(1, point_ids.expand_as(columns))
-        positives = Positives(positives.columns, point_ids, weights, offsets)
+        positives = replace(positives, weights=weights)
     return positives
 
 
@@ -120,7 +124,7 @@ def loss_of_logits(logits: Tensor, positives: Positives, kind: LossKind) -> Tens
 
 
 def fused_loss_of_logits(logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
-    """:func:`loss_of_logits` with the gradient made in the forward pass, in one buffer.
+    """:func:`loss_of_logits` with the gradient made in the forward pass, in the logits' own memory.
 
     For models whose logits come straight from sparse features. The logits are used up.
     """
@@ -131,23 +135,39 @@ def fused_loss_of_logits(logits: Tensor, positives: Positives, kind: LossKind) -
 class _LogitsLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
-        num_layers, num_points, _ = logits.shape
-        everything = (slice(0, num_layers), slice(0, num_points))
-        loss, grad = _chunk_gradient(logits.contiguous(), positives, kind, *everything, num_points)
-        ctx.save_for_backward(grad)
-        ctx.num_points = num_points
+        num_points, num_columns = logits.shape[1:]
+        index = positives.point_ids * num_columns + positives.columns
+        gradient = _softmax_gradient if kind == "softmax" else _bce_gradient
+        grad = logits.contiguous()
+        loss = gradient(grad, index, positives.weights)
+        if kind == "softmax" and positives.has_labels is not None:
+            grad.mul_(positives.has_labels.to(grad.dtype).unsqueeze(1))
+        ctx.gradients = (grad.mul_(1 / num_points),)
         return (loss / num_points).to(logits.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = ctx.saved_tensors
-        return grad * (grad_outputs[0] / ctx.num_points), None, None
+        return *_handed_over(ctx, grad_outputs[0]), None, None
+
+
+def _handed_over(ctx: Any, scale: Tensor) -> list[Tensor | None]:
+    """The gradients made in the forward pass, times `scale`, without a copy of any of them.
+
+    Nothing keeps hold of them, so that autograd stores these very tensors as `.grad`.
+    """
+    if ctx.gradients is None:
+        raise RuntimeError("this loss is differentiable once; its gradients are used up")
+    gradients, ctx.gradients = ctx.gradients, None
+    # A pass over a wide weight's gradient is worth sparing; asking a GPU would make it wait.
+    if scale.device.type != "cpu" or float(scale) != 1.0:
+        for grad in gradients:
+            if grad is not None:
+                grad.mul_(scale)
+    return list(gradients)
 
 
 def with_ones(hidden: Tensor) -> Tensor:
-    """Hidden vectors with a last entry of 1, so that a weight's last row is its bias.
-
-    The bias and its gradient then cost no pass over the `(N, C)` logits of their own.
+    """Hidden vectors with a last entry of 1, for weights whose last row is their bias.
 
     Args:
         hidden: `(…, H)`.
@@ -164,22 +184,27 @@ def chunked_loss(
     positives: Positives,
     kind: LossKind,
     *,
+    bias: Tensor | None = None,
     points_per_chunk: int | None = None,
     layers_per_chunk: int | None = None,
 ) -> Tensor:
-    """The loss of :func:`loss_of_logits` without the `(G, N, C)` logits.
+    """The loss of :func:`loss_of_logits` whose logits become their own gradient at once.
 
-    Logits of a chunk are turned into their own gradient at once and folded into the gradients of
-    hidden vectors and weights, so that memory is two chunks and the arithmetic is that of the
-    plain loss: nothing is computed twice.
+    A tile of logits is made, turned into its gradient in place and folded into the gradients of
+    hidden vectors, weight and bias. Nothing is computed twice and nothing is kept for the backward
+    pass but these gradients, which it hands over as they are.
+
+    Softmax needs whole rows: its tiles are points by all columns. BCE's columns are independent:
+    its tiles are columns by all points, small enough for the processor's cache.
 
     Args:
         hidden: `(G, N, H)`, or `(1, N, H)` shared by all G layers.
-        weight: `(G, H, C)`; see :func:`with_ones` for a bias.
+        weight: `(G, C, H)`, in whatever order of strides; `(G, C, H)` contiguous is the fastest.
         positives: see :func:`build_positives`.
         kind: `softmax` or `bce`.
-        points_per_chunk: points whose logits exist together; None: all N.
-        layers_per_chunk: layers whose logits exist together; None: all G.
+        bias: `(G, C)`; None: none, or a last column of `weight` (see :func:`with_ones`).
+        points_per_chunk: points whose logits exist together for a softmax; None: all N.
+        layers_per_chunk: most layers whose logits exist together; None: as many as are fast.
 
     Returns:
         Scalar, differentiable once.
@@ -187,10 +212,80 @@ def chunked_loss(
     Raises:
         ValueError: a chunk below 1.
     """
+    for chunk in (points_per_chunk, layers_per_chunk):
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"a chunk of {chunk} is asked for; expected at least 1")
     value = cast(Any, _ChunkedLoss).apply(
-        hidden, weight, positives, kind, points_per_chunk, layers_per_chunk
+        hidden, weight, bias, positives, kind, points_per_chunk, layers_per_chunk
     )
     return cast(Tensor, value)
+
+
+# Floats of a tile. On a CPU a few layers' logits, or some labels' of a layer, stay in its cache; a
+# GPU wants large products instead.
+_TILE_FLOATS = {"cpu": 1 << 21}
+_TILE_FLOATS_ELSEWHERE = 1 << 26
+# Rows of a product begin where the processor loads them in one go: 83,072 columns are multiplied in
+# three quarters of the time of 83,071.
+_ALIGNED_FLOATS = 16
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the logits of G layers, N points and C columns are cut.
+
+    Attributes:
+        layers: layers in a tile.
+        points: points in a tile.
+        columns: columns in a tile.
+        width: floats from one row of a tile to the next.
+    """
+
+    layers: int
+    points: int
+    columns: int
+    width: int
+
+    @property
+    def floats(self) -> int:
+        """Floats of a tile."""
+        return self.layers * self.points * self.width
+
+
+def tiling(
+    num_layers: int,
+    num_points: int,
+    num_columns: int,
+    kind: LossKind,
+    *,
+    points_per_chunk: int | None = None,
+    layers_per_chunk: int | None = None,
+    device: str = "cpu",
+) -> Tiling:
+    """The tiles that :func:`chunked_loss` takes.
+
+    Args:
+        num_layers: G.
+        num_points: N.
+        num_columns: C.
+        kind: the loss.
+        points_per_chunk: see :func:`chunked_loss`.
+        layers_per_chunk: see :func:`chunked_loss`.
+        device: type of the device.
+    """
+    limit = _TILE_FLOATS.get(device, _TILE_FLOATS_ELSEWHERE)
+    points = num_points
+    if kind == "softmax":
+        points = min(points_per_chunk or num_points, num_points)
+    per_layer = max(points * num_columns, 1)
+    layers = min(max(limit // per_layer, 1), layers_per_chunk or num_layers, num_layers)
+    columns = num_columns
+    if kind == "bce" and layers == 1:
+        columns = min(max(limit // max(points, 1), 1), num_columns)
+    width = columns
+    if kind == "softmax" and layers == 1:
+        width = -(-columns // _ALIGNED_FLOATS) * _ALIGNED_FLOATS
+    return Tiling(layers, points, columns, width)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -199,96 +294,204 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         positives: Positives,
         kind: LossKind,
         points_per_chunk: int | None,
         layers_per_chunk: int | None,
     ) -> Tensor:
-        num_layers = weight.shape[0]
-        num_points = hidden.shape[1]
-        is_shared = hidden.shape[0] == 1 and num_layers > 1
-        grad_hidden = torch.zeros_like(hidden, memory_format=torch.contiguous_format)
-        grad_weight = torch.empty_like(weight)
-        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        for layers in _spans(num_layers, layers_per_chunk):
-            for points in _spans(num_points, points_per_chunk):
-                inputs = hidden[:, points] if is_shared else hidden[layers, points]
-                if is_shared:
-                    inputs = inputs.expand(layers.stop - layers.start, -1, -1)
-                logits = torch.bmm(inputs, weight[layers])
-                loss, grad = _chunk_gradient(logits, positives, kind, layers, points, num_points)
-                del logits
-                total += loss
-                if points.start == 0:
-                    torch.bmm(inputs.transpose(1, 2), grad, out=grad_weight[layers])
-                else:
-                    grad_weight[layers].baddbmm_(inputs.transpose(1, 2), grad)
-                back = torch.bmm(grad, weight[layers].transpose(1, 2))
-                if is_shared:
-                    grad_hidden[0, points] += back.sum(dim=0)
-                else:
-                    grad_hidden[layers, points] = back
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.num_points = num_points
-        return (total / num_points).to(hidden.dtype)
+        tiles = tiling(
+            weight.shape[0],
+            hidden.shape[1],
+            weight.shape[1],
+            kind,
+            points_per_chunk=points_per_chunk,
+            layers_per_chunk=layers_per_chunk,
+            device=hidden.device.type,
+        )
+        fold = _softmax_tiles if kind == "softmax" else _bce_tiles
+        layer = _Layers(hidden, weight, bias)
+        total = fold(layer, positives, tiles)
+        layer.grad_hidden.mul_(1 / hidden.shape[1])
+        ctx.gradients = (layer.grad_hidden, layer.grad_weight, layer.grad_bias)
+        return (total / hidden.shape[1]).to(hidden.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        # The mean's 1/N is applied here, on H columns rather than on C.
-        scale = grad_outputs[0] / ctx.num_points
-        return *(grad * scale for grad in ctx.saved_tensors), None, None, None, None
+        return *_handed_over(ctx, grad_outputs[0]), None, None, None, None
 
 
-def _spans(length: int, step: int | None) -> Iterator[slice]:
-    step = length if step is None else step
-    if step < 1:
-        raise ValueError(f"a chunk of {step} is asked for; expected at least 1")
+class _Layers:
+    """Inputs of the output layers and their gradients, tile by tile.
+
+    The mean's 1/N is applied where it is cheap: to hidden vectors, not to logits nor weights.
+    """
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self.hidden, self.weight, self.bias = hidden, weight, bias
+        self.is_shared = hidden.shape[0] == 1 and weight.shape[0] > 1
+        self.num_points = hidden.shape[1]
+        self.scaled = hidden / self.num_points
+        self.shares = hidden.new_full((self.num_points,), 1 / self.num_points)
+        self.grad_hidden = torch.zeros_like(hidden, memory_format=torch.contiguous_format)
+        self.grad_weight = torch.empty_like(weight)
+        self.grad_bias = None if bias is None else torch.empty_like(bias)
+
+    def inputs(self, hidden: Tensor, layers: slice, points: slice) -> Tensor:
+        """`(g, n, H)` of `hidden` or of what has its shape."""
+        if self.is_shared:
+            return hidden[:, points].expand(layers.stop - layers.start, -1, -1)
+        return hidden[layers, points]
+
+    def fold(self, grad: Tensor, layers: slice, points: slice, columns: slice) -> None:
+        """Add the gradient `(g, n, c)` of a tile of summed logits to those of the inputs."""
+        is_first = points.start == 0
+        scaled = self.inputs(self.scaled, layers, points)
+        _product(self.grad_weight[layers, columns], grad.mT, scaled, accumulate=not is_first)
+        if self.grad_bias is not None:
+            into = self.grad_bias[layers, columns]
+            shares = self.shares[points].expand(grad.shape[0], 1, -1)
+            _product(into.unsqueeze(1), shares, grad, accumulate=not is_first)
+        weight = self.weight[layers, columns]
+        if not self.is_shared:
+            into = self.grad_hidden[layers, points]
+            _product(into, grad, weight, accumulate=columns.start > 0)
+        elif grad.shape[0] == 1:
+            _product(self.grad_hidden[:, points], grad, weight, accumulate=True)
+        else:
+            self.grad_hidden[0, points] += torch.bmm(grad, weight).sum(dim=0)
+
+
+def _product(out: Tensor, left: Tensor, right: Tensor, *, accumulate: bool) -> None:
+    """`out (+)= left @ right` of `(g, ·, ·)`, written where it belongs whatever its strides."""
+    if out.stride(-1) != 1:
+        out, left, right = out.mT, right.mT, left.mT
+    if out.shape[0] > 1:
+        if accumulate:
+            out.baddbmm_(left, right)
+        else:
+            torch.bmm(left, right, out=out)
+    elif accumulate:
+        out[0].addmm_(left[0], right[0])
+    else:
+        torch.mm(left[0], right[0], out=out[0])
+
+
+def _logits(out: Tensor, left: Tensor, right: Tensor, bias: Tensor | None) -> None:
+    """`out = left @ right`, plus `bias` if there is one."""
+    if out.shape[0] > 1:
+        torch.bmm(left, right, out=out)
+        if bias is not None:
+            out.add_(bias)
+    elif bias is None:
+        torch.mm(left[0], right[0], out=out[0])
+    else:
+        torch.addmm(bias[0], left[0], right[0], out=out[0])
+
+
+def _spans(length: int, step: int) -> Iterator[slice]:
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
 
-# Below this a float32 probability has lost digits, and its logarithm with them.
-_SMALLEST_PROBABILITY = 1e-30
+def _softmax_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
+    """Summed loss of all layers and points; gradients go into `layer`."""
+    num_layers, num_columns, _ = layer.weight.shape
+    point_spans = list(_spans(layer.num_points, tiles.points))
+    ends = [0, positives.point_ids.numel()]
+    if len(point_spans) > 1:  # once for all chunks: on a GPU each look would make it wait
+        edges = [*(span.start for span in point_spans), layer.num_points]
+        ends = positives.offsets[torch.tensor(edges, device=positives.offsets.device)].tolist()
+    total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
+    buffer = layer.hidden.new_empty(tiles.layers, tiles.points, tiles.width)
+    for layers in _spans(num_layers, tiles.layers):
+        weight = layer.weight[layers].mT
+        bias = None if layer.bias is None else layer.bias[layers].unsqueeze(1)
+        for points, start, stop in zip(point_spans, ends[:-1], ends[1:], strict=True):
+            rows = buffer[: layers.stop - layers.start, : points.stop - points.start]
+            logits = rows[..., :num_columns]
+            _logits(logits, layer.inputs(layer.hidden, layers, points), weight, bias)
+            rows[..., num_columns:] = -torch.inf  # so that these are probabilities of 0
+            row = positives.point_ids[start:stop] - points.start
+            index = row * tiles.width + positives.columns[layers, start:stop]
+            total += _softmax_gradient(rows, index, positives.weights[layers, start:stop])
+            if positives.has_labels is not None:
+                logits.mul_(positives.has_labels[points].to(logits.dtype).unsqueeze(1))
+            layer.fold(logits, layers, points, slice(0, num_columns))
+    return total
 
 
-def _chunk_gradient(
-    logits: Tensor,
-    positives: Positives,
-    kind: LossKind,
-    layers: slice,
-    points: slice,
-    num_points: int,
-) -> tuple[Tensor, Tensor]:
-    """Summed loss of a contiguous `(g, n, C)` chunk, and the gradient of that sum.
+def _softmax_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Summed loss of contiguous `(g, n, c)` logits, which become the gradient of that sum.
 
-    The logits are used up: flattened views of them, and of what replaces them, are written to.
+    For points with labels; whoever has others sets their gradients to 0.
+
+    Args:
+        logits: of whole rows.
+        index: `(g, m)` places of the positives in a layer's n × c logits.
+        weights: `(g, m)`; those of a point sum to one.
     """
-    if points.start == 0 and points.stop == num_points:
-        entries = slice(0, positives.point_ids.numel())
-    else:
-        entries = slice(int(positives.offsets[points.start]), int(positives.offsets[points.stop]))
-    num_columns = logits.shape[2]
-    rows = positives.point_ids[entries] - points.start
-    index = rows * num_columns + positives.columns[layers, entries]
-    weights = positives.weights[layers, entries]
-    if kind == "softmax":
-        # One pass of exponentials: the loss is read off the probabilities of the positives.
-        grad = torch.softmax(logits, dim=2)
-        probs = grad.flatten(1).gather(1, index)
-        loss = -(probs.clamp(min=_SMALLEST_PROBABILITY).log() * weights).sum(dtype=torch.float64)
-        lost = (probs < _SMALLEST_PROBABILITY) & (weights > 0)
-        if bool(lost.any()):
-            layer, entry = lost.nonzero(as_tuple=True)
-            exact = torch.logsumexp(logits[layer, rows[entry]], dim=1)
-            exact = exact - logits.flatten(1)[layer, index[layer, entry]]
-            correction = exact + math.log(_SMALLEST_PROBABILITY)
-            loss = loss + (correction * weights[layer, entry]).sum(dtype=torch.float64)
-        mass = weights.new_zeros(logits.shape[:2]).index_add_(1, rows, weights)
-        if not bool(((mass - 1).abs() < 1e-6).all()):  # points without labels have no gradient
-            grad.mul_(mass.unsqueeze(2))
-    else:
-        hits = (logits.flatten(1).gather(1, index) * weights).sum(dtype=torch.float64)
-        loss = F.softplus(logits).sum(dtype=torch.float64) - hits
-        grad = logits.sigmoid_()
-    grad.flatten(1).scatter_add_(1, index, -weights.to(grad.dtype))
-    return loss, grad
+    flat = logits.flatten(1)
+    hits = flat.gather(1, index)
+    top = logits.amax(dim=2)
+    torch.softmax(logits, dim=2, out=logits)
+    # The largest probability is one over the sum of exponentials: no second pass of them, and exact
+    # where a positive's own probability has vanished.
+    log_sum = top - logits.amax(dim=2).log()
+    row = index // logits.shape[2]
+    loss = ((log_sum.gather(1, row) - hits) * weights).sum(dtype=torch.float64)
+    flat.scatter_add_(1, index, -weights.to(logits.dtype))
+    return loss
+
+
+def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
+    """Summed loss of all layers and points; gradients go into `layer`."""
+    num_layers, num_columns, _ = layer.weight.shape
+    column_spans = list(_spans(num_columns, tiles.columns))
+    columns, point_ids, weights = positives.columns, positives.point_ids, positives.weights
+    point_ids = point_ids.expand_as(columns)
+    ends = [[0, columns.shape[1]]] * num_layers
+    if len(column_spans) > 1:
+        columns, order = columns.sort(dim=1)
+        point_ids, weights = point_ids.gather(1, order), weights.gather(1, order)
+        edges = [*(span.start for span in column_spans), num_columns]
+        bounds = torch.tensor(edges, device=columns.device).expand(num_layers, -1).contiguous()
+        ends = torch.searchsorted(columns, bounds).tolist()
+    total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
+    everything = slice(0, layer.num_points)
+    buffer = layer.hidden.new_empty(tiles.layers * tiles.columns * tiles.points)
+    for layers in _spans(num_layers, tiles.layers):
+        count = layers.stop - layers.start
+        inputs = layer.inputs(layer.hidden, layers, everything).mT
+        for number, span in enumerate(column_spans):
+            # Transposed: rows of a tile are columns of the layer, and so are those of its weight.
+            shape = (count, span.stop - span.start, layer.num_points)
+            logits = buffer[: math.prod(shape)].view(shape)
+            bias = None if layer.bias is None else layer.bias[layers, span].unsqueeze(2)
+            _logits(logits, layer.weight[layers, span], inputs, bias)
+            some = slice(ends[layers.start][number], ends[layers.start][number + 1])
+            place = columns[layers, some] - span.start
+            index = place * layer.num_points + point_ids[layers, some]
+            total += _bce_gradient(logits, index, weights[layers, some])
+            layer.fold(logits.mT, layers, everything, span)
+    return total
+
+
+def _bce_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Summed loss of contiguous `(g, ·, ·)` logits, which become the gradient of that sum.
+
+    Args:
+        logits: one a point and column.
+        index: `(g, m)` places of the positives in a layer's logits.
+        weights: `(g, m)`; 0 drops an entry.
+    """
+    flat = logits.flatten(1)
+    hits = (flat.gather(1, index) * weights).sum(dtype=torch.float64)
+    # In parts that stay in a processor's cache, and whose copies are small.
+    limit = _TILE_FLOATS.get(logits.device.type, _TILE_FLOATS_ELSEWHERE)
+    loss = -hits
+    for part in torch.split(logits.flatten(), limit):
+        loss += F.softplus(part).sum()
+    logits.sigmoid_()
+    flat.scatter_add_(1, index, -weights.to(logits.dtype))
+    return loss

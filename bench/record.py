@@ -169,7 +169,7 @@ def build(
             "trial_id": trial_id,
             "settings": to_plain(settings),
             "status": status,
-            "reason": reason,
+            "reason": to_plain(reason),
             "started_at": started_at,
             "versions": dict(versions),
             **blocks,
@@ -181,7 +181,8 @@ def build(
 def to_plain(value: Any) -> Any:
     """The same value in JSON's types; NaN and infinities become null.
 
-    Arrays and tensors are unpacked by their own `tolist`.
+    Arrays and tensors are unpacked by their own `tolist`; what is no text of UTF-8, such as the
+    rest of a file name that could not be decoded, is escaped.
 
     Raises:
         RecordError: a value has no JSON form.
@@ -189,12 +190,14 @@ def to_plain(value: Any) -> Any:
     >>> to_plain({"a": (1, float("nan"))})
     {'a': [1, None]}
     """
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {to_plain(str(key)): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if hasattr(value, "tolist"):

@@ -69,6 +69,7 @@ class _Row:
     status: str = "done"
     reason: str | None = None
     said: dict[str, Any] = field(default_factory=dict)
+    resident_bytes: int = 0
     visits: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -114,12 +115,10 @@ class Session:
                     if row.status == "done":
                         self._turn(group, number, place, row, rows)
             for row in rows:
-                if row.attendant is not None:
-                    self._end(row)
+                self._end(row)
         finally:
             for row in rows:
-                if row.attendant is not None:
-                    row.attendant.kill()
+                self._drop(row)
         flags: Mapping[str, Any] = next(
             (row.said["flags"] for row in rows if row.said.get("flags")), {}
         )
@@ -139,33 +138,43 @@ class Session:
         def tell(word: str, phases: Mapping[str, Any] | None = None) -> None:
             self.on_turn(group, number, place, row.trial, word, phases)
 
+        others = [other for other in rows if other is not row]
         try:
-            if row.attendant is None:
-                row.attendant = self._start(row, rows, tell)
-            tell("visit")
-            phases = row.attendant.visit(number)
-            row.visits.append({"round": number, "place": place, "phases": phases})
-            tell("done", phases)
+            try:
+                phases = self._visit(row, others, number, tell)
+            except AttendantFailed as failure:
+                if failure.status != "oom" or not any(other.attendant for other in others):
+                    raise
+                # Only beside the others did it not fit.
+                self._drop(row)
+                for other in others:
+                    self._end(other)
+                phases = self._visit(row, others, number, tell)
         except AttendantFailed as failure:
+            self._drop(row)
             row.status, row.reason = failure.status, failure.reason
             row.said |= {"memory": failure.payload.get("memory")}
-            if row.attendant is not None:
-                row.attendant.kill()
-                row.attendant = None
             tell(f"{failure.status.upper()}: {failure.reason}")
+            return
+        row.visits.append({"round": number, "place": place, "phases": phases})
+        tell("done", phases)
 
-    def _start(self, row: _Row, rows: list[_Row], tell: Callable[[str], None]) -> Attendant:
-        self._make_room(rows)
-        tell("starts")
-        try:
-            return self._attendant(row.trial, tell)
-        except AttendantFailed as failure:
-            if failure.status != "oom" or not any(other.attendant for other in rows):
-                raise
-        # Only beside the others did it not fit.
-        for other in rows:
-            self._retire(other)
-        return self._attendant(row.trial, tell)
+    def _visit(
+        self, row: _Row, others: list[_Row], number: int, tell: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        if row.attendant is None:
+            self._make_room(others, row.resident_bytes)
+            tell("starts")
+            row.attendant = self._attendant(row.trial, tell)
+        tell("visit")
+        phases = row.attendant.visit(number)
+        row.resident_bytes = row.attendant.resident_bytes
+        return phases
+
+    def _drop(self, row: _Row) -> None:
+        if row.attendant is not None:
+            row.attendant.kill()
+            row.attendant = None
 
     def _attendant(self, trial: Trial, tell: Callable[[str], None]) -> Attendant:
         name = f"{self.study.name}-cost-{trial.cost_id}.log"
@@ -180,19 +189,21 @@ class Session:
             on_phase=tell,
         )
 
-    def _make_room(self, rows: list[_Row]) -> None:
-        """End waiting processes, the largest first, until another as large would fit."""
-        held = sorted(
-            (row for row in rows if row.attendant is not None),
-            key=lambda row: row.attendant.resident_bytes if row.attendant else 0,
-        )
-        largest = max((row.attendant.resident_bytes for row in held if row.attendant), default=0)
-        while held and (available_memory_bytes() or 1 << 62) < largest + _SPARE_BYTES:
-            self._retire(held.pop())
+    def _make_room(self, others: list[_Row], known_bytes: int) -> None:
+        """End waiting processes, the largest first, until the next one fits.
 
-    def _retire(self, row: _Row) -> None:
-        if row.attendant is not None:
-            self._end(row)
+        Args:
+            others: the other rows.
+            known_bytes: what the row that starts took before; 0 if it has not started yet: then as
+                much as the largest so far is left free.
+        """
+        wanted = known_bytes or max((other.resident_bytes for other in others), default=0)
+        held = sorted(
+            (other for other in others if other.attendant is not None),
+            key=lambda other: other.resident_bytes,
+        )
+        while held and _lacks(wanted + _SPARE_BYTES):
+            self._end(held.pop())
 
     def _end(self, row: _Row) -> None:
         attendant, row.attendant = row.attendant, None
@@ -206,13 +217,19 @@ class Session:
     def _to_record(self, row: _Row) -> dict[str, Any]:
         settings = row.trial.to_dict()
         return {
-            "cost_id": row.trial.cost_id,
-            "settings": {name: settings[name] for name in ("data", "model", "train")},
-            "status": row.status,
-            "reason": row.reason,
             "versions": current_versions(row.trial, self.study.kind),
             "fingerprint": None,
             "weights": None,
             **{name: value for name, value in row.said.items() if name != "flags"},
+            "cost_id": row.trial.cost_id,
+            "settings": {name: settings[name] for name in ("data", "model", "train")},
+            "status": row.status,
+            "reason": row.reason,
             "visits": row.visits,
         }
+
+
+def _lacks(num_bytes: int) -> bool:
+    """Whether the machine is known to have less memory left."""
+    available = available_memory_bytes()
+    return available is not None and available < num_bytes

@@ -21,8 +21,8 @@ from bench.settings import DataSpec, Trial
 from bench.study import Kind, Profile, Study
 from bench.versions import current_versions, is_older
 
-# Outcomes that would be the same again; an error may be gone.
-_SETTLED = ("done", "oom", "timeout")
+#: Outcomes that would be the same again; an error may be gone.
+SETTLED = ("done", "oom", "timeout")
 
 State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard"]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
@@ -50,7 +50,6 @@ class RunOptions:
         replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
-        entry: what a trial's process calls; None: what its method's card says.
     """
 
     data_dir: Path
@@ -62,7 +61,6 @@ class RunOptions:
     replicates: int | None = None
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
-    entry: str | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
@@ -169,7 +167,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         trials, missing = resolve(study.build_trials(options.profile), budgets)
     wanted = [trial for trial in trials if _is_wanted(trial, options)]
     missing = [trial for trial in missing if _is_wanted(trial, options)]
-    _check_methods(study, [*trials, *missing], options.only)
+    check_methods(study, [*trials, *missing], options.only)
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
@@ -225,7 +223,7 @@ def run_plan(
         Job(
             study=plan.study.name,
             trial=planned.trial,
-            entry=options.entry or card(planned.trial.model.method, plan.study.kind.name).entry,
+            entry=card(planned.trial.model.method, plan.study.kind.name).entry,
             versions=planned.versions,
             study_file=plan.study.file,
             provenance=source | {"machine": dict(plan.machine)},
@@ -235,7 +233,7 @@ def run_plan(
     new = []
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
     # are registered in the trials' processes alone.
-    if plan.study.kind.prepares_data and options.entry is None and plan.study.file is None:
+    if plan.study.kind.prepares_data and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
     if build_engine is None:
@@ -310,10 +308,15 @@ def _state(
     if old.status == "timeout":
         limit = old.settings["train"].get("trial_timeout_seconds", 0)
         return "kept" if limit >= trial.train.trial_timeout_seconds else "retry"
-    return "kept" if old.status in _SETTLED else "retry"
+    return "kept" if old.status in SETTLED else "retry"
 
 
-def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
+    """Refuse names of methods that none of a study's trials has.
+
+    Raises:
+        RunError: such a name.
+    """
     methods = {trial.model.method for trial in trials}
     for method in only:
         if method not in methods:
@@ -325,7 +328,7 @@ def _check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...])
 
 def _expected_seconds(planned: Planned) -> float | None:
     """Wall time that a trial took before; None if nothing tells."""
-    if planned.previous is not None and planned.previous.status in _SETTLED:
+    if planned.previous is not None and planned.previous.status in SETTLED:
         seconds = planned.previous.block("clock").get("wall_seconds")
         if seconds is not None:
             return float(seconds)

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-Scalar = str | int | float | bool | None
+from bench.typed import coerce_fields
+
+Scalar = bool | int | float | str | None
 Encoder = Literal["linear", "mlp"]
 Optimizer = Literal["adam", "row_adam"]
 Schedule = Literal["constant", "linear_decay"]
@@ -88,16 +90,10 @@ class DataSpec:
     ks: tuple[int, ...] = (1, 3, 5, 10)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-        object.__setattr__(self, "ks", tuple(self.ks))
+        coerce_fields(self, SettingsError)
         _require(
             bool(self.ks) and all(k >= 1 for k in self.ks) and 1 in self.ks,
             f"DataSpec.ks is {self.ks}; expected 1 and other positive cut-offs",
-        )
-        _require(
-            self.propensity in ("default", "wikipedia", "amazon"),
-            f"DataSpec.propensity is {self.propensity!r}; "
-            "expected 'default', 'wikipedia' or 'amazon'",
         )
         _require(bool(self.source), "DataSpec.source is empty; expected a registered source")
         _require(
@@ -111,11 +107,6 @@ class DataSpec:
         _require(
             self.max_test_points is None or self.max_test_points >= 1,
             f"DataSpec.max_test_points is {self.max_test_points}; expected None or at least 1",
-        )
-        _require(
-            self.feature_weighting in ("raw", "binary", "tfidf"),
-            f"DataSpec.feature_weighting is {self.feature_weighting!r}; "
-            "expected 'raw', 'binary' or 'tfidf'",
         )
 
 
@@ -136,12 +127,7 @@ class ModelSpec:
     options: Mapping[str, Scalar] = field(default_factory=lambda: _EMPTY)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
-        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
-        _require(
-            self.encoder in ("linear", "mlp"),
-            f"ModelSpec.encoder is {self.encoder!r}; expected 'linear' or 'mlp'",
-        )
+        coerce_fields(self, SettingsError)
         if self.encoder == "linear":
             object.__setattr__(self, "hidden_dims", ())
         else:
@@ -189,8 +175,8 @@ class TrainSpec:
     adam_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        lengths = {name: getattr(self, name) for name in _LENGTHS}
-        given = [name for name, value in lengths.items() if value is not None]
+        coerce_fields(self, SettingsError)
+        given = [name for name in _LENGTHS if getattr(self, name) is not None]
         if not given:
             object.__setattr__(self, "num_epochs", 1.0)
         _require(len(given) < 2, f"TrainSpec has {' and '.join(given)}; expected one length")
@@ -202,20 +188,8 @@ class TrainSpec:
             value = getattr(self, name)
             _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
         _require(
-            self.num_steps is None or self.num_steps == int(self.num_steps),
-            f"TrainSpec.num_steps is {self.num_steps}; expected a whole number",
-        )
-        _require(
             self.num_validations >= 0,
             f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
-        )
-        _require(
-            self.optimizer in ("adam", "row_adam"),
-            f"TrainSpec.optimizer is {self.optimizer!r}; expected 'adam' or 'row_adam'",
-        )
-        _require(
-            self.schedule in ("constant", "linear_decay"),
-            f"TrainSpec.schedule is {self.schedule!r}; expected 'constant' or 'linear_decay'",
         )
 
     def with_steps(self, num_steps: int) -> TrainSpec:
@@ -241,6 +215,7 @@ class Trial:
     replicate: int = 0
 
     def __post_init__(self) -> None:
+        coerce_fields(self, SettingsError)
         _require(self.replicate >= 0, f"Trial.replicate is {self.replicate}; expected 0 or more")
 
     @property
@@ -287,7 +262,9 @@ class Trial:
                 train=TrainSpec(**settings["train"]),
                 replicate=int(settings.get("replicate", 0)),
             )
-        except (KeyError, TypeError) as error:
+        except SettingsError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise SettingsError(f"settings do not describe a trial: {error}") from error
 
 

@@ -97,7 +97,10 @@ def summary(line: CostLine) -> Iterator[str]:
     rows: Sequence[Mapping[str, Any]] = line.rows
     group = " · ".join(word for word in (line.group["part"], line.group["data"]["name"]) if word)
     yield printable(f"{line.study}, {group}: {line.num_rounds} rounds")
-    reference = next((row for row in rows if row["status"] == "done"), None)
+    done = [row for row in rows if row["status"] == "done"]
+    # Floors, which are not trained, are no measure of the others.
+    trained = [row for row in done if any("fit" not in v["phases"] for v in row["visits"])]
+    reference = next(iter(trained or done), None)
     for row in rows:
         head = "  " + describe(Trial.from_dict(row["settings"] | {"replicate": 0}))
         if row["status"] != "done" or reference is None:
@@ -120,5 +123,5 @@ def _phase_line(row: Mapping[str, Any], first: Mapping[str, Any], name: str) -> 
     ratios = ratio(row, first, name)
     if ratios and row is not first:
         low, high = min(ratios), max(ratios)
-        text += f", {statistics.median(ratios):.3g} × the first row ({low:.3g}–{high:.3g})"
+        text += f", {statistics.median(ratios):.3g} × the first ({low:.3g}–{high:.3g})"
     return text

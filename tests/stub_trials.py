@@ -1,31 +1,64 @@
-"""Stand-in for `bench.trial`: trials that behave as their options say, without any model."""
+"""Methods without any model, for tests: what their processes do stands in their options."""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from bench.card import Card
+from bench.cards import register
 from bench.measure.memory import PredictedOutOfMemory
+from bench.record import append_line
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.study import Kind, Study
+
+# A stub's data is what its source's name says, and it is of the version in a test's hands.
+KIND = Kind(name="training", sources="stub_trials", prepares_data=False)
+SOURCE = {"version": 1, "fingerprint": "f"}
 
 
-def build_trial(behaviour="done", *, replicate=0, timeout_seconds=60.0, method="stub", **options):
+def source_version(spec):
+    return SOURCE["version"]
+
+
+def data_fingerprint(spec, data_dir, cache_dir):
+    return SOURCE["fingerprint"]
+
+
+def stub_card(name, version=1):
+    return Card(
+        name=name,
+        version=version,
+        label=name,
+        group="stub",
+        entry="stub_trials:execute",
+        cost_entry="stub_trials:attend",
+    )
+
+
+register(stub_card("stub"))
+register(stub_card("other"))
+
+
+def build_trial(behaviour="done", *, replicate=0, method="stub", train=None, **options):
     return Trial(
         data=DataSpec(source="planted", name="nothing"),
         model=ModelSpec(
             method=method, encoder="linear", options={"behaviour": behaviour, **options}
         ),
-        train=TrainSpec(trial_timeout_seconds=timeout_seconds),
+        train=TrainSpec(**({"trial_timeout_seconds": 60.0} | (train or {}))),
         replicate=replicate,
     )
 
 
-def build_study(trials, name="stub"):
-    return Study(name=name, claim="Stubs end.", trials=lambda profile: trials, smoke=lambda: trials)
+def build_study(trials, name="stub", **changes):
+    grid = {"trials": lambda profile: trials, "smoke": lambda: trials, "kind": KIND}
+    return Study(name=name, claim="Stubs end.", **(grid | changes))
 
 
 def execute(trial, *, data_dir, cache_dir, accelerator, emit):
@@ -33,13 +66,44 @@ def execute(trial, *, data_dir, cache_dir, accelerator, emit):
     options = trial.model.options
     sys.stdout.write(f"working in {cache_dir}\n")
     BEHAVIOURS[options["behaviour"]](options, emit)
+    draw = random.Random(trial.replicate)
+    curve = [{"step": i, "loss": draw.random()} for i in range(3)]
     emit({"event": "step", "epoch": 1.0, "loss": float("nan"), "fraction": 1.0})
     emit({"event": "phase", "phase": "evaluate"})
     return {
         "test": {"P@1": 0.5, "P@3": float("nan")},
+        "training": {"num_steps": trial.train.num_steps, "curve": curve},
+        "resolved": {"pid": os.getpid()},
         "clock": {"train_seconds": 0.25},
-        "data": {"pid": os.getpid(), "loaded_torch": "torch" in sys.modules},
+        "data": {"fingerprint": SOURCE["fingerprint"], "loaded_torch": "torch" in sys.modules},
     }
+
+
+def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
+    """Each visit is written into a diary, which all rows share."""
+    options = trial.model.options
+    emit({"event": "phase", "phase": "build"})
+    behaviour = options["behaviour"]
+    others = cache_dir.glob("*.attends")
+    if behaviour == "exhaust_beside_others" and any(others):
+        raise MemoryError("beside the others")
+    note = cache_dir / f"{os.getpid()}.attends"
+    note.touch()
+    try:
+        for visit in visits:
+            append_line(cache_dir / "diary", f"{visit.round_number} {behaviour}")
+            if behaviour == "fail_in_second_round" and visit.round_number == 1:
+                raise ValueError("no more")
+            is_alone = list(cache_dir.glob("*.attends")) == [note]
+            if behaviour == "exhaust_in_visit_beside_others" and not is_alone:
+                raise MemoryError("beside the others")
+            if behaviour == "exhaust_always":
+                bytearray(1 << 45)
+            with visit.timed("train", units=2) as seconds:
+                seconds += [0.0] if behaviour == "time_nothing" else [0.5, 0.25, 1.0]
+    finally:
+        note.unlink()
+    return {"weights": None, "fingerprint": "f", "status": "not its to say"}
 
 
 def done(options, emit):
@@ -65,6 +129,16 @@ def exhaust_by_words(options, emit):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
 
+def abort_for_memory(options, emit):
+    sys.stdout.write("terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.abort()
+
+
+def leave_speaking_of_memory(options, emit):
+    sys.stdout.write("this trial never runs out of memory\n")
+    os._exit(3)
+
+
 def get_killed(options, emit):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -85,6 +159,10 @@ def fail(options, emit):
     raise ValueError("no file '/somewhere/of/mine/points.txt' here")
 
 
+def fail_by_surrogate(options, emit):
+    raise ValueError("no file b\udcff")
+
+
 def fail_until_file(options, emit):
     if not Path(options["file"]).exists():
         raise ValueError("not yet")
@@ -92,6 +170,20 @@ def fail_until_file(options, emit):
 
 def return_rubbish(options, emit):
     emit({"event": "partial", "nonsense": {}})
+
+
+def send_rubbish(options, emit):
+    descriptor = int(sys.argv[sys.argv.index("--events-fd") + 1])
+    os.write(descriptor, options["line"].encode() + b"\n")
+    time.sleep(600)
+
+
+def have_a_child(options, emit):
+    """Leaves a process behind that holds all that it can inherit, as forked loaders do."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(command, close_fds=False)
+    Path(options["child_pid_file"]).write_text(str(child.pid))
+    BEHAVIOURS[options["then"]](options, emit)
 
 
 BEHAVIOURS = {
@@ -102,27 +194,32 @@ BEHAVIOURS = {
         hang_deaf,
         exhaust,
         exhaust_by_words,
+        abort_for_memory,
+        leave_speaking_of_memory,
         get_killed,
         crash,
         leave,
         predict,
         fail,
+        fail_by_surrogate,
         fail_until_file,
         return_rubbish,
+        send_rubbish,
+        have_a_child,
     )
 }
 
 
 def main():
     """Run ten quick trials, as a process that a test can kill: RESULTS CACHE."""
+    import stub_trials  # this file, by the name under which trials' processes know it
+
     from bench.runner import RunOptions, run_study
 
     results, cache = map(Path, sys.argv[1:])
-    trials = [build_trial(seconds=0.05, replicate=i) for i in range(10)]
-    options = RunOptions(
-        data_dir=cache, results_dir=results, cache_dir=cache, entry="stub_trials:execute"
-    )
-    run_study(build_study(trials), options, digest=lambda trial: "d")
+    trials = [stub_trials.build_trial(seconds=0.05, replicate=i) for i in range(10)]
+    options = RunOptions(data_dir=cache, results_dir=results, cache_dir=cache)
+    run_study(stub_trials.build_study(trials), options)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from types import ModuleType
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import __main__, runner, study
+from bench import __main__, record, runner, study
 from bench.__main__ import main
+from bench.budgets import Budget, read_budgets, write_budgets
+from bench.costs import read_costs
 from bench.study import Study, StudyError
 
 STUDY_FILE = """
@@ -19,30 +21,30 @@ from stub_trials import build_study, build_trial
 def study():
     return build_study([build_trial(BEHAVIOUR), build_trial(method="other")], name="mine")
 """
+BUDGETED = {"budget_seconds": 20.0}
 
 
 @pytest.fixture(autouse=True)
 def _stub_world(monkeypatch, tmp_path):
-    def keen():
-        return build_study([build_trial()], name="keen")
-
     module = ModuleType("bench.studies")
-    module.STUDIES = {"keen": keen}
+    module.STUDIES = {
+        "keen": lambda: build_study([build_trial()], name="keen"),
+        "pair": lambda: build_study([build_trial(), build_trial(method="other")], name="pair"),
+        "brief": lambda: build_study([build_trial(train=BUDGETED)], name="brief"),
+    }
     monkeypatch.setitem(sys.modules, "bench.studies", module)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
-    whole = runner.plan_run
-    monkeypatch.setattr(runner, "plan_run", lambda s, o: whole(s, o, digest=lambda trial: "d"))
-    whole_options = __main__.RunOptions
-    monkeypatch.setattr(
-        __main__, "RunOptions", lambda **kw: whole_options(entry="stub_trials:execute", **kw)
-    )
 
 
-def write_study(tmp_path, behaviour="done"):
+def write_study(tmp_path, behaviour="done", name="mine"):
     path = tmp_path / "mine.py"
-    path.write_text(STUDY_FILE.replace("BEHAVIOUR", repr(behaviour)))
+    path.write_text(STUDY_FILE.replace("BEHAVIOUR", repr(behaviour)).replace("mine", name))
     return str(path)
+
+
+def written(tmp_path):
+    return sorted(p.parent.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.jsonl"))
 
 
 def test_list_names_studies_and_their_claims(capsys):
@@ -53,13 +55,129 @@ def test_list_names_studies_and_their_claims(capsys):
     assert "1 trials (cpu)" in out
 
 
-def test_run_records_and_a_second_run_has_nothing_to_do(capsys, tmp_path):
+def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys, tmp_path):
     assert main(["run", "keen"]) == 0
-    assert len(list(tmp_path.glob("results/records/keen/*.jsonl"))) == 1
+    assert written(tmp_path) == ["results/own/records/keen"]
     assert (tmp_path / ".cache/bench/logs").is_dir()
-    assert "keen: 1 done; records in results/records/keen/" in capsys.readouterr().out
+    assert "keen: 1 done; records in results/own/records/keen/" in capsys.readouterr().out
     assert main(["run", "keen"]) == 0
     assert "keen: nothing to run" in capsys.readouterr().out
+
+
+def test_own_results_do_not_depend_on_the_reference(capsys, tmp_path):
+    assert main(["run", "keen", "--publish"]) == 0
+    assert written(tmp_path) == ["results/records/keen"]
+    assert main(["run", "keen"]) == 0
+    assert written(tmp_path) == ["results/own/records/keen", "results/records/keen"]
+
+
+def test_the_reference_is_for_the_suites_own_studies(capsys, tmp_path):
+    assert main(["run", write_study(tmp_path), "--publish"]) == 2
+    assert "--publish is for the suite's" in capsys.readouterr().err
+    assert main(["run", "keen", "--publish", "--results", "r"]) == 2
+    assert "both name a folder" in capsys.readouterr().err
+    assert written(tmp_path) == []
+
+
+def test_a_study_of_ones_own_cannot_take_a_built_in_ones_name(capsys, tmp_path):
+    assert main(["run", write_study(tmp_path, name="keen")]) == 2
+    assert "defines a study named 'keen', as the suite does" in capsys.readouterr().err
+
+
+def test_missing_budgets_are_measured_and_written_on_the_first_run(capsys, tmp_path):
+    assert main(["run", "brief", "--dry-run"]) == 0
+    assert "20 s, in steps once a step has been timed" in capsys.readouterr().out
+    assert main(["run", "brief"]) == 0
+    assert "1 trials have a budget in seconds, which is turned into" in capsys.readouterr().out
+    [budget] = read_budgets(tmp_path / "results/own/budgets/brief.json").values()
+    assert (budget.seconds_per_step, budget.num_steps) == (0.25, 80)
+    [path] = tmp_path.glob("results/own/records/brief/*.jsonl")
+    [kept] = record.read(path)[0]
+    assert kept.settings["train"]["num_steps"] == 80
+    capsys.readouterr()
+    assert main(["run", "brief"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to run" in out
+    assert "turned into" not in out
+
+
+def test_a_first_run_trains_what_the_reference_trained(tmp_path):
+    trial = build_trial(train=BUDGETED)
+    known = Budget(
+        cost_id=trial.cost_id,
+        budget_seconds=20.0,
+        num_steps=7,
+        seconds_per_step=3.0,
+        measured={},
+    )
+    write_budgets(tmp_path / "results/budgets/brief.json", "brief", [known])
+    assert main(["run", "brief"]) == 0
+    [path] = tmp_path.glob("results/own/records/brief/*.jsonl")
+    assert record.read(path)[0][0].settings["train"]["num_steps"] == 7
+    assert not (tmp_path / "results/own/budgets").exists()
+
+
+def test_budgets_come_from_costs_on_record_until_the_code_behaves_differently(
+    capsys, tmp_path, monkeypatch
+):
+    assert main(["cost", "brief"]) == 0
+    capsys.readouterr()
+    assert main(["budget", "brief"]) == 0
+    out = capsys.readouterr().out
+    assert "20 s are 80 steps" in out
+    assert "round 1" not in out
+    monkeypatch.setattr("bench.versions.PROTOCOL", 2)
+    assert main(["budget", "brief"]) == 0
+    assert "round 1" in capsys.readouterr().out
+
+
+def test_costs_of_a_whole_study_are_recorded(capsys, tmp_path):
+    assert main(["cost", "pair"]) == 0
+    [path] = tmp_path.glob("results/own/costs/pair/*.jsonl")
+    [line], warnings = read_costs(path)
+    assert warnings == []
+    assert [row["settings"]["model"]["method"] for row in line.rows] == ["stub", "other"]
+    out = capsys.readouterr().out
+    assert "[round 1 of 3, row 1 of 2]" in out
+    assert "250 ms a step, 1 × the first" in out
+    assert main(["cost", "pair", "--unless-recorded"]) == 0
+    assert "costs were timed before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("choice", [["--only", "other"], ["--where", "behaviour=done"]])
+def test_costs_of_a_part_of_a_study_are_shown_and_not_recorded(capsys, tmp_path, choice):
+    path = tmp_path / "two.py"
+    path.write_text("""
+from stub_trials import build_study, build_trial
+TRIALS = [build_trial(), build_trial("fail_in_second_round"), build_trial(method="other")]
+STUDY = build_study(TRIALS, name="two")
+""")
+    assert main(["cost", str(path), *choice]) == 0
+    assert "shown and not recorded" in capsys.readouterr().out
+    assert written(tmp_path) == []
+
+
+def test_a_row_that_fails_gives_exit_status_1_and_no_row_is_a_usage_error(capsys, tmp_path):
+    path = write_study(tmp_path, "fail_in_second_round")
+    assert main(["cost", path]) == 1
+    assert "ERROR ValueError: no more" in capsys.readouterr().out
+    assert main(["cost", path, "--where", "behaviour=absent"]) == 2
+    assert "no trial has behaviour = 'absent'; there are done, fail_in" in capsys.readouterr().err
+
+
+def test_an_audit_finds_what_was_recorded(capsys, tmp_path):
+    assert main(["run", "keen", "pair", "--publish"]) == 0
+    assert main(["audit", "--count", "2", "--seed", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 3 records are made again (--seed 5)" in out
+    assert "audit: 2 found; written to results/audits/" in out
+    [path] = tmp_path.glob("results/audits/*.jsonl")
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_an_audit_of_nothing_is_a_usage_error(capsys):
+    assert main(["audit", "keen"]) == 2
+    assert "no finished record of this machine" in capsys.readouterr().err
 
 
 def test_failed_trial_gives_exit_status_1_and_says_where_its_log_is(capsys, tmp_path):
@@ -86,15 +204,18 @@ def test_smoke_records_go_elsewhere(tmp_path):
     assert main(["run", "all", "--smoke", "--results", "tiny"]) == 0
     assert (tmp_path / "tiny/records/keen").is_dir()
     assert not (tmp_path / "results").exists()
-    assert main(["run", "keen", "--smoke", "--results", "results"]) == 2
+    for kept in ("results", "results/own"):
+        assert main(["run", "keen", "--smoke", "--results", kept]) == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "absent"], "unknown study 'absent'; known: keen"),
+        (["run", "absent"], "unknown study 'absent'; known: keen, pair, brief"),
         (["run", "absent.py"], "no study file 'absent.py'"),
         (["run", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
+        (["cost", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
+        (["cost", "keen", "--where", "absent=1"], "no trial has a setting 'absent'; expected"),
     ],
 )
 def test_wrong_names_are_answered_with_the_right_ones(capsys, arguments, message):
@@ -153,9 +274,12 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module = ModuleType("bench.report")
     module.build = lambda results, out_dir=None, studies=None: [results / f"{studies}.md"]
     module.check = lambda results: ["table is old"]
+    module.terminal_summary = lambda own, reference, name, width: f"{own} | {reference}: {name}"
     monkeypatch.setitem(sys.modules, "bench.report", module)
     assert main(["report", "keen"]) == 0
-    assert "results/['keen'].md" in capsys.readouterr().out
+    assert capsys.readouterr().out == "results/own | results: keen\n"
+    assert main(["report", "keen", "--publish"]) == 0
+    assert capsys.readouterr().out == "results/['keen'].md\n"
     assert main(["check"]) == 1
     assert "table is old" in capsys.readouterr().err
 
@@ -177,42 +301,3 @@ def test_study_file_without_a_study_is_refused(tmp_path, text, message):
 def test_study_needs_a_file_name_and_a_claim(name, claim):
     with pytest.raises(StudyError, match=r"no file name|no claim"):
         Study(name=name, claim=claim, trials=lambda profile: [], smoke=list)
-
-
-def test_duel_prints_a_line_for_each_pair_and_batch_size(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.decoding.duel._MAX_ROUNDS", 2)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    path = tmp_path / "small.py"
-    path.write_text("""
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import DECODING, Study
-
-def trials(profile):
-    sizes = {"num_labels": 500, "num_worlds": 2, "num_buckets": 32, "num_queries": 70}
-    data = DataSpec(source="planted_scores", name="mine", options=sizes | {"peak": 0.9})
-    models = [
-        ModelSpec(method=m, encoder="linear", options={"k": 5}) for m in ("pruned", "dense")
-    ]
-    return [Trial(data=data, model=model, train=TrainSpec()) for model in models]
-
-STUDY = Study(name="small", claim="C.", trials=trials, smoke=lambda: trials("cpu"), kind=DECODING)
-""")
-    assert main(["duel", str(path), "--only", "pruned", "--only", "dense", "--where", "k=5"]) == 0
-    title, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("small: scores=mine k=5 num_labels=500")
-    assert [line.split()[0] for line in lines] == ["64", "1"]
-    assert all("pruned" in line and ", dense" in line and "ratio" in line for line in lines)
-    assert main(["duel", str(path), "--where", "k=6"]) == 2
-    assert "has k = '6'; there are 5" in capsys.readouterr().err
-
-
-def test_duel_of_a_study_that_trains_is_refused(capsys):
-    assert main(["duel", "keen"]) == 2
-    assert "study keen is one of training; expected decoding" in capsys.readouterr().err
-
-
-def test_wrong_setting_is_a_usage_error(capsys):
-    with pytest.raises(SystemExit) as ending:
-        main(["duel", "keen", "--where", "k"])
-    assert ending.value.code == 2
-    assert "expected NAME=VALUE" in capsys.readouterr().err

@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 from stub_trials import build_trial
 
+from bench.engine import local
 from bench.engine.base import Job
 from bench.engine.local import LocalEngine
 from bench.engine.worker import is_out_of_memory, without_folders
 
-PROVENANCE = {"code_digest": "d", "machine": {"cpu": "c"}}
+VERSIONS = {"method": 1, "source": 1, "protocol": 1}
+PROVENANCE = {"commit": "abc", "machine": {"cpu": "c"}}
+
+
+def build_job(trial, entry="stub_trials:execute"):
+    return Job(study="stub", trial=trial, entry=entry, versions=VERSIONS, provenance=PROVENANCE)
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +31,8 @@ def _stubs_importable(monkeypatch):
 @pytest.fixture
 def run(tmp_path):
     def run(*trials, on_event=lambda job, event: None, entry="stub_trials:execute"):
-        engine = LocalEngine(
-            data_dir=tmp_path, cache_dir=tmp_path / "cache", entry=entry, on_event=on_event
-        )
-        jobs = [Job(study="stub", trial=trial, provenance=PROVENANCE) for trial in trials]
-        return list(engine.run(jobs))
+        engine = LocalEngine(data_dir=tmp_path, cache_dir=tmp_path / "cache", on_event=on_event)
+        return list(engine.run([build_job(trial, entry) for trial in trials]))
 
     return run
 
@@ -55,10 +58,10 @@ def test_trials_run_in_fresh_processes_and_give_their_records(run, tmp_path):
     assert (first.status, first.reason) == ("done", None)
     assert first.trial_id == trials[0].trial_id
     assert first.block("test") == {"P@1": 0.5, "P@3": None}
+    assert (first.versions, first.provenance["commit"]) == (VERSIONS, "abc")
     assert first.block("clock")["train_seconds"] == 0.25
     assert first.block("clock")["wall_seconds"] > 0
-    assert first.block("load").keys() == {"other_cpu_share"}
-    pids = {r.block("data")["pid"] for r in (first, second)} | {os.getpid()}
+    pids = {r.block("resolved")["pid"] for r in (first, second)} | {os.getpid()}
     assert len(pids) == 3
     assert not first.block("data")["loaded_torch"]
     assert [e["event"] for e in events][:4] == ["start", "phase", "step", "phase"]
@@ -70,9 +73,12 @@ def test_trials_run_in_fresh_processes_and_give_their_records(run, tmp_path):
     [
         ("exhaust", "oom", "MemoryError"),
         ("exhaust_by_words", "oom", "RuntimeError: DefaultCPUAllocator"),
-        ("get_killed", "oom", "killed by SIGKILL"),
+        ("abort_for_memory", "oom", "killed by SIGABRT; log: "),
+        ("leave_speaking_of_memory", "error", "exit status 3 and no result; log: "),
+        ("get_killed", "error", "killed by SIGKILL"),
         ("predict", "oom", "predicted 2000 bytes exceed the available 1000 bytes"),
         ("fail", "error", "ValueError: no file 'points.txt' here (at stub_trials.py:"),
+        ("fail_by_surrogate", "error", "ValueError: no file b\\udcff"),
         ("crash", "error", "killed by SIGABRT; log: "),
         ("leave", "error", "ended with exit status 3 and no result; log: working in"),
         ("return_rubbish", "error", "no record: unknown block 'nonsense'"),
@@ -84,6 +90,71 @@ def test_every_ending_has_its_status_and_reason(run, behaviour, status, reason):
     assert reason in failed.reason
     assert "/somewhere" not in failed.to_json()
     assert after.status == "done"
+
+
+def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monkeypatch):
+    counts = iter((7, 8))
+    monkeypatch.setattr("bench.engine.local.num_oom_kills", lambda: next(counts))
+    [killed] = run(build_trial("get_killed"))
+    assert (killed.status, killed.reason[:59]) == (
+        "oom",
+        "killed by SIGKILL, as the kernel did because memory ran out",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not JSON",
+        "[1]",
+        "{}",
+        '{"event": 3}',
+        '{"event": "result"}',
+        '{"event": "result", "payload": [1]}',
+        '{"event": "failure", "payload": {}, "status": "odd", "reason": "r"}',
+        '{"event": "failure", "payload": {}, "status": "error"}',
+        "[" * 60_000,
+    ],
+)
+def test_a_trial_that_sends_rubbish_fails_at_once_and_alone(run, monkeypatch, line):
+    monkeypatch.setattr("bench.engine.local._TERMINATE_GRACE_SECONDS", 0.5)
+    began = time.monotonic()
+    failed, after = run(build_trial("send_rubbish", line=line), build_trial())
+    assert (failed.status, failed.reason) == ("error", "its process sent what is no message")
+    assert after.status == "done"
+    assert time.monotonic() - began < 30
+
+
+def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monkeypatch):
+    def never(log):
+        child = Child(log)
+        child.kill_early()
+        return child
+
+    class Child(local.Child):
+        def kill_early(self):
+            self._process.kill()
+            self._process.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "Child", never)
+        [dead] = run(build_trial())
+    assert (dead.status, dead.reason) == ("error", "killed by SIGKILL")
+    assert run(build_trial())[0].status == "done"
+
+
+@pytest.mark.parametrize(
+    ("then", "status"),
+    [("done", "done"), ("fail", "error"), ("leave", "error"), ("get_killed", "error")],
+)
+def test_processes_of_a_trial_end_with_it(run, tmp_path, monkeypatch, then, status):
+    monkeypatch.setattr("bench.engine.local._LOOK_SECONDS", 0.2)
+    pid_file = tmp_path / "pid"
+    began = time.monotonic()
+    [over] = run(build_trial("have_a_child", then=then, child_pid_file=str(pid_file)))
+    assert over.status == status
+    wait_until(lambda: not is_alive(int(pid_file.read_text())))
+    assert time.monotonic() - began < 20  # though that process held the pipe open
 
 
 def test_predicted_out_of_memory_keeps_the_prediction(run):
@@ -101,7 +172,8 @@ def test_traceback_is_in_the_log(run, tmp_path):
 
 def test_timeout_ends_the_trial_and_keeps_what_it_reached(run, tmp_path):
     pid_file = tmp_path / "pid"
-    trial = build_trial("hang", pid_file=str(pid_file), timeout_seconds=2.0)
+    limit = {"trial_timeout_seconds": 2.0}
+    trial = build_trial("hang", pid_file=str(pid_file), train=limit)
     began = time.monotonic()
     over = run(trial)[0]
     assert over.status == "timeout"
@@ -113,7 +185,8 @@ def test_timeout_ends_the_trial_and_keeps_what_it_reached(run, tmp_path):
 
 def test_timeout_ends_a_trial_that_ignores_requests(run, monkeypatch):
     monkeypatch.setattr("bench.engine.local._TERMINATE_GRACE_SECONDS", 0.2)
-    assert run(build_trial("hang_deaf", timeout_seconds=0.8))[0].status == "timeout"
+    limit = {"trial_timeout_seconds": 0.8}
+    assert run(build_trial("hang_deaf", train=limit))[0].status == "timeout"
 
 
 def test_entry_that_cannot_be_imported_is_an_error_of_the_trial(run):
@@ -135,26 +208,27 @@ def test_interrupt_ends_the_running_trial(run, tmp_path):
     assert not is_alive(int(pid_file.read_text()))
 
 
-def test_trial_dies_when_its_parent_is_killed(tmp_path):
-    pid_file = tmp_path / "pid"
+def test_trial_and_its_processes_die_when_the_runner_is_killed(tmp_path):
+    pid_file, child_pid_file = tmp_path / "pid", tmp_path / "child_pid"
     code = f"""
 from pathlib import Path
 from stub_trials import build_trial
-from bench.engine.base import Job
+from test_engine import build_job
 from bench.engine.local import LocalEngine
 here = Path({str(tmp_path)!r})
-engine = LocalEngine(data_dir=here, cache_dir=here, entry="stub_trials:execute")
-trial = build_trial("hang", pid_file=str(here / "pid"))
-list(engine.run([Job(study="stub", trial=trial, provenance={PROVENANCE!r})]))
+engine = LocalEngine(data_dir=here, cache_dir=here)
+files = {{name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}}
+trial = build_trial("have_a_child", then="hang", **files)
+list(engine.run([build_job(trial)]))
 """
     with subprocess.Popen([sys.executable, "-c", code]) as parent:
         try:
             wait_until(lambda: pid_file.exists() and pid_file.read_text())
-            pid = int(pid_file.read_text())
-            assert is_alive(pid)
+            pids = [int(path.read_text()) for path in (pid_file, child_pid_file)]
+            assert all(map(is_alive, pids))
         finally:
             parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not is_alive(pid))
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
 def test_out_of_memory_is_told_from_other_errors():

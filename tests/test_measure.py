@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 
 from bench.measure import memory
-from bench.measure.clock import Clocks, Stopwatch, WindowSampler
+from bench.measure.clock import Clocks, Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
+from bench.measure.training import planned_steps
+from bench.measure.visits import Visit
+from bench.settings import TrainSpec
 
 
 class Time:
@@ -69,19 +76,19 @@ def test_work_queued_on_the_device_is_counted_where_it_was_queued(now):
     assert clocks["evaluation"].seconds == 1
 
 
-def test_evaluation_inside_of_training_is_not_training(now):
+def test_validation_inside_of_training_is_not_training(now):
     clocks = Clocks(now=now)
     with clocks.measure("train"):
         now.seconds += 3
-        with clocks.measure("evaluation"):
+        with clocks.measure("validation"):
             now.seconds += 10
         now.seconds += 1
     now.seconds += 6
     assert clocks.to_record() == {
         "setup_seconds": None,
         "train_seconds": 4,
-        "evaluation_seconds": 10,
-        "decode_seconds": None,
+        "validation_seconds": 10,
+        "evaluation_seconds": None,
         "wall_seconds": 20,
     }
 
@@ -94,38 +101,6 @@ def test_a_clock_inside_of_itself_is_refused(now):
         clocks.measure("train"),
     ):
         pass
-
-
-def test_windows_leave_out_warmup_and_pauses(now):
-    watch = Stopwatch(now=now)
-    edges = []
-    sampler = WindowSampler(
-        watch, warmup_steps=2, window_steps=3, synchronize=lambda: edges.append(1)
-    )
-    watch.start()
-    for step in range(1, 13):
-        now.seconds += 50 if step <= 2 else step
-        if step == 4:
-            with watch.paused():
-                now.seconds += 1000
-        sampler.step()
-    assert sampler.window_seconds == [3 + 4 + 5, 6 + 7 + 8, 9 + 10 + 11]
-    assert len(edges) == 4
-
-
-def test_windows_without_warmup_begin_with_the_first_step(now):
-    watch = Stopwatch(now=now)
-    sampler = WindowSampler(watch, warmup_steps=0, window_steps=1)
-    watch.start()
-    for seconds in (1, 2):
-        now.seconds += seconds
-        sampler.step()
-    assert sampler.window_seconds == [1, 2]
-
-
-def test_windows_refuse_impossible_sizes(now):
-    with pytest.raises(ValueError, match="window_steps is 0"):
-        WindowSampler(Stopwatch(now=now), warmup_steps=0, window_steps=0)
 
 
 def test_host_peak_tells_phases_apart_and_keeps_the_total():
@@ -184,11 +159,11 @@ def test_busy_seconds_count_own_cores_and_neither_idle_nor_disk():
 
 def build_meter(now, busy, own):
     busy, own = iter(busy), iter(own)
-    return LoadMeter(num_cores=2, busy=lambda: next(busy), own=lambda: next(own), now=now)
+    return LoadMeter(busy=lambda: next(busy), own=lambda: next(own), now=now)
 
 
-def test_load_is_the_others_share_over_all_intervals(now):
-    meter = build_meter(now, [10, 18, 30, 32], [1, 7, 8, 10])
+def test_load_is_what_others_computed_in_all_intervals(now):
+    meter = build_meter(now, [10, 18, 30, 32], [1, 7, 8, 9.5])
     for seconds in (5, 5):
         meter.start()
         meter.start()
@@ -196,21 +171,91 @@ def test_load_is_the_others_share_over_all_intervals(now):
         meter.stop()
         meter.stop()
         now.seconds += 100
-    assert meter.other_cpu_share() == pytest.approx(((8 - 6) + (2 - 2)) / (10 * 2))
+    assert meter.wall_seconds == 10
+    assert meter.other_cpu_seconds == pytest.approx((8 - 6) + (2 - 1.5))
 
 
-def test_load_is_unknown_without_interval_or_counters(now):
-    assert build_meter(now, [], []).other_cpu_share() is None
-    meter = build_meter(now, [None, 5], [1, 2])
+def test_load_is_never_below_nothing_though_ticks_are_coarse(now):
+    meter = build_meter(now, [10, 10], [1, 1.004])
     meter.start()
-    now.seconds += 1
     meter.stop()
-    assert meter.other_cpu_share() is None
+    assert meter.other_cpu_seconds == 0
 
 
-def test_load_of_this_machine_is_a_share():
-    meter = LoadMeter()
-    meter.start()
-    sum(range(300_000))
-    meter.stop()
-    assert 0 <= meter.other_cpu_share() <= 1
+def test_load_is_unknown_once_the_kernel_was_silent(now):
+    meter = build_meter(now, [None, 5, 6, 7], [1, 2, 3, 4])
+    for _ in range(2):
+        meter.start()
+        now.seconds += 1
+        meter.stop()
+    assert meter.other_cpu_seconds is None
+
+
+def test_load_of_this_machine_counts_another_process():
+    if LoadMeter().other_cpu_seconds is None:
+        pytest.skip("the kernel is silent")
+    spin = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]) as other:
+        try:
+            meter = LoadMeter()
+            meter.start()
+            time.sleep(1.0)  # this process does nothing
+            meter.stop()
+        finally:
+            other.kill()
+    assert meter.other_cpu_seconds > 0.3
+
+
+def test_a_visit_keeps_the_samples_of_each_phase_and_its_load():
+    visit = Visit(2)
+    for phase, units in (("train", 4), ("batch-64", 64)):
+        with visit.timed(phase, units=units) as seconds:
+            seconds += [0.25, 0.5]
+    kept = visit.to_record()
+    assert visit.round_number == 2
+    assert [(n, p["seconds"], p["units"]) for n, p in kept.items()] == [
+        ("train", [0.25, 0.5], 4),
+        ("batch-64", [0.25, 0.5], 64),
+    ]
+    assert all(p["wall_seconds"] > 0 and "other_cpu_seconds" in p for p in kept.values())
+
+
+def test_a_phase_that_broke_off_is_not_kept_and_none_is_measured_twice():
+    visit = Visit(0)
+    with pytest.raises(ZeroDivisionError), visit.timed("train", units=1) as seconds:
+        seconds.append(1 / 0)
+    assert visit.to_record() == {}
+    with visit.timed("train", units=1):
+        pass
+    with (
+        pytest.raises(ValueError, match="'train' was measured in this visit already"),
+        visit.timed("train", units=1),
+    ):
+        pass
+
+
+def test_kills_for_want_of_memory_are_counted_by_the_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_VMSTAT", tmp_path / "vmstat")
+    assert memory.num_oom_kills() is None
+    (tmp_path / "vmstat").write_text("pgpgin 5\noom_kill 3\nzone_x 1\n")
+    assert memory.num_oom_kills() == 3
+    (tmp_path / "vmstat").write_text("pgpgin 5\n")
+    assert memory.num_oom_kills() is None
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        ({"num_steps": 7}, 7),
+        ({"num_epochs": 2.0}, 20),
+        ({"num_epochs": 0.25}, 3),
+        ({"num_epochs": 1e-9}, 1),
+    ],
+)
+def test_a_training_is_as_long_as_its_spec_says_in_steps(length, expected):
+    assert planned_steps(TrainSpec(**length), steps_per_epoch=10) == expected
+
+
+def test_a_training_with_a_budget_left_in_it_is_refused():
+    with pytest.raises(ValueError, match=r"budget_seconds is 5.0; expected num_steps"):
+        planned_steps(TrainSpec(budget_seconds=5.0), steps_per_epoch=10)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ def build(trial_id="0123456789abcdef", **changes):
     parts = {
         "study": "stub",
         "trial_id": trial_id,
-        "settings": {"model": {"method": "mach"}, "replicate": 0},
+        "settings": {"data": {}, "model": {"method": "mach"}, "train": {}, "replicate": 0},
         "status": "done",
         "reason": None,
         "started_at": "2026-01-01T00:00:00Z",
+        "versions": {"method": 1, "source": 1, "protocol": 1},
         "payload": {"test": {"P@1": 0.5}},
-        "provenance": {"code_digest": "d", "machine": {"cpu": "c"}},
+        "provenance": {"machine": {"cpu": "c"}},
     }
     return record.build(**(parts | changes))
 
@@ -49,12 +52,20 @@ def test_nan_infinity_and_arrays_become_plain_json():
     built = build(
         payload={
             "test": {"P@1": float("nan"), "P@3": np.float32("inf"), "P@5": np.float64(0.25)},
-            "training": {"step_seconds": np.array([1.0, np.nan])},
+            "training": {"curve": np.array([1.0, np.nan])},
         }
     )
     raw = json.loads(built.to_json())
     assert raw["test"] == {"P@1": None, "P@3": None, "P@5": 0.25}
-    assert raw["training"]["step_seconds"] == [1.0, None]
+    assert raw["training"]["curve"] == [1.0, None]
+
+
+def test_text_that_is_no_utf8_is_escaped_and_written(tmp_path):
+    payload = {"data": {"b\udcff": "c\udcff"}}
+    record.append(tmp_path / "r.jsonl", build(reason="no file b\udcff", payload=payload))
+    [kept], _ = record.read(tmp_path / "r.jsonl")
+    assert kept.reason == "no file b\\udcff"
+    assert kept.block("data") == {"b\\udcff": "c\\udcff"}
 
 
 def test_blocks_reached_in_part_name_all_of_their_fields():
@@ -88,7 +99,17 @@ def test_whole_last_line_without_line_end_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"rubbish", b"\xff\xfe", b"[1]", b'{"schema":1}', b"{}", b"null", b'{"schema":1,']
+    "line",
+    [
+        b"rubbish",
+        b"\xff\xfe",
+        b"[1]",
+        b'{"schema":2}',
+        b"{}",
+        b"null",
+        b'{"schema":2,',
+        b"[" * 100_000,
+    ],
 )
 def test_garbled_line_is_warned_of_with_its_number(tmp_path, line):
     path = tmp_path / "r.jsonl"
@@ -101,11 +122,31 @@ def test_garbled_line_is_warned_of_with_its_number(tmp_path, line):
     assert [w.startswith(f"{path}:2:") for w in warnings] == [True]
 
 
-def test_other_schema_is_refused_by_file_and_line(tmp_path):
+@pytest.mark.parametrize("schema", [1, 3])
+def test_other_schema_is_refused_by_file_and_line(tmp_path, schema):
     path = tmp_path / "r.jsonl"
-    path.write_text(json.dumps(dict(build().raw) | {"schema": 2}) + "\n")
-    with pytest.raises(SchemaError, match=r"r\.jsonl:1: record has schema 2; .* reads schema 1"):
+    path.write_text(json.dumps(dict(build().raw) | {"schema": schema}) + "\n")
+    message = rf"r\.jsonl:1: record has schema {schema}; .* reads schema 2"
+    with pytest.raises(SchemaError, match=message):
         record.read(path)
+
+
+@pytest.mark.parametrize("num_written", [0, 9])
+def test_an_append_that_fails_is_taken_back(tmp_path, monkeypatch, num_written):
+    path = tmp_path / "r.jsonl"
+    record.append(path, build("a"))
+    before = path.read_bytes()
+    whole, room = os.write, [num_written]
+
+    def write(descriptor, data):
+        if not room or not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(descriptor, data[: room.pop()])
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        record.append(path, build("b"))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -113,7 +154,10 @@ def test_other_schema_is_refused_by_file_and_line(tmp_path):
     [
         ({"status": "fine"}, "'status' is 'fine'; expected one of"),
         ({"study": 3}, "'study' is 3; expected str"),
-        ({"provenance": {}}, "'code_digest' is None"),
+        ({"provenance": {}}, "'machine' is None; expected Mapping"),
+        ({"versions": {"method": "1"}}, "version of 'method' is '1'; expected a whole number"),
+        ({"settings": {"model": {"method": "mach"}, "replicate": 0}}, "'data' is None"),
+        ({"status": "skipped"}, "'status' is 'skipped'"),
         ({"payload": {"tset": {}}}, "unknown block 'tset'"),
         ({"payload": {"test": 3}}, "'test' is 3; expected Mapping"),
         ({"payload": {"test": {"P@1": object()}}}, "cannot hold"),
@@ -139,7 +183,7 @@ def test_appends_of_two_processes_do_not_mix(tmp_path):
 
 
 def test_latest_keeps_the_last_record_of_each_trial_and_machine():
-    other = {"code_digest": "d", "machine": {"cpu": "other"}}
+    other = {"machine": {"cpu": "other"}}
     first, second = build("a", status="error"), build("a")
     elsewhere, another = build("a", provenance=other), build("b")
     assert record.latest([first, another, second, elsewhere]) == [second, another, elsewhere]
@@ -148,7 +192,7 @@ def test_latest_keeps_the_last_record_of_each_trial_and_machine():
 def test_latest_takes_a_machine_with_other_pages_of_memory_for_the_same():
     gib = 2**30
     first, second = (
-        build("a", provenance={"code_digest": "d", "machine": {"memory_bytes": size}})
+        build("a", provenance={"machine": {"memory_bytes": size}})
         for size in (24 * gib, 24 * gib - 8192)
     )
     assert record.latest([first, second]) == [second]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -9,11 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from stub_trials import build_study, build_trial
+import stub_trials
+from stub_trials import build_study, build_trial, stub_card
 
-from bench import record, runner
+from bench import cards, record
+from bench.budgets import Budget, budgets_path, write_budgets
 from bench.progress import Progress, describe, fitted
-from bench.runner import RunError, RunOptions, plan_run, run_study
+from bench.record import SchemaError
+from bench.runner import RunError, RunOptions, plan_run, run_plan, run_study
+from bench.settings import SettingsError
 from bench.study import StudyError
 
 
@@ -29,23 +32,18 @@ def options(tmp_path):
             "data_dir": tmp_path,
             "results_dir": tmp_path / "results",
             "cache_dir": tmp_path / "cache",
-            "entry": "stub_trials:execute",
         }
         return RunOptions(**(common | changes))
 
     return options
 
 
-def same_digest(trial):
-    return "digest"
-
-
 def states(plan):
     return [planned.state for planned in plan.trials]
 
 
-def run(study, options, digest=same_digest):
-    return [r.status for r in run_study(study, options, digest=digest)]
+def run(study, options):
+    return [r.status for r in run_study(study, options)]
 
 
 def read_all(tmp_path):
@@ -61,9 +59,9 @@ def test_settled_trials_are_kept_and_errors_retried(options, tmp_path):
         build_trial("fail_until_file", file=str(marker)),
     ]
     study = build_study(trials)
-    assert states(plan_run(study, options(), digest=same_digest)) == ["new"] * 3
+    assert states(plan_run(study, options())) == ["new"] * 3
     assert sorted(run(study, options())) == ["done", "error", "oom"]
-    assert states(plan_run(study, options(), digest=same_digest)) == ["kept", "kept", "retry"]
+    assert states(plan_run(study, options())) == ["kept", "kept", "retry"]
     marker.touch()
     assert run(study, options()) == ["done"]
     assert run(study, options()) == []
@@ -72,52 +70,131 @@ def test_settled_trials_are_kept_and_errors_retried(options, tmp_path):
     assert sorted(r.status for r in record.latest(records)) == ["done", "done", "oom"]
 
 
-def test_stale_record_is_rerun_and_superseded(options, tmp_path):
-    study = build_study([build_trial(), build_trial(replicate=1)])
-    assert len(run(study, options())) == 2
+def raise_version(monkeypatch, name):
+    """As whoever changes what a method computes does."""
+    others = [card for card in cards._registered if card.name != name]
+    monkeypatch.setattr(cards, "_registered", [*others, stub_card(name, version=2)])
 
-    def changed(trial):
-        return "digest" if trial.replicate else "new digest"
 
-    assert states(plan_run(study, options(), digest=changed)) == ["stale", "kept"]
-    assert run(study, options(), changed) == ["done"]
-    newest = {r.replicate: r.code_digest for r in record.latest(read_all(tmp_path)[0])}
-    assert newest == {0: "new digest", 1: "digest"}
+def test_records_of_a_method_that_behaves_differently_are_rerun_and_superseded(
+    options, tmp_path, monkeypatch
+):
+    study = build_study([build_trial(), build_trial(replicate=1), build_trial(method="other")])
+    assert len(run(study, options())) == 3
+    raise_version(monkeypatch, "stub")
+    assert states(plan_run(study, options())) == ["stale", "stale", "kept"]
+    assert run(study, options()) == ["done", "done"]
+    assert states(plan_run(study, options())) == ["kept"] * 3
+    records, _ = read_all(tmp_path)
+    assert len(records) == 5
+    versions = [(r.method, r.versions["method"]) for r in record.latest(records)]
+    assert sorted(versions) == [("other", 1), ("stub", 2), ("stub", 2)]
+
+
+def test_records_made_by_an_older_source_or_protocol_are_stale(options, monkeypatch):
+    study = build_study([build_trial()])
+    run(study, options())
+    with monkeypatch.context() as patch:
+        patch.setitem(stub_trials.SOURCE, "version", 2)
+        assert states(plan_run(study, options())) == ["stale"]
+    monkeypatch.setattr("bench.versions.PROTOCOL", 2)
+    assert states(plan_run(study, options())) == ["stale"]
+
+
+def test_a_record_by_newer_code_than_todays_is_kept(options, monkeypatch):
+    study = build_study([build_trial()])
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.versions.PROTOCOL", 2)
+        run(study, options())
+    assert states(plan_run(study, options())) == ["kept"]
+
+
+@pytest.mark.parametrize(("fingerprint", "state"), [("g", "other data"), (None, "kept")])
+def test_trials_on_data_that_has_changed_are_run_again(options, monkeypatch, fingerprint, state):
+    study = build_study([build_trial()])
+    run(study, options())
+    monkeypatch.setitem(stub_trials.SOURCE, "fingerprint", fingerprint)  # None: it cannot be had
+    assert states(plan_run(study, options())) == [state]
+
+
+def test_a_time_out_is_run_again_once_it_is_given_more_time(options):
+    def study(seconds):
+        limit = {"trial_timeout_seconds": seconds}
+        return build_study([build_trial(seconds=1.5, train=limit)])
+
+    assert run(study(0.5), options()) == ["timeout"]
+    assert states(plan_run(study(0.4), options())) == ["kept"]
+    assert states(plan_run(study(60.0), options())) == ["retry"]
+    assert run(study(60.0), options()) == ["done"]
+
+
+def test_only_the_first_replicates_are_run_on_request(options):
+    study = build_study([build_trial(replicate=i) for i in range(3)])
+    plan = plan_run(study, options(replicates=2))
+    assert sorted(p.trial.replicate for p in plan.trials) == [0, 1]
+    with pytest.raises(RunError, match="replicates is 0; expected at least 1"):
+        options(replicates=0)
+
+
+def test_replicates_run_one_after_the_other(options):
+    trials = [build_trial(note=n, replicate=i) for i in range(3) for n in range(5)]
+    order = [p.trial.replicate for p in plan_run(build_study(trials), options()).to_run]
+    assert order == sorted(order)
+
+
+def test_a_budget_that_nobody_has_measured_is_refused_with_the_way_out(options, tmp_path):
+    budgeted = build_trial(train={"budget_seconds": 20.0})
+    study = build_study([build_trial(), budgeted])
+    plan = plan_run(study, options())
+    assert plan.unbudgeted == (budgeted,)
+    with pytest.raises(RunError, match=r"1 trials of stub have a budget .* `bench budget stub`"):
+        run_plan(plan, options())
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_budget_on_file_is_trained_by_steps(options, tmp_path):
+    budgeted = build_trial(train={"budget_seconds": 20.0})
+    budget = Budget(
+        cost_id=budgeted.cost_id,
+        budget_seconds=20.0,
+        num_steps=31,
+        seconds_per_step=0.65,
+        measured={},
+    )
+    write_budgets(budgets_path(tmp_path / "results", "stub"), "stub", [budget])
+    assert run(build_study([budgeted]), options()) == ["done"]
+    [kept] = read_all(tmp_path)[0]
+    assert kept.block("training")["num_steps"] == 31
+    assert kept.settings["train"]["budget_seconds"] is None
+    assert states(plan_run(build_study([budgeted]), options())) == ["kept"]
+
+
+def test_the_tiny_grid_needs_no_budget(options):
+    study = build_study(
+        [build_trial(train={"budget_seconds": 20.0})], smoke=lambda: [build_trial()]
+    )
+    assert states(plan_run(study, options(is_smoke=True))) == ["new"]
+
+
+def test_records_of_another_schema_are_in_the_way(options, tmp_path):
+    study = build_study([build_trial()])
+    run(study, options())
+    [path] = (tmp_path / "results" / "records").glob("*/*.jsonl")
+    path.write_text(path.read_text().replace('"schema":2', '"schema":1'))
+    with pytest.raises(SchemaError):
+        plan_run(study, options())
 
 
 def test_rerun_runs_settled_trials_again(options):
     study = build_study([build_trial()])
     run(study, options())
-    assert states(plan_run(study, options(rerun=True), digest=same_digest)) == ["again"]
-
-
-def test_trials_of_a_busy_machine_are_run_again_on_request(options, tmp_path):
-    study = build_study([build_trial(replicate=i) for i in range(3)])
-    run(study, options())
-    path = next((tmp_path / "results" / "records").rglob("*.jsonl"))
-    shares = iter((0.3, 0.1, None))
-    lines = []
-    for line in path.read_text().splitlines():
-        raw = json.loads(line)
-        raw["load"] = {"other_cpu_share": next(shares)}
-        lines.append((raw["settings"]["replicate"], json.dumps(raw)))
-    path.write_text("".join(f"{text}\n" for _, text in lines))
-    disturbed = lines[0][0]
-    assert states(plan_run(study, options(), digest=same_digest)) == ["kept"] * 3
-    found = plan_run(study, options(max_load=0.2), digest=same_digest).trials
-    assert [p.trial.replicate for p in found if p.state == "disturbed"] == [disturbed]
-    assert [p.state for p in found].count("kept") == 2
-    with pytest.raises(RunError, match="max_load is 1"):
-        options(max_load=1)
+    assert states(plan_run(study, options(rerun=True))) == ["again"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 11])
 def test_shards_partition_the_trials(options, count):
     study = build_study([build_trial(replicate=i) for i in range(10)])
-    shards = [
-        plan_run(study, options(shard=(i, count)), digest=same_digest).to_run
-        for i in range(1, count + 1)
-    ]
+    shards = [plan_run(study, options(shard=(i, count))).to_run for i in range(1, count + 1)]
     ids = [planned.trial.trial_id for shard in shards for planned in shard]
     assert sorted(ids) == sorted(t.trial_id for t in study.trials("cpu"))
 
@@ -129,10 +206,9 @@ def test_impossible_shard_is_refused(options, shard):
 
 
 def test_order_is_shuffled_but_always_the_same(options):
-    study = build_study([build_trial(replicate=i) for i in range(8)])
+    study = build_study([build_trial(note=i) for i in range(8)])
     orders = [
-        [p.trial.replicate for p in plan_run(study, options(), digest=same_digest).to_run]
-        for _ in range(2)
+        [p.trial.model.options["note"] for p in plan_run(study, options()).to_run] for _ in range(2)
     ]
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0])
@@ -140,31 +216,27 @@ def test_order_is_shuffled_but_always_the_same(options):
 
 def test_only_picks_methods_and_refuses_unknown_ones(options):
     study = build_study([build_trial(), build_trial(method="other")])
-    plan = plan_run(study, options(only=("other",)), digest=same_digest)
+    plan = plan_run(study, options(only=("other",)))
     assert [p.trial.model.method for p in plan.trials] == ["other"]
     with pytest.raises(RunError, match="no trial of method 'absent'; it has other, stub"):
-        plan_run(study, options(only=("absent",)), digest=same_digest)
+        plan_run(study, options(only=("absent",)))
 
 
 def test_study_that_asks_twice_for_a_trial_is_refused(options):
     with pytest.raises(StudyError, match="asks twice"):
-        plan_run(build_study([build_trial(), build_trial()]), options(), digest=same_digest)
+        plan_run(build_study([build_trial(), build_trial()]), options())
 
 
-def test_unregistered_method_is_refused_with_the_known_ones(monkeypatch):
-    class Registry:
-        METHODS = {"known": "bench.settings:Trial"}  # noqa: RUF012
-        SOURCES = {"planted": "bench.settings:Trial"}  # noqa: RUF012
-
-    monkeypatch.setattr(runner, "resolve", lambda where: getattr(Registry, where.partition(":")[2]))
-    with pytest.raises(RunError, match="unknown method 'stub'; known: known"):
-        runner.trial_digest(build_trial())
+def test_unknown_method_is_refused_with_the_known_ones(options):
+    study = build_study([build_trial(method="absent")])
+    with pytest.raises(SettingsError, match=r"method is 'absent'; expected one of .*mach.*stub"):
+        plan_run(study, options())
 
 
 def test_records_carry_provenance_and_the_machine_names_the_file(options, tmp_path):
     run(build_study([build_trial()]), options())
     [kept] = read_all(tmp_path)[0]
-    assert kept.code_digest == "digest"
+    assert kept.versions == {"method": 1, "source": 1, "protocol": 1}
     assert kept.machine["accelerator"] is None
     assert kept.provenance["packages"]["torch"]
 
@@ -217,12 +289,12 @@ class Screen:
 def test_progress_tells_of_each_trial_and_of_the_study(options, is_live):
     screen = Screen()
     study = build_study([build_trial(), build_trial("fail")])
-    run_study(study, options(), digest=same_digest, progress=Progress(screen, is_live=is_live))
+    run_study(study, options(), progress=Progress(screen, is_live=is_live))
     assert ("\r" in screen.text) == is_live
     assert "stub: 2 trials to run" in screen.text
     assert "[2 of 2 done" in screen.text
-    assert "DONE stub behaviour=done on nothing" in screen.text
-    assert "ERROR stub behaviour=fail on nothing" in screen.text
+    assert "DONE stub linear behaviour=done lr=0.001 on nothing" in screen.text
+    assert "ERROR stub linear behaviour=fail lr=0.001 on nothing" in screen.text
     assert "P@1 0.5000" in screen.text
 
 

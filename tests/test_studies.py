@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from bench.methods import METHODS, check_options
-from bench.runner import trial_digest
+from bench.cards import card
+from bench.methods import check_options
 from bench.study import TRAINING, load_study, study_names
+from bench.versions import current_versions
 
 TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]
 
@@ -15,7 +16,8 @@ def test_every_study_states_its_claim_and_fits_its_kind(name):
     for word in ("Claim:", "Command:", "Hardware:", "Duration:", "Expected:"):
         assert word in study.claim, word
     for trial in (*study.build_smoke(), *study.build_trials("cpu")):
-        assert trial_digest(trial, study.kind)  # its method and source are registered
+        # Its method and its source are registered.
+        assert all(version >= 1 for version in current_versions(trial, study.kind).values())
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -37,6 +39,7 @@ def test_smoke_runs_each_method_of_the_study_on_data_that_needs_no_file(name):
     full = study.build_trials(study.profiles[0])
     assert {trial.model.method for trial in smoke} == {trial.model.method for trial in full}
     assert {trial.data.source for trial in smoke} == {"planted"}
+    assert all(trial.train.budget_seconds is None for trial in smoke)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -44,10 +47,10 @@ def test_cpu_budgets_are_equal_within_a_part(name):
     study = load_study(name)
     budgets: dict[str, set] = {}
     for trial in study.build_trials("cpu"):
-        if METHODS[trial.model.method].startswith("baselines.floors"):
+        if card(trial.model.method).is_floor:
             continue
         part = f"{study.part(trial)} {trial.data.name}"
-        budgets.setdefault(part, set()).add(trial.train.max_train_seconds)
+        budgets.setdefault(part, set()).add(trial.train.budget_seconds)
     assert all(len(seconds) == 1 for seconds in budgets.values()), budgets
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -29,9 +30,9 @@ class Auto(Contender):
         """Labels scored by the walk, or all."""
         return auto.num_scored(queries, self.index, self.k, "sum")
 
-    def costs(self) -> dict[str, Any] | None:
-        """Unit costs of this machine."""
-        return dataclasses.asdict(auto.costs())
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """`decode_costs`: the unit costs of this machine that it chooses by."""
+        return {"decode_costs": dataclasses.asdict(auto.costs())}
 
     def decode_bytes(self) -> int:
         """Bytes of the index and the table."""

@@ -1,4 +1,4 @@
-"""Registry of what is measured at decoding: a new contender is one file and one line here."""
+"""What is measured at decoding: a new contender is one file and its card."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from bench.cards import card
 from bench.decoding.scores import Problem
 from bench.registry import resolve
-from bench.settings import SettingsError
-
-CONTENDERS: dict[str, str] = {
-    "dense": "bench.decoding.dense:Dense",
-    "pruned": "bench.decoding.pruned:Pruned",
-    "auto": "bench.decoding.auto:Auto",
-    "buckets": "bench.decoding.buckets:Buckets",
-    "authors": "bench.decoding.authors:AuthorsGather",
-    "faiss_pq": "bench.decoding.faiss_pq:FaissPQ",
-    "softmax_matmul": "bench.decoding.softmax:SoftmaxMatmul",
-}
 
 
 class Contender(ABC):
@@ -36,6 +26,8 @@ class Contender(ABC):
     is_exact: bool = True
     #: Whether its answers are about the problem's labels at all.
     is_comparable: ClassVar[bool] = True
+    #: Whether its queries are hidden vectors, and the output layer's product is its own work.
+    starts_from_hidden: ClassVar[bool] = False
 
     def __init__(self, problem: Problem, *, k: int) -> None:
         self.problem = problem
@@ -44,6 +36,10 @@ class Contender(ABC):
     def prepare_queries(self, scores: Tensor) -> Tensor:
         """The form in which it would have been handed the queries; not timed."""
         return scores
+
+    def normalise(self, logits: Tensor) -> Tensor:
+        """Bucket logits `(n, R, B)` brought into that form, in place."""
+        return torch.log_softmax(logits, -1, out=logits)
 
     @abstractmethod
     def top_k(self, queries: Tensor) -> Tensor:
@@ -57,24 +53,24 @@ class Contender(ABC):
         """`(n,)` distinct labels looked at: all of them, unless a subclass knows better."""
         return torch.full((queries.shape[0],), self.problem.num_labels)
 
+    def facts_of_inference(self) -> Mapping[str, Any]:
+        """What a record says of how it decodes, beside its options."""
+        return {}
+
 
 def build_contender(method: str, problem: Problem, options: Mapping[str, Any]) -> Contender:
-    """Contender of a registered name.
+    """Contender of a card's name.
 
     Raises:
-        SettingsError: the name is not registered.
+        SettingsError: there is no such card.
     """
     return cast(Contender, contender_class(method)(problem, **options))
 
 
 def contender_class(method: str) -> type[Any]:
-    """Class behind a registered name.
+    """Class behind a card's name.
 
     Raises:
-        SettingsError: the name is not registered.
+        SettingsError: there is no such card.
     """
-    if method not in CONTENDERS:
-        raise SettingsError(
-            f"decode contender is {method!r}; expected one of {', '.join(CONTENDERS)}"
-        )
-    return cast(type[Any], resolve(CONTENDERS[method]))
+    return cast(type[Any], resolve(card(method, "decoding").target))

@@ -1,10 +1,9 @@
-"""One decode trial inside its own process: a problem, a contender, its times and its labels."""
+"""A decode trial inside its own process: a problem, a contender, its labels; or its times."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import replace
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,18 @@ from torch import Tensor
 
 from bench.decoding.contenders import Contender, build_contender, contender_class
 from bench.decoding.scores import Problem, build_problem
+from bench.decoding.sources import data_fingerprint
+from bench.decoding.timing import Timed
 from bench.mach import decode
 from bench.measure.clock import Clocks
 from bench.measure.memory import HostPeak, host_current_bytes
+from bench.measure.visits import Visit
 from bench.settings import SettingsError, Trial
 
 Emit = Callable[[dict[str, Any]], None]
 
-BATCH_SIZES = (64, 1024)
-LATENCY_QUERIES = 100
 #: Queries whose labels are compared with the exact ones.
 CHECKED_QUERIES = 64
-# Time is taken until one of them is reached, but at least once.
-_MAX_REPEATS = 12
-_MAX_SECONDS = 8.0
-# A contender that takes longer for 64 queries is not asked for 1,024.
-_TOO_LONG_SECONDS = 0.7
 _WARM_UP_LABELS = 4096
 _WARM_UP_QUERIES = 16
 
@@ -36,7 +31,7 @@ _WARM_UP_QUERIES = 16
 def execute(
     trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> dict[str, Any]:
-    """Measure a contender on a problem and return the parts of its record.
+    """Check a contender on a problem and return the parts of its record; no times, see `attend`.
 
     Args:
         trial: `data` names the source of the scores, `model` the contender; `train` is unused.
@@ -47,32 +42,33 @@ def execute(
 
     Raises:
         SettingsError: an unknown source or contender, or another accelerator.
+        RuntimeError: a contender that claims to be exact is not.
     """
-    if accelerator != "cpu":
-        raise SettingsError(f"accelerator is {accelerator!r}; expected 'cpu'")
-    contender_class(trial.model.method)
-    torch.set_flush_denormal(True)
+    _begin(trial, accelerator)
     clocks = Clocks(lambda: None)
     host_peak = HostPeak()
-    with clocks.measure("evaluation"):
-        emit({"event": "phase", "phase": "data"})
-        problem = build_problem(trial.data, data_dir, cache_dir)
-        emit({"event": "partial", "data": dict(problem.facts)})
-    emit({"event": "phase", "phase": "build"})
-    _warm_up(trial, problem)
-    baseline = host_current_bytes()
-    host_peak.begin_phase()
     with clocks.measure("setup"):
+        emit({"event": "phase", "phase": "problem"})
+        problem = build_problem(trial.data, data_dir, cache_dir)
+        fingerprint = data_fingerprint(trial.data, data_dir, cache_dir)
+        facts = dict(problem.facts) | {"fingerprint": fingerprint}
+        emit({"event": "partial", "data": facts})
+        emit({"event": "phase", "phase": "build"})
+        _warm_up(trial, problem)
+        baseline = host_current_bytes()
+        host_peak.begin_phase()
         contender = build_contender(trial.model.method, problem, trial.model.options)
-    emit({"event": "phase", "phase": "train"})  # the load on the machine is watched from here
-    queries = contender.prepare_queries(problem.scores)
-    with clocks.measure("decode"):
-        inference = {"k": contender.k} | _times(contender, queries)
+        # As it is asked, so that an estimator's form of the scores is the reference's too.
+        queries = contender.prepare_queries(problem.scores[:CHECKED_QUERIES])
+    emit({"event": "phase", "phase": "decode"})
+    found = contender.top_k(queries)
     decode_peak = host_peak.phase_bytes()
-    emit({"event": "phase", "phase": "evaluate"})
-    scored = contender.num_scored(queries[:CHECKED_QUERIES])
+    num_scored = contender.num_scored(queries)
+    emit({"event": "phase", "phase": "check"})
+    with clocks.measure("evaluation"):
+        test = _agreement(contender, found, queries)
     return {
-        "data": dict(problem.facts),
+        "data": facts,
         "memory": {
             "decode_bytes": contender.decode_bytes(),
             "host_baseline_bytes": baseline,
@@ -80,15 +76,67 @@ def execute(
             "host_peak_bytes": host_peak.total_bytes(),
         },
         "clock": clocks.to_record(),
-        "test": _agreement(contender, problem, queries),
-        "inference": inference | {"num_scored": scored.tolist()},
+        "test": test,
+        "inference": {"k": contender.k, "num_scored": num_scored.tolist()},
+        "resolved": contender.facts_of_inference(),
     }
 
 
+def attend(
+    trial: Trial,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    accelerator: str,
+    emit: Emit,
+    visits: Iterator[Visit],
+) -> dict[str, Any]:
+    """Time a contender on a problem, a visit at a time; see `bench.decoding.timing`.
+
+    Args:
+        trial: see :func:`execute`.
+        data_dir: where data sets lie.
+        cache_dir: where scores of trained models are kept.
+        accelerator: `cpu`.
+        emit: takes progress events.
+        visits: turns of this contender.
+
+    Returns:
+        What its row holds beside the visits: the problem's fingerprint, the bytes that decoding
+        and the output layer before it keep, and what the contender chooses by.
+
+    Raises:
+        SettingsError: an unknown source or contender, or another accelerator.
+    """
+    _begin(trial, accelerator)
+    emit({"event": "phase", "phase": "problem"})
+    problem = build_problem(trial.data, data_dir, cache_dir)
+    emit({"event": "phase", "phase": "build"})
+    contender = build_contender(trial.model.method, problem, trial.model.options)
+    timed = Timed(contender, problem)
+    timed.warm_up()
+    for visit in visits:
+        timed.measure(visit)
+    return {
+        "fingerprint": data_fingerprint(trial.data, data_dir, cache_dir),
+        "weights": None,
+        "decode_bytes": contender.decode_bytes(),
+        "output_bytes": timed.output_bytes,
+        "inference": contender.facts_of_inference(),
+    }
+
+
+def _begin(trial: Trial, accelerator: str) -> None:
+    if accelerator != "cpu":
+        raise SettingsError(f"accelerator is {accelerator!r}; expected 'cpu'")
+    contender_class(trial.model.method)
+    torch.set_flush_denormal(True)
+
+
 def _warm_up(trial: Trial, problem: Problem) -> None:
-    """Compile and calibrate off every clock, on a problem with few labels and the same types."""
+    """Compile and calibrate before memory is watched, on few labels of the same types."""
     most = max(_WARM_UP_LABELS, int(str(trial.model.options["k"])))
-    few = replace(
+    few = dataclasses.replace(
         problem,
         scores=problem.scores[:_WARM_UP_QUERIES],
         table=problem.table[:, :most].contiguous(),
@@ -96,44 +144,14 @@ def _warm_up(trial: Trial, problem: Problem) -> None:
     contender = build_contender(trial.model.method, few, trial.model.options)
     queries = contender.prepare_queries(few.scores)
     contender.top_k(queries)
-    contender.top_k(queries[:1])
     contender.num_scored(queries)
 
 
-def _times(contender: Contender, queries: Tensor) -> dict[str, Any]:
-    """Raw seconds of single queries and of batches, each after an untimed one."""
-    singles = [queries[i : i + 1] for i in range(min(LATENCY_QUERIES, queries.shape[0]))]
-    latency = _samples(contender, singles, LATENCY_QUERIES)
-    batches: dict[str, list[float]] = {}
-    for size in BATCH_SIZES:
-        cut = [queries[i : i + size] for i in range(0, queries.shape[0] - size + 1, size)]
-        if not cut or any(seconds[0] > _TOO_LONG_SECONDS for seconds in batches.values()):
-            continue
-        batches[str(size)] = _samples(contender, cut, _MAX_REPEATS)
-    return {"latency_seconds": latency, "batches": batches}
-
-
-def _samples(contender: Contender, batches: list[Tensor], most: int) -> list[float]:
-    contender.top_k(batches[0])
-    seconds: list[float] = []
-    for number in range(most):
-        batch = batches[number % len(batches)]
-        start = time.perf_counter()
-        contender.top_k(batch)
-        seconds.append(time.perf_counter() - start)
-        if sum(seconds) > _MAX_SECONDS:
-            break
-    return seconds
-
-
-def _agreement(contender: Contender, problem: Problem, queries: Tensor) -> dict[str, float] | None:
+def _agreement(contender: Contender, found: Tensor, queries: Tensor) -> dict[str, float] | None:
     """Share of the exact k labels found, and of queries answered exactly, order and all."""
     if not contender.is_comparable:
         return None
-    # As it was asked, so that an estimator's form of the scores is the reference's too.
-    asked = queries[:CHECKED_QUERIES]
-    exact = decode.top_k(asked, problem.table, contender.k)[1]
-    found = contender.top_k(asked)
+    exact = decode.top_k(queries, contender.problem.table, contender.k)[1]
     hits = (found.unsqueeze(2) == exact.unsqueeze(1)).any(dim=2)
     is_same = (found == exact).all(dim=1)
     if contender.is_exact and not bool(is_same.all()):

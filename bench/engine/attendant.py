@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.engine.local import Child, describe_death, request
-from bench.record import Status
+from bench.costs import check_phases
+from bench.engine.local import Child, request
+from bench.record import RecordError, Status
 from bench.settings import Trial
 from bench.study import Profile
 
@@ -64,7 +65,6 @@ class Attendant:
         on_phase: OnPhase,
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._log = log
         self._on_phase = on_phase
         self._partial: dict[str, Any] = {}
         self._child = Child(log)
@@ -100,7 +100,14 @@ class Attendant:
             AttendantFailed: it did not come to an end.
         """
         self._child.send({"round": round_number})
-        return self._await("visited", _VISIT_SECONDS)["phases"]  # type: ignore[no-any-return]
+        phases = self._await("visited", _VISIT_SECONDS).get("phases")
+        try:
+            if not isinstance(phases, Mapping):
+                raise RecordError(f"a visit's phases are {phases!r}; expected an object")
+            check_phases(phases)
+        except RecordError as error:
+            raise AttendantFailed("error", str(error), self._partial) from None
+        return phases
 
     def end(self) -> Mapping[str, Any]:
         """Let it finish; what it says beside its visits, and its process' flags.
@@ -136,5 +143,5 @@ class Attendant:
             self._child.terminate()
             raise AttendantFailed("timeout", f"not {wanted} after {seconds:g} s", self._partial)
         self._child.wait(5.0)
-        ending = describe_death(self._child.returncode, self._log)
+        ending = self._child.describe_death()
         raise AttendantFailed(ending["status"], ending["reason"], self._partial)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 from bench import record
 from bench.engine.base import Event, Job, OnEvent
 from bench.engine.worker import mentions_memory, without_folders
-from bench.record import Record, RecordError, Status
+from bench.measure.memory import num_oom_kills
+from bench.record import STATUSES, Record, RecordError, Status
 from bench.settings import Trial
 from bench.study import Profile
 
 _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0
+# A silent process is looked at so often, to see whether it is still there.
+_LOOK_SECONDS = 2.0
 _REASON_LOG_LINES = 5
 _REASON_LOG_CHARACTERS = 600
 
@@ -93,7 +97,7 @@ class LocalEngine:
         finally:
             child.kill()
         if ending is None:
-            ending = describe_death(child.returncode, log)
+            ending = child.describe_death()
         return _to_record(job, ending, started_at, time.monotonic() - began)
 
     def _follow(self, job: Job, child: Child, deadline: float) -> dict[str, Any] | None:
@@ -148,7 +152,9 @@ class Child:
     """
 
     def __init__(self, log: Path) -> None:
+        self._log = log
         self._pending = b""
+        self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         # -u: the log is whole up to the moment of a kill.
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
@@ -189,16 +195,32 @@ class Child:
             pass  # it died on the start line; its exit status tells why
 
     def messages(self, deadline: float) -> Iterator[dict[str, Any]]:
-        """What the worker says until it falls silent for good or the deadline is over."""
+        """What the worker says until it falls silent for good or the deadline is over.
+
+        One that says what is no message is ended, and has failed.
+        """
+        is_over = False
         while (seconds_left := deadline - time.monotonic()) > 0:
-            if not select.select([self._events], [], [], min(seconds_left, 3600.0))[0]:
+            if not self._has_said(0.0 if is_over else min(seconds_left, _LOOK_SECONDS)):
+                if is_over:
+                    return
+                # Its own child processes may hold the pipe open: its end is not theirs.
+                is_over = self._process.poll() is not None
                 continue
             chunk = os.read(self._events, 1 << 16)
             if not chunk:
                 return
             *lines, self._pending = (self._pending + chunk).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                message = _message(line)
+                if message is None:
+                    self.terminate()
+                    yield {"event": "failure", **_failure("its process sent what is no message")}
+                    return
+                yield message
+
+    def _has_said(self, seconds: float) -> bool:
+        return bool(select.select([self._events], [], [], seconds)[0])
 
     def wait(self, seconds: float) -> None:
         """Let it end by itself for a while, then end it."""
@@ -217,29 +239,51 @@ class Child:
 
     def kill(self) -> None:
         """End whatever is left of the process and its children, and close the pipes."""
-        if self._process.poll() is None:
+        if self._events < 0:
+            return
+        # Its group has its number until the last of its own child processes is gone.
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
-        if self._events >= 0:
-            os.close(self._events)
-            self._events = -1
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # of a request that it did not live to read
+                self._process.stdin.close()
+        os.close(self._events)
+        self._events = -1
+
+    def describe_death(self) -> dict[str, Any]:
+        """Ending of a process that gave no result of its own; out of memory only with evidence."""
+        tail = _log_tail(self._log)
+        code = self._process.returncode
+        is_oom = False
+        if code is None or code >= 0:
+            reason = f"ended with exit status {code} and no result"
+        else:
+            reason = f"killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL and (num_oom_kills() or 0) > (self._num_oom_kills or 0):
+            is_oom = True
+            reason += ", as the kernel did because memory ran out"
+        if code == -signal.SIGABRT:  # how C++ ends when an allocation fails; the stack comes after
+            is_oom = mentions_memory(self._log.read_text(errors="replace"))
+        return _failure(f"{reason}; log: {tail}" if tail else reason, "oom" if is_oom else "error")
 
 
-def describe_death(returncode: int | None, log: Path) -> dict[str, Any]:
-    """Ending of a process that gave no result of its own."""
-    tail = _log_tail(log)
-    status: Status = "error"
-    if returncode == -signal.SIGKILL:
-        status, reason = "oom", "killed by SIGKILL, as the kernel does when memory runs out"
-    elif returncode is not None and returncode < 0:
-        reason = f"killed by {signal.Signals(-returncode).name}"
-    else:
-        reason = f"ended with exit status {returncode} and no result"
-    if mentions_memory(tail):
-        status = "oom"
-    return {"status": status, "reason": f"{reason}; log: {tail}" if tail else reason, "payload": {}}
+def _message(line: bytes) -> dict[str, Any] | None:
+    """An event of a worker; None for anything else."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("event"), str):
+        return None
+    if message["event"] in ("result", "failure") and not isinstance(message.get("payload"), dict):
+        return None
+    is_status = message.get("status") in STATUSES and isinstance(message.get("reason"), str)
+    return None if message["event"] == "failure" and not is_status else message
+
+
+def _failure(reason: str, status: Status = "error") -> dict[str, Any]:
+    return {"status": status, "reason": reason, "payload": {}}
 
 
 def _log_tail(log: Path) -> str:

@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--events-fd", type=int, required=True)
     arguments = parser.parse_args()
 
+    _end_group_with_this()
     lines = _take_over_stdin()
     request = json.loads(lines.get())
     _die_with_parent(request["parent_pid"])
@@ -251,9 +252,31 @@ def _die_with_parent(parent_pid: int) -> None:
     hold for long.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _ask_for_signal_at_parents_death(signal.SIGKILL)
         if os.getppid() != parent_pid:  # it died before the request took effect
             _abandon()
+
+
+def _end_group_with_this() -> None:
+    """Leave a process behind that ends the trial's own child processes when the trial is gone.
+
+    The runner does so too, but may be dead itself.
+    """
+    trial = os.getpid()
+    if sys.platform != "linux" or os.getpgrp() != trial or os.fork():
+        return
+    try:
+        os.closerange(0, 1024)  # what it inherited would keep the pipes open
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _ask_for_signal_at_parents_death(signal.SIGTERM)
+        if os.getppid() == trial:
+            signal.sigwait({signal.SIGTERM})
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _ask_for_signal_at_parents_death(number: signal.Signals) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _abandon() -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.card import Card, Shown
+from bench.card import Aspect, Card, Look, Ramp, Shown
 
 CARDS = (
     Card(
@@ -18,6 +18,7 @@ CARDS = (
                 name="share_encoder",
                 words={True: "shared encoder", False: "independent encoders"},
                 default=False,
+                hidden_by=("encoder", ("linear",)),
             ),
             Shown(
                 name="estimator",
@@ -28,8 +29,38 @@ CARDS = (
                     "logit_sum": "logit sum",
                 },
             ),
+            Shown(
+                name="loss",
+                text="{}",
+                words={"bce": "BCE", "softmax": "softmax loss"},
+                is_always=False,
+            ),
+            Shown(name="hash_family", text="hash={}", is_always=False),
+            Shown(name="num_hashed_features", text="hashed features={}", is_always=False),
+            Shown(name="worlds_per_step", text="worlds a step={}", is_always=False),
         ),
+        along="num_worlds",
         color="#0072B2",
         marker="o",
+        ramp=Ramp(name="num_buckets", text="B={}", colors=("#7cc4f0", "#0072B2", "#00263f")),
+        aspects=(
+            Aspect(
+                name="share_encoder",
+                looks={True: Look(text="shared", marker="D", line=(0, (4, 1.5)))},
+                other=Look(text="independent"),
+            ),
+            Aspect(
+                name="encoder",
+                looks={"linear": Look(text="linear", marker="P", line=(0, (1.5, 1)))},
+            ),
+            Aspect(
+                name="loss",
+                looks={
+                    "bce": Look(text="BCE"),
+                    "softmax": Look(text="softmax loss", is_open=True),
+                },
+                is_always=False,
+            ),
+        ),
     ),
 )

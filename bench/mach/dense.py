@@ -55,7 +55,7 @@ _BLOCK_ELEMENTS = 1 << 24
 # The fused kernel holds the k best of 16 queries in registers.
 _MOST_FUSED_K = 128
 _PREPARED_LABELS = 4096
-_PREPARED_QUERIES = 64
+_PREPARED_QUERIES = 2
 
 
 def top_k(

@@ -24,7 +24,6 @@ TILE = 16
 _BLOCK = 256
 # Programs wanted, if there are labels enough: several for each multiprocessor of a large GPU.
 _PROGRAMS = 2048
-_LOWEST = -(2**63)
 _SCORE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 

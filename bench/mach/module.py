@@ -153,7 +153,7 @@ class Mach(ExtremeClassifier):
             return fused_loss_of_logits(hidden, positives, self.loss_kind)
         return chunked_loss(
             with_ones(hidden),
-            self.output,
+            self.output.transpose(1, 2),
             positives,
             self.loss_kind,
             layers_per_chunk=self.worlds_per_step,

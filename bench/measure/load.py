@@ -43,26 +43,19 @@ def _own_seconds_now() -> float:
 
 
 class LoadMeter:
-    """Share of the processors' time that went to other processes, over one or more intervals."""
+    """Processor time that went to other processes, over one or more intervals."""
 
     def __init__(
         self,
         *,
-        num_cores: int | None = None,
         busy: Callable[[], float | None] = _busy_seconds_now,
         own: Callable[[], float] = _own_seconds_now,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._num_cores = num_cores or len(os.sched_getaffinity(0))
         self._busy, self._own, self._now = busy, own, now
         self._edge: tuple[float | None, float, float] | None = None
         self._other_seconds: float | None = 0.0
         self._wall_seconds = 0.0
-
-    @property
-    def is_running(self) -> bool:
-        """Whether an interval is open."""
-        return self._edge is not None
 
     @property
     def wall_seconds(self) -> float:
@@ -92,10 +85,3 @@ class LoadMeter:
         else:
             own = self._own() - own_before
             self._other_seconds += busy_after - busy_before - own
-
-    def other_cpu_share(self) -> float | None:
-        """In [0, 1] over the closed intervals; None without one, or where the kernel is silent."""
-        if self._other_seconds is None or self._wall_seconds <= 0:
-            return None
-        share = self._other_seconds / (self._wall_seconds * self._num_cores)
-        return min(1.0, max(0.0, share))  # ticks are coarse: short intervals can fall below 0

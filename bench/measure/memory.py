@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
+_VMSTAT = Path("/proc/vmstat")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _CGROUPS = Path("/sys/fs/cgroup")
 # cgroup v1 writes "no limit" as the largest multiple of a page; nothing has an exbibyte.
@@ -101,6 +102,18 @@ def available_memory_bytes() -> int | None:
     known = [_meminfo_bytes("MemAvailable")]
     known += [max(0, limit - used) for limit, used in _cgroup_limits()]
     return min((value for value in known if value is not None), default=None)
+
+
+def num_oom_kills() -> int | None:
+    """Processes that the kernel has killed for want of memory so far; None where it is silent.
+
+    All of the machine, of every control group: a rise is evidence, no proof.
+    """
+    try:
+        words = _VMSTAT.read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def reset_device_peaks() -> None:

@@ -1,13 +1,18 @@
-"""The columns of a table: each takes one raw number from a record and says how it prints."""
+"""The columns of tables, declared once: what each takes from a row, and how it prints."""
 
 from __future__ import annotations
 
-import statistics
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.report.format import megabytes, number, percent
-from bench.report.select import Number, Record, dig
+from bench.report.select import Row, Section
+from bench.report.values import Number, Record, Summary, dig
+
+Value = Callable[[Row], Summary | None]
+# Of the median: a wider range over the rounds leaves no third digit worth printing.
+_SPREAD_OF_THREE_DIGITS = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,94 +22,160 @@ class Column:
     Attributes:
         name: short name, for choosing columns.
         title: what it is, with its unit.
-        value: the quantity in a record; None where it was not measured.
-        text: prints a value.
-        is_quality: larger is better and the best one is set in bold.
+        value: the quantity of a row; None where it was not measured.
+        text: prints a value; None: as many digits as the range allows, three at most.
+        is_quality: on the test split; the row that leads on validation is set in bold.
         is_optional: left out of a table in which it is nowhere known.
+        is_compact: also in the short table that the README shows.
     """
 
     name: str
     title: str
-    value: Callable[[Record], Number | None]
-    text: Callable[[float], str] = number
+    value: Value
+    text: Callable[[float], str] | None = None
     is_quality: bool = False
     is_optional: bool = False
+    is_compact: bool = False
+
+    def median(self, row: Row) -> str | None:
+        """The median as printed; None where the row lacks the quantity."""
+        summary = self.value(row)
+        return self._texts(summary)[0] if summary else None
+
+    def write(self, row: Row) -> str | None:
+        """Median and, where that prints otherwise, its range."""
+        summary = self.value(row)
+        if summary is None:
+            return None
+        median, low, high = self._texts(summary)
+        return median if low == high else f"{median} ({low}–{high})"
+
+    def _texts(self, summary: Summary) -> list[str]:
+        text = self.text
+        if text is None:
+            is_close = summary.high - summary.low <= _SPREAD_OF_THREE_DIGITS * abs(summary.median)
+            text = functools.partial(number, digits=3 if is_close else 2)
+        return [text(value) for value in (summary.median, summary.low, summary.high)]
 
 
-def model_bytes(record: Record) -> Number | None:
-    """Bytes that prediction needs: parameters, and hash tables or inverted lists beside them."""
+def recorded(*path: str) -> Value:
+    """A number of the quality records."""
+    return lambda row: row.at(*path)
+
+
+def timed(phase: str, factor: float = 1.0) -> Value:
+    """Seconds of a timed phase for one step or query, in another unit."""
+
+    def value(row: Row) -> Summary | None:
+        seconds = row.seconds(phase)
+        return seconds.scaled(factor) if seconds else None
+
+    return value
+
+
+def rate(phase: str) -> Value:
+    """Steps or queries a second."""
+
+    def value(row: Row) -> Summary | None:
+        seconds = row.seconds(phase)
+        return seconds.inverted() if seconds else None
+
+    return value
+
+
+def load(row: Row) -> Summary | None:
+    """Share of the processor time that others took while the row was timed, at its worst."""
+    share = row.timing.load if row.timing else None
+    return None if share is None else Summary(share, share, share)
+
+
+def _model_bytes(record: Record) -> Number | None:
     parts = [dig(record, "memory", f"{part}_bytes") for part in ("parameter", "decode")]
     return None if parts[0] is None else sum(part for part in parts if part is not None)
 
 
-def training_bytes(record: Record) -> Number | None:
-    """Bytes of parameters, gradients and optimiser state by arithmetic; None if one is unknown."""
+def model_bytes(row: Row) -> Summary | None:
+    """Bytes that prediction needs: parameters, and hash tables or inverted lists beside them."""
+    return row.summarize(_model_bytes)
+
+
+def _training_bytes(record: Record) -> Number | None:
     parts = [
         dig(record, "memory", f"{part}_bytes") for part in ("parameter", "gradient", "optimizer")
     ]
     return None if None in parts else sum(parts)
 
 
-def steps_per_second(record: Record) -> Number | None:
-    """Training steps in a second, from the median window."""
-    seconds = _median(dig(record, "training", "step_seconds"))
-    steps = dig(record, "training", "window_steps")
-    return steps / seconds if seconds and steps else None
+def training_bytes(row: Row) -> Summary | None:
+    """Bytes of parameters, gradients and optimiser state by arithmetic; None if one is unknown."""
+    return row.summarize(_training_bytes)
 
 
-def latency_milliseconds(record: Record) -> Number | None:
-    """Median time of one query at batch 1."""
-    seconds = _median(dig(record, "inference", "latency_seconds"))
-    return None if seconds is None else 1e3 * seconds
+def train_seconds(row: Row) -> Summary | None:
+    """Steps × seconds a step, or what a method that learns in one piece took."""
+    whole = row.seconds("fit")
+    if whole:
+        return whole
+    seconds, steps = row.seconds("train"), row.at("training", "num_steps")
+    return seconds.scaled(steps.median) if seconds and steps else None
 
 
-def queries_per_second(record: Record) -> Number | None:
-    """Queries in a second at the throughput batch size, from the median batch."""
-    seconds = _median(dig(record, "inference", "throughput_seconds"))
-    size = dig(record, "inference", "throughput_batch_size")
-    return size / seconds if seconds and size else None
+HOST_PEAK = Column("host", "host peak MB", recorded("memory", "host_peak_bytes"), megabytes)
+STEPS = Column("steps", "steps/s", rate("train"))
+LATENCY = Column("latency", "latency ms", timed("latency", 1e3), is_compact=True)
+LOAD = Column("load", "load %", load, percent)
 
 
-def _median(samples: Sequence[Number] | None) -> Number | None:
-    present = [sample for sample in samples or () if sample is not None]
-    return statistics.median(present) if present else None
-
-
-def _at(*path: str) -> Callable[[Record], Number | None]:
-    return lambda record: dig(record, *path)
+def validation_column(metric: str) -> Column:
+    """Quality by which a row is chosen: at the end of training, on the validation split."""
+    return Column(
+        "validation",
+        f"validation {metric} %",
+        lambda row: row.validation(metric),
+        percent,
+        is_compact=True,
+    )
 
 
 def quality_column(metric: str) -> Column:
-    """Column of a metric on the test split, in percent."""
-    return Column(metric, f"{metric} %", _at("test", metric), percent, is_quality=True)
+    """A metric on the test split."""
+    return Column(
+        metric, f"{metric} %", recorded("test", metric), percent, is_quality=True, is_compact=True
+    )
 
 
-COST_COLUMNS = (
-    Column("parameters", "model MB", model_bytes, megabytes),
-    Column("training", "training MB", training_bytes, megabytes),
-    Column("host", "host peak MB", _at("memory", "host_peak_bytes"), megabytes),
-    Column(
-        "device",
-        "device peak MB",
-        _at("memory", "device_allocated_peak_bytes"),
-        megabytes,
-        is_optional=True,
-    ),
-    Column("train_seconds", "train s", _at("clock", "train_seconds")),
-    Column("epochs", "epochs", _at("training", "num_epochs")),
-    Column("steps", "steps/s", steps_per_second),
-)
-SPEED_COLUMNS = (
-    Column("latency", "latency ms", latency_milliseconds),
-    Column("throughput", "queries/s", queries_per_second),
-    Column("decode", "decode s", _at("clock", "decode_seconds")),
-)
-COMPACT = ("parameters", "training", "train_seconds", "latency")
+def training_columns(section: Section) -> tuple[Column, ...]:
+    """Columns of studies that train: memory, time, quality, speed of inference, load by others."""
+    return (
+        Column("model", "model MB", model_bytes, megabytes, is_compact=True),
+        Column("training", "training MB", training_bytes, megabytes, is_compact=True),
+        HOST_PEAK,
+        Column(
+            "device",
+            "device peak MB",
+            recorded("memory", "device_allocated_peak_bytes"),
+            megabytes,
+            is_optional=True,
+        ),
+        Column("seconds", "train s", train_seconds, is_compact=True),
+        Column("epochs", "epochs", recorded("training", "num_epochs"), number),
+        STEPS,
+        validation_column(section.metrics[0]),
+        *(quality_column(metric) for metric in section.metrics),
+        LATENCY,
+        Column("throughput", "queries/s", rate("throughput")),
+        Column("decode", "decode ms", timed("decode", 1e3)),
+        LOAD,
+    )
 
 
-def table_columns(metrics: Sequence[str], *, is_compact: bool = False) -> tuple[Column, ...]:
-    """All columns, or those of a compact table, with one for each quality metric."""
-    columns = (*COST_COLUMNS, *map(quality_column, metrics), *SPEED_COLUMNS)
-    if not is_compact:
-        return columns
-    return tuple(column for column in columns if column.is_quality or column.name in COMPACT)
+def shown_columns(
+    columns: Sequence[Column], rows: Sequence[Row], *, is_compact: bool
+) -> list[Column]:
+    """Those of a table, or of a short one, that are not optional and unknown."""
+    return [
+        column
+        for column in columns
+        if (column.is_compact or not is_compact)
+        and (not column.is_optional or any(column.value(row) for row in rows))
+    ]

@@ -1,23 +1,38 @@
-"""Rows of a decoding study: which problem each one solved, what to call it, what was measured."""
+"""Decoding studies: which problem each row solved, and the table of what that took."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.report.format import GAP
-from bench.report.labels import DECODE_NAMES, describe
-from bench.report.select import Number, Record, Row, Section, dig
+from bench.report.columns import HOST_PEAK, LOAD, Column, Value, recorded, shown_columns, timed
+from bench.report.format import GAP, megabytes, number
+from bench.report.notes import notes_of
+from bench.report.select import Row, Section, card_order
+from bench.report.syntax import Cell, Table
+from bench.report.tables import cells, count_text, marked
+from bench.report.values import Number, Record, Summary, clean, dig, summarize
 
-#: Their labels are not the exact top k, whatever share of it they found.
-APPROXIMATE = frozenset({"buckets"})
-RIVAL = "authors"
-
+_MEANING = (
+    "From hidden vector: with the output layer's product, H = 128; alone and batch: from bucket "
+    "scores (a softmax: with its product); × : the reference's time ÷ this method's, formed in a "
+    "round; labels scored: by the median query, of all L; recall: share of the exact top k found, "
+    "rounded down; index: what is kept for decoding, MB = 10⁶ bytes; bold: the fastest that found "
+    "every query's exact top k; – not measured."
+)
+_MEANING_IN_FULL = (
+    "Median (range) over rounds; load: processor time that others took, in the timed phase where "
+    "it was largest; OOM: out of memory (predicted need)."
+)
 _SIZES = ("num_labels", "num_worlds", "num_buckets")  # in the order of a problem's fields
+#: What one number stands for a method's speed: batches of 64, from the hidden vectors on.
+HEADLINE = "hidden-64"
+BATCHED = "batch-64"
 
 
 @dataclass(frozen=True, order=True)
@@ -50,7 +65,7 @@ class Problem:
     @property
     def tables(self) -> Problem:
         """All but the number of labels: what problems share along a line over L."""
-        return Problem(0, self.num_worlds, self.num_buckets, self.more)
+        return replace(self, num_labels=0)
 
 
 def _extent(letter: str, size: int) -> str:
@@ -63,55 +78,45 @@ class Entry:
 
     Attributes:
         k: labels wanted; 0 where the settings do not tell.
-        name: method, and the options in which the section's rows of the method differ.
-        place: 0 for a method's first such row, 1 for the next.
+        place: 0 for a method's first setting in the section, 1 for the next.
     """
 
     row: Row
     problem: Problem
     k: int
-    name: str
     place: int = 0
-
-    @property
-    def method(self) -> str:
-        """Registered name of the method."""
-        return self.row.method
 
     @property
     def is_exact(self) -> bool:
         """Whether it found the exact top k of every query in every finished replicate."""
         recall = self.row.at("test", "recall") if self.row.done else None
-        return recall is not None and recall.low >= 1 and self.method not in APPROXIMATE
+        return recall is not None and recall.low >= 1 and not self.row.card.is_approximate
 
-    def median(self, value: Callable[[Record], Number | None]) -> float | None:
-        """Median of a quantity over the finished replicates; None if one lacks it or none is."""
-        summary = self.row.summarize(value) if self.row.done else None
+    def median(self, value: Value) -> float | None:
+        """Median of a quantity; None where it lacks it or did not finish."""
+        summary = value(self.row) if self.row.done else None
         return summary.median if summary else None
 
 
 def entries_of(section: Section) -> list[Entry]:
-    """The rows of a section: by problem and k, then method in the order of `DECODE_NAMES`."""
+    """The rows of a section: by problem and k, then method, rivals first."""
+    order = card_order("decoding")
     problems = _problems(section.rows)
-    by_place = {name: place for place, name in enumerate(DECODE_NAMES)}
-    telling = _telling_options(section.rows)
-    named: list[tuple[Problem, int, int, str, Row]] = []
-    for row in section.rows:
-        # One of the rows may leave an option at its default; the method then says it all.
-        words = [describe(key, row.options.get(key)) for key in telling.get(row.method, ())]
-        name = ", ".join([DECODE_NAMES.get(row.method, row.method), *filter(None, words)])
-        place = by_place.get(row.method, len(by_place))
-        num_labels_wanted = int(row.options.get("k") or 0)
-        named.append((problems[_data_key(row)], num_labels_wanted, place, name, row))
-    named.sort(key=lambda entry: (*entry[:3], _numbers_first(entry[3])))
-    variants: dict[str, set[str]] = {}
-    for *_, name, row in named:
-        variants.setdefault(row.method, set()).add(name)
-    ordered = {method: sorted(names, key=_numbers_first) for method, names in variants.items()}
-    return [
-        Entry(row, problem, k, name, ordered[row.method].index(name))
-        for problem, k, _, name, row in named
+    entries = [
+        Entry(row, problems[_data_key(row)], int(row.flat.get("k") or 0)) for row in section.rows
     ]
+    settings = {
+        name: sorted({e.row.setting for e in entries if e.row.card.name == name}, key=natural)
+        for name in {entry.row.card.name for entry in entries}
+    }
+    placed = [
+        replace(entry, place=settings[entry.row.card.name].index(entry.row.setting))
+        for entry in entries
+    ]
+    return sorted(
+        placed,
+        key=lambda e: (e.problem, e.k, order.get(e.row.card.name, len(order)), e.place, e.row.name),
+    )
 
 
 def _data_key(row: Row) -> str:
@@ -120,7 +125,9 @@ def _data_key(row: Row) -> str:
 
 def _problems(rows: Sequence[Row]) -> dict[str, Problem]:
     """Problem of each of the rows' data settings."""
-    groups = _grouped(rows, _data_key)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_data_key(row), []).append(row)
     plain = {key: _sized(same) for key, same in groups.items()}
     options = {key: dig(same[0].settings, "data", "options") or {} for key, same in groups.items()}
     return {
@@ -141,56 +148,29 @@ def _size(rows: Sequence[Row], name: str) -> int:
     return int(next((size for size in found if size), 0))
 
 
-def _more(own: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> str:
-    keys = sorted(key for key in {*own} - {*_SIZES} if len({str(p.get(key)) for p in peers}) > 1)
-    return ", ".join(filter(None, (describe(key, own[key]) for key in keys)))
+def _more(own: dict[str, Any], peers: Sequence[dict[str, Any]]) -> str:
+    keys = [key for key in {*own} - {*_SIZES} if len({str(p.get(key)) for p in peers}) > 1]
+    return ", ".join(f"{key.replace('_', ' ')}={clean(str(own[key]))}" for key in sorted(keys))
 
 
-def _telling_options(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Method → options in which its rows differ, of one problem or along a line over several.
-
-    How many labels are wanted tells rows of one problem apart only: tables and figures say it.
-    """
-    telling = {}
-    for method, own in _grouped(rows, lambda row: row.method).items():
-        per_problem = [_differing(same) for same in _grouped(own, _data_key).values()]
-        telling[method] = sorted((_differing(own) - {"k"}).union(*per_problem))
-    return telling
-
-
-def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
-
-
-def _differing(rows: Sequence[Row]) -> set[str]:
-    keys = {key for row in rows for key in row.options}
-    return {key for key in keys if len({str(row.options.get(key)) for row in rows}) > 1}
-
-
-def _numbers_first(text: str) -> list[tuple[float, str]]:
+def natural(text: str) -> list[tuple[float, str]]:
     """Sorts numbers in a text as numbers.
 
-    >>> sorted(["k = 100", "k = 5"], key=_numbers_first)
+    >>> sorted(["k = 100", "k = 5"], key=natural)
     ['k = 5', 'k = 100']
     """
     parts = re.findall(r"\d+(?:\.\d+)?|\D+", text)
-    return [(float(part), "") if part[0].isdigit() else (math.inf, part) for part in parts]
+    return [(float(part), "") if part[0].isdecimal() else (math.inf, part) for part in parts]
 
 
 def arrange(sections: Sequence[Section]) -> tuple[Section, ...]:
     """Sections by part, then planted scores from uniform to most peaked, then models' scores."""
-    return tuple(
-        sorted(sections, key=lambda s: (_numbers_first(s.part), *scores_order(s), s.data_name))
-    )
 
+    def key(section: Section) -> tuple[Any, ...]:
+        peak = peak_of(section)
+        return (natural(section.part), peak is None, peak or 0.0, section.data_name)
 
-def scores_order(section: Section) -> tuple[bool, float]:
-    """Orders kinds of scores: planted ones by how peaked they are, then those of models."""
-    peak = peak_of(section)
-    return (peak is None, peak or 0.0)
+    return tuple(sorted(sections, key=key))
 
 
 def peak_of(section: Section) -> float | None:
@@ -201,41 +181,120 @@ def peak_of(section: Section) -> float | None:
     return float(dig(data, "options", "peak") or 0)
 
 
-def single_ms(record: Record, share: float = 0.5) -> Number | None:
-    """Quantile of the times of single queries, in ms."""
-    seconds = quantile(dig(record, "inference", "latency_seconds"), share)
-    return None if seconds is None else 1e3 * seconds
-
-
-def batched_ms(record: Record, size: int = 64) -> Number | None:
-    """Median time of a batch by the queries in it, in ms."""
-    seconds = quantile(dig(record, "inference", "batches", str(size)), 0.5)
-    return None if seconds is None else 1e3 * seconds / size
-
-
-def scored_share(record: Record) -> Number | None:
-    """Share of all labels that the median query looked at."""
-    num_scored = quantile(dig(record, "inference", "num_scored"), 0.5)
+def _scored_share(record: Record) -> Number | None:
+    num_scored = summarize(dig(record, "inference", "num_scored") or ())
     num_labels = dig(record, "data", "num_labels")
-    return num_scored / num_labels if num_scored is not None and num_labels else None
+    return num_scored.median / num_labels if num_scored and num_labels else None
 
 
-def index_bytes(record: Record) -> Number | None:
-    """Bytes that the method keeps for decoding."""
-    num_bytes: Number | None = dig(record, "memory", "decode_bytes")
-    return num_bytes
+def scored_share(row: Row) -> Summary | None:
+    """Share of all labels that the median query looked at."""
+    return row.summarize(_scored_share)
 
 
-def quantile(samples: Sequence[Number | None] | None, share: float) -> float | None:
-    """Quantile by linear interpolation; None without samples or where one is missing.
+def decode_columns(reference: Row | None = None) -> tuple[Column, ...]:
+    """Columns of a problem; without the row of a reference method, speeds have no ratio."""
+    ratio = reference.card.ratio_title if reference else "× reference"
 
-    >>> quantile([4, 1, 2, 3], 0.5), quantile([1, None], 0.5)
-    (2.5, None)
+    def speedup(phase: str) -> Callable[[Row], Summary | None]:
+        def value(row: Row) -> Summary | None:
+            if reference is None or reference.timing is None or row.timing is None:
+                return None
+            return row.timing.speedup(reference.timing, phase)
+
+        return value
+
+    def milliseconds(phase: str, title: str, *, is_compact: bool = False) -> Column:
+        return Column(phase, title, timed(phase, 1e3), is_compact=is_compact)
+
+    return (
+        milliseconds(HEADLINE, "from hidden vector, batch 64, ms/query", is_compact=True),
+        milliseconds("hidden-1", "from hidden vector, alone, ms"),
+        Column("speedup", f"{ratio}, from hidden", speedup(HEADLINE), is_compact=True),
+        milliseconds("batch-1", "alone, ms", is_compact=True),
+        milliseconds(BATCHED, "batch 64, ms/query", is_compact=True),
+        milliseconds("batch-1024", "batch 1,024, ms/query"),
+        Column("decode_speedup", f"{ratio}, batch 64", speedup(BATCHED), is_compact=True),
+        Column("scored", "labels scored %", scored_share, _share, is_compact=True),
+        Column("recall", "recall %", recorded("test", "recall"), recall_text, is_compact=True),
+        Column("index", "index MB", recorded("memory", "decode_bytes"), megabytes, is_compact=True),
+        HOST_PEAK,
+        LOAD,
+    )
+
+
+def _share(share: float) -> str:
+    return number(100 * share)  # of millions of labels, so three digits rather than one decimal
+
+
+def recall_text(share: float) -> str:
+    """Recall in percent, rounded down: 100 only where nothing was missed.
+
+    >>> recall_text(1.0), recall_text(0.99996), recall_text(0.5)
+    ('100', '99.9', '50.0')
     """
-    present = sorted(sample for sample in samples or () if sample is not None)
-    if not present or len(present) < len(samples or ()):
-        return None
-    place = share * (len(present) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(present) - 1)
-    return present[low] + (place - low) * (present[high] - present[low])
+    return "100" if share >= 1 else f"{math.floor(1000 * share + 1e-9) / 10:.1f}"
+
+
+def build_decode_table(section: Section, *, is_compact: bool = False) -> Table:
+    """Table of a section: a group for each problem, rivals before our methods."""
+    entries = entries_of(section)
+    references = [entry.row for entry in entries if entry.row.card.ratio_title]
+    heads = decode_columns(references[0] if references else None)
+    names = {c.name for c in shown_columns(heads, section.rows, is_compact=is_compact)}
+    groups = []
+    for _, members in itertools.groupby(entries, lambda entry: (entry.problem, entry.k)):
+        same = list(members)
+        reference = next((entry.row for entry in same if entry.row.card.ratio_title), None)
+        columns = [column for column in decode_columns(reference) if column.name in names]
+        groups.append(_group(same, columns))
+    words = ("problem", "method", "n")
+    titles = [column.title for column in heads if column.name in names]
+    parts = dict.fromkeys(filter(None, [section.study, section.part, section.data_name]))
+    meaning = _MEANING if is_compact else f"{_MEANING} {_MEANING_IN_FULL}"
+    return Table(
+        title=" · ".join(parts),
+        columns=(*words, *titles),
+        groups=tuple(groups),
+        notes=notes_of(section, _queries_note(section), meaning),
+    )
+
+
+def _group(entries: Sequence[Entry], columns: Sequence[Column]) -> tuple[tuple[Cell, ...], ...]:
+    exact = [entry.row for entry in entries if entry.is_exact]
+    # The fastest as printed, so that rows that print alike are all set in bold.
+    best: dict[str, str | None] = {}
+    for column in columns:
+        known = [row for row in exact if column.value(row)]
+        if column.name in (HEADLINE, BATCHED) and known and not best:
+            best[column.name] = column.median(min(known, key=lambda row: _median(column, row)))
+
+    def is_bold(row: Row, column: Column) -> bool:
+        is_exact = any(row is other for other in exact)
+        return is_exact and column.name in best and column.median(row) == best[column.name]
+
+    lines = []
+    for entry in entries:
+        # A problem is named once: its rows read as a group where no rule sets groups apart.
+        problem = entry.problem.text if entry is entries[0] else ""
+        words = (problem, marked(entry.row, entry.row.name), count_text(entry.row))
+        lines.append((*map(Cell, words), *cells(entry.row, columns, is_bold)))
+    return tuple(lines)
+
+
+def _median(column: Column, row: Row) -> float:
+    summary = column.value(row)
+    return summary.median if summary else math.inf
+
+
+def _queries_note(section: Section) -> str:
+    """How many queries, and how sure the worlds are of them."""
+    counts = {dig(record, "data", "num_queries") for record in section.records} - {None}
+    shares = {dig(record, "data", "peak_share") for record in section.records} - {None}
+    texts = []
+    if counts:
+        texts.append(" or ".join(f"{count:,}" for count in sorted(counts)) + " queries")
+    if shares:
+        ends = dict.fromkeys((number(min(shares)), number(max(shares))))
+        texts.append(f"the best bucket's median probability is {' to '.join(ends)}")
+    return "; ".join(texts) + "." if texts else ""

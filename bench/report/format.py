@@ -23,6 +23,7 @@ _LATEX = {
     "–": "--",
     "—": "---",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "·": r"$\cdot$",
     "×": r"$\times$",
     "±": r"$\pm$",
@@ -57,19 +58,16 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN_PATTERN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 
 
-def number(value: float) -> str:
-    """About three significant digits, thousands separated.
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits, thousands separated.
 
-    >>> [number(x) for x in (0, 0.08, 1.234, 12.34, 123.4, 12345)]
-    ['0', '0.0800', '1.23', '12.3', '123', '12,345']
+    >>> [number(x) for x in (0, 0.01234, 1.234, 99.96, 12345)], number(0.567, 2)
+    (['0', '0.0123', '1.23', '100', '12,300'], '0.57')
     """
-    size = abs(value)
-    if size == 0:
-        return "0"
-    for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
-        if size >= limit:
-            return f"{value:,.{digits}f}"
-    return f"{value:#.3g}"
+    rounded = float(f"{value:.{digits}g}")
+    if abs(rounded) >= 10 ** (digits - 1) or rounded == 0:
+        return f"{rounded:,.0f}"
+    return f"{rounded:#.{digits}g}"
 
 
 def percent(share: float) -> str:

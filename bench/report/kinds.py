@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from bench.report.decode_tables import build_decode_table
-from bench.report.decoding import arrange
-from bench.report.figures import CollectAll, decode_plots, training_plots
-from bench.report.select import Section
-from bench.report.tables import BuildTable, build_table
-from bench.study import DECODING, TRAINING, Kind, StudyError
+from bench.report import decoding
+from bench.report.columns import (
+    HOST_PEAK,
+    LATENCY,
+    STEPS,
+    Column,
+    quality_column,
+    validation_column,
+)
+from bench.report.plots import decode, training
+from bench.report.select import Row, Section
+from bench.report.style import Plot
+from bench.report.syntax import Table
+from bench.report.tables import build_table
+from bench.study import DECODING, TRAINING, StudyError
+
+
+class BuildTable(Protocol):
+    """What makes the table of a section."""
+
+    def __call__(self, section: Section, *, is_compact: bool = False) -> Table:
+        """The table, or the short form of it that the README shows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -18,30 +36,60 @@ class Rendering:
     """What turns the sections of a study into tables and figures.
 
     Attributes:
-        build_table: section → its table, or the README's short one.
+        build_table: section → its table.
         plots: all sections → stem of each figure's file, and the plot or why there is none.
+        compared: section → columns in which own results stand beside the reference's.
+        rows: section → its rows in order, and what tells each from others of its method.
         arrange: puts the sections in the order of the tables.
+        has_overview: its sections have a best row by validation.
     """
 
     build_table: BuildTable
-    plots: CollectAll
+    plots: Callable[[Sequence[Section]], Iterable[tuple[str, Plot | str]]]
+    compared: Callable[[Section], Sequence[Column]]
+    rows: Callable[[Section], Sequence[tuple[Row, str]]]
     arrange: Callable[[Sequence[Section]], tuple[Section, ...]] = tuple
+    has_overview: bool = True
+
+
+def _compared_training(section: Section) -> list[Column]:
+    qualities = [quality_column(metric) for metric in section.metrics]
+    return [validation_column(section.metrics[0]), *qualities, STEPS, LATENCY, HOST_PEAK]
+
+
+def _compared_decoding(section: Section) -> list[Column]:
+    known = {column.name: column for column in decoding.decode_columns()}
+    return [known[n] for n in ("recall", decoding.HEADLINE, decoding.BATCHED, "index")]
+
+
+def _rows_training(section: Section) -> list[tuple[Row, str]]:
+    return [(row, row.setting) for row in section.rows]
+
+
+def _rows_decoding(section: Section) -> list[tuple[Row, str]]:
+    entries = decoding.entries_of(section)
+    return [(e.row, ", ".join(filter(None, [e.row.setting, e.problem.text]))) for e in entries]
 
 
 RENDERINGS: Mapping[str, Rendering] = {
-    TRAINING.name: Rendering(build_table, training_plots),
-    DECODING.name: Rendering(build_decode_table, decode_plots, arrange),
+    TRAINING.name: Rendering(build_table, training.plots, _compared_training, _rows_training),
+    DECODING.name: Rendering(
+        decoding.build_decode_table,
+        decode.plots,
+        _compared_decoding,
+        _rows_decoding,
+        decoding.arrange,
+        has_overview=False,
+    ),
 }
 
 
-def rendering_of(kind: Kind) -> Rendering:
+def rendering_of(kind: str) -> Rendering:
     """How studies of a kind are shown.
 
     Raises:
         StudyError: there is nothing to show this kind with.
     """
-    if kind.name not in RENDERINGS:
-        raise StudyError(
-            f"no tables for studies of kind {kind.name!r}; known: {', '.join(RENDERINGS)}"
-        )
-    return RENDERINGS[kind.name]
+    if kind not in RENDERINGS:
+        raise StudyError(f"no tables for studies of kind {kind!r}; known: {', '.join(RENDERINGS)}")
+    return RENDERINGS[kind]

@@ -2,60 +2,103 @@
 
 from __future__ import annotations
 
-from bench.report.format import gibibytes, percent
-from bench.report.select import Section, dig, summarize
+from bench.costs import CostLine
+from bench.report.format import gibibytes
+from bench.report.select import Row, Section
+from bench.report.values import Record, clean, dig
 
-_LOAD_WORTH_TELLING = 0.05
+# Of the processor time: from here on a row's times are marked.
+_BUSY = 0.1
+
+
+def notes_of(section: Section, *own: str) -> tuple[str, ...]:
+    """Footer of a section's table; the table's own sentences stand in the middle."""
+    notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
+    return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section))
+
+
+def mark_notes(section: Section) -> tuple[str, ...]:
+    """What the marks at the names of rows mean, where they occur."""
+    return tuple(filter(None, [_busy_note(section), _stale_note(section)]))
 
 
 def machine_note(section: Section) -> str:
     """Processor, cores, memory and accelerator."""
-    texts = []
-    for record in section.records:
-        machine = dig(record, "provenance", "machine") or {}
-        words = [str(machine.get("cpu") or "unknown processor")]
-        if machine.get("num_cores"):
-            words.append(f"{machine['num_cores']} cores")
-        if machine.get("memory_bytes"):
-            words.append(gibibytes(machine["memory_bytes"]))
-        if machine.get("accelerator"):
-            words.append(str(machine["accelerator"]))
-        if ", ".join(words) not in texts:
-            texts.append(", ".join(words))
+    texts = {machine_text(record) for record in section.records}
     return f"Machine {section.machine}: {'; '.join(sorted(texts))}."
 
 
-def origin_note(section: Section) -> str:
-    """Commits, days and threads of the measurements, and the fingerprint of the data."""
-    commits, days, threads = set(), set(), set()
-    for record in section.records:
-        commit = str(dig(record, "provenance", "commit") or "unknown")[:10]
-        commits.add(commit + ("+changes" if dig(record, "provenance", "is_dirty") else ""))
-        days.add(str(record.get("started_at"))[:10])
-        threads.add(dig(record, "provenance", "flags", "num_threads"))
-    plural = "s" if len(commits) > 1 else ""
-    text = f"Commit{plural} {', '.join(sorted(commits))}; {min(days)}"
-    text += f" to {max(days)}" if len(days) > 1 else ""
+def machine_text(record: Record) -> str:
+    """What a record says of its machine."""
+    machine = dig(record, "provenance", "machine") or {}
+    words = [str(machine.get("cpu") or "unknown processor")]
+    if machine.get("num_cores"):
+        words.append(f"{machine['num_cores']} cores")
+    if machine.get("memory_bytes"):
+        words.append(gibibytes(machine["memory_bytes"]))
+    if machine.get("accelerator"):
+        words.append(str(machine["accelerator"]))
+    return ", ".join(words)
+
+
+def _origin_note(section: Section) -> str:
+    """Commits, days and threads of the quality, and the fingerprint of the data."""
+    text = _origin([(dig(r, "provenance"), str(r.get("started_at"))) for r in section.records])
+    threads = {dig(record, "provenance", "flags", "num_threads") for record in section.records}
     if len(threads) == 1 and None not in threads:
         text += f"; {threads.pop()} threads"
     fingerprint = section.facts.get("fingerprint")
-    return text + (f"; data {str(fingerprint)[:10]}." if fingerprint else ".")
+    is_one_set = len({str(dig(row.settings, "data")) for row in section.rows}) == 1
+    return text + (f"; data {str(fingerprint)[:10]}." if fingerprint and is_one_set else ".")
 
 
-def load_note(section: Section, during: str) -> str:
-    """How busy other processes kept the machine during the trials; "" where that is little."""
-    shares = [dig(record, "load", "other_cpu_share") for record in section.records]
-    load = summarize(share for share in shares if share is not None)
-    if not load or load.median <= _LOAD_WORTH_TELLING:
+def _origin(made: list[tuple[Record, str]]) -> str:
+    commits = set()
+    for provenance, _ in made:
+        commit = str(clean(dig(provenance, "commit")) or "unknown")[:10]
+        commits.add(commit + ("+changes" if dig(provenance, "is_dirty") else ""))
+    days = {started_at[:10] for _, started_at in made}
+    text = f"Commit{'s' if len(commits) > 1 else ''} {', '.join(sorted(commits))}; {min(days)}"
+    return text + (f" to {max(days)}" if len(days) > 1 else "")
+
+
+def _costs_note(section: Section) -> str:
+    """When times were measured, and in how many rounds."""
+    lines: list[CostLine] = []
+    for row in section.rows:
+        if row.timing and row.timing.line not in lines:
+            lines.append(row.timing.line)
+    if not lines:
+        return "Times were not measured."
+    numbers = sorted({int(line.raw["num_rounds"]) for line in lines})
+    text = _origin([(line.provenance, line.started_at) for line in lines])
+    rounds = " or ".join(map(str, numbers))
+    return f"Times: {rounds} rounds over all rows; {text[0].lower()}{text[1:]}."
+
+
+def _weights_note(section: Section) -> str:
+    started = [r for r in section.rows if r.timing and r.timing.row.get("weights") == "started"]
+    if not started:
+        return ""
+    which = "all rows" if len(started) == len(section.rows) else f"{len(started)} rows"
+    return f"Inference of {which} was timed on weights that had only begun to learn."
+
+
+def busy_mark(row: Row) -> str:
+    """‡ where others took much of the processor time while the row was timed."""
+    share = row.timing.load if row.timing else None
+    return "‡" if share is not None and share > _BUSY else ""
+
+
+def _busy_note(section: Section) -> str:
+    if not any(busy_mark(row) for row in section.rows):
         return ""
     return (
-        f"Other processes took {percent(load.median)} % of the processor time during {during} "
-        f"(median of the trials; at most {percent(load.high)} %): times are upper bounds, and what "
-        "was learnt within a time budget is a lower one."
+        f"‡ others took more than {100 * _BUSY:.0f} % of the processor time in one of the row's "
+        "timed phases: its times are upper bounds."
     )
 
 
-def stale_note(section: Section) -> str:
-    """What † means, where it occurs."""
+def _stale_note(section: Section) -> str:
     is_stale = any(row.is_stale for row in section.rows)
-    return "† measured with code that has changed since." if is_stale else ""
+    return "† made by an older version of method, data source or protocol." if is_stale else ""

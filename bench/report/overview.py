@@ -1,4 +1,4 @@
-"""The README's overview: of each study and method the row that ended best on validation.
+"""The overview: of each study and group of methods the row that ended best on validation.
 
 Rows are never picked by the test split, whose numbers are what is printed.
 """
@@ -7,58 +7,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench import cards
 from bench.report.columns import model_bytes
-from bench.report.format import GAP, escape_markdown, megabytes, percent
-from bench.report.select import Row, Section
-
-_METRIC = "P@1"
-_GROUPS = (
-    ("all labels: softmax or one-vs-all", ("full_softmax",)),
-    ("sampled softmax or BCE", ("sampled_softmax", "sampled_bce")),
-    ("MACH", ("mach",)),
-    ("nearest centroid", ("centroid",)),
-)
+from bench.report.format import GAP, megabytes, percent
+from bench.report.select import Row, Section, best_row
+from bench.report.syntax import Cell, Table
 
 
-def render_overview(sections: Sequence[Section]) -> str:
-    """Markdown table: a line for each section, a column for each group of methods."""
-    heads = ["study", *(name for name, _ in _GROUPS), "measured elsewhere"]
-    lines = ["| " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(_GROUPS) + ":--|"]
-    lines += ["| " + " | ".join(_cells(section)) + " |" for section in sections]
-    return "\n".join(lines) + "\n"
+def overview_table(sections: Sequence[Section]) -> Table:
+    """A line for each section, a column for each group of methods that its rows belong to."""
+    known = [card.group for card in cards.cards()]
+    met = [row.card.group for section in sections for row in section.rows]
+    groups = [group for group in dict.fromkeys(known + met) if group and group in met]
+    has_elsewhere = any(_elsewhere(section) for section in sections)
+    heads = ["study", *groups, *(["measured elsewhere"] if has_elsewhere else [])]
+    lines = []
+    for section in sections:
+        elsewhere = [Cell(_elsewhere(section) or GAP)] if has_elsewhere else []
+        lines.append((Cell(_name(section)), *_leaders(section, groups), *elsewhere))
+    return Table("Best on validation", tuple(heads), (tuple(lines),), num_words=1)
 
 
-def _cells(section: Section) -> list[str]:
-    rows = [_leader(section, methods) for _, methods in _GROUPS]
-    values = [_quality(row) for row in rows]
+def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
+    metric = section.metrics[0]
+    chosen = [
+        best_row([row for row in section.rows if row.card.group == group], metric)
+        for group in groups
+    ]
+    values = [_quality(row, metric) for row in chosen]
     best = max((value for value in values if value is not None), default=None)
     cells = []
-    for row, value in zip(rows, values, strict=True):
+    for row, value in zip(chosen, values, strict=True):
         if row is None or value is None:
-            cells.append(GAP)
+            cells.append(Cell(GAP))
             continue
-        text = f"**{percent(value)}**" if value == best else percent(value)
-        size = row.summarize(model_bytes)
-        cells.append(text + (f" ({megabytes(size.median)} MB)" if size else ""))
-    elsewhere = [
-        f"{percent(entry.metrics[_METRIC])} {escape_markdown(entry.label)}"
+        size = model_bytes(row)
+        text = percent(value) + ("†" if row.is_stale else "")
+        text += f" ({megabytes(size.median)} MB)" if size else ""
+        cells.append(Cell(text, is_bold=value == best))
+    return cells
+
+
+def _elsewhere(section: Section) -> str:
+    metric = section.metrics[0]
+    return "; ".join(
+        f"{percent(entry.metrics[metric])} {entry.label}"
         for entry in section.published
-        if _METRIC in entry.metrics
-    ]
-    return [_name(section), *cells, "; ".join(elsewhere) or GAP]
+        if metric in entry.metrics
+    )
 
 
 def _name(section: Section) -> str:
     num_labels = section.facts.get("num_labels")
-    return f"`{section.study}`" + (f", L = {num_labels:,}" if num_labels else "")
+    return section.study + (f", L = {num_labels:,}" if num_labels else "")
 
 
-def _leader(section: Section, methods: Sequence[str]) -> Row | None:
-    """The methods' row that ended best on validation; those without a curve stand as they are."""
-    rows = [row for row in section.rows if row.method in methods and row.done]
-    return max(rows, key=lambda row: row.final_validation(_METRIC), default=None)
-
-
-def _quality(row: Row | None) -> float | None:
-    summary = row.at("test", _METRIC) if row is not None else None
+def _quality(row: Row | None, metric: str) -> float | None:
+    summary = row.at("test", metric) if row is not None else None
     return summary.median if summary else None

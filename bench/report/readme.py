@@ -1,99 +1,110 @@
-"""Tables inside the README, between `<!-- table: STUDY -->` and `<!-- end -->`.
+"""What the README shows of the records, in blocks between a marker and `<!-- end -->`.
 
-A marker may name a machine too: `<!-- table: STUDY MACHINE -->`; otherwise the machine with most
-finished trials is shown. It may also ask for some of the study's tables, by part, data set or both:
-`<!-- table: STUDY | k = 5 · uniform -->`. `<!-- overview: STUDY STUDY … -->` is a table with a line
-for each part of these studies, see `bench.report.overview`.
+`<!-- table: STUDY -->` is the short table of a study on the machine with most finished trials;
+`<!-- table: STUDY MACHINE -->` that of a machine; `<!-- table: STUDY | k = 5 · uniform -->` some of
+its tables, by part, data set or both. `<!-- overview: STUDY STUDY … -->` has a line for each part
+of these studies, see `bench.report.overview`; `<!-- audits -->` counts what audits found again.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from bench import record
+from bench.record import RecordError
+from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
-from bench.report.overview import render_overview
-from bench.report.render import MachineResults
+from bench.report.overview import overview_table
+from bench.report.results import MachineResults, load_results, shown_first
 from bench.report.select import Section
-from bench.report.tables import markdown_body
+from bench.report.syntax import markdown_body, markdown_notes
 
 _BLOCK = re.compile(
-    r"(<!-- table: (\S+)(?: ([^\s|]\S*))?(?: \| ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
+    r"(<!-- (table|overview|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
 )
-
-_OVERVIEW = re.compile(r"(<!-- overview: ([^\n]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(\S+)(?: ([^\s|]\S*))?(?: \| (.+))?")
+_NOTHING = "*Not measured yet.*\n"
 
 Find = Callable[[str], "list[MachineResults]"]
 
 
-def refresh(readme: Path, find: Find) -> list[Path]:
+def refresh(readme: Path, results_dir: Path) -> list[Path]:
     """Rewrite the marked blocks of a README; returns it if it has any."""
     if not readme.is_file():
         return []
     text = readme.read_text(encoding="utf-8")
-    fresh = render_readme(text, find)
+    render = _renderer(results_dir)
+    fresh = _BLOCK.sub(lambda match: match[1] + render(match) + match[5], text)
     if fresh != text:
-        readme.write_text(fresh, encoding="utf-8")
-    return [readme] if _BLOCK.search(text) or _OVERVIEW.search(text) else []
+        replace_file(readme, fresh.encode())
+    return [readme] if _BLOCK.search(text) else []
 
 
-def render_readme(text: str, find: Find) -> str:
-    """Text of a README with its marked blocks rendered anew."""
+def readme_problems(readme: Path, results_dir: Path) -> list[str]:
+    """Blocks that are not those of the records, or show rows of older versions."""
+    if not readme.is_file():
+        return []
+    problems = []
+    render = _renderer(results_dir)
+    for match in _BLOCK.finditer(readme.read_text(encoding="utf-8")):
+        name = " ".join(filter(None, [f"the {match[2]}", match[3] and f"of {match[3]}"]))
+        body = render(match)
+        if match[4] != body:
+            problems.append(f"{readme.name}: {name} is not that of the records")
+        if "†" in body:
+            problems.append(f"{readme.name}: {name} shows rows of older versions (†)")
+    return problems
 
-    def block(match: re.Match[str]) -> str:
-        start, name, machine, part, _, end = match.groups()
-        return f"{start}{_body(find(name), machine, part)}{end}"
 
-    def overview(match: re.Match[str]) -> str:
-        start, names, _, end = match.groups()
-        return f"{start}{_overview(names, find)}{end}"
+def _renderer(results_dir: Path) -> Callable[[re.Match[str]], str]:
+    @functools.cache
+    def find(name: str) -> list[MachineResults]:
+        has_records = (results_dir / "records" / name).is_dir()
+        return load_results(results_dir, [name]) if has_records else []
 
-    return _OVERVIEW.sub(overview, _BLOCK.sub(block, text))
+    def render(match: re.Match[str]) -> str:
+        if match[2] == "audits":
+            return _audits(results_dir / "audits")
+        words = match[3] or ""
+        return _overview(words, find) if match[2] == "overview" else _table(words, find)
 
-
-def stale_blocks(text: str, find: Find) -> list[str]:
-    """Names of the studies whose block differs from the records."""
-    names = [
-        match[2]
-        for match in _BLOCK.finditer(text)
-        if match[5] != _body(find(match[2]), match[3], match[4])
-    ]
-    overviews = _OVERVIEW.finditer(text)
-    return names + [match[2] for match in overviews if match[3] != _overview(match[2], find)]
+    return render
 
 
 def _overview(names: str, find: Find) -> str:
-    sections: list[Section] = []
-    for name in names.split():
-        results = [result for result in find(name) if result.sections]
-        if results:
-            sections += min(results, key=_precedence).sections
-    return f"\n{render_overview(sections)}\n" if sections else "*Not measured yet.*\n"
+    chosen = [shown_first(find(name)) for name in names.split()]
+    sections = [section for results in chosen if results for section in results.sections]
+    return f"\n{markdown_body(overview_table(sections))}\n" if sections else _NOTHING
 
 
-def _body(results: Sequence[MachineResults], machine: str | None, part: str | None) -> str:
-    candidates = [
-        (result, sections)
-        for result in results
-        if machine in (None, result.machine) and (sections := _sections(result, part))
-    ]
-    if not candidates:
-        return "*Not measured yet.*\n"
-    chosen, sections = min(candidates, key=lambda pair: _precedence(pair[0]))
+def _table(words: str, find: Find) -> str:
+    match = _TABLE.fullmatch(words)
+    if match is None:
+        return _NOTHING
+    name, machine, part = match.groups()
+    chosen = shown_first(
+        [
+            results
+            for results in find(name)
+            if machine in (None, results.machine) and _sections(results, part)
+        ]
+    )
+    if chosen is None:
+        return _NOTHING
     texts = []
-    build_table = rendering_of(chosen.view.kind).build_table
-    for section in sections:
-        table = build_table(section, is_compact=True)
-        notes = " ".join(escape_markdown(note) for note in table.notes)
-        texts.append(
-            f"**{escape_markdown(table.title)}**\n\n{markdown_body(table)}\n<sub>{notes}</sub>\n"
-        )
+    for section in _sections(chosen, part):
+        table = rendering_of(chosen.view.kind).build_table(section, is_compact=True)
+        head = f"**{escape_markdown(table.title)}**"
+        texts.append(f"{head}\n\n{markdown_body(table)}\n{markdown_notes(table)}")
     return "\n" + "\n".join(texts) + "\n"
 
 
-def _sections(results: MachineResults, part: str | None) -> list[Section]:
+def _sections(results: MachineResults, part: str | None) -> Sequence[Section]:
     """Those that a marker's words after the bar mean; all without such words."""
     return [
         section
@@ -102,9 +113,25 @@ def _sections(results: MachineResults, part: str | None) -> list[Section]:
     ]
 
 
-def _precedence(results: MachineResults) -> tuple[int, str]:
-    """The machine with most finished trials comes first."""
-    done = sum(
-        record.get("status") == "done" for part in results.sections for record in part.records
-    )
-    return -done, results.machine
+def read_audits(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Outcomes of audits in a file, and a warning for each line that is none."""
+    return record.read_lines(path, _audit)
+
+
+def _audit(value: Any) -> dict[str, Any]:
+    names = ("at", "study", "trial_id", "outcome")
+    if not isinstance(value, dict) or not all(isinstance(value.get(n), str) for n in names):
+        raise RecordError(f"an audit has {', '.join(names)}")
+    return value
+
+
+def _audits(folder: Path) -> str:
+    """How many audited records were found again; of one audited twice the last time counts."""
+    newest: dict[tuple[str, str, str], str] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for audit in read_audits(path)[0]:
+            newest[path.stem, audit["study"], audit["trial_id"]] = audit["outcome"]
+    if not newest:
+        return "*Not audited yet.*\n"
+    found = sum(outcome == "found" for outcome in newest.values())
+    return f"{found} of {len(newest)} audited quality records found again.\n"

@@ -1,66 +1,25 @@
 """Records of one machine → sections, one for each part and data set, whose rows pool replicates.
 
 Nothing is averaged over gaps: a row keeps its records, and a summary of a quantity that one of its
-finished replicates lacks does not exist.
+finished replicates lacks does not exist. What was timed joins a row by what its cost depends on.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from bench import cards
+from bench.card import Card, KindName
 from bench.record import machine_key
-from bench.report.labels import METHOD_ORDER, describe_settings, method_name, sort_key
-from bench.study import TRAINING, Kind, Published
+from bench.report.labels import card_of, describe_rows, flatten, method_of, sort_key
+from bench.report.timings import Timing, Timings
+from bench.report.values import Number, Record, Summary, clean, dig, summarize
+from bench.study import TRAINING, Published
 
-Record = Mapping[str, Any]
-Number = int | float
-
-FLOORS = ("frequency", "centroid")
-
-
-def dig(record: Mapping[str, Any], *path: str) -> Any:
-    """Value at a path of keys; None where the path ends early.
-
-    >>> dig({"memory": {"parameter_bytes": 8}}, "memory", "parameter_bytes")
-    8
-    >>> dig({"memory": None}, "memory", "parameter_bytes") is None
-    True
-    """
-    value: Any = record
-    for key in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Median and range of one quantity over replicates."""
-
-    median: float
-    low: float
-    high: float
-    num_values: int
-
-
-def summarize(values: Iterable[Number | None]) -> Summary | None:
-    """Median and range; None when there is no value or any is missing.
-
-    >>> summarize([3, 1, 2])
-    Summary(median=2, low=1, high=3, num_values=3)
-    >>> summarize([3, None]) is None
-    True
-    """
-    numbers = list(values)
-    present = [number for number in numbers if number is not None]
-    if not present or len(present) < len(numbers):
-        return None
-    return Summary(statistics.median(present), min(present), max(present), len(present))
+IsStale = Callable[[Record], bool]
 
 
 @dataclass(frozen=True)
@@ -69,66 +28,75 @@ class Row:
 
     Attributes:
         settings: the trial's settings without the replicate.
+        flat: each of them under its own name, see `labels.flatten`.
         setting: those that tell it from the other rows of its section, in short.
         records: the latest record of each replicate, by replicate.
-        is_stale: some record was measured with code that has since changed.
+        timing: what was timed; None: nothing.
+        is_stale: some record was measured by an older version of the method, source or protocol.
     """
 
     settings: Mapping[str, Any]
+    flat: Mapping[str, Any]
+    card: Card
     setting: str
     records: tuple[Record, ...]
+    timing: Timing | None = None
     is_stale: bool = False
 
     @property
-    def method(self) -> str:
-        """Registered name of the method."""
-        return str(dig(self.settings, "model", "method"))
-
-    def name(self, task: str) -> str:
-        """What readers call the method on data of a task."""
-        return method_name(self.method, task, self.options.get("loss"))
+    def label(self) -> str:
+        """What readers call the method under its loss."""
+        return str(clean(self.card.name_for(self.flat.get("loss"))))
 
     @property
-    def options(self) -> Mapping[str, Any]:
-        """The method's own options."""
-        return dig(self.settings, "model", "options") or {}
+    def name(self) -> str:
+        """Method and setting."""
+        return ", ".join(filter(None, [self.label, self.setting]))
 
     @property
     def is_floor(self) -> bool:
         """Whether this is a reference without training rather than a competitor."""
-        return self.method in FLOORS
+        return self.card.is_floor
 
     @property
     def done(self) -> tuple[Record, ...]:
         """Records of the replicates that finished."""
         return tuple(record for record in self.records if record.get("status") == "done")
 
-    @property
-    def measured(self) -> tuple[Record, ...]:
-        """Finished replicates, or, when none finished, what the others got to measure."""
-        return self.done or self.records
-
     def summarize(self, value: Callable[[Record], Number | None]) -> Summary | None:
-        """Median and range of a quantity over the measured replicates."""
-        return summarize([value(record) for record in self.measured])
+        """Median and range of a quantity over the replicates that finished, or else over all."""
+        return summarize(value(record) for record in self.done or self.records)
 
     def at(self, *path: str) -> Summary | None:
         """Median and range of the number at a path of keys."""
         return self.summarize(lambda record: dig(record, *path))
 
-    def final_validation(self, metric: str) -> float:
-        """Quality on the validation split at the end of training, median over replicates.
+    def seconds(self, phase: str) -> Summary | None:
+        """Seconds for one step or query in a timed phase."""
+        return self.timing.seconds(phase) if self.timing else None
 
-        What a series' or a method's setting is chosen by, so that nothing is picked on the test
-        split; −1 where no replicate measured it.
+    def validation(self, metric: str) -> Summary | None:
+        """Quality on the validation split at the end of training, over finished replicates.
+
+        What a row is chosen by, so that nothing is picked on the test split.
         """
-        finals = []
-        for record in self.done:
-            curve = dig(record, "training", "curve") or ()
-            values = [dig(entry, "metrics", metric) for entry in curve]
-            known = [float(value) for value in values if value is not None]
-            finals += known[-1:]
-        return statistics.median(finals) if finals else -1.0
+        return summarize(_final(record, metric) for record in self.done)
+
+
+def _final(record: Record, metric: str) -> Number | None:
+    curve = dig(record, "training", "curve") or ()
+    values: list[Number | None] = [dig(entry, "metrics", metric) for entry in curve]
+    return next((value for value in reversed(values) if value is not None), None)
+
+
+def best_row(rows: Sequence[Row], metric: str) -> Row | None:
+    """The finished row that ends best on validation; one without a curve comes after all others."""
+
+    def merit(row: Row) -> float:
+        found = row.validation(metric)
+        return found.median if found else -1.0
+
+    return max((row for row in rows if row.done), key=merit, default=None)
 
 
 @dataclass(frozen=True)
@@ -137,8 +105,9 @@ class Section:
 
     Attributes:
         facts: the data facts of its records (they agree on the fingerprint).
-        metrics: the study's quality columns.
+        metrics: the study's quality columns; the first one leads.
         published: the study's published numbers for this part.
+        is_only: the study has no other one on this machine.
     """
 
     study: str
@@ -158,7 +127,7 @@ class Section:
 
     @property
     def floors(self) -> tuple[Row, ...]:
-        """Class frequency and centroid rows."""
+        """References without training."""
         return tuple(row for row in self.rows if row.is_floor)
 
     @property
@@ -172,20 +141,31 @@ class Section:
         return tuple(record for row in self.rows for record in row.records)
 
     @property
+    def ceiling(self) -> float | None:
+        """Bound of the share of points whose first label is right.
+
+        Of a point with several labels the ceiling is one of label occurrences: it bounds no P@k.
+        """
+        return self.facts.get("ceiling") if self.task == "multiclass" else None
+
+    @property
     def title(self) -> str:
         """Study, part and size of the data."""
-        names = [self.study]
-        names += [name for name in (self.part, self.data_name) if name and name not in names]
+        names = dict.fromkeys(filter(None, [self.study, self.part, self.data_name]))
         sizes = [
             f"{letter} = {self.facts[key]:,}"
-            for letter, key in (
-                ("L", "num_labels"),
-                ("D", "num_features"),
-                ("N", "num_train_points"),
-            )
+            for letter, key in _SIZES.items()
             if isinstance(self.facts.get(key), int)
         ]
         return ", ".join([" · ".join(names), *sizes])
+
+    @property
+    def subject(self) -> str:
+        """What a figure is about."""
+        return f"{self.title}; {self.machine}."
+
+
+_SIZES = {"L": "num_labels", "D": "num_features", "N": "num_train_points"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +178,7 @@ class StudyView:
         expected: profile → its trials, to say which of them have no record.
         part_of: names the part that a record's settings belong to.
         published: published rows; one with a `part` stands in that part's table only.
-        kind: what its trials are.
+        kind: name of what its trials are.
     """
 
     name: str
@@ -207,46 +187,44 @@ class StudyView:
     expected: Mapping[str, frozenset[str]] = field(default_factory=dict)
     part_of: Callable[[Mapping[str, Any]], str] = field(default=lambda settings: "")
     published: tuple[Published, ...] = ()
-    kind: Kind = TRAINING
+    kind: str = TRAINING.name
 
 
 def select_sections(
     records: Sequence[Record],
     study: StudyView,
     machine: str,
-    is_stale: Callable[[Record], bool] = lambda record: False,
+    timings: Timings,
+    is_stale: IsStale = lambda record: False,
 ) -> tuple[Section, ...]:
-    """Sections of one machine's latest records, in the order of the study's parts.
+    """Sections of one machine's latest records, in the order of their numbers of labels.
 
     Records of trials that the study no longer has are left out. Records that differ in the machine
     or in the data's fingerprint never share a section; one that stopped before its data were read
     joins the fingerprint seen last.
     """
-    kept = [
-        record
-        for record in records
-        if study.trial_ids is None or record.get("trial_id") in study.trial_ids
-    ]
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in kept:
-        settings = record["settings"]
-        data_name = str(dig(settings, "data", "name") or "")
-        key = (study.part_of(settings), data_name, hardware_of(record))
-        groups.setdefault(key, []).append(record)
+    for record in records:
+        if study.trial_ids is None or record["trial_id"] in study.trial_ids:
+            settings = record["settings"]
+            key = (study.part_of(settings), str(dig(settings, "data", "name") or ""))
+            groups.setdefault((*key, hardware_of(record)), []).append(record)
     sections: list[Section] = []
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
-        for same_data in _split_by_fingerprint(members):
-            facts: Mapping[str, Any] = next((m["data"] for m in same_data if m.get("data")), {})
+        # Problems of the decode differ in size and share a table: they are not one set of data.
+        is_one_set = study.kind == TRAINING.name
+        for same_data in _split_by_fingerprint(members) if is_one_set else [members]:
+            facts = clean(next((m["data"] for m in same_data if m.get("data")), {}))
             sections.append(
                 Section(
                     study=study.name,
-                    machine=machine,
-                    part=part,
-                    data_name=data_name,
-                    rows=_rows(same_data, is_stale),
+                    machine=clean(machine),
+                    part=clean(part),
+                    data_name=clean(data_name),
+                    rows=_rows(same_data, part, study.kind, timings, is_stale),
                     facts=facts,
                     metrics=study.metrics,
-                    published=tuple(entry for entry in study.published if _stands_in(entry, part)),
+                    published=tuple(p for p in study.published if p.part in ("", part)),
                     is_only=len(groups) == 1,
                 )
             )
@@ -258,46 +236,70 @@ def hardware_of(record: Record) -> str:
     return machine_key(dig(record, "provenance", "machine") or {})
 
 
-def _stands_in(entry: Published, part: str) -> bool:
-    return getattr(entry, "part", None) in (None, "", part)
-
-
 def _group_order(group: tuple[tuple[str, str, str], list[Record]]) -> tuple[int, str, str, str]:
-    (part, data_name, hardware), members = group
-    sizes = [dig(member, "data", "num_labels") or 0 for member in members]
-    return (max(sizes), part, data_name, hardware)
+    key, members = group
+    return (max(dig(member, "data", "num_labels") or 0 for member in members), *key)
 
 
 def _split_by_fingerprint(records: Sequence[Record]) -> list[list[Record]]:
     groups: dict[str, list[Record]] = {}
     latest = ""
     for record in sorted(records, key=lambda record: str(record.get("started_at"))):
-        fingerprint = dig(record, "data", "fingerprint")
+        fingerprint = _fingerprint(record)
         if fingerprint is not None:
-            latest = str(fingerprint)
+            latest = fingerprint
             groups.setdefault(latest, []).append(record)
-    unknown = [record for record in records if dig(record, "data", "fingerprint") is None]
+    unknown = [record for record in records if _fingerprint(record) is None]
     groups.setdefault(latest, []).extend(unknown)
     return [groups[key] for key in sorted(groups) if groups[key]]
 
 
-def _rows(records: Sequence[Record], is_stale: Callable[[Record], bool]) -> tuple[Row, ...]:
+def _fingerprint(record: Record) -> str | None:
+    found = dig(record, "data", "fingerprint")
+    return None if found is None else str(found)
+
+
+def _rows(
+    records: Sequence[Record], part: str, kind: str, timings: Timings, is_stale: IsStale
+) -> tuple[Row, ...]:
     pooled: dict[str, list[Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0)):
         settings = {k: v for k, v in record["settings"].items() if k != "replicate"}
         pooled.setdefault(json.dumps(settings, sort_keys=True), []).append(record)
-    plain = [json.loads(text) for text in pooled]
-    names = describe_settings(plain)
-    rows = [
-        Row(
-            settings=settings,
-            setting=name,
-            records=tuple(sorted(group, key=lambda r: int(r["settings"].get("replicate", 0)))),
-            is_stale=any(is_stale(record) for record in group),
+    task = str(next((t for r in records if (t := dig(r, "data", "task"))), ""))
+    groups = [(json.loads(text), group) for text, group in pooled.items()]
+    shown = [(card_of(method_of(settings), kind), settings) for settings, _ in groups]
+    flats = [(card, flatten(settings, card, task)) for card, settings in shown]
+    rows = []
+    for (settings, group), (card, flat), text in zip(
+        groups, flats, describe_rows(flats), strict=True
+    ):
+        fingerprint = next((f for r in group if (f := _fingerprint(r))), None)
+        rows.append(
+            Row(
+                settings=clean(settings),
+                flat=clean(flat),
+                card=card,
+                setting=text,
+                records=tuple(clean(record) for record in group),
+                timing=timings.find(part, settings, fingerprint),
+                is_stale=any(is_stale(record) for record in group),
+            )
         )
-        for settings, name, group in zip(plain, names, pooled.values(), strict=True)
-    ]
-    order = {method: place for place, method in enumerate(METHOD_ORDER)}
+    order = card_order(kind)
     return tuple(
-        sorted(rows, key=lambda row: (order.get(row.method, len(order)), sort_key(row.settings)))
+        sorted(
+            rows,
+            key=lambda row: (
+                order.get(row.card.name, len(order)),
+                row.card.name,
+                sort_key(row.card, row.flat),
+            ),
+        )
     )
+
+
+def card_order(kind: str) -> dict[str, int]:
+    """Registered methods → their place in tables."""
+    known = cards.cards(cast(KindName, kind))
+    return {card.name: place for place, card in enumerate(known)}

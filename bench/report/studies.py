@@ -1,25 +1,56 @@
-"""What reports know of a study, and whether a record's code is still the current one."""
+"""What reports know of a study, and whether a record is of today's versions."""
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from bench.report.select import Record, StudyView, dig
+from bench.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.data.raw import DataError
+from bench.report.select import IsStale, StudyView
+from bench.report.values import Record
 from bench.settings import SettingsError, Trial
-from bench.study import TRAINING, Kind, Study, StudyError, load_study
+from bench.study import DECODING, TRAINING, Study, StudyError, load_study
+from bench.versions import current_versions, is_older
 
 
-def view_study(study: Study) -> StudyView:
+def find_view(name_or_path: str, *folders: Path) -> StudyView:
+    """View of a study; one that accepts every record where the name is not registered.
+
+    A user's study lives in a file of his own, so its records may stand here without it.
+
+    Args:
+        name_or_path: as `bench.study.load_study` takes it.
+        folders: results folders whose budgets tell how long rows are trained; later ones win.
+
+    Raises:
+        StudyError: no such file, or it defines no study.
+        BudgetError: a file of budgets holds something else.
+    """
+    try:
+        study = load_study(name_or_path)
+    except StudyError:
+        if name_or_path.endswith(".py"):
+            raise
+        return StudyView(name=name_or_path)
+    budgets: Budgets = {}
+    for folder in folders:
+        budgets = {**budgets, **read_budgets(budgets_path(folder, study.name))}
+    return view_study(study, budgets)
+
+
+def view_study(study: Study, budgets: Budgets) -> StudyView:
     """View of a study; the smoke trials belong to it too, they only ever have folders of their own.
 
     Raises:
         StudyError: the study asks for one trial twice.
     """
     by_profile = {
-        str(profile): frozenset(trial.trial_id for trial in study.build_trials(profile))
+        str(profile): frozenset(
+            trial.trial_id for trial in resolve(study.build_trials(profile), budgets)[0]
+        )
         for profile in study.profiles
     }
     smoke = frozenset(trial.trial_id for trial in study.build_smoke())
@@ -30,20 +61,8 @@ def view_study(study: Study) -> StudyView:
         expected=by_profile,
         part_of=functools.partial(_part_of, study),
         published=study.published,
-        kind=study.kind,
+        kind=study.kind.name,
     )
-
-
-def find_view(name: str) -> StudyView:
-    """View of a registered study; one that accepts every record where the name is not registered.
-
-    A user's study lives in a file of his own, so its records may stand here without it.
-    """
-    try:
-        study = load_study(name)
-    except StudyError:
-        return StudyView(name=name)
-    return view_study(study)
 
 
 def _part_of(study: Study, settings: Mapping[str, Any]) -> str:
@@ -53,35 +72,22 @@ def _part_of(study: Study, settings: Mapping[str, Any]) -> str:
         return ""
 
 
-def kind_of(name: str) -> Kind:
-    """Kind of a registered study; a user's own, whose file is not at hand, trains."""
-    try:
-        return load_study(name).kind
-    except StudyError:
-        return TRAINING
-
-
-def staleness() -> Callable[[Record], bool]:
-    """Tells whether a record was measured with code that has since changed.
+def staleness(kind: str) -> IsStale:
+    """Tells whether a record was made by an older version of its method, source or protocol.
 
     A record whose settings no longer make a trial is stale as well. Of one whose method or data
     source is not registered (a user's own, in a file that is not at hand) nothing is claimed.
     """
-    from bench.runner import RunError, trial_digest
-
-    @functools.cache
-    def is_current(study: str, settings: str, digest: str) -> bool:
-        try:
-            trial = Trial.from_dict(json.loads(settings))
-            return trial_digest(trial, kind_of(study)) == digest
-        except SettingsError:
-            return False
-        except RunError:
-            return True
 
     def is_stale(record: Record) -> bool:
-        settings = json.dumps(record["settings"], sort_keys=True)
-        digest = str(dig(record, "provenance", "code_digest"))
-        return not is_current(str(record["study"]), settings, digest)
+        try:
+            trial = Trial.from_dict(record["settings"])
+        except SettingsError:
+            return True
+        try:
+            current = current_versions(trial, DECODING if kind == DECODING.name else TRAINING)
+        except (SettingsError, DataError):
+            return False
+        return is_older(record.get("versions") or {}, current)
 
     return is_stale

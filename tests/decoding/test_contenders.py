@@ -2,17 +2,10 @@ import pytest
 import torch
 
 from bench.decoding import planted, scores
-from bench.decoding.contenders import CONTENDERS, build_contender
-from bench.decoding.trial import execute
+from bench.decoding.contenders import build_contender
+from bench.decoding.hidden import OutputLayer, hidden_queries
 from bench.mach.decode import top_k_reference
-from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
-
-
-@pytest.fixture(autouse=True)
-def keep_denormals():
-    """A trial flushes them for its whole process, which here is that of all tests."""
-    yield
-    torch.set_flush_denormal(False)
+from bench.settings import DataSpec, SettingsError
 
 
 def build_problem(tmp_path, **options):
@@ -96,15 +89,31 @@ def test_faiss_refuses_other_sizes(tmp_path):
 
 def test_softmax_matmul_gives_the_largest_logits(tmp_path):
     problem = build_problem(tmp_path)
-    contender = build_contender("softmax_matmul", problem, {"k": 4, "hidden_dim": 8})
+    contender = build_contender("softmax_matmul", problem, {"k": 4})
     hidden = contender.prepare_queries(problem.scores)
+    assert hidden.shape == (20, 128)
     logits = hidden @ contender.weight
     assert torch.equal(contender.top_k(hidden), logits.topk(4, dim=1).indices)
-    assert contender.decode_bytes() == 4 * 8 * 2000
+    assert contender.decode_bytes() == 4 * 128 * 2000
+
+
+@pytest.mark.parametrize("method", ["dense", "pruned", "auto", "authors", "buckets"])
+def test_output_layer_gives_scores_in_the_form_that_a_contender_takes(tmp_path, method):
+    problem = build_problem(tmp_path)
+    contender = build_contender(method, problem, {"k": 4})
+    assert not contender.starts_from_hidden
+    layer = OutputLayer(problem.num_worlds, problem.num_buckets)
+    hidden = hidden_queries(20)
+    logits = layer.logits(hidden)
+    weight = layer.weight.view(128, 6, 256)
+    torch.testing.assert_close(logits, torch.einsum("nh,hrb->nrb", hidden, weight))
+    expected = contender.prepare_queries(logits.log_softmax(-1))
+    torch.testing.assert_close(contender.normalise(logits), expected)
+    assert layer.num_bytes == 4 * 128 * 6 * 256
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(SettingsError, match="expected one of dense, pruned"):
+    with pytest.raises(SettingsError, match="decode contender is 'guess'; expected one of authors"):
         build_contender("guess", build_problem(tmp_path), {"k": 1})
     with pytest.raises(SettingsError, match="expected one of planted_scores"):
         scores.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
@@ -131,65 +140,6 @@ def test_planted_scores_are_the_same_again_and_others_with_another_seed(tmp_path
 def test_peak_out_of_range_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="peak is 1"):
         build_problem(tmp_path, peak=1)
-
-
-def run(tmp_path, method, events=None, **options):
-    data = DataSpec(
-        source="planted_scores",
-        name="peak 0.9",
-        options={
-            "num_labels": 3000,
-            "num_worlds": 4,
-            "num_buckets": 256,
-            "peak": 0.9,
-            "num_queries": 70,
-        },
-    )
-    trial = Trial(
-        data=data,
-        model=ModelSpec(method=method, encoder="linear", options={"k": 5} | options),
-        train=TrainSpec(),
-    )
-    return execute(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path,
-        accelerator="cpu",
-        emit=(events if events is not None else []).append,
-    )
-
-
-@pytest.mark.parametrize("method", [name for name in CONTENDERS if name != "faiss_pq"])
-def test_trial_measures_times_bytes_and_agreement(tmp_path, method):
-    events: list = []
-    payload = run(tmp_path, method, events)
-    inference = payload["inference"]
-    assert inference["k"] == 5
-    assert len(inference["latency_seconds"]) > 0
-    assert set(inference["batches"]) == {"64"}  # 70 queries fill no larger batch
-    assert payload["memory"]["decode_bytes"] > 0
-    assert payload["data"]["num_labels"] == 3000
-    assert [event["phase"] for event in events if event["event"] == "phase"] == [
-        "data",
-        "build",
-        "train",
-        "evaluate",
-    ]
-    if method == "softmax_matmul":
-        assert payload["test"] is None
-    elif method != "buckets":
-        assert payload["test"] == {"recall": 1.0, "exact_share": 1.0}
-    if method in ("pruned", "buckets"):
-        assert 0 < max(inference["num_scored"]) < 3000
-
-
-def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "bench.decoding.dense.Dense.top_k",
-        lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
-    )
-    with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):
-        run(tmp_path, "dense")
 
 
 def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):

@@ -30,9 +30,9 @@ def test_method_behaves_as_its_version_did(method):
     )
 
 
-def test_every_method_of_ours_is_pinned():
-    ours = {card.name for card in cards() if card.entry == TRAINING_ENTRY}
-    assert ours == set(golden.CASES)
+def test_every_method_is_pinned():
+    own = {card.name for card in cards() if card.entry == TRAINING_ENTRY}
+    assert own == set(golden.CASES)
 
 
 def test_a_loss_that_is_one_per_cent_larger_is_noticed():

@@ -63,7 +63,12 @@ def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(
     plain = loss_of_logits(torch.bmm(hidden.expand(G, -1, -1), weight), positives, kind)
     expected = torch.autograd.grad(plain, inputs)
     value = chunked_loss(
-        hidden, weight, positives, kind, points_per_chunk=points, layers_per_chunk=layers
+        hidden,
+        weight.mT,
+        positives,
+        kind,
+        points_per_chunk=points,
+        layers_per_chunk=layers,
     )
     torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
     for found, wanted in zip(torch.autograd.grad(3 * value, inputs), expected, strict=True):
@@ -82,7 +87,7 @@ def test_chunk_below_one_is_refused():
     with pytest.raises(ValueError, match="chunk of 0"):
         chunked_loss(
             torch.zeros(G, N, H),
-            torch.zeros(G, H, C),
+            torch.zeros(G, C, H),
             positives,
             "softmax",
             points_per_chunk=0,

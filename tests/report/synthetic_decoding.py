@@ -1,26 +1,25 @@
-"""Made-up records of decoding studies: plausible in shape, measured nowhere."""
+"""Made-up records and cost lines of decoding studies: plausible in shape, measured nowhere."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
-from synthetic_records import MACHINE
+from synthetic_records import cost_line, cost_row, provenance
 
-from bench.report.labels import DECODE_NAMES
+from bench.cards import cards
 from bench.report.select import StudyView
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import DECODING
 
 VIEW = StudyView(
     name="imaginary",
-    kind=DECODING,
+    metrics=("recall",),
+    kind="decoding",
     part_of=lambda settings: f"k = {settings['model']['options']['k']}",
 )
 PEAKS = {"uniform": 0.0, "peak 0.1": 0.1, "peak 0.5": 0.5, "peak 0.9": 0.9}
 SIZES = (10_000, 100_000, 670_091, 3_000_000)
-METHODS = tuple(DECODE_NAMES)
+METHODS = tuple(card.name for card in cards("decoding"))
 
 
 def decode_trial(
@@ -43,84 +42,86 @@ def decode_trial(
             name=scores,
             options=planted,
         ),
-        model=ModelSpec(method=method, options={"k": k, **options}),
+        model=ModelSpec(method=method, encoder="linear", options={"k": k, **options}),
         train=TrainSpec(),
         replicate=replicate,
     )
 
 
-def decode_record(
-    of: Trial, *, status: str = "done", milliseconds: float | None = None
-) -> dict[str, Any]:
-    """A record as a decode trial might leave it; the time is a query's in batches of 64."""
-    rng = random.Random(of.trial_id)
-    base: dict[str, Any] = {
-        "schema": 1,
+def decode_record(of: Trial, *, status: str = "done", recall: float | None = 1.0) -> dict[str, Any]:
+    """A record as a decode trial might leave it."""
+    labels, worlds, buckets = _sizes(of)
+    method = of.model.method
+    is_done = status == "done"
+    scans = ("authors", "faiss_pq", "softmax_matmul")
+    return {
+        "schema": 2,
         "study": "imaginary",
         "trial_id": of.trial_id,
         "settings": of.to_dict(),
         "status": status,
-        "reason": None if status == "done" else f"made-up {status}",
+        "reason": None if is_done else f"made-up {status}",
         "started_at": "2030-01-02T03:04:05Z",
-        "data": None,
-        "memory": None,
-        "clock": None,
-        "test": None,
-        "inference": None,
-        "load": None,
-        "provenance": {
-            "commit": "abcdef0123456789",
-            "is_dirty": False,
-            "code_digest": "0" * 64,
-            "machine": MACHINE,
-            "flags": {"num_threads": 2},
-        },
+        "versions": {"method": 1, "source": 1, "protocol": 1},
+        "data": {
+            "fingerprint": f"{labels}-{worlds}-{buckets}",
+            "num_labels": labels,
+            "num_worlds": worlds,
+            "num_buckets": buckets,
+            "num_queries": 1024,
+            "peak_share": max(_peak(of) / 2, 0.001),
+        }
+        if is_done
+        else None,
+        "memory": {
+            "decode_bytes": labels * worlds * (8 if method == "authors" else 2),
+            "host_baseline_bytes": 400_000_000,
+            "host_peak_bytes": 500_000_000 + labels * worlds * 10,
+        }
+        if is_done
+        else None,
+        "test": {"recall": recall, "exact_share": 1.0} if is_done else None,
+        "inference": {
+            "k": of.model.options["k"],
+            "num_scored": None if method in scans else [round(_share(of) * labels)] * 9,
+        }
+        if is_done
+        else None,
+        "provenance": provenance(),
     }
-    if status != "done":
-        return base
+
+
+def decode_cost(of: Trial, milliseconds: float | None = None, **more: Any) -> dict[str, Any]:
+    """Row of a cost line; the time is a query's from the hidden vector on, in batches of 64."""
+    labels, worlds, _ = _sizes(of)
+    cost = {"authors": 20, "softmax_matmul": 6, "faiss_pq": 4, "dense": 1.5}.get(of.model.method, 9)
+    seconds = (milliseconds or 0.1 + cost * _share(of) * labels * worlds * 1e-7) / 1e3
+    phases = {
+        "hidden-64": (seconds, 64),
+        "hidden-1": (2 * seconds, 1),
+        "batch-64": (0.8 * seconds, 64),
+        "batch-1": (1.6 * seconds, 1),
+        "batch-1024": (0.7 * seconds, 1024),
+    }
+    return cost_row(of, phases, **more)
+
+
+def _sizes(of: Trial) -> tuple[int, int, int]:
     labels, worlds, buckets = (
         int(of.data.options[name] or 0) for name in ("num_labels", "num_worlds", "num_buckets")
     )
-    peak = float(of.data.options.get("peak", 0.3) or 0)
-    method = of.model.method
-    share = {
-        "pruned": min(1.0, (labels * (0.0005 + peak)) ** -0.5),
-        "auto": min(1.0, (labels * (0.0005 + peak)) ** -0.5),
-        "buckets": min(1.0, 50 * worlds / buckets / 3),
-    }.get(method, 1.0)
-    cost = {"authors": 20, "softmax_matmul": 6, "faiss_pq": 4, "dense": 1.5}.get(method, 9)
-    own = milliseconds or 0.02 + cost * share * labels * worlds * 1e-8 * 10
-    if method == "auto" and not milliseconds:
-        own = min(own, 0.02 + 1.5 * labels * worlds * 1e-7) * 1.02
-    seconds = own / 1e3
-    base["data"] = {
-        "num_labels": labels,
-        "num_worlds": worlds,
-        "num_buckets": buckets,
-        "num_queries": 1024,
-        "peak_share": max(peak / 2, 0.001),
-    }
-    base["memory"] = {
-        "decode_bytes": labels * worlds * (8 if method == "authors" else 2),
-        "host_baseline_bytes": 400_000_000,
-        "host_peak_bytes": 500_000_000 + labels * worlds * 10,
-    }
-    base["clock"] = {"setup_seconds": labels * 1e-5, "wall_seconds": 60.0}
-    recall = {"buckets": 0.83 + peak / 10, "faiss_pq": 0.99996, "softmax_matmul": None}
-    base["test"] = {"recall": recall.get(method, 1.0), "exact_share": 1.0}
-    base["inference"] = {
-        "k": of.model.options["k"],
-        "latency_seconds": [2 * seconds * rng.uniform(0.9, 1.4) for _ in range(200)],
-        "batches": {
-            "64": [64 * seconds] * 5,
-            "1024": [1024 * 0.8 * seconds * rng.uniform(0.95, 1.05) for _ in range(3)],
-        },
-        "num_scored": None
-        if method in ("authors", "faiss_pq", "softmax_matmul")
-        else [round(share * labels)] * 9,
-    }
-    base["load"] = {"other_cpu_share": 0.01}
-    return base
+    return labels, worlds, buckets
+
+
+def _peak(of: Trial) -> float:
+    return float(of.data.options.get("peak", 0.3) or 0)
+
+
+def _share(of: Trial) -> float:
+    labels, worlds, buckets = _sizes(of)
+    pruned = min(1.0, (labels * (0.0005 + _peak(of))) ** -0.5)
+    shares = {"pruned": pruned, "auto": pruned, "buckets": min(1.0, 50 * worlds / buckets / 3)}
+    return shares.get(of.model.method, 1.0)
 
 
 def decode_grid(
@@ -128,14 +129,15 @@ def decode_grid(
     kinds: Sequence[str] = (*PEAKS, "simplewiki"),
     sizes: Sequence[int] = SIZES,
     k: int = 5,
-) -> list[dict[str, Any]]:
-    """Records of all methods on all kinds of scores; the largest problem lacks three methods."""
-    records = []
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All methods on all kinds of scores; of the largest problem three methods have nothing."""
+    records, lines = [], []
     for scores in kinds:
         for labels in sizes if scores in PEAKS else (20_000,):
-            for method in METHODS:
-                one = decode_trial(method, scores=scores, num_labels=labels, k=k)
-                lost = {"authors": "timeout", "faiss_pq": "oom", "softmax_matmul": "skipped"}
-                status = lost.get(method, "done") if labels == SIZES[-1] else "done"
-                records.append(decode_record(one, status=status))
-    return records
+            trials = [decode_trial(m, scores=scores, num_labels=labels, k=k) for m in METHODS]
+            lost = {"authors": "timeout", "faiss_pq": "oom", "softmax_matmul": "error"}
+            lost = lost if labels == SIZES[-1] else {}
+            records += [decode_record(t, status=lost.get(t.model.method, "done")) for t in trials]
+            rows = [decode_cost(t) for t in trials if t.model.method not in lost]
+            lines.append(cost_line(rows, part=f"k = {k}"))
+    return records, lines

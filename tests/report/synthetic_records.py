@@ -1,4 +1,4 @@
-"""Made-up records for the report's tests: plausible in shape, measured nowhere."""
+"""Made-up records and cost lines for the report's tests: plausible in shape, measured nowhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import copy
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.costs import CostLine
+from bench.report.select import Section, StudyView, select_sections
+from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 MACHINE = {
@@ -18,9 +21,12 @@ MACHINE = {
     "memory_bytes": 8 * 2**30,
     "accelerator": None,
 }
+SLUG = "imaginary-2c"
+VIEW = StudyView(name="imaginary")
 NUM_LABELS = {"small": 20_000, "all": 83_071, "tags": 52_946}
 NUM_FEATURES = 89_822
 NUM_TRAIN = {"small": 410_000, "all": 608_623, "tags": 30_000}
+FLOORS = ("frequency", "centroid")
 
 
 def trial(
@@ -31,20 +37,42 @@ def trial(
     hidden: int = 128,
     replicate: int = 0,
     learning_rate: float = 1e-3,
+    num_steps: int = 8000,
     **options: Any,
 ) -> Trial:
     """Trial of a method on a made-up data set."""
     return Trial(
-        data=DataSpec(source="planted", name=data),
+        data=DataSpec(
+            source="planted",
+            name=data,
+            options={
+                "num_train_points": NUM_TRAIN[data],
+                "num_test_points": 66_822,
+                "num_features": NUM_FEATURES,
+                "num_labels": NUM_LABELS[data],
+            },
+        ),
         model=ModelSpec(
             method=method,
             encoder=encoder,  # type: ignore[arg-type]
             hidden_dims=(hidden,) if encoder == "mlp" else (),
             options=options,
         ),
-        train=TrainSpec(learning_rate=learning_rate, max_train_seconds=300.0),
+        train=TrainSpec(learning_rate=learning_rate, num_steps=num_steps),
         replicate=replicate,
     )
+
+
+def provenance(machine: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Where a record or cost line comes from."""
+    return {
+        "commit": "abcdef0123456789",
+        "is_dirty": False,
+        "python": "3.12.0",
+        "packages": {"torch": "2.13.0"},
+        "machine": machine or MACHINE,
+        "flags": {"num_threads": 2},
+    }
 
 
 def record(
@@ -53,25 +81,35 @@ def record(
     study: str = "imaginary",
     status: str = "done",
     accuracy: float | None = None,
-    machine: dict[str, Any] | None = None,
-    started_at: str = "2030-01-02T03:04:05Z",
-    digest: str = "0" * 64,
+    validation: float | None = None,
+    machine: Mapping[str, Any] | None = None,
     task: str = "multiclass",
+    version: int = 1,
 ) -> dict[str, Any]:
-    """A record as a trial of that kind might leave it."""
+    """A record as a trial of that kind might leave it.
+
+    Args:
+        of: the trial.
+        study: its study.
+        status: how it ended.
+        accuracy: exact P@1 on the test split; None: one that suits the method.
+        validation: P@1 at the end of training; None: the test split's.
+        machine: where it ran.
+        task: of the data.
+        version: of the method.
+    """
     rng = random.Random(of.trial_id)
-    settings = of.to_dict()
     size = _size(of)
-    quality = _accuracy(of) if accuracy is None else accuracy
-    quality *= 1 + 0.015 * rng.uniform(-1, 1)
+    quality = _accuracy(of) * (1 + 0.015 * rng.uniform(-1, 1)) if accuracy is None else accuracy
     base: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "study": study,
         "trial_id": of.trial_id,
-        "settings": settings,
+        "settings": of.to_dict(),
         "status": status,
         "reason": None if status == "done" else f"made-up {status}",
-        "started_at": started_at,
+        "started_at": "2030-01-02T03:04:05Z",
+        "versions": {"method": version, "source": 1, "protocol": 1},
         "data": _facts(of, task),
         "memory": None,
         "clock": None,
@@ -80,23 +118,14 @@ def record(
         "worlds": None,
         "estimators": None,
         "inference": None,
-        "load": None,
-        "provenance": {
-            "commit": "abcdef0123456789",
-            "is_dirty": False,
-            "code_digest": digest,
-            "python": "3.12.0",
-            "packages": {"torch": "2.13.0"},
-            "machine": machine or MACHINE,
-            "flags": {"num_threads": 2},
-        },
+        "resolved": None,
+        "provenance": provenance(machine),
     }
     if status == "oom":
         base["memory"] = {"predicted_bytes": 33 * 2**30}
-        return base
     if status != "done":
         return base
-    is_trained = of.model.method not in ("frequency", "centroid")
+    is_trained = of.model.method not in FLOORS
     parameters = 4 * size
     activations = 4 * 256 * size // 800 if is_trained else 0
     training = 4 * parameters if is_trained else parameters
@@ -114,48 +143,28 @@ def record(
         "device_reserved_peak_bytes": None,
         "decode_bytes": 4 * NUM_LABELS[of.data.name],
     }
-    step = size * 9e-9 * rng.uniform(0.95, 1.05) + 0.004
-    seconds = 300.0 if is_trained else 3.0
-    base["clock"] = {
-        "setup_seconds": 12.0,
-        "train_seconds": seconds,
-        "evaluation_seconds": 9.0,
-        "decode_seconds": 2.0 + size * 1.2e-7,
-        "wall_seconds": seconds + 40,
-    }
-    latency = 0.0004 + size * 1.3e-10
-    base["inference"] = {
-        "latency_seconds": [latency * rng.uniform(0.9, 1.4) for _ in range(20)],
-        "throughput_batch_size": 256,
-        "throughput_seconds": [256 * latency / 9 * rng.uniform(0.9, 1.2) for _ in range(8)],
-        "num_points": 2048,
-    }
+    base["clock"] = {"setup_seconds": 12.0, "train_seconds": 300.0, "wall_seconds": 340.0}
     base["test"] = _metrics(quality)
-    base["load"] = {"other_cpu_share": 0.02}
     if not is_trained:
         return base
-    steps = int(seconds / step)
+    steps = of.train.num_steps or 0
+    end = quality if validation is None else validation
     base["training"] = {
         "num_steps": steps,
         "num_epochs": steps * 256 / NUM_TRAIN[of.data.name],
         "points_seen": steps * 256,
-        "step_seconds": [20 * step * rng.uniform(0.97, 1.05) for _ in range(12)],
-        "window_steps": 20,
-        "warmup_steps": 10,
         "curve": [
             {
-                "train_seconds": seconds * k / 8,
                 "step": steps * k // 8,
                 "epoch": steps * k / 8 * 256 / NUM_TRAIN[of.data.name],
                 "loss": 9 - k / 2,
-                "metrics": _metrics(quality * (1 - math.exp(-3.2 * k / 8)) / (1 - math.exp(-3.2))),
+                "metrics": _metrics(end * (1 - math.exp(-3.2 * k / 8)) / (1 - math.exp(-3.2))),
             }
             for k in range(9)
         ],
     }
     if of.model.method == "mach":
         base["worlds"] = list(_subsets(of, quality, rng))
-        base["estimators"] = {"mean": _metrics(quality), "min": _metrics(0.9 * quality)}
     return base
 
 
@@ -168,7 +177,7 @@ def _size(of: Trial) -> int:
             return worlds * buckets * NUM_FEATURES
         encoders = 1 if options.get("share_encoder") else worlds
         return encoders * NUM_FEATURES * hidden + worlds * hidden * buckets
-    if of.model.method in ("frequency", "centroid"):
+    if of.model.method in FLOORS:
         return labels if of.model.method == "frequency" else 60 * labels
     return NUM_FEATURES * hidden + (hidden + 1) * labels
 
@@ -181,9 +190,7 @@ def _accuracy(of: Trial) -> float:
         share = {True: 0.96, False: 1.0}[bool(options.get("share_encoder"))]
         return best * share * cells / (cells + 5000)
     if of.model.method == "sampled_softmax":
-        return best * {"uniform": 0.8, "log_uniform": 0.9, "unigram": 0.93}.get(
-            str(options["sampler"]), 0.97
-        )
+        return best * {"uniform": 0.8, "unigram": 0.93}.get(str(options.get("sampler")), 0.97)
     return best * {"frequency": 0.02, "centroid": 0.7}.get(of.model.method, 1.0)
 
 
@@ -200,13 +207,7 @@ def _subsets(of: Trial, quality: float, rng: random.Random) -> Iterable[dict[str
         for _ in range(5 if num < total else 1):
             value = best * num * buckets / (num * buckets + 5000)
             value *= 1 + 0.06 * rng.uniform(-1, 1) / num
-            worlds = sorted(rng.sample(range(total), num))
-            yield {
-                "num_worlds": num,
-                "worlds": worlds,
-                "num_points": 2000,
-                "metrics": _metrics(value),
-            }
+            yield {"num_worlds": num, "num_points": 2000, "metrics": _metrics(value)}
         num *= 2
 
 
@@ -222,32 +223,112 @@ def _facts(of: Trial, task: str) -> dict[str, Any]:
         "num_features": NUM_FEATURES,
         "num_labels": NUM_LABELS[of.data.name],
         "task": task,
-        "features_per_point": 61.0,
-        "labels_per_point": 1.0 if task == "multiclass" else 4.2,
         "ceiling": 0.972,
     }
 
 
+def phases_of(of: Trial) -> dict[str, tuple[float, int]]:
+    """Phase → seconds for one unit, and units, as a row of that kind might take."""
+    size = _size(of)
+    latency = 0.0004 + size * 1.3e-10
+    learning = (
+        {"fit": (1.5, 1)} if of.model.method in FLOORS else {"train": (size * 9e-9 + 0.004, 12)}
+    )
+    return {
+        **learning,
+        "latency": (latency, 1),
+        "throughput": (latency / 9, 256),
+        "decode": (latency / 20, 256),
+    }
+
+
+def cost_row(
+    of: Trial, phases: Mapping[str, Any], rounds: Sequence[float] = (1.0, 1.02, 0.99), **more: Any
+) -> dict[str, Any]:
+    """A row of a cost line.
+
+    Args:
+        of: the trial.
+        phases: phase → seconds for one unit, and units.
+        rounds: factor on all seconds in each round.
+        more: fields of the row; `load` is the share of two cores that others took.
+    """
+    load = more.pop("load", 0.02)
+    settings = of.to_dict()
+    visits = [
+        {
+            "round": number,
+            "place": 0,
+            "phases": {
+                name: {
+                    "seconds": [factor * seconds * units] * 3,
+                    "units": units,
+                    "wall_seconds": 1.0,
+                    "other_cpu_seconds": None if load is None else load * 2,
+                }
+                for name, (seconds, units) in phases.items()
+            },
+        }
+        for number, factor in enumerate(rounds)
+    ]
+    return {
+        "cost_id": of.cost_id,
+        "settings": {name: settings[name] for name in ("data", "model", "train")},
+        "status": "done",
+        "reason": None,
+        "versions": {"method": 1, "source": 1, "protocol": 1},
+        "fingerprint": None,
+        "weights": "trained",
+        "visits": visits,
+        **more,
+    }
+
+
+def cost_line(
+    rows: Sequence[dict[str, Any]],
+    *,
+    part: str = "",
+    machine: Mapping[str, Any] | None = None,
+    started_at: str = "2030-01-05T03:04:05Z",
+) -> dict[str, Any]:
+    """A line of one session of rounds."""
+    return {
+        "schema": 2,
+        "study": "imaginary",
+        "group": {"part": part, "data": rows[0]["settings"]["data"]},
+        "started_at": started_at,
+        "num_rounds": 3,
+        "rows": list({row["cost_id"]: row for row in rows}.values()),
+        "provenance": provenance(machine),
+    }
+
+
+def costs_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """Cost lines of trials that train, one for each data set."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for of in trials:
+        groups.setdefault(of.data.name, []).append(cost_row(of, phases_of(of)))
+    return [cost_line(rows) for rows in groups.values()]
+
+
 def full_grid(data: str = "small", replicates: int = 3) -> list[Trial]:
-    """A grid with every method."""
-    trials = [trial("frequency", data=data), trial("centroid", data=data)]
-    for replicate in range(replicates):
-        trials.append(trial("full_softmax", data=data, replicate=replicate, chunk_size=None))
-        trials.append(trial("full_softmax", data=data, replicate=replicate, chunk_size=2048))
+    """Every method in a few settings, floors once."""
+    trials = [trial(floor, data=data, encoder="linear") for floor in FLOORS]
+    for i in range(replicates):
+        trials += [trial("full_softmax", data=data, replicate=i, chunk_size=c) for c in (None, 64)]
         trials += [
-            trial("sampled_softmax", data=data, replicate=replicate, sampler=s, num_samples=1024)
-            for s in ("uniform", "log_uniform", "in_batch")
+            trial("sampled_softmax", data=data, replicate=i, sampler=sampler, num_samples=2048)
+            for sampler in ("uniform", "unigram", "in_batch")
         ]
         trials += [
             trial(
                 "mach",
                 data=data,
                 hidden=64,
-                replicate=replicate,
+                replicate=i,
                 num_buckets=buckets,
                 num_worlds=worlds,
                 share_encoder=shared,
-                hash_family="universal",
             )
             for buckets in (256, 1024, 4096)
             for worlds, shared in ((4, True), (16, True), (16, False))
@@ -255,11 +336,28 @@ def full_grid(data: str = "small", replicates: int = 3) -> list[Trial]:
     return trials
 
 
-def write(results: Path, records: Sequence[dict[str, Any]], machine: str = "imaginary-2c") -> Path:
-    """Write records where the report looks for them."""
-    path = results / "records" / records[0]["study"] / f"{machine}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in records), encoding="utf-8")
+def sections(
+    records: Sequence[dict[str, Any]],
+    costs: Sequence[dict[str, Any]] = (),
+    view: StudyView = VIEW,
+    **more: Any,
+) -> tuple[Section, ...]:
+    """Sections of records and cost lines."""
+    timings = Timings([CostLine(line) for line in costs])
+    return select_sections(records, view, SLUG, timings, **more)
+
+
+def write(
+    results: Path,
+    records: Sequence[dict[str, Any]],
+    costs: Sequence[dict[str, Any]] = (),
+    machine: str = SLUG,
+) -> Path:
+    """Write records and cost lines where the report looks for them; returns the records' file."""
+    for kind, lines in (("costs", costs), ("records", records)):
+        path = results / kind / "imaginary" / f"{machine}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
 

@@ -1,29 +1,45 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
-from synthetic_decoding import PEAKS, SIZES, VIEW, decode_grid, decode_record, decode_trial
-from synthetic_records import changed, record, trial, write
+import synthetic_records as made
+from synthetic_decoding import (
+    PEAKS,
+    SIZES,
+    VIEW,
+    decode_cost,
+    decode_grid,
+    decode_record,
+    decode_trial,
+)
+from synthetic_records import changed, cost_line
 
-from bench.report import build, check, figures
-from bench.report.decode_tables import build_decode_table
-from bench.report.decoding import arrange, entries_of, quantile
-from bench.report.plots import decode_peakedness
-from bench.report.select import Section, StudyView, select_sections
-from bench.report.tables import Cell, Table, render_latex, render_markdown
+from bench.report.decoding import arrange, build_decode_table, entries_of
+from bench.report.plots import decode
+from bench.report.plots.decode import part_of
+from bench.report.plots.lines import LinePlot
+from bench.report.select import Section
+from bench.report.style import draw_files, scores_styles, variant_style
+from bench.report.syntax import Cell, Table, render_markdown
+from bench.settings import Trial
 
-SMALL = SIZES[:2]
-
-
-def _sections(records: list[dict], *, is_stale: bool = False) -> tuple[Section, ...]:
-    return arrange(select_sections(records, VIEW, "imaginary-2c", lambda record: is_stale))
+HEADLINE = "from hidden vector, batch 64, ms/query"
 
 
-def _table(*records: dict, is_compact: bool = False, is_stale: bool = False) -> Table:
-    (section,) = _sections(list(records), is_stale=is_stale)
-    return build_decode_table(section, is_compact=is_compact)
+def _sections(
+    records: list[dict[str, Any]], lines: list[dict[str, Any]], **more: Any
+) -> tuple[Section, ...]:
+    return arrange(made.sections(records, lines, VIEW, **more))
+
+
+def _timed(*pairs: tuple[Trial, float], **more: Any) -> tuple[list, list]:
+    """Records and lines of trials with their ms a query, one session for each problem."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for of, milliseconds in pairs:
+        groups.setdefault(str(of.data), []).append(decode_cost(of, milliseconds, **more))
+    lines = [cost_line(rows, part="k = 5") for rows in groups.values()]
+    return [decode_record(of) for of, _ in pairs], lines
 
 
 def _rows(table: Table) -> list[dict[str, Cell]]:
@@ -31,195 +47,239 @@ def _rows(table: Table) -> list[dict[str, Cell]]:
     return [dict(zip(table.columns, row, strict=True)) for row in rows]
 
 
-def _one(method: str, milliseconds: float | None = None, **settings: object) -> dict:
-    return decode_record(decode_trial(method, **settings), milliseconds=milliseconds)  # type: ignore[arg-type]
+def _table(records: list, lines: list, **more: Any) -> list[dict[str, Cell]]:
+    (section,) = _sections(records, lines)
+    return _rows(build_decode_table(section, **more))
 
 
-def test_times_are_medians_of_raw_samples_a_query() -> None:
-    raw = changed(_one("dense"), [0.064, 0.128, 6.4], "inference", "batches", "64")
-    raw = changed(raw, [0.001, 0.002, 0.009], "inference", "latency_seconds")
-    (row,) = _rows(_table(raw))
-    assert row["batch 64 ms/query"].text == "2.00"
-    assert row["batch 1 p50 ms"].text == "2.00"
-    assert row["batch 1 p99 ms"].text == "8.86"
+def test_first_number_is_the_time_from_the_hidden_vector() -> None:
+    records, lines = _timed((decode_trial("dense"), 2.0), rounds=(1.0,))
+    (section,) = _sections(records, lines)
+    table = build_decode_table(section)
+    assert table.columns[:4] == ("problem", "method", "n", HEADLINE)
+    (row,) = _rows(table)
+    assert row[HEADLINE].text == "2.00"
+    assert row["from hidden vector, alone, ms"].text == "4.00"
+    assert row["alone, ms"].text == "3.20"
+    assert row["batch 64, ms/query"].text == "1.60"
+    assert row["batch 1,024, ms/query"].text == "1.40"
 
 
-def test_quantile_over_a_gap_does_not_exist() -> None:
-    assert quantile([1.0, None, 3.0], 0.5) is None
-    assert quantile(None, 0.5) is None
+def test_ratios_are_formed_in_rounds_within_a_problem() -> None:
+    authors, pruned = decode_trial("authors"), decode_trial("pruned")
+    far = decode_trial("pruned", num_labels=3_000_000)
+    # The machine slowed down by half in the last round: times double, ratios stand.
+    rounds = (1.0, 1.0, 2.0)
+    line = cost_line(
+        [decode_cost(authors, 6.0, rounds=rounds), decode_cost(pruned, 2.0, rounds=rounds)],
+        part="k = 5",
+    )
+    other = cost_line([decode_cost(far, 1.0)], part="k = 5")
+    records = [decode_record(of) for of in (authors, pruned, far)]
+    rows = _table(records, [line, other])
+    assert [row["× authors', from hidden"].text for row in rows] == ["1.00", "3.00", "–"]
+    assert [row["× authors', batch 64"].text for row in rows] == ["1.00", "3.00", "–"]
+    assert rows[1][HEADLINE].text == "2.0 (2.0–4.0)"
+
+
+def test_ratio_of_two_sessions_does_not_exist() -> None:
+    authors, pruned = decode_trial("authors"), decode_trial("pruned")
+    lines = [
+        cost_line([decode_cost(authors)], part="k = 5", started_at="2030-01-05"),
+        cost_line([decode_cost(pruned)], part="k = 5", started_at="2030-01-06"),
+    ]
+    rows = _table([decode_record(authors), decode_record(pruned)], lines)
+    assert [row["× authors', from hidden"].text for row in rows] == ["1.00", "–"]
 
 
 @pytest.mark.parametrize(
     ("path", "column"),
     [
-        (("inference", "batches", "1024"), "batch 1,024 ms/query"),
         (("inference", "num_scored"), "labels scored %"),
         (("test", "recall"), "recall %"),
         (("memory", "decode_bytes"), "index MB"),
-        (("clock",), "build s"),
     ],
 )
 def test_gap_prints_as_a_dash(path: tuple[str, ...], column: str) -> None:
-    (row,) = _rows(_table(changed(_one("dense"), None, *path)))
-    assert row[column].text == "–"
+    (row,) = _table([changed(decode_record(decode_trial("dense")), None, *path)], [])
+    assert row[column].text == row[HEADLINE].text == "–"
 
 
-def test_authors_are_compared_within_a_problem_only() -> None:
-    table = _table(
-        _one("authors", 6.0), _one("pruned", 2.0), _one("pruned", 1.0, num_labels=3_000_000)
-    )
-    assert [row["× authors'"].text for row in _rows(table)] == ["1.00", "3.00", "–"]
-
-
-def test_settings_that_differ_between_problems_are_told_apart() -> None:
-    (section,) = _sections(
-        [_one("pruned"), _one("pruned", num_labels=3_000_000, falls_back=True), _one("dense")]
-    )
-    names = {entry.name for entry in entries_of(section)}
-    assert names == {"Dense", "Pruned", "Pruned, falls back to a scan"}
-
-
-def test_authors_that_did_not_finish_leave_a_gap() -> None:
-    lost = decode_record(decode_trial("authors"), status="timeout")
-    first, second = _rows(_table(lost, _one("pruned", 2.0)))
-    assert first["batch 1 p50 ms"].text == "timeout"
-    assert second["× authors'"].text == "–"
-
-
-def test_problem_of_a_failed_trial_is_that_of_its_settings() -> None:
-    lost = decode_record(decode_trial("dense", num_labels=670_091), status="oom")
-    (row,) = _rows(_table(lost))
+def test_failed_trial_prints_its_status_and_the_problem_of_its_settings() -> None:
+    lost = decode_record(decode_trial("authors", num_labels=670_091), status="oom")
+    (row,) = _table([lost], [])
     assert row["problem"].text == "L = 670,091, R = 32, B = 10,000"
-    assert row["batch 1 p50 ms"].text == "OOM"
+    assert row[HEADLINE].text == "OOM"
 
 
 def test_rows_are_sorted_by_size_and_method_and_name_their_problem_once() -> None:
-    records = [_one(m, num_labels=n) for n in (670_091, 10_000) for m in ("auto", "authors")]
-    table = _table(*records)
-    assert [row["problem"].text[:11] for row in _rows(table)] == [
-        "L = 10,000,",
-        "",
-        "L = 670,091",
-        "",
-    ]
-    assert [row["method"].text for row in _rows(table)] == ["Authors' gather", "Auto"] * 2
+    trials = [decode_trial(m, num_labels=n) for n in (670_091, 10_000) for m in ("auto", "authors")]
+    rows = _table([decode_record(of) for of in trials], [])
+    heads = [row["problem"].text[:11] for row in rows]
+    assert heads == ["L = 10,000,", "", "L = 670,091", ""]
+    assert [row["method"].text for row in rows] == ["Authors' gather", "Auto"] * 2
 
 
 def test_fastest_exact_method_is_bold() -> None:
-    missed = changed(_one("faiss_pq", 2.0), 0.9999, "test", "recall")
-    lucky = changed(_one("buckets", 1.0), 1.0, "test", "recall")
-    rows = _rows(_table(_one("softmax_matmul", 0.5), lucky, missed, _one("pruned", 3.0)))
-    bold = [row["method"].text for row in rows if any(cell.is_bold for cell in row.values())]
-    assert bold == ["Pruned"]
+    times = {"softmax_matmul": 0.5, "buckets": 1.0, "faiss_pq": 2.0, "pruned": 3.0, "dense": 4.0}
+    trials = {name: decode_trial(name) for name in times}
+    records, lines = _timed(*((trials[name], ms) for name, ms in times.items()))
+    recall = {"softmax_matmul": None, "faiss_pq": 0.9999}
+    records = [decode_record(of, recall=recall.get(name, 1.0)) for name, of in trials.items()]
+    bold = [
+        (row["method"].text, name)
+        for row in _table(records, lines)
+        for name, cell in row.items()
+        if cell.is_bold
+    ]
+    assert bold == [("Pruned", HEADLINE)]
 
 
 def test_recall_is_never_rounded_up_to_all() -> None:
-    (row,) = _rows(_table(changed(_one("faiss_pq"), 0.99996, "test", "recall")))
+    (row,) = _table([decode_record(decode_trial("faiss_pq"), recall=0.99996)], [])
     assert row["recall %"].text == "99.9"
 
 
 def test_options_name_rows_of_one_method_only_where_they_differ() -> None:
-    table = _table(
-        _one("pruned", min_count=2),
-        _one("buckets", num_best_buckets=100),
-        _one("buckets", num_best_buckets=50),
-    )
-    assert [row["method"].text for row in _rows(table)] == [
+    trials = [
+        decode_trial("pruned"),
+        decode_trial("buckets", num_best_buckets=100),
+        decode_trial("buckets", num_best_buckets=50),
+        decode_trial("dense"),
+        decode_trial("dense", recompute=True),
+    ]
+    assert [row["method"].text for row in _table([decode_record(of) for of in trials], [])] == [
+        "Dense",
+        "Dense, hash recomputed",
         "Pruned",
         "Top buckets (approximate), best buckets=50",
         "Top buckets (approximate), best buckets=100",
     ]
 
 
-def test_replicates_share_a_row_with_their_range() -> None:
-    (row,) = _rows(_table(*(_one("dense", 1.0 + i, replicate=i) for i in range(3))))
-    assert row["n"].text == "3"
-    assert row["batch 64 ms/query"].text == "2.00 (1.00–3.00)"
-
-
 def test_sections_run_from_uniform_to_peaked_to_models_and_by_k() -> None:
-    records = [*decode_grid(k=100, sizes=SMALL, kinds=["peak 0.9"]), *decode_grid(sizes=SMALL)]
-    sections = _sections(records)
-    assert [(s.part, s.data_name) for s in sections] == [
+    first, _ = decode_grid(k=100, sizes=SIZES[:2], kinds=["peak 0.9"])
+    second, _ = decode_grid(sizes=SIZES[:2])
+    assert [(s.part, s.data_name) for s in _sections([*first, *second], [])] == [
         *(("k = 5", name) for name in (*PEAKS, "simplewiki")),
         ("k = 100", "peak 0.9"),
     ]
 
 
-def test_footer_names_machine_commit_queries_and_staleness() -> None:
-    text = " ".join(_table(_one("dense"), is_stale=True).notes)
-    assert "Imaginary CPU 9000, 2 cores, 8.00 GiB" in text
-    assert "Commit abcdef0123; 2030-01-02; 2 threads" in text
-    assert "1,024 queries; the best bucket's median probability is 0.250" in text
-    assert "† measured with code that has changed since." in text
-    assert "Dense†" in render_markdown(_table(_one("dense"), is_stale=True))
+def test_footer_tells_of_queries() -> None:
+    (section,) = _sections([decode_record(decode_trial("dense"))], [])
+    text = " ".join(build_decode_table(section).notes)
+    assert "1,024 queries; the best bucket's median probability is 0.250." in text
 
 
-def test_load_of_other_processes_is_told() -> None:
-    busy = _table(changed(_one("dense"), 0.3, "load", "other_cpu_share"))
-    assert any("Other processes took 30.0 %" in note for note in busy.notes)
-
-
-def test_compact_table_keeps_what_a_reader_asks_first() -> None:
-    assert _table(_one("dense"), is_compact=True).columns == (
-        "problem",
-        "method",
-        "batch 1 p50 ms",
-        "batch 64 ms/query",
-        "× authors'",
-        "labels scored %",
-        "recall %",
-        "index MB",
-    )
-
-
-def test_both_forms_have_as_many_cells_as_heads() -> None:
-    table = _table(*decode_grid(kinds=["uniform"], sizes=SMALL))
-    lines = [line for line in render_markdown(table).splitlines() if line.startswith("|")]
+def test_compact_table_has_fewer_columns_and_as_many_cells_as_heads() -> None:
+    (section,) = _sections(*decode_grid(kinds=["uniform"], sizes=SIZES[:2]))
+    compact, full = (build_decode_table(section, is_compact=short) for short in (True, False))
+    assert set(compact.columns) < set(full.columns)
+    lines = [line for line in render_markdown(full).splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
-    assert r"$\times$ authors'" in render_latex(table, "t")
 
 
 def test_records_without_anything_still_make_a_table() -> None:
-    bare = changed(_one("dense"), {}, "settings", "data", "options")
-    for block in ("data", "memory", "clock", "test", "inference", "load"):
+    bare = changed(decode_record(decode_trial("dense")), {}, "settings", "data", "options")
+    for block in ("data", "memory", "test", "inference"):
         bare = changed(bare, None, block)
-    (row,) = _rows(_table(bare))
+    (row,) = _table([bare], [])
     assert row["problem"].text == "L –, R –, B –"
-    assert row["batch 64 ms/query"].text == "–"
 
 
 def test_unregistered_method_keeps_its_name() -> None:
-    (section,) = _sections([_one("mine"), _one("dense")])
-    assert [entry.name for entry in entries_of(section)] == ["Dense", "mine"]
+    records = [decode_record(decode_trial(name)) for name in ("mine", "dense")]
+    (section,) = _sections(records, [])
+    assert [entry.row.name for entry in entries_of(section)] == ["Dense", "mine"]
 
 
-def test_report_of_a_decoding_study_is_fresh_after_a_build(
-    tmp_path: Path, install_view: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install_view(VIEW)
-    collect = decode_peakedness.collect
-    monkeypatch.setattr(figures, "DECODE_FIGURES", {"decode-peakedness": collect})
-    results = tmp_path / "results"
-    write(results, decode_grid(kinds=["uniform", "peak 0.5"], sizes=SMALL))
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- table: imaginary | k = 5 · uniform -->\n<!-- end -->\n")
-    first = {path: path.read_bytes() for path in build(results)}
-    assert results / "figures/imaginary/imaginary-2c/decode-peakedness.svg" in first
-    assert check(results) == []
-    assert {path: path.read_bytes() for path in build(results)} == first
-    text = readme.read_text()
-    assert "**imaginary · k = 5 · uniform**" in text
-    assert "peak 0.5" not in text
+def _plot(collect: Any, records: list, lines: list) -> LinePlot:
+    plot = collect(part_of(_sections(records, lines)))
+    assert isinstance(plot, LinePlot), plot
+    return plot
 
 
-def test_kind_of_study_chooses_the_tables(tmp_path: Path, install_view: Callable) -> None:
-    for view, one, head in (
-        (VIEW, _one("dense"), "labels scored %"),
-        (StudyView(name="imaginary"), record(trial("frequency")), "train s"),
-    ):
-        install_view(view)
-        results = tmp_path / view.kind.name
-        write(results, [one])
-        build(results)
-        assert head in (results / "tables/imaginary/imaginary-2c.md").read_text()
+def test_every_figure_is_drawn() -> None:
+    sections = _sections(*decode_grid(kinds=("uniform", "peak 0.5"), sizes=SIZES[1:]))
+    plots = dict(decode.plots(sections))
+    assert set(plots) == set(decode.FIGURES)
+    for plot in plots.values():
+        assert not isinstance(plot, str), plot
+        assert draw_files(plot)[".svg"].startswith(b"<?xml")
+
+
+def test_figures_lacking_data_have_a_reason() -> None:
+    sections = _sections([decode_record(decode_trial("dense"), status="error")], [])
+    assert all(isinstance(plot, str) and plot for _, plot in decode.plots(sections))
+
+
+def test_parts_have_figures_of_their_own() -> None:
+    records = [r for k in (5, 100) for r in decode_grid(kinds=["uniform"], k=k)[0]]
+    stems = [stem for stem, _ in decode.plots(_sections(records, []))]
+    assert stems == [f"{name}-{part}" for part in ("k-5", "k-100") for name in decode.FIGURES]
+
+
+def test_labels_figure_has_a_panel_for_each_kind_with_several_sizes() -> None:
+    plot = _plot(decode.decode_labels, *decode_grid())
+    assert [panel.title for panel in plot.panels] == list(PEAKS)
+    lines = {line.text: line for line in plot.panels[0].series}
+    assert lines["Dense"].x == SIZES
+    assert lines["Authors' gather"].x == SIZES[:3]
+
+
+def test_slope_is_that_of_the_logarithms_and_needs_three_sizes() -> None:
+    pairs = [(decode_trial("auto", num_labels=n), n**0.5 / 100) for n in SIZES]
+    pairs += [(decode_trial("dense", num_labels=n), n / 1000) for n in SIZES[:2]]
+    plot = _plot(decode.decode_labels, *_timed(*pairs))
+    (panel,) = plot.panels
+    assert {line.text: line.remark for line in panel.series} == {"Auto": "0.50", "Dense": ""}
+
+
+def test_labels_figure_keeps_to_the_tables_with_most_sizes() -> None:
+    pairs = [(decode_trial("dense", num_labels=n), 1.0) for n in SIZES[:3]]
+    pairs += [(decode_trial("dense", num_labels=n, num_worlds=64), 9.0) for n in SIZES[:2]]
+    plot = _plot(decode.decode_labels, *_timed(*pairs, rounds=(1.0,)))
+    assert "R = 32, B = 10,000" in plot.subject
+    ys = [y for panel in plot.panels for line in panel.series for y in line.y]
+    assert ys == pytest.approx([1.0] * 3)
+
+
+def test_peakedness_figure_runs_to_the_most_peaked_and_prefers_more_kinds_to_more_labels() -> None:
+    pairs = [(decode_trial("dense", scores=kind), 1.0) for kind in PEAKS]
+    pairs += [(decode_trial("pruned", scores=kind), 2.0) for kind in ("uniform", "peak 0.5")]
+    pairs += [
+        (decode_trial("dense", scores=kind, num_labels=3_000_000), 9.0) for kind in list(PEAKS)[:2]
+    ]
+    plot = _plot(decode.decode_peakedness, *_timed(*pairs))
+    assert plot.x.names == ("uniform", "peak 0.1", "peak 0.5", "peak 0.9")
+    lines = {line.text: line.x for line in plot.panels[0].series}
+    assert lines == {"Dense": (0, 1, 2, 3), "Pruned": (0, 2)}
+
+
+def test_visited_figure_shows_methods_that_leave_labels_out() -> None:
+    plot = _plot(decode.decode_visited, *decode_grid())
+    names = [line.text for line in plot.panels[0].series if line.text and not line.style.marker]
+    assert names == ["Pruned", "Auto", "Top buckets (approximate)"]
+    assert all(0 < share <= 100 for line in plot.panels[0].series for share in line.y)
+
+
+def test_memory_figure_shows_the_largest_problem_at_its_hardest() -> None:
+    plot = _plot(decode.decode_memory, *decode_grid())
+    assert "uniform, L = 3,000,000" in plot.subject
+    names = {point.text for point in plot.panels[0].series}
+    assert names.isdisjoint({"Authors' gather", "FAISS IndexPQ"})
+
+
+def test_methods_and_their_settings_have_distinct_styles() -> None:
+    (section, *_) = _sections(*decode_grid(kinds=["uniform"]))
+    cards = {entry.row.card.name: entry.row.card for entry in entries_of(section)}
+    styles = [variant_style(card, place) for card in cards.values() for place in (0, 1, 2)]
+    assert len(set(styles)) == len(styles)
+
+
+def test_planted_scores_grow_darker_with_their_peak() -> None:
+    styles = scores_styles([True] * 4 + [False] * 2)
+    light = [sum(int(s.color[i : i + 2], 16) for i in (1, 3, 5)) for s in styles[:4]]
+    assert light == sorted(light, reverse=True)
+    assert len({style.marker for style in styles}) == 6

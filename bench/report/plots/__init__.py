@@ -1,1 +1,1 @@
-"""The figures: each module collects what it shows from a section, then draws it."""
+"""The figures: what they show is collected from sections, then drawn by a few shared forms."""

@@ -1,0 +1,75 @@
+"""One output layer over all L labels: what full and sampled methods share, inference included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.classifier import DataFacts, ExtremeClassifier
+from bench.data.batch import Batch
+from bench.losses import LossKind
+from bench.ranking import compile_top_k, exact_top_k, top_k_of_product
+from bench.settings import derive_seed
+
+
+class LabelLayer(ExtremeClassifier):
+    """Encoder and one weight vector a label; subclasses differ in how they are trained.
+
+    Rows of the weight are labels: torch's layout of a linear layer, that of row-sparse updates, and
+    the fastest in the products of training and inference alike.
+
+    Args:
+        facts: sizes and label frequencies of the training data.
+        loss: the loss that the biases' start is for.
+        output_std: standard deviation of the output layer's initial weights.
+        **shared: see :class:`ExtremeClassifier`.
+    """
+
+    def __init__(
+        self, facts: DataFacts, loss: LossKind, *, output_std: float = 0.0, **shared: Any
+    ) -> None:
+        super().__init__(facts, **shared)
+        self.loss_kind: LossKind = loss
+        self.encoder = self.build_encoder((self.seed,), self.num_labels)
+        if self.encoder_kind == "mlp":
+            weight = torch.zeros(self.num_labels, self.hidden_dims[-1])
+            if output_std > 0 and weight.device.type != "meta":
+                generator = torch.Generator().manual_seed(derive_seed("output", self.seed))
+                weight.normal_(0.0, output_std, generator=generator)
+            self.output = nn.Parameter(weight)
+            self.output_bias = nn.Parameter(torch.zeros(self.num_labels))
+        self.start_from_prior(facts.label_counts.unsqueeze(0), loss)
+
+    def _output_biases(self) -> Tensor:
+        return self.output_bias.unsqueeze(0)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden vectors `(N, H)`; logits `(N, L)` of a linear model."""
+        hidden: Tensor = self.encoder(batch)
+        return hidden[0]
+
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Largest logits and their labels, each `(N, k)`, best first; ties by smaller label."""
+        if self.encoder_kind == "linear":
+            return exact_top_k(hidden, k)
+        return top_k_of_product(hidden, self.output, self.output_bias, k)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits `(N, L)` of all labels."""
+        hidden = self.encode(batch)
+        if self.encoder_kind == "linear":
+            return hidden
+        return torch.addmm(self.output_bias, hidden, self.output.t())
+
+    def prepare_inference(self, k: int) -> None:
+        """Compile the kernels of ranking."""
+        compile_top_k()
+
+    def hidden_floats(self, batch_size: int) -> int:
+        """Floats of hidden vectors in a training step.
+
+        Of each layer its output before and after the ReLU and the gradients of both.
+        """
+        return 4 * batch_size * sum(self.hidden_dims)

@@ -1,0 +1,143 @@
+"""Are the tables and figures those of the records, and the records those of today's versions?"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bench import costs, record
+from bench.budgets import BudgetError, read_budgets
+from bench.costs import CostLine
+from bench.record import Record, RecordError, machine_key
+from bench.report.publish import beside, write_results
+from bench.report.readme import read_audits, readme_problems
+from bench.report.results import MachineResults, load_results
+
+Line = TypeVar("Line", Record, CostLine)
+_MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check found, one sentence each.
+
+    Attributes:
+        problems: what must not be published.
+        notes: what readers are told by a mark.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
+    """Compare a results folder and the README beside it with what its records give.
+
+    Rebuilds everything elsewhere and compares bytes. A figure that another version of Matplotlib
+    drew is compared by what it shows instead.
+
+    Args:
+        results_dir: as :func:`bench.report.build` takes it.
+        reference_dir: likewise.
+    """
+    problems = check_lines(results_dir)
+    try:
+        loaded = load_results(results_dir, None, reference_dir)
+        if not any(results.num_records for results in loaded):
+            return Findings((*problems, f"{results_dir.name}: holds no records"))
+        with tempfile.TemporaryDirectory() as scratch:
+            for results in loaded:
+                write_results(results, Path(scratch), beside(results, reference_dir))
+            problems += _differences(Path(scratch), results_dir)
+        problems += readme_problems(results_dir.parent / "README.md", results_dir)
+    except (RecordError, BudgetError) as error:
+        # Nothing can be rebuilt; what broke a line is among the problems already.
+        return Findings(tuple(problems or [str(error)]))
+    return Findings(tuple(problems), tuple(_stale(loaded)))
+
+
+def check_lines(results_dir: Path) -> list[str]:
+    """Torn lines, lines of another schema, and files that mix studies or machines."""
+    problems: list[str] = []
+    for path in sorted((results_dir / "records").glob("*/*.jsonl")):
+        problems += _file_problems(results_dir, path, *_read(record.read, path))
+    for path in sorted((results_dir / "costs").glob("*/*.jsonl")):
+        problems += _file_problems(results_dir, path, *_read(costs.read_costs, path))
+    for path in sorted((results_dir / "audits").glob("*.jsonl")):
+        problems += _file_problems(results_dir, path, [], read_audits(path)[1])
+    for path in sorted((results_dir / "budgets").glob("*.json")):
+        try:
+            read_budgets(path)
+        except BudgetError as error:
+            problems += _file_problems(results_dir, path, [], [str(error)])
+    return problems
+
+
+def _read(
+    reader: Callable[[Path], tuple[list[Line], list[str]]], path: Path
+) -> tuple[list[Line], list[str]]:
+    try:
+        return reader(path)
+    except RecordError as error:
+        return [], [str(error)]
+
+
+def _file_problems(
+    results_dir: Path,
+    path: Path,
+    lines: Sequence[Record | CostLine],
+    warnings: Sequence[str],
+) -> list[str]:
+    name = path.relative_to(results_dir).as_posix()
+    problems = [warning.replace(str(path), name, 1) for warning in warnings]
+    foreign = {line.study for line in lines} - {path.parent.name}
+    problems += [f"{name}: holds lines of study {study!r}" for study in sorted(foreign)]
+    machines = {machine_key(line.machine) for line in lines}
+    return problems + ([f"{name}: mixes {len(machines)} machines"] if len(machines) > 1 else [])
+
+
+def _stale(loaded: Sequence[MachineResults]) -> list[str]:
+    notes = []
+    for results in loaded:
+        rows = [row for section in results.sections for row in section.rows if row.is_stale]
+        for method, count in sorted(Counter(row.card.name for row in rows).items()):
+            plural = "s" if count > 1 else ""
+            notes.append(
+                f"records/{results.view.name}/{results.machine}.jsonl: {count} configuration"
+                f"{plural} of {method} made by older versions (†)"
+            )
+    return notes
+
+
+def _differences(fresh: Path, kept: Path) -> list[str]:
+    """Files of `tables/` and `figures/` that are missing, left over, or differ."""
+    wanted, found = _files(fresh), _files(kept)
+    problems = [f"{name}: missing; run the report" for name in sorted(wanted - found)]
+    problems += [f"{name}: no record accounts for it" for name in sorted(found - wanted)]
+    for name in sorted(wanted & found):
+        new, old = (fresh / name).read_bytes(), (kept / name).read_bytes()
+        if new != old and not _shows_the_same(new, old):
+            problems.append(f"{name}: differs from what the records give")
+    return problems
+
+
+def _files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for kind in ("tables", "figures")
+        for path in (folder / kind).rglob("*")
+        if path.is_file()
+    }
+
+
+def _shows_the_same(new: bytes, old: bytes) -> bool:
+    """Whether two versions of Matplotlib drew one and the same data."""
+    marks = _MARK.search(new), _MARK.search(old)
+    if marks[0] is None or marks[1] is None:
+        return False
+    return marks[0][1] != marks[1][1] and marks[0][2] == marks[1][2]

@@ -1,0 +1,282 @@
+"""Figures of decoding studies; they span the kinds of scores of a part."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.report.columns import Value, recorded, timed
+from bench.report.decoding import (
+    BATCHED,
+    HEADLINE,
+    Entry,
+    Problem,
+    entries_of,
+    peak_of,
+    scored_share,
+)
+from bench.report.files import file_safe
+from bench.report.plots.lines import Axis, LinePlot, Panel, Series
+from bench.report.select import Section, hardware_of
+from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
+
+_LABELS = Axis("labels L (log scale)", "counts")
+_INDEX = recorded("memory", "decode_bytes")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One kind of scores with what was measured on it.
+
+    Attributes:
+        peak: how peaked planted scores are; None for scores of a model.
+    """
+
+    name: str
+    peak: float | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a figure spans: one part of a study on one machine, scores in the tables' order.
+
+    Attributes:
+        phase: whose time is shown.
+    """
+
+    study: str
+    name: str
+    machine: str
+    phase: str
+    scores: tuple[Scores, ...]
+
+    def subject(self, *words: str) -> str:
+        """What a figure is about."""
+        names = " · ".join(filter(None, (self.study, self.name)))
+        return "; ".join([", ".join([names, *filter(None, words)]), f"{self.machine}."])
+
+    @property
+    def milliseconds(self) -> Value:
+        """The time that is shown."""
+        return timed(self.phase, 1e3)
+
+    @property
+    def time_axis(self) -> Axis:
+        """Its axis."""
+        return Axis("ms/query in batches of 64 (log)", "log")
+
+    @property
+    def note(self) -> str:
+        """Where its time starts."""
+        return "Time from the hidden vectors on." if self.phase == HEADLINE else ""
+
+
+def part_of(sections: Sequence[Section]) -> Part:
+    """The sections of one part together; times from the hidden vectors on, where there are any."""
+    first = sections[0]
+    scores = [Scores(s.data_name, peak_of(s), tuple(entries_of(s))) for s in sections]
+    has_headline = any(e.row.seconds(HEADLINE) for kind in scores for e in kind.entries)
+    phase = HEADLINE if has_headline else BATCHED
+    return Part(first.study, first.part, first.machine, phase, tuple(scores))
+
+
+def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+    """Each of `FIGURES` for each part: its file's stem, and the plot or why there is none."""
+    parts: dict[tuple[str, str], list[Section]] = {}
+    for section in sections:
+        parts.setdefault((section.part, hardware_of(section.records[0])), []).append(section)
+    is_only = len({name for name, _ in parts}) == 1
+    for (name, _), members in parts.items():
+        part = part_of(members)
+        for figure, collect in FIGURES.items():
+            yield figure if is_only else f"{figure}-{file_safe(name)}", collect(part)
+
+
+def _measured(entries: Iterable[Entry], *values: Value) -> dict[Problem, list[Entry]]:
+    """The entries with all of the quantities, and none of them 0, by problem."""
+    known: dict[Problem, list[Entry]] = {}
+    for entry in entries:
+        if all(entry.median(value) for value in values):
+            known.setdefault(entry.problem, []).append(entry)
+    return known
+
+
+def _by_name(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    series: dict[str, list[Entry]] = {}
+    for entry in entries:
+        series.setdefault(entry.row.name, []).append(entry)
+    return series
+
+
+def _line(
+    members: Sequence[Entry], x: Sequence[float], value: Value, factor: float = 1.0
+) -> Series:
+    """Line of a series' points, in the order of x."""
+    y = [factor * (entry.median(value) or 0.0) for entry in members]
+    xs, ys = zip(*sorted(zip(x, y, strict=True)), strict=True)
+    first = members[0]
+    return Series(first.row.name, variant_style(first.row.card, first.place), xs, ys)
+
+
+def _same_tables(kinds: Iterable[Mapping[Problem, object]]) -> Problem | None:
+    """The R and B that were measured at most values of L; the larger tables where two tie."""
+    sizes: dict[Problem, set[int]] = {}
+    for known in kinds:
+        for problem in known:
+            sizes.setdefault(problem.tables, set()).add(problem.num_labels)
+    return max(sizes, key=lambda tables: (len(sizes[tables]), tables), default=None)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Least-squares slope of log y over log x; None for fewer than three values of x.
+
+    >>> slope([1, 10, 100], [2, 20, 200])
+    1.0
+    """
+    if len(set(x)) < 3:
+        return None
+    logs_x, logs_y = [math.log10(value) for value in x], [math.log10(value) for value in y]
+    steepness, _ = statistics.linear_regression(logs_x, logs_y)
+    return round(steepness, 6)  # the last bits are the mathematics library's
+
+
+def decode_labels(part: Part) -> LinePlot | str:
+    """Time against the number of labels, a panel for each kind of scores with several."""
+    known = [_measured(scores.entries, part.milliseconds) for scores in part.scores]
+    tables = _same_tables(known)
+    panels = []
+    for scores, timings in zip(part.scores, known, strict=True):
+        entries = [e for p, found in timings.items() if p.tables == tables for e in found]
+        if len({entry.problem.num_labels for entry in entries}) < 2:
+            continue
+        lines = []
+        for members in _by_name(entries).values():
+            sizes = [float(entry.problem.num_labels) for entry in members]
+            line = _line(members, sizes, part.milliseconds)
+            steepness = slope(line.x, line.y)
+            lines.append(replace(line, remark="" if steepness is None else f"{steepness:.2f}"))
+        panels.append(Panel(tuple(lines), title=scores.name))
+    if tables is None or not panels:
+        return "no R and B with times at several numbers of labels"
+    has_slopes = any(line.remark for panel in panels for line in panel.series)
+    return LinePlot(
+        "Decode time and number of labels",
+        part.subject(tables.tables_text, tables.more),
+        _LABELS,
+        part.time_axis,
+        tuple(panels),
+        f"{part.note}{' Slope: of log time over log L.' if has_slopes else ''}".strip(),
+        "slope",
+    )
+
+
+def decode_peakedness(part: Part) -> LinePlot | str:
+    """Time against how peaked planted scores are, at the largest problem timed on most kinds."""
+    planted = [scores for scores in part.scores if scores.peak is not None]
+    timings = {scores.name: _measured(scores.entries, part.milliseconds) for scores in planted}
+    counts: dict[Problem, int] = {}
+    for problem in (problem for known in timings.values() for problem in known):
+        counts[problem] = counts.get(problem, 0) + 1
+    chosen = max(counts, key=lambda problem: (counts[problem], problem), default=None)
+    if chosen is None or counts[chosen] < 2:
+        return "no problem with times on several kinds of planted scores"
+    kinds = tuple(name for name, known in timings.items() if chosen in known)
+    series: dict[str, list[tuple[float, Entry]]] = {}
+    for place, name in enumerate(kinds):
+        for entry in timings[name][chosen]:
+            series.setdefault(entry.row.name, []).append((place, entry))
+    lines = [
+        _line([entry for _, entry in points], [place for place, _ in points], part.milliseconds)
+        for points in series.values()
+    ]
+    lines.sort(key=lambda line: -line.y[-1])
+    return LinePlot(
+        "Decode time and peaked scores",
+        part.subject(chosen.text),
+        Axis("scores", "names", kinds),
+        part.time_axis,
+        (Panel(tuple(lines)),),
+        f"{part.note} Scores: from none to the most probability on a query's own labels.".strip(),
+    )
+
+
+def decode_visited(part: Part) -> LinePlot | str:
+    """Share of the labels looked at against their number, of methods that leave labels out."""
+    known = [
+        _measured((e for e in scores.entries if _leaves_out(e, scores)), scored_share)
+        for scores in part.scores
+    ]
+    tables = _same_tables(known)
+    looks = scores_styles([scores.peak is not None for scores in part.scores])
+    lines: list[Series] = []
+    keys: dict[str, Series] = {}
+    for scores, problems, look in zip(part.scores, known, looks, strict=True):
+        chosen = (e for p, found in problems.items() if p.tables == tables for e in found)
+        for name, members in _by_name(chosen).items():
+            own = variant_style(members[0].row.card, members[0].place)
+            line = _line(members, [float(e.problem.num_labels) for e in members], scored_share, 100)
+            style = replace(look, linestyle=own.linestyle, is_open=own.is_open)
+            lines.append(replace(line, text="", style=style))
+            keys.setdefault(scores.name, _key(scores.name, replace(look, linestyle="none")))
+            keys.setdefault(name, _key(name, SeriesStyle(GREY, "", own.linestyle)))
+    if tables is None or all(len(line.x) < 2 for line in lines):
+        return "no R and B with labels scored at several numbers of labels"
+    ordered = sorted(keys.values(), key=lambda key: key.style.marker == "")
+    return LinePlot(
+        "Labels looked at",
+        part.subject(tables.tables_text, tables.more),
+        _LABELS,
+        Axis("labels scored (% of L, log scale)", "log"),
+        (Panel((*lines, *ordered)),),
+    )
+
+
+def _key(text: str, style: SeriesStyle) -> Series:
+    """An entry of the legend alone."""
+    return Series(text, style, (), ())
+
+
+def _leaves_out(entry: Entry, scores: Scores) -> bool:
+    """Whether the method has left labels out of some problem of this kind."""
+    shares = [e.median(scored_share) for e in scores.entries if e.row.name == entry.row.name]
+    return any(share is not None and share < 1 for share in shares)
+
+
+def decode_memory(part: Part) -> LinePlot | str:
+    """Time against what a method keeps for decoding, at the largest problem of two methods or more.
+
+    Of several kinds of scores a model's stand for all, or else the least peaked: the hardest ones
+    for a decode that prunes.
+    """
+    candidates: list[tuple[Problem, bool, int, list[Entry]]] = []
+    for place, scores in enumerate(part.scores):
+        for problem, entries in _measured(scores.entries, part.milliseconds, _INDEX).items():
+            if len(entries) >= 2:
+                candidates.append((problem, scores.peak is None, -place, entries))
+    if not candidates:
+        return "no problem with times and sizes of several methods"
+    problem, _, place, entries = max(candidates, key=lambda candidate: candidate[:3])
+    lines = [
+        _line([entry], [(entry.median(_INDEX) or 0.0) / 1e6], part.milliseconds)
+        for entry in entries
+    ]
+    points = [replace(line, style=replace(line.style, linestyle="none")) for line in lines]
+    return LinePlot(
+        "Decode time and memory",
+        part.subject(part.scores[-place].name, problem.text),
+        Axis("index (MB, log scale)", "log", air=0.15),
+        replace(part.time_axis, air=0.15),
+        (Panel(tuple(points)),),
+        part.note,
+    )
+
+
+FIGURES: Mapping[str, Callable[[Part], Plot | str]] = {
+    "decode-labels": decode_labels,
+    "decode-peakedness": decode_peakedness,
+    "decode-visited": decode_visited,
+    "decode-memory": decode_memory,
+}

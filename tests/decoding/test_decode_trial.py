@@ -1,0 +1,174 @@
+"""A whole decode trial, and its times, in this process."""
+
+import pytest
+import torch
+
+from bench.cards import cards
+from bench.decoding import timing
+from bench.decoding import trial as trial_module
+from bench.decoding.contenders import Contender
+from bench.decoding.trial import attend, execute
+from bench.mach import auto
+from bench.measure.visits import Visit
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+from tests.mach.costs import TYPICAL
+
+METHODS = [card.name for card in cards("decoding") if card.name != "faiss_pq"]
+
+
+@pytest.fixture(autouse=True)
+def keep_process():
+    """A trial flushes denormals for its whole process, which here is that of all tests."""
+    auto.use_costs(TYPICAL)
+    yield
+    auto.use_costs(None)
+    torch.set_flush_denormal(False)
+
+
+def build_trial(method, num_queries=70, **options):
+    data = DataSpec(
+        source="planted_scores",
+        name="peak 0.9",
+        options={
+            "num_labels": 3000,
+            "num_worlds": 4,
+            "num_buckets": 256,
+            "peak": 0.9,
+            "num_queries": num_queries,
+        },
+    )
+    model = ModelSpec(method=method, encoder="linear", options={"k": 5} | options)
+    return Trial(data=data, model=model, train=TrainSpec())
+
+
+def run(trial, tmp_path, events=None):
+    return execute(
+        trial,
+        data_dir=tmp_path,
+        cache_dir=tmp_path,
+        accelerator="cpu",
+        emit=(events if events is not None else []).append,
+    )
+
+
+def run_rounds(trial, tmp_path, num_rounds=2):
+    visits = [Visit(number) for number in range(num_rounds)]
+    row = attend(
+        trial,
+        data_dir=tmp_path,
+        cache_dir=tmp_path,
+        accelerator="cpu",
+        emit=lambda event: None,
+        visits=iter(visits),
+    )
+    return row, [visit.to_record() for visit in visits]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trial_records_bytes_labels_and_agreement_and_no_times_of_batches(method, tmp_path):
+    events: list = []
+    payload = run(build_trial(method), tmp_path, events)
+    assert set(payload["inference"]) == {"k", "num_scored"}
+    assert payload["inference"]["k"] == 5
+    assert len(payload["inference"]["num_scored"]) == trial_module.CHECKED_QUERIES
+    assert payload["memory"]["decode_bytes"] > 0
+    assert payload["memory"]["host_peak_bytes"] > 0
+    assert payload["clock"]["setup_seconds"] > 0
+    assert payload["clock"]["evaluation_seconds"] > 0
+    assert payload["data"]["num_labels"] == 3000
+    assert len(payload["data"]["fingerprint"]) == 16
+    phases = [event["phase"] for event in events if event["event"] == "phase"]
+    assert phases == ["problem", "build", "decode", "check"]
+    if method == "softmax_matmul":
+        assert payload["test"] is None
+    elif method != "buckets":
+        assert payload["test"] == {"recall": 1.0, "exact_share": 1.0}
+    if method in ("pruned", "buckets"):
+        assert 0 < max(payload["inference"]["num_scored"]) < 3000
+    assert_costs_are_told(method, payload["resolved"])
+
+
+def assert_costs_are_told(method, facts):
+    if method == "auto":
+        assert auto.Costs(**facts["decode_costs"]) == TYPICAL
+    else:
+        assert facts == {}
+
+
+def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "bench.decoding.dense.Dense.top_k",
+        lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
+    )
+    with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):
+        run(build_trial("dense"), tmp_path)
+
+
+@pytest.mark.parametrize("function", [run, run_rounds])
+def test_unknown_contender_is_refused_before_a_problem_is_built(function, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_module, "build_problem", pytest.fail)
+    with pytest.raises(SettingsError, match="decode contender is 'guess'"):
+        function(build_trial("guess"), tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_visit_has_the_same_phases_with_seconds_and_units(method, tmp_path):
+    row, visits = run_rounds(build_trial(method), tmp_path)
+    for phases in visits:
+        # 70 queries fill no larger batch
+        assert list(phases) == ["batch-1", "batch-64", "hidden-1", "hidden-64"]
+        for name, phase in phases.items():
+            assert phase["units"] == int(name.partition("-")[2])
+            assert phase["seconds"]
+            assert all(seconds > 0 for seconds in phase["seconds"])
+    assert len(row["fingerprint"]) == 16
+    assert row["weights"] is None
+    assert row["decode_bytes"] > 0
+    assert row["output_bytes"] == (0 if method == "softmax_matmul" else 4 * 128 * 4 * 256)
+    assert_costs_are_told(method, row["inference"])
+
+
+def test_large_batches_are_asked_where_small_ones_are_quick(tmp_path, monkeypatch):
+    trial = build_trial("dense", num_queries=1024)
+    assert "batch-1024" in run_rounds(trial, tmp_path, 1)[1][0]
+    monkeypatch.setattr(timing, "_TOO_LONG_SECONDS", 0.0)
+    assert "batch-1024" not in run_rounds(trial, tmp_path, 1)[1][0]
+
+
+def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
+    asked = []
+    top_k = trial_module.build_contender("dense", _problem(tmp_path), {"k": 5}).top_k
+    monkeypatch.setattr(
+        "bench.decoding.dense.Dense.top_k",
+        lambda self, queries: asked.append(queries.shape[0]) or top_k(queries),
+    )
+    _, (phases,) = run_rounds(build_trial("dense"), tmp_path, 1)
+    assert [len(phase["seconds"]) for phase in phases.values()] == [1, 1, 1, 1]
+    assert asked == [1, 64] + [1, 1, 64, 64] * 2  # warmed up, then each phase twice
+
+
+def _problem(tmp_path):
+    return trial_module.build_problem(build_trial("dense").data, tmp_path, tmp_path)
+
+
+def test_rounds_go_on_to_other_queries(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "BATCHES", {1: 3})
+    monkeypatch.setattr(timing, "HIDDEN_BATCHES", {})
+    monkeypatch.setattr(timing, "_PHASE_SECONDS", 10.0)
+    problem = _problem(tmp_path)
+    asked = []
+
+    class Recorder(Contender):
+        def top_k(self, queries):
+            (place,) = (problem.scores == queries).flatten(1).all(dim=1).nonzero()
+            asked.append(int(place))
+            return torch.zeros(1, 5)
+
+        def decode_bytes(self):
+            return 1
+
+    timed = timing.Timed(Recorder(problem, k=5), problem)
+    for number in range(2):
+        timed.measure(Visit(number))
+    assert asked == [69, 0, 1, 2, 2, 3, 4, 5]

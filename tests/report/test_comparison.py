@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic_records as made
+from conftest import Install
+from synthetic_decoding import VIEW, decode_cost, decode_record, decode_trial
+from synthetic_records import MACHINE, changed, record, trial, write
+
+from bench.report import build, check, compare, terminal_summary
+
+FAST = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 8}
+
+
+def _replicates(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
+    return [
+        record(trial("full_softmax", replicate=i), accuracy=accuracy, **more)
+        for i, accuracy in enumerate(accuracies)
+    ]
+
+
+@pytest.fixture
+def folders(tmp_path: Path, install_view: Install) -> tuple[Path, Path]:
+    """Own results, and the reference."""
+    install_view()
+    return tmp_path / "results" / "own", tmp_path / "results"
+
+
+def _verdict(folders: tuple[Path, Path], own: list, reference: list) -> str:
+    own_dir, reference_dir = folders
+    write(own_dir, own)
+    write(reference_dir, reference)
+    comparison = compare(own_dir, reference_dir, "imaginary")
+    assert comparison is not None
+    (pair,) = comparison.pairs
+    return pair.verdict
+
+
+def test_equal_metrics_and_curves_are_identical(folders: tuple[Path, Path]) -> None:
+    reference = _replicates([0.30, 0.31, 0.32])
+    assert _verdict(folders, reference[1:2], reference) == "identical"
+
+
+def test_last_digit_of_a_curve_is_enough_for_another_verdict(folders: tuple[Path, Path]) -> None:
+    reference = _replicates([0.30, 0.31])
+    curve = reference[0]["training"]["curve"]
+    bent = [*curve[:-1], {**curve[-1], "loss": curve[-1]["loss"] * (1 + 1e-15)}]
+    own = changed(reference[0], bent, "training", "curve")
+    assert _verdict(folders, [own, reference[1]], reference) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "verdict"),
+    # Range 0.30 to 0.32, half of it 0.01, two standard errors of P@1 over 10,000 points 0.0092.
+    [(0.285, "reproduced"), (0.338, "reproduced"), (0.279, "differs"), (0.341, "differs")],
+)
+def test_row_within_the_widened_range_is_reproduced(
+    folders: tuple[Path, Path], accuracy: float, verdict: str
+) -> None:
+    own = _replicates([accuracy], machine=FAST)
+    assert _verdict(folders, own, _replicates([0.30, 0.31, 0.32])) == verdict
+
+
+def test_every_leading_metric_must_be_within_the_range(folders: tuple[Path, Path]) -> None:
+    own = changed(_replicates([0.31])[0], 0.9, "test", "P@5")
+    assert _verdict(folders, [own], _replicates([0.30, 0.31, 0.32])) == "differs"
+
+
+def test_other_data_is_not_judged(folders: tuple[Path, Path]) -> None:
+    own = changed(_replicates([0.31])[0], "beef", "data", "fingerprint")
+    assert _verdict(folders, [own], _replicates([0.31])) == "other data"
+
+
+def test_row_without_a_counterpart_or_an_end_is_not_judged(folders: tuple[Path, Path]) -> None:
+    assert _verdict(folders, _replicates([0.31]), [record(trial("centroid"))]) == "–"
+    lost = _replicates([0.31], status="timeout")
+    assert _verdict(folders, lost, _replicates([0.31])) == "–"
+
+
+def test_summary_shows_own_beside_the_reference_and_counts(folders: tuple[Path, Path]) -> None:
+    own_dir, reference_dir = folders
+    trials = [trial("full_softmax"), trial("mach", num_buckets=64, num_worlds=2)]
+    reference = [record(of, accuracy=0.3) for of in trials]
+    write(reference_dir, reference, made.costs_of(trials))
+    own = [reference[0], changed(reference[1], 0.01, "test", "P@1")]
+    own = [changed(one, FAST, "provenance", "machine") for one in own]
+    faster = [made.cost_row(of, {"latency": (0.0001, 1)}, rounds=(1.0,)) for of in trials]
+    write(own_dir, own, [made.cost_line(faster, machine=FAST)], machine="imaginary-8c")
+    build(own_dir, reference_dir=reference_dir)
+    assert check(own_dir, reference_dir).problems == ()
+    text = terminal_summary(own_dir, reference_dir, "imaginary", 200)
+    assert text.startswith("Own results on imaginary-8c: Imaginary CPU XL, 8 cores, 8.00 GiB | ")
+    assert "reference on imaginary-2c: Imaginary CPU 9000" in text
+    first, second = (line for line in text.splitlines() if line.startswith(("Full", "MACH")))
+    assert first.endswith("identical")
+    assert second.endswith("differs")
+    assert "0.100 | 2.23" in first
+    assert "1.0 | 30.0" in second
+    assert "1 of 2 rows reproduced (1 identical)." in text
+    page = own_dir / "tables/imaginary/imaginary-8c.md"
+    assert str(page) in text
+    assert str(own_dir / "figures/imaginary/imaginary-8c") in text
+    written = page.read_text()
+    assert "## Own | reference" in written
+    assert "**1 of 2 rows reproduced (1 identical).**" in written
+    assert "identical |" in written
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_summary_fits_the_terminal(folders: tuple[Path, Path], width: int) -> None:
+    own_dir, reference_dir = folders
+    trials = made.full_grid(replicates=1)
+    for folder in folders:
+        write(folder, [record(of) for of in trials], made.costs_of(trials))
+    text = terminal_summary(own_dir, reference_dir, "imaginary", width)
+    table = [line for line in text.splitlines() if line.startswith(("method", "─", "MACH"))]
+    assert max(map(len, table)) <= width
+    assert "verdict" in text
+    assert "16 of 16 rows reproduced (16 identical)." in text
+
+
+def test_study_without_a_reference_has_its_table_and_overview(folders: tuple[Path, Path]) -> None:
+    own_dir, reference_dir = folders
+    trials = [trial("full_softmax"), trial("mach", num_buckets=64, num_worlds=2)]
+    write(own_dir, [record(of, accuracy=0.25) for of in trials])
+    build(own_dir, reference_dir=reference_dir)
+    text = terminal_summary(own_dir, reference_dir, "imaginary", 160)
+    assert "there is no reference" in text
+    assert "validation P@1 %" in " ".join(text.split())
+    assert "Best on validation" in text
+    page = (own_dir / "tables/imaginary/imaginary-2c.md").read_text()
+    assert "## Best on validation" in page
+    assert "Own | reference" not in page
+    assert "Figures not drawn: accuracy-time: no seconds a step were measured; times: " in page
+
+
+def test_study_that_was_not_run_has_a_sentence(folders: tuple[Path, Path]) -> None:
+    own_dir, reference_dir = folders
+    assert terminal_summary(own_dir, reference_dir, "imaginary", 80).startswith("imaginary: no own")
+
+
+def test_decoding_is_compared_by_recall(folders: tuple[Path, Path], install_view: Install) -> None:
+    install_view(VIEW)
+    own_dir, reference_dir = folders
+    trials = [decode_trial(name, num_labels=n) for name in ("dense", "faiss_pq") for n in (9, 99)]
+    line = made.cost_line([decode_cost(of) for of in trials], part="k = 5")
+    write(reference_dir, [decode_record(of) for of in trials], [line])
+    missed = [
+        decode_record(of, recall=0.5 if of.model.method == "faiss_pq" else 1.0) for of in trials
+    ]
+    write(own_dir, missed, [line])
+    comparison = compare(own_dir, reference_dir, "imaginary")
+    assert comparison is not None
+    assert [(pair.own.label, pair.verdict) for pair in comparison.pairs] == [
+        ("FAISS IndexPQ", "differs"),
+        ("Dense", "identical"),
+    ] * 2
+    assert "L = 99, R = 32" in terminal_summary(own_dir, reference_dir, "imaginary", 200)

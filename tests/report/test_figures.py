@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import synthetic_records as made
+from synthetic_records import changed, full_grid, record, sections, trial
+
+from bench.report import style
+from bench.report.plots import training
+from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, log_ticks
+from bench.report.plots.rows import PartsPlot
+from bench.report.select import Section
+from bench.report.style import CEILING, Palette, SeriesStyle, draw_files, figure_mark, styled
+
+DOT = SeriesStyle("#000000", "o", "-")
+MACH = {"num_buckets": 64, "num_worlds": 2}
+
+
+def _section(trials: list, **more: Any) -> Section:
+    (section,) = sections([record(of, **more) for of in trials], made.costs_of(trials))
+    return section
+
+
+def _lines(collect: Any, section: Section) -> LinePlot:
+    plot = collect(section, Palette([section]))
+    assert isinstance(plot, LinePlot), plot
+    return plot
+
+
+@pytest.fixture(scope="module")
+def section() -> Section:
+    return _section(full_grid(replicates=2))
+
+
+def test_every_figure_is_drawn_the_same_way_twice(section: Section) -> None:
+    plots = dict(training.plots([section]))
+    assert set(plots) == set(training.FIGURES)
+    for plot in plots.values():
+        assert not isinstance(plot, str), plot
+        files = draw_files(plot)
+        assert set(files) == {".svg", ".png"}
+        assert b"<dc:date>" not in files[".svg"]
+        assert draw_files(plot) == files
+
+
+def test_figures_lacking_data_have_a_reason() -> None:
+    (bare,) = sections([record(trial("full_softmax"), status="error")])
+    assert all(isinstance(plot, str) and plot for _, plot in training.plots([bare]))
+
+
+def test_time_is_not_drawn_without_costs() -> None:
+    (section,) = sections([record(trial("full_softmax"))])
+    reason = training.accuracy_time(section, Palette([section]))
+    assert reason == "no seconds a step were measured"
+
+
+@pytest.mark.parametrize("method", ["full_softmax", "mach"])
+def test_one_configuration_alone_can_be_drawn(method: str) -> None:
+    one = next(t for t in full_grid(replicates=1) if t.model.method == method)
+    plots = [plot for _, plot in training.plots([_section([one])]) if not isinstance(plot, str)]
+    assert plots
+    assert all(draw_files(plot) for plot in plots)
+
+
+def test_front_holds_the_points_that_nothing_beats(section: Section) -> None:
+    plot = _lines(training.accuracy_memory, section)
+    *series, front = plot.panels[0].series
+    points = [point for s in series for point in zip(s.x, s.y, strict=True)]
+    chosen = list(zip(front.x, front.y, strict=True))
+    assert set(chosen) <= set(points)
+    for size, quality in chosen:
+        assert not any(x <= size and y > quality for x, y in points)
+
+
+def test_series_names_what_moves_along_it(section: Section) -> None:
+    plot = _lines(training.accuracy_memory, section)
+    names = [series.text for series in plot.panels[0].series]
+    assert "MACH B=256, shared, R=4…16" in names
+    assert "Sampled softmax, in-batch" in names
+
+
+def test_worlds_figure_pools_subsets(section: Section) -> None:
+    plot = _lines(training.accuracy_worlds, section)
+    for line in plot.panels[0].series:
+        assert line.x == (1, 2, 4, 8, 16)
+        rows = zip(line.low, line.y, line.high, strict=True)
+        assert all(low <= mid <= high for low, mid, high in rows)
+    levels = [level.text for level in plot.panels[0].levels]
+    assert levels.count("Full softmax") == 1
+    assert "Nearest centroid" in levels
+
+
+def test_time_axis_is_steps_times_median_seconds_a_step() -> None:
+    of = trial("full_softmax", num_steps=800)
+    line = made.cost_line([made.cost_row(of, {"train": (0.5, 10)}, rounds=(1.0, 1.1, 0.1))])
+    (section,) = sections([record(of)], [line])
+    (series,) = _lines(training.accuracy_time, section).panels[0].series
+    assert series.x == tuple(50.0 * k for k in range(9))
+
+
+def test_time_figure_picks_settings_by_validation_not_by_test() -> None:
+    trials = [trial("mach", num_buckets=64, num_worlds=worlds) for worlds in (2, 4)]
+    values = [(0.2, 0.9), (0.3, 0.1)]
+    records = [
+        record(of, validation=validation, accuracy=test)
+        for of, (validation, test) in zip(trials, values, strict=True)
+    ]
+    (section,) = sections(records, made.costs_of(trials))
+    plot = _lines(training.accuracy_time, section)
+    assert [line.text for line in plot.panels[0].series] == ["MACH B=64, R=4"]
+
+
+def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
+    subsets = [{"num_worlds": 2, "num_points": 7, "metrics": {"P@1": 0.42}}]
+    better = record(trial("mach", hash_seed=1, **MACH), validation=0.3, accuracy=0.1)
+    records = [
+        record(trial("mach", **MACH), validation=0.2, accuracy=0.9),
+        changed(better, subsets, "worlds"),
+        *(
+            record(trial("sampled_softmax", num_samples=n), validation=v, accuracy=a)
+            for n, v, a in ((8, 0.5, 0.25), (16, 0.4, 0.75))
+        ),
+    ]
+    (section,) = sections(records)
+    plot = _lines(training.accuracy_worlds, section)
+    assert [line.y for line in plot.panels[0].series] == [(42.0,)]
+    assert [level.y for level in plot.panels[0].levels if "ampled" in level.text] == [25.0]
+    assert "best on validation" in plot.note
+
+
+def test_losses_are_series_of_their_own_and_one_vs_all_has_its_marker() -> None:
+    trials = [
+        trial("mach", **MACH),
+        trial("mach", loss="softmax", **MACH),
+        trial("full_softmax", chunk_size=None),
+        trial("full_softmax", chunk_size=None, loss="softmax"),
+    ]
+    section = _section(trials, task="multilabel")
+    palette = Palette([section])
+    styles = {palette.name(row): palette.style(row) for row in section.rows}
+    assert set(styles) == {
+        "MACH B=64, BCE",
+        "MACH B=64, softmax loss",
+        "One-vs-all",
+        "Full softmax",
+    }
+    assert len(set(styles.values())) == 4
+    assert styles["One-vs-all"].marker != styles["Full softmax"].marker
+
+
+def test_series_of_a_section_have_distinct_styles(section: Section) -> None:
+    palette = Palette([section])
+    styles = {palette.name(row): palette.style(row) for row in section.trained}
+    assert len(styles) == 11
+    assert len(set(styles.values())) == len(styles)
+
+
+def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section) -> None:
+    palette = Palette([section])
+    rows = [row for row in section.trained if row.card.name == "mach"]
+    by_buckets = {row.flat["num_buckets"]: palette.style(row).color for row in rows}
+    lightness = [
+        sum(int(by_buckets[buckets][i : i + 2], 16) for i in (1, 3, 5))
+        for buckets in sorted(by_buckets)
+    ]
+    assert lightness == sorted(lightness, reverse=True)
+    assert len(set(lightness)) == 3
+
+
+def test_memory_figure_shows_out_of_memory_with_its_need() -> None:
+    records = [record(trial("full_softmax"), status="oom"), record(trial("mach", **MACH))]
+    (section,) = sections(records)
+    plot = training.memory_parts(section, Palette([section]))
+    assert isinstance(plot, PartsPlot)
+    assert plot.bars[0].remark == "OOM: needs 33.0 GiB"
+    assert plot.bars[1].peak is not None
+
+
+def _limited(values: list[float], *heights: float) -> tuple[tuple[float, float], list[str], str]:
+    levels = tuple(Level(height, f"at {height:g}", CEILING) for height in heights)
+    series = Series("s", DOT, tuple(float(i + 1) for i in range(len(values))), tuple(values))
+    quality = Axis("quality", "quality")
+    plot = LinePlot("t", "s", Axis("x", "linear"), quality, (Panel((series,), levels),))
+    with styled():
+        figure = plot.draw()
+    (axes,) = figure.axes
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    return axes.get_ylim(), legend, figure._supxlabel.get_text().removeprefix("s\n")
+
+
+def test_quality_axis_starts_at_0_unless_values_are_close_together() -> None:
+    limits, legend, _ = _limited([20.0, 60.0], 1.0, 62.0)
+    assert limits[0] == 0
+    assert limits[1] > 62
+    assert legend == ["s", "at 1", "at 62"]
+
+
+def test_quality_axis_around_close_values_names_what_is_beyond_it() -> None:
+    limits, legend, remark = _limited([64.0, 68.0], 40.7, 67.0, 99.0)
+    assert 60 < limits[0] < 64
+    assert 68 < limits[1] < 70
+    assert legend == ["s", "at 67"]
+    assert remark == "The axis does not start at 0. Beyond it: at 40.7 40.7, at 99 99.0."
+
+
+def test_equal_values_have_an_axis() -> None:
+    limits, _, _ = _limited([50.0, 50.0])
+    assert limits[0] < 50 < limits[1]
+    assert _limited([0.0])[0] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "limits", [(0.03, 8.0), (11.0, 900.0), (2.0, 7.0), (170.0, 220.0), (1, 1e6), (1e-4, 5e4)]
+)
+def test_logarithmic_axis_has_few_ticks_that_do_not_run_into_each_other(
+    limits: tuple[float, float],
+) -> None:
+    series = Series("s", DOT, limits, limits)
+    log = Axis("x", "log")
+    with styled():
+        figure = LinePlot("t", "s", log, log, (Panel((series,)),)).draw()
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    log_ticks(axes.xaxis, *limits, lambda value, _: f"{value:,.10g}")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert 2 <= len(ticks) <= 8
+    labels = [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+    boxes = [text.get_window_extent() for text in labels if text.get_text()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_long_names_leave_room_for_the_axes() -> None:
+    name = "a method whose name is much longer than one would wish it to be"
+    series = tuple(Series(f"{name} {i}", DOT, (1.0, 2.0), (1.0, 2.0)) for i in range(30))
+    plot = LinePlot("t", "s", Axis("x", "linear"), Axis("y", "log"), (Panel(series),))
+    with styled():
+        figure = plot.draw()
+        figure.draw_without_rendering()
+    (axes,) = figure.axes
+    frame, (legend,) = axes.get_window_extent(), figure.legends
+    assert frame.width > 100
+    assert legend.get_window_extent().y0 >= 0
+    assert frame.x1 < legend.get_window_extent().x0
+
+
+def test_nothing_is_cut_off_at_the_edges(section: Section, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(style.RC, "figure.dpi", 250)
+    for name, plot in training.plots([section]):
+        assert not isinstance(plot, str), plot
+        with styled():
+            figure = plot.draw()
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox()
+        assert min(box.x0, box.y0) > 0, name
+        assert box.x1 < figure.get_figwidth(), name
+        assert box.y1 < figure.get_figheight(), name
+
+
+def test_mark_depends_on_what_is_shown() -> None:
+    assert figure_mark({"a": 1}) != figure_mark({"a": 2})

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import synthetic_records as made
+from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
+
+from bench.budgets import Budget, budgets_path, write_budgets
+from bench.report.select import StudyView
+from bench.report.studies import find_view, view_study
+from bench.report.values import clean, summarize
+from bench.settings import TrainSpec
+from bench.study import Study
+
+
+def test_replicates_of_a_configuration_share_a_row() -> None:
+    (section,) = sections([record(t) for t in full_grid(replicates=3)])
+    assert {len(row.records) for row in section.trained} == {3}
+    assert {len(row.records) for row in section.floors} == {1}
+
+
+def test_summary_over_a_gap_does_not_exist() -> None:
+    assert summarize([1.0, None, 3.0]) is None
+    assert summarize([]) is None
+
+
+def test_row_with_a_failed_replicate_summarizes_the_others() -> None:
+    good = trial("mach", num_buckets=64, num_worlds=2)
+    bad = trial("mach", num_buckets=64, num_worlds=2, replicate=1)
+    (section,) = sections([record(good, accuracy=0.3), record(bad, status="timeout")])
+    summary = section.trained[0].at("test", "P@1")
+    assert summary is not None
+    assert (summary.low, summary.median, summary.high) == (0.3, 0.3, 0.3)
+
+
+def test_parts_and_data_sets_are_sections_by_number_of_labels() -> None:
+    trials = [trial("full_softmax", data=name, chunk_size=None) for name in ("all", "small")]
+    found = sections([record(t) for t in trials])
+    assert [section.data_name for section in found] == ["small", "all"]
+    assert not any(section.is_only for section in found)
+
+
+def test_records_of_two_machines_never_share_a_section() -> None:
+    first = record(trial("full_softmax", chunk_size=None))
+    second = trial("full_softmax", chunk_size=None, replicate=1)
+    other = record(second, machine={**MACHINE, "num_cores": 64})
+    assert [len(section.records) for section in sections([first, other])] == [1, 1]
+    # Pages that a system keeps for itself make no other machine.
+    pages = record(second, machine={**MACHINE, "memory_bytes": MACHINE["memory_bytes"] - 8192})
+    assert [len(section.records) for section in sections([first, pages])] == [2]
+
+
+def test_records_of_two_corpora_never_share_a_section() -> None:
+    first = record(trial("full_softmax", chunk_size=None))
+    second = record(trial("full_softmax", chunk_size=None, replicate=1))
+    other = changed(second, "beef", "data", "fingerprint")
+    unread = changed(record(trial("full_softmax", chunk_size=64), status="error"), None, "data")
+    found = sections([first, other, unread])
+    assert sorted(len(section.records) for section in found) == [1, 2]
+
+
+def test_record_of_a_trial_that_the_study_dropped_is_left_out() -> None:
+    kept, dropped = trial("frequency"), trial("centroid")
+    view = StudyView(name="imaginary", trial_ids=frozenset({kept.trial_id}))
+    (section,) = sections([record(kept), record(dropped)], view=view)
+    assert [row.card.name for row in section.rows] == ["frequency"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_are_sorted_by_method_and_numbers_as_numbers(order: int) -> None:
+    trials = [trial("mach", num_buckets=b, num_worlds=4) for b in (1024, 256, 4096)]
+    trials += [trial("frequency"), trial("full_softmax", chunk_size=None)]
+    (section,) = sections([record(t) for t in trials[::order]])
+    names = [row.card.name for row in section.rows]
+    assert names == ["full_softmax", "mach", "mach", "mach", "frequency"]
+    assert [row.flat["num_buckets"] for row in section.rows[1:4]] == [256, 1024, 4096]
+
+
+def test_setting_names_what_always_matters_and_what_tells_rows_apart() -> None:
+    trials = [
+        trial("mach", num_buckets=256, num_worlds=4, hash_family="universal"),
+        trial("mach", num_buckets=256, num_worlds=4, share_encoder=True, learning_rate=0.1),
+        trial("mach", num_buckets=256, num_worlds=4, encoder="linear"),
+        trial("sampled_softmax", sampler="in_batch", num_samples=7),
+        trial("full_softmax", chunk_size=None),
+        trial("frequency", encoder="linear"),
+    ]
+    (section,) = sections([record(t) for t in trials])
+    assert {row.name for row in section.rows} == {
+        "Full softmax, H=128, plain, lr=0.001",
+        "Sampled softmax, H=128, in-batch, lr=0.001",
+        "MACH, H=128, B=256, R=4, independent encoders, default estimator, hash=universal, "
+        "lr=0.001",
+        "MACH, H=128, B=256, R=4, shared encoder, default estimator, lr=0.1",
+        "MACH, linear, B=256, R=4, default estimator, lr=0.001",
+        "Class frequency",
+    }
+
+
+def test_length_is_told_only_where_nothing_else_tells_rows_apart() -> None:
+    trials = [trial("full_softmax", num_steps=n) for n in (10, 20)]
+    trials.append(trial("sampled_softmax", sampler="uniform", num_steps=30))
+    (section,) = sections([record(t) for t in trials])
+    assert [row.setting for row in section.rows] == [
+        "H=128, plain, steps=10",
+        "H=128, plain, steps=20",
+        "H=128, uniform, S=1024",
+    ]
+
+
+def test_costs_join_rows_that_differ_in_what_costs_do_not_depend_on() -> None:
+    slow, fast = (trial("full_softmax", learning_rate=lr, num_steps=9) for lr in (0.1, 0.2))
+    (section,) = sections([record(slow), record(fast)], made.costs_of([slow]))
+    assert all(row.timing is not None for row in section.rows)
+
+
+def test_costs_of_another_part_or_of_other_data_are_not_joined() -> None:
+    of = trial("full_softmax")
+    row = made.cost_row(of, made.phases_of(of))
+    here = StudyView(name="imaginary", part_of=lambda settings: "here")
+    elsewhere = made.cost_line([row], part="elsewhere")
+    other = made.cost_line([{**row, "fingerprint": "beef"}], part="here")
+    for line in (elsewhere, other):
+        (section,) = sections([record(of)], [line], here)
+        assert section.rows[0].timing is None
+    # Without its file at hand, a study's parts have no names.
+    (section,) = sections([record(of)], [elsewhere])
+    assert section.rows[0].timing is not None
+
+
+def test_newest_session_counts() -> None:
+    of = trial("full_softmax")
+    lines = [
+        made.cost_line([made.cost_row(of, {"train": (seconds, 10)})], started_at=day)
+        for seconds, day in ((0.5, "2030-01-06"), (0.25, "2030-01-05"))
+    ]
+    (section,) = sections([record(of)], lines)
+    found = section.rows[0].seconds("train")
+    assert found is not None
+    assert found.median == 0.5
+
+
+def test_control_characters_never_reach_a_reader() -> None:
+    raw = changed(record(trial("full_softmax")), "evil\r\x1b[2Jname", "settings", "data", "name")
+    view = StudyView(name="imaginary", part_of=lambda settings: "a\tb")
+    (section,) = sections([raw], view=view)
+    assert section.data_name == "evil  [2Jname"
+    assert section.part == "a b"
+    assert clean({"a\n": ["\u202e", 1]}) == {"a ": [" ", 1]}
+
+
+def _study(seconds: float) -> Study:
+    of = trial("full_softmax")
+    timed = dataclasses.replace(of, train=TrainSpec(budget_seconds=seconds))
+    return Study(
+        name="mine",
+        claim="A claim.",
+        trials=lambda profile: [timed],
+        smoke=list,
+        profiles=("cpu",),
+        part=lambda each: f"at {each.train.num_steps} steps",
+    )
+
+
+def test_study_asks_for_the_steps_that_its_budgets_came_to() -> None:
+    study = _study(9.0)
+    (asked,) = study.build_trials("cpu")
+    budget = Budget(
+        cost_id=asked.cost_id, budget_seconds=9.0, num_steps=70, seconds_per_step=0.1, measured={}
+    )
+    run = dataclasses.replace(asked, train=asked.train.with_steps(70))
+    view = view_study(study, {budget.key: budget})
+    assert view.trial_ids == {run.trial_id}
+    assert view.part_of(run.to_dict()) == "at 70 steps"
+    assert view_study(_study(8.0), {budget.key: budget}).trial_ids == set()
+
+
+def test_own_budgets_go_before_the_references(tmp_path: Path) -> None:
+    for folder, steps in (("reference", 10), ("own", 20)):
+        (asked,) = _study(9.0).build_trials("cpu")
+        budget = Budget(
+            cost_id=asked.cost_id,
+            budget_seconds=9.0,
+            num_steps=steps,
+            seconds_per_step=0.1,
+            measured={},
+        )
+        write_budgets(budgets_path(tmp_path / folder, "mine"), "mine", [budget])
+    (tmp_path / "mine.py").write_text(
+        "from test_select import _study\n\ndef study():\n    return _study(9.0)\n"
+    )
+    folders = [tmp_path / "reference", tmp_path / "own"]
+    ids = [
+        find_view(str(tmp_path / "mine.py"), *chosen).trial_ids
+        for chosen in (folders, folders[:1], folders[::-1])
+    ]
+    assert ids[0] != ids[1] == ids[2]

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import synthetic_records as made
+from synthetic_records import changed, cost_line, cost_row, record, sections, trial
+
+from bench.report.format import escape_latex, escape_markdown
+from bench.report.select import StudyView
+from bench.report.syntax import Cell, Table, render_latex, render_markdown, render_text
+from bench.report.tables import build_table
+from bench.study import Published
+
+PLAIN = trial("full_softmax", chunk_size=None)
+
+
+def _table(*records: dict, costs: Any = (), is_compact: bool = False, **more: Any) -> Table:
+    (section,) = sections(records, costs, **more)
+    return build_table(section, is_compact=is_compact)
+
+
+def _rows(table: Table) -> list[dict[str, Cell]]:
+    rows = [row for group in table.groups for row in group]
+    return [dict(zip(table.columns, row, strict=True)) for row in rows]
+
+
+def test_gap_prints_as_a_dash_and_never_as_zero() -> None:
+    row = _rows(_table(record(PLAIN)))[0]
+    assert {row[name].text for name in ("train s", "steps/s", "latency ms", "load %")} == {"–"}
+    assert "0" not in {cell.text for cell in row.values()}
+
+
+def test_gap_in_one_replicate_is_not_averaged_over() -> None:
+    second = trial("full_softmax", chunk_size=None, replicate=1)
+    row = _rows(_table(record(PLAIN), changed(record(second), None, "test", "P@3")))[0]
+    assert row["P@3 %"].text == "–"
+    assert row["P@1 %"].text != "–"
+
+
+def test_out_of_memory_prints_the_predicted_need() -> None:
+    row = _rows(_table(record(PLAIN, status="oom")))[0]
+    assert row["P@1 %"].text == "OOM (33.0 GiB)"
+    assert row["P@3 %"].text == "–"
+
+
+@pytest.mark.parametrize("status", ["timeout", "error"])
+def test_other_outcomes_print_their_status(status: str) -> None:
+    assert _rows(_table(record(PLAIN, status=status)))[0]["P@1 %"].text == status
+
+
+def test_several_replicates_print_median_range_and_count() -> None:
+    records = [
+        record(trial("full_softmax", chunk_size=None, replicate=i), accuracy=quality)
+        for i, quality in enumerate((0.30, 0.35, 0.31))
+    ]
+    row = _rows(_table(*records))[0]
+    assert row["P@1 %"].text == "31.0 (30.0–35.0)"
+    assert row["n"].text == "3"
+
+
+def test_failed_replicate_is_counted_and_named() -> None:
+    second = trial("full_softmax", chunk_size=None, replicate=1)
+    row = _rows(_table(record(PLAIN), record(second, status="oom")))[0]
+    assert row["n"].text == "1 of 2 (OOM)"
+
+
+def test_bold_follows_validation_and_no_floor_or_published_number() -> None:
+    view = StudyView(
+        name="imaginary",
+        published=(Published(label="Rival", metrics={"P@1": 0.99}, source="a paper"),),
+    )
+    table = _table(
+        record(PLAIN, accuracy=0.4, validation=0.2),
+        record(trial("mach", num_buckets=64, num_worlds=2), accuracy=0.3, validation=0.25),
+        record(trial("centroid"), accuracy=0.6),
+        view=view,
+    )
+    full, mach, centroid, ceiling, rival = _rows(table)
+    assert [row["P@1 %"].is_bold for row in (full, mach, centroid, ceiling, rival)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert mach["validation P@1 %"] == Cell("25.0", is_bold=True)
+    assert mach["P@5 %"].is_bold
+    assert ceiling["P@1 %"].text == "97.2"
+    assert (rival["method"].text, rival["setting"].text) == ("elsewhere: Rival", "a paper")
+
+
+def test_train_seconds_are_steps_times_median_seconds_a_step() -> None:
+    of = trial("full_softmax", chunk_size=None, num_steps=1000)
+    line = cost_line([cost_row(of, {"train": (0.02, 10)}, rounds=(1.0, 1.5, 0.9))])
+    row = _rows(_table(record(of), costs=[line]))[0]
+    assert row["train s"].text == "20 (18–30)"
+    assert row["steps/s"].text == "50 (33–56)"
+
+
+def test_close_rounds_have_three_digits_and_others_two() -> None:
+    rounds = {"close": (1.0, 1.01, 1.02), "wide": (1.0, 1.3, 0.9)}
+    texts = {}
+    for name, factors in rounds.items():
+        line = cost_line([cost_row(PLAIN, {"latency": (0.001234, 1)}, rounds=factors)])
+        texts[name] = _rows(_table(record(PLAIN), costs=[line]))[0]["latency ms"].text
+    assert texts == {"close": "1.25 (1.23–1.26)", "wide": "1.2 (1.1–1.6)"}
+
+
+def test_method_that_learns_in_one_piece_shows_what_that_took() -> None:
+    floor = trial("centroid", encoder="linear")
+    line = cost_line([cost_row(floor, {"fit": (1.5, 1)}, rounds=(1.0,))])
+    (row, _) = _rows(_table(record(floor), costs=[line]))
+    assert row["train s"].text == "1.50"
+    assert row["steps/s"].text == "–"
+
+
+def test_decode_is_a_query_and_throughput_queries_a_second() -> None:
+    line = cost_line(
+        [cost_row(PLAIN, {"decode": (2e-5, 256), "throughput": (1e-4, 256)}, rounds=(1.0,))]
+    )
+    row = _rows(_table(record(PLAIN), costs=[line]))[0]
+    assert (row["decode ms"].text, row["queries/s"].text) == ("0.0200", "10,000")
+
+
+def test_busy_row_is_marked_where_quiet_ones_are_not() -> None:
+    mach = trial("mach", num_buckets=64, num_worlds=2)
+    rows = [
+        cost_row(PLAIN, made.phases_of(PLAIN), load=0.02),
+        cost_row(mach, made.phases_of(mach), load=0.26),
+    ]
+    table = _table(record(PLAIN), record(mach), costs=[cost_line(rows)])
+    full, busy = _rows(table)[:2]
+    assert (full["method"].text, full["load %"].text) == ("Full softmax", "2.0")
+    assert (busy["method"].text, busy["load %"].text) == ("MACH‡", "26.0")
+    assert any(note.startswith("‡") for note in table.notes)
+
+
+def test_silent_kernel_leaves_the_load_unknown() -> None:
+    line = cost_line([cost_row(PLAIN, made.phases_of(PLAIN), load=None)])
+    table = _table(record(PLAIN), costs=[line])
+    assert _rows(table)[0]["load %"].text == "–"
+    assert not any(note.startswith("‡") for note in table.notes)
+
+
+def test_stale_row_is_marked_and_explained() -> None:
+    table = _table(record(PLAIN), is_stale=lambda raw: True)
+    assert _rows(table)[0]["method"].text == "Full softmax†"
+    assert any(note.startswith("†") for note in table.notes)
+
+
+def test_footer_names_machine_commits_rounds_and_test_points() -> None:
+    text = " ".join(_table(record(PLAIN), costs=made.costs_of([PLAIN])).notes)
+    assert "Imaginary CPU 9000, 2 cores, 8.00 GiB" in text
+    assert "Commit abcdef0123; 2030-01-02; 2 threads; data f00df00df0." in text
+    assert "Times: 3 rounds over all rows; commit abcdef0123; 2030-01-05." in text
+    assert "10,000 test points of 66,822" in text
+
+
+def test_weights_that_had_only_begun_to_learn_are_told() -> None:
+    row = cost_row(PLAIN, made.phases_of(PLAIN), weights="started")
+    text = " ".join(_table(record(PLAIN), costs=[cost_line([row])]).notes)
+    assert "Inference of all rows was timed on weights that had only begun to learn." in text
+
+
+def test_device_column_stands_only_where_a_device_was_measured() -> None:
+    on_device = changed(record(PLAIN), 5e9, "memory", "device_allocated_peak_bytes")
+    assert "device peak MB" not in _table(record(PLAIN)).columns
+    assert _rows(_table(on_device))[0]["device peak MB"].text == "5,000"
+
+
+def test_multilabel_methods_have_their_own_names_and_no_ceiling_row() -> None:
+    table = _table(record(PLAIN, task="multilabel"))
+    assert _rows(table)[0]["method"].text == "One-vs-all"
+    assert len(table.groups) == 1
+
+
+def test_compact_table_keeps_quality_memory_and_time() -> None:
+    columns = _table(record(PLAIN), is_compact=True).columns
+    assert {"validation P@1 %", "P@1 %", "train s", "model MB"} <= set(columns)
+    assert "steps/s" not in columns
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b", r"a\|b"),
+        ("x_y*z", r"x\_y\*z"),
+        ("<b>", r"\<b\>"),
+        ("R&D", "R&amp;D"),
+        ("a\nb", "a b"),
+    ],
+)
+def test_markdown_is_escaped(text: str, expected: str) -> None:
+    assert escape_markdown(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50 % & #1_a", r"50 \% \& \#1\_a"),
+        ("{x}^2~$", r"\{x\}\textasciicircum{}2\textasciitilde{}\$"),
+        ("a\\b|c", r"a\textbackslash{}b\textbar{}c"),
+        ("1–2 × 3", r"1--2 $\times$ 3"),
+    ],
+)
+def test_latex_is_escaped(text: str, expected: str) -> None:
+    assert escape_latex(text) == expected
+
+
+def test_every_markdown_row_has_as_many_cells_as_the_head() -> None:
+    table = _table(record(PLAIN), record(trial("frequency")))
+    rows = [line for line in render_markdown(table).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1
+    latex = render_latex(table, "t")
+    assert latex.count(r"\begin{table*}") == latex.count(r"\end{table*}") == 1
+
+
+def test_bold_leaves_the_range_light() -> None:
+    table = Table("t", ("a", "b", "c"), (((Cell(""), Cell(""), Cell("1 (0–2)", is_bold=True)),),))
+    assert "**1** (0–2)" in render_markdown(table)
+    assert r"\textbf{1} (0--2)" in render_latex(table, "t")
+    assert "1* (0–2)" in render_text(table, 80)
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 200])
+def test_text_fits_the_terminal_and_keeps_what_it_must(width: int) -> None:
+    setting = "H=512, B=1024, R=4, independent encoders, log-mean, lr=0.01"
+    row = ("MACH", setting, "12.3 (11.9–12.8)", "45.6 (45.0–46.0)", "reproduced (twice)")
+    table = Table(
+        "A title",
+        ("method", "setting", "P@1 %", "host peak MB", "verdict"),
+        ((tuple(map(Cell, row)),),),
+        notes=("A note that is long enough to be wrapped " * 5,),
+        spare=("host peak MB",),
+    )
+    text = render_text(table, width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert "12.3" in words
+    assert "reproduced" in words
+    assert ("11.9" in words) == (width >= 80)
+    assert ("45.6" in words) == (width >= 60)
+    assert setting.split(", ")[-1] in words
+    assert ("No room for: host peak MB." in words) == (width < 60)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import stub_trials
+from stub_trials import build_study, build_trial, stub_card
+
+from bench import audit, cards, provenance, record
+from bench.audit import Candidate, candidates, compared, draw
+from bench.engine.local import LocalEngine
+from bench.runner import RunOptions, run_study
+
+MACHINE = provenance.machine(accelerator=None)
+
+
+@pytest.fixture(autouse=True)
+def _stubs_importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A study of steady trials that has been run, and its file of records."""
+    trials = [build_trial(replicate=i) for i in range(4)]
+    study = build_study([*trials, build_trial("fail"), build_trial(method="other")])
+    options = RunOptions(data_dir=tmp_path, results_dir=tmp_path, cache_dir=tmp_path / "cache")
+    run_study(study, options)
+    [path] = tmp_path.glob("records/stub/*.jsonl")
+    return study, path
+
+
+def audited(tmp_path, chosen):
+    engine = LocalEngine(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    return list(audit.audit(chosen, engine, machine=MACHINE))
+
+
+def tamper(path, change):
+    """Rewrite every finished record, as nobody may."""
+    lines = []
+    for line in path.read_text().splitlines():
+        raw = json.loads(line)
+        if raw["status"] == "done":
+            change(raw)
+        lines.append(json.dumps(raw))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_what_was_recorded_is_found_again(recorded, tmp_path):
+    study, _ = recorded
+    found = candidates([study], tmp_path, MACHINE)
+    assert [(c.trial.model.method, c.old.status) for c in found].count(("stub", "done")) == 4
+    assert len(found) == 5
+    findings = audited(tmp_path, found[:2])
+    assert [f.outcome for f in findings] == ["found", "found"]
+    assert json.loads(findings[0].to_json())["largest_difference"] == 0.0
+
+
+def test_a_record_that_was_changed_differs_by_its_largest_difference(recorded, tmp_path):
+    study, path = recorded
+    tamper(path, lambda raw: raw["test"].update({"P@1": raw["test"]["P@1"] + 0.125}))
+    [finding] = audited(tmp_path, candidates([study], tmp_path, MACHINE)[:1])
+    assert (finding.outcome, finding.largest_difference) == ("differs", 0.125)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda raw: raw["test"].update({"P@7": 0.5}), "other metrics"),
+        (lambda raw: raw["training"].update({"curve": [{"loss": 0.5}]}), "other metrics"),
+        (lambda raw: raw["test"].update({"P@1": None}), "a number is missing"),
+    ],
+)
+def test_numbers_on_one_side_alone_differ(recorded, tmp_path, change, reason):
+    study, path = recorded
+    tamper(path, change)
+    [finding] = audited(tmp_path, candidates([study], tmp_path, MACHINE)[:1])
+    assert (finding.outcome, finding.reason) == ("differs", reason)
+
+
+def test_a_trial_that_fails_or_meets_other_data_has_failed(recorded, tmp_path):
+    study, path = recorded
+    [first, *_] = candidates([study], tmp_path, MACHINE)
+    failed = next(r for r in record.read(path)[0] if r.status == "error")
+    assert compared(first, failed).outcome == "failed"
+    tamper(path, lambda raw: raw["data"].update(fingerprint="g"))
+    [finding] = audited(tmp_path, candidates([study], tmp_path, MACHINE)[:1])
+    assert (finding.outcome, finding.reason) == (
+        "failed",
+        "the data is not what the record was made on",
+    )
+
+
+def test_records_of_other_machines_are_no_candidates(recorded, tmp_path):
+    study, path = recorded
+    tamper(path, lambda raw: raw["provenance"]["machine"].update(num_cores=999))
+    assert candidates([study], tmp_path, MACHINE) == []
+
+
+def test_records_of_other_versions_or_without_a_method_are_no_candidates(
+    recorded, tmp_path, monkeypatch
+):
+    study, _ = recorded
+    with monkeypatch.context() as patch:
+        patch.setattr(cards, "_registered", [stub_card("stub", version=2), stub_card("other")])
+        assert [c.old.method for c in candidates([study], tmp_path, MACHINE)] == ["other"]
+        patch.setattr(cards, "_registered", [stub_card("stub")])
+        assert {c.old.method for c in candidates([study], tmp_path, MACHINE)} == {"stub"}
+    monkeypatch.setitem(stub_trials.SOURCE, "version", 2)
+    assert candidates([study], tmp_path, MACHINE) == []
+
+
+def test_only_the_newest_record_of_a_trial_is_a_candidate(recorded, tmp_path):
+    study, path = recorded
+    kept = record.read(path)[0]
+    for old in kept:
+        record.append(path, record.Record(dict(old.raw) | {"status": "error"}))
+    assert candidates([study], tmp_path, MACHINE) == []
+
+
+def old_candidates(count):
+    """Candidates that took 30 seconds each."""
+    found = []
+    for i in range(count):
+        trial = build_trial(replicate=i)
+        old = record.build(
+            study="stub",
+            trial_id=trial.trial_id,
+            settings=trial.to_dict(),
+            status="done",
+            reason=None,
+            started_at="2026-01-01T00:00:00Z",
+            versions={},
+            payload={"clock": {"wall_seconds": 30.0}},
+            provenance={"machine": MACHINE},
+        )
+        found.append(Candidate(build_study([trial]), old, trial))
+    return found
+
+
+def test_a_seed_repeats_the_draw_and_another_one_draws_others():
+    found = old_candidates(20)
+    first = draw(found, seed="a", count=5, minutes=None)
+    assert first == draw(found, seed="a", count=5, minutes=None)
+    assert len(first) == 5
+    assert first != draw(found, seed="b", count=5, minutes=None)
+
+
+@pytest.mark.parametrize(("minutes", "number"), [(2.0, 4), (0.1, 1), (None, 20)])
+def test_a_draw_takes_as_many_as_took_so_long_and_at_least_one(minutes, number):
+    assert len(draw(old_candidates(20), seed="a", count=None, minutes=minutes)) == number

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench import costs
+from bench.costs import latest_costs, median_seconds, seconds_per_unit
+from bench.record import RecordError, SchemaError
+from bench.turns import load_share, ratio, summary
+
+
+def phase(*seconds, units=1, **load):
+    return {"seconds": list(seconds), "units": units, "wall_seconds": sum(seconds)} | load
+
+
+def row(*visits, status="done", **changes):
+    return {
+        "cost_id": "c",
+        "settings": {
+            "data": {"source": "planted", "name": "p"},
+            "model": {"method": "mach", "options": {"num_buckets": 16, "num_worlds": 2}},
+            "train": {"learning_rate": 0.0123456789},
+        },
+        "status": status,
+        "reason": None,
+        "versions": {"method": 1},
+        "visits": [{"round": i, "place": 0, "phases": phases} for i, phases in enumerate(visits)],
+    } | changes
+
+
+def build(*rows, part="", cpu="c", **changes):
+    parts = {
+        "study": "stub",
+        "group": {"part": part, "data": {"name": "p"}},
+        "started_at": "2026-01-01T00:00:00Z",
+        "num_rounds": 3,
+        "rows": list(rows),
+        "provenance": {"machine": {"cpu": cpu, "num_cores": 2}},
+    }
+    return costs.build(**(parts | changes))
+
+
+def test_a_line_is_read_back_with_seconds_of_six_digits_and_settings_as_they_were(tmp_path):
+    costs.append(tmp_path / "c.jsonl", build(row({"train": phase(0.123456789, 2.0)})))
+    [line], warnings = costs.read_costs(tmp_path / "c.jsonl")
+    assert warnings == []
+    [kept] = line.rows
+    assert kept["visits"][0]["phases"]["train"]["seconds"] == [0.123457, 2.0]
+    assert kept["settings"]["train"]["learning_rate"] == 0.0123456789
+
+
+def test_the_newest_line_of_a_group_on_a_machine_counts():
+    first, second = build(num_rounds=3), build(num_rounds=4)
+    other_part, elsewhere = build(part="large"), build(cpu="other")
+    found = latest_costs([first, other_part, elsewhere, second])
+    assert sorted(map(id, found)) == sorted(map(id, [second, other_part, elsewhere]))
+
+
+def test_a_row_s_seconds_are_the_median_of_its_visits_medians_for_one_unit():
+    visits = [{"train": phase(*seconds, units=2)} for seconds in ((2, 4, 99), (6, 6), (1, 1, 2))]
+    measured = build(row(*visits)).rows[0]
+    assert [seconds_per_unit(visit, "train") for visit in measured["visits"]] == [2.0, 3.0, 0.5]
+    assert median_seconds(measured, "train") == 2.0
+
+
+def test_what_was_not_measured_has_no_seconds():
+    measured = row({"train": phase()}, {})
+    assert median_seconds(measured, "train") is None
+    assert median_seconds(measured, "latency") is None
+    assert median_seconds({"status": "oom"}, "train") is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (row({"train": phase(0.0)}), "expected seconds and units above 0"),
+        (row({"train": phase(float("nan"))}), "expected seconds and units above 0"),
+        (row({"train": {"seconds": ["1"], "units": 1}}), "expected seconds and units above 0"),
+        (row({"train": phase(1.0, units=0)}), "expected seconds and units above 0"),
+        (row({"train": phase(1.0, units=1.5)}), "'units' is 1.5; expected int"),
+        (row({"train": [1.0]}), "expected an object"),
+        (row(status="fine"), "a row's status is 'fine'"),
+        (row(cost_id=None), "'cost_id' is None; expected str"),
+        (row(settings=[]), r"'settings' is \[\]; expected Mapping"),
+        (row(versions=None), "'versions' is None; expected Mapping"),
+        (row(visits=[3]), "a visit is 3"),
+        (row(visits=[{"phases": {}}]), "'round' is None; expected int"),
+        (3, "a row is 3"),
+    ],
+)
+def test_a_bad_row_is_warned_of_and_the_rest_is_read(tmp_path, bad, message):
+    path = tmp_path / "c.jsonl"
+    good = build(row({"train": phase(1.0)}))
+    text = json.dumps(dict(good.raw) | {"rows": [bad]})
+    path.write_text(f"{text}\n{good.to_json()}\n")
+    lines, [warning] = costs.read_costs(path)
+    assert [line.raw for line in lines] == [good.raw]
+    assert warning.startswith(f"{path}:1: line ignored")
+    with pytest.raises(RecordError, match=message):
+        costs.CostLine(json.loads(text))
+
+
+def test_a_line_of_another_schema_is_refused(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(dict(build().raw) | {"schema": 1}))
+    with pytest.raises(SchemaError, match=r"c\.jsonl:1: record has schema 1"):
+        costs.read_costs(path)
+
+
+def test_ratios_are_formed_inside_a_round():
+    first = row({"train": phase(1.0)}, {"train": phase(4.0)}, {"train": phase(2.0)})
+    second = row({"train": phase(3.0)}, {}, {"train": phase(1.0)})
+    assert ratio(second, first, "train") == [3.0, 0.5]
+
+
+def test_load_by_others_is_that_of_a_row_s_most_disturbed_phase():
+    calm = {"train": phase(2.0, other_cpu_seconds=0.4), "decode": phase(0.01, other_cpu_seconds=9)}
+    loud = {"latency": phase(1.0, other_cpu_seconds=1.0)}
+    assert load_share(row(calm, calm), num_cores=2) == pytest.approx(0.1)
+    assert load_share(row(calm, loud), num_cores=2) == pytest.approx(0.5)
+
+
+def test_load_is_unknown_where_the_kernel_was_silent_in_one_of_the_visits():
+    known, silent = ({"train": phase(2.0, other_cpu_seconds=seconds)} for seconds in (0.4, None))
+    assert load_share(row(known, silent), num_cores=2) is None
+
+
+def test_rows_are_set_against_the_first_that_is_trained_and_not_a_floor():
+    floor = row({"fit": phase(1.0), "latency": phase(1.0)})
+    failed = row(status="error", reason="no")
+    first, second = (row({"train": phase(s), "latency": phase(s)}) for s in (2.0, 6.0))
+    text = "\n".join(summary(build(floor, failed, first, second)))
+    assert text.count("0.5 × the first") == 1
+    assert text.count("3 × the first") == 2
+    assert text.count(" × the first") == 3
+
+
+def test_a_summary_tells_times_ratios_load_and_failures():
+    first = row(*[{"train": phase(0.01, units=2)}] * 3)
+    second = row(*[{"train": phase(t, units=2, other_cpu_seconds=t)} for t in (0.4, 0.2, 0.3)])
+    line = build(first, second, row(status="oom", reason="too large"))
+    text = "\n".join(summary(line))
+    assert "stub, p: 3 rounds" in text
+    assert "5 ms a step" in text
+    assert "150 ms a step, 30 × the first (20–40)" in text
+    assert "others took up to 50 % of the processor time" in text
+    assert "OOM too large" in text

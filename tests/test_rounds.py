@@ -1,0 +1,218 @@
+"""Rounds with stub rows: processes without torch that say how long their steps took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stub_trials import build_study, build_trial
+
+from bench import rounds
+from bench.costs import median_seconds
+from bench.rounds import Session, groups_of
+from bench.settings import DataSpec, Trial
+from bench.turns import TurnsView
+
+MACHINE = {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}
+GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _stubs_importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def measure(tmp_path):
+    def measure(*trials, num_rounds=3, **options):
+        study = build_study(list(trials))
+        session = Session(
+            study=study,
+            data_dir=tmp_path,
+            cache_dir=tmp_path,
+            profile="cpu",
+            machine=MACHINE,
+            num_rounds=num_rounds,
+            **options,
+        )
+        return list(session.measure(groups_of(study, trials)))
+
+    return measure
+
+
+def rows(count):
+    return [build_trial(note=i) for i in range(count)]
+
+
+def turns(line, number):
+    """Rows of a round, by their place in it."""
+    places = {
+        visit["place"]: row["settings"]["model"]["options"]["note"]
+        for row in line.rows
+        for visit in row["visits"]
+        if visit["round"] == number
+    }
+    return [places[place] for place in sorted(places)]
+
+
+def statuses(line):
+    return [(row["status"], len(row["visits"])) for row in line.rows]
+
+
+def test_every_row_has_its_turn_once_a_round_in_orders_that_differ(measure):
+    [line] = measure(*rows(6))
+    orders = [turns(line, number) for number in range(3)]
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert len(set(map(tuple, orders))) > 1
+    assert (line.num_rounds, rounds.NUM_ROUNDS) == (3, 3)
+    assert [row["settings"]["model"]["options"]["note"] for row in line.rows] == list(range(6))
+
+
+def test_a_visit_holds_raw_seconds_units_and_load(measure):
+    [line] = measure(build_trial())
+    [row] = line.rows
+    phase = row["visits"][0]["phases"]["train"]
+    assert (phase["seconds"], phase["units"]) == ([0.5, 0.25, 1.0], 2)
+    assert phase["wall_seconds"] >= 0
+    assert "other_cpu_seconds" in phase
+    assert median_seconds(row, "train") == 0.25
+
+
+def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):
+    [line] = measure(build_trial())
+    [row] = line.rows
+    assert row["cost_id"] == Trial.from_dict(row["settings"]).cost_id == build_trial().cost_id
+    assert row["versions"] == {"method": 1, "source": 1, "protocol": 1}
+    assert (row["fingerprint"], row["weights"]) == ("f", None)
+    assert row["status"] == "done"  # whatever the row's own words
+    assert line.machine == MACHINE
+
+
+def test_rows_of_one_cost_are_measured_once():
+    trials = [build_trial(replicate=i, train={"learning_rate": 0.1 + i}) for i in range(3)]
+    [group] = groups_of(build_study(trials), [*trials, build_trial(method="other")])
+    assert [trial.model.method for trial in group.trials] == ["stub", "other"]
+
+
+def test_parts_and_data_sets_of_a_study_are_groups_of_their_own(measure):
+    first, second = build_trial(), build_trial(method="other")
+    elsewhere = Trial(
+        data=DataSpec(source="planted", name="elsewhere"), model=first.model, train=first.train
+    )
+    study = build_study([], part=lambda trial: trial.model.method)
+    groups = groups_of(study, [first, second, elsewhere])
+    titles = ["stub · nothing", "other · nothing", "stub · elsewhere"]
+    assert [group.title for group in groups] == titles
+
+
+def test_a_row_that_fails_leaves_the_others_whole(measure, tmp_path):
+    [line] = measure(build_trial(), build_trial("fail_in_second_round"), build_trial("leave"))
+    assert statuses(line) == [("done", 3), ("error", 1), ("done", 3)]
+    assert "ValueError: no more" in line.rows[1]["reason"]
+    diary = (tmp_path / "diary").read_text().splitlines()
+    assert diary.count("1 fail_in_second_round") == 1
+    assert "2 fail_in_second_round" not in diary
+
+
+def test_seconds_that_are_none_are_the_rows_error_alone(measure):
+    [line] = measure(build_trial("time_nothing"), build_trial())
+    assert statuses(line) == [("error", 0), ("done", 3)]
+    assert "expected seconds and units above 0" in line.rows[0]["reason"]
+
+
+def test_a_row_that_fits_alone_is_measured_alone(measure):
+    [line] = measure(build_trial("exhaust_beside_others"), *rows(2))
+    assert statuses(line) == [("done", 3)] * 3
+
+
+def test_a_row_that_runs_out_of_memory_in_a_visit_is_tried_again_alone(measure):
+    [line] = measure(build_trial("exhaust_in_visit_beside_others"), *rows(2))
+    assert statuses(line) == [("done", 3)] * 3
+
+
+def test_a_row_that_does_not_fit_alone_either_is_out_of_memory(measure):
+    [line] = measure(build_trial("exhaust_always"), *rows(2))
+    assert statuses(line) == [("oom", 0), ("done", 3), ("done", 3)]
+    assert "MemoryError" in line.rows[0]["reason"]
+
+
+class Waiting:
+    """A row's process that is not there."""
+
+    def __init__(self, ended, name, resident_bytes):
+        self._ended, self._name = ended, name
+        self.resident_bytes = resident_bytes
+
+    def end(self):
+        self._ended.append(self._name)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("free", "known", "expected"),
+    [
+        (20 * GIB, 0, []),
+        (10 * GIB, 0, ["large"]),
+        (2 * GIB, 0, ["large", "small"]),
+        (10 * GIB, GIB, []),
+        (0, 0, ["large", "small"]),
+        (None, 0, []),
+    ],
+)
+def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, free, known, expected):
+    ended = []
+    held = []
+    for name, size in (("small", 2 * GIB), ("large", 9 * GIB)):
+        row = rounds._Row(build_trial(note=name), resident_bytes=size)
+        row.attendant = Waiting(ended, name, size)
+        held.append(row)
+    gone = rounds._Row(build_trial(), resident_bytes=10 * GIB)
+    # What a row gives back is there at once: 9 GiB of the large one, 2 GiB of the small one.
+    sizes = {"small": 2 * GIB, "large": 9 * GIB}
+    monkeypatch.setattr(
+        rounds,
+        "available_memory_bytes",
+        lambda: None if free is None else free + sum(sizes[name] for name in ended),
+    )
+    session = Session(
+        study=build_study([]),
+        data_dir=tmp_path,
+        cache_dir=tmp_path,
+        profile="cpu",
+        machine=MACHINE,
+    )
+    session._make_room([*held, gone], known)
+    assert ended == expected
+
+
+def test_rows_that_were_ended_start_again_for_their_next_turn(measure, monkeypatch):
+    monkeypatch.setattr(rounds, "available_memory_bytes", lambda: 0)
+    words = []
+    [line] = measure(
+        *rows(2), on_turn=lambda group, number, place, trial, word, phases: words.append(word)
+    )
+    assert statuses(line) == [("done", 3)] * 2
+    assert words.count("starts") > 2
+    assert all(row["fingerprint"] == "f" for row in line.rows)
+
+
+def test_an_interrupt_ends_every_row(measure, tmp_path):
+    def interrupt(group, number, place, trial, word, phases):
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(*rows(2), on_turn=interrupt)
+    pids = [int(note.stem) for note in tmp_path.glob("*.attends")]
+    assert len(pids) == 2  # killed before they could take their notes away
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_person_sees_each_turn_and_each_failure(measure, capsys):
+    view = TurnsView(3)
+    measure(build_trial(), build_trial("fail_in_second_round"), on_turn=view.on_turn)
+    view.close()
+    out = capsys.readouterr().out
+    assert out.count("stub linear behaviour=done lr=0.001 on nothing · train 250 ms a step") == 3
+    assert "[round 2 of 3, row " in out
+    assert "ERROR: ValueError: no more" in out
