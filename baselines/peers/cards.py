@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.card import Card, Shown
+from bench.card import Aspect, Card, Look, Shown
 
 _ENTRY = "baselines.peers.process:execute"
 _COST_ENTRY = "baselines.peers.process:attend"
@@ -27,6 +27,17 @@ CARDS = (
         ),
         color="#009E73",
         marker="p",
+        line=(0, (5, 1)),
+        aspects=(
+            Aspect(
+                name="preset",
+                looks={
+                    "parabel": Look(text="Parabel"),
+                    "wide": Look(text="wide trees", line=(0, (2, 1))),
+                    "bonsai": Look(text="Bonsai-like", line=(0, (1, 2)), is_open=True),
+                },
+            ),
+        ),
     ),
     Card(
         name="napkinxc",
@@ -47,6 +58,17 @@ CARDS = (
         ),
         color="#882255",
         marker="h",
+        line=(0, (5, 1, 1, 1)),
+        aspects=(
+            Aspect(
+                name="model",
+                looks={
+                    "plt": Look(text="PLT"),
+                    "hsm": Look(text="hierarchical softmax", line=(0, (2, 1)), is_open=True),
+                    "ovr": Look(text="one-vs-rest", marker="H", line=(0, (1, 2))),
+                },
+            ),
+        ),
     ),
     Card(
         name="vowpal_wabbit",
@@ -73,5 +95,17 @@ CARDS = (
         ),
         color="#B3A700",
         marker="d",
+        line=(0, (3, 2)),
+        aspects=(
+            Aspect(
+                name="reduction",
+                looks={
+                    "oaa": Look(text="one-against-all", marker="D"),
+                    "recall_tree": Look(text="recall tree", marker="d", line=(0, (2, 1))),
+                    "log_multi": Look(text="LOMTree", line=(0, (1, 2)), is_open=True),
+                    "plt": Look(text="PLT", marker="8", line=(0, (5, 1))),
+                },
+            ),
+        ),
     ),
 )

@@ -26,7 +26,7 @@ class NapkinXcOptions(PeerOptions):
         model: `plt` (probabilistic label tree), `hsm` (hierarchical softmax; of several labels it
             learns from each, weighted by 1/their number) or `ovr` (one-versus-rest).
         num_trees: of the ensemble; `ovr` has none.
-        loss: of a node's classifiers: `log` or `l2` (squared hinge).
+        binary_loss: of a node's classifiers: `log` or `l2` (squared hinge).
         linear_c: weight of that loss against the norm of the weights.
         weight_threshold: smaller weights are dropped after training.
         arity: children of an inner node.
@@ -35,7 +35,7 @@ class NapkinXcOptions(PeerOptions):
 
     model: Literal["plt", "hsm", "ovr"] = "plt"
     num_trees: int = 1
-    loss: Literal["log", "l2"] = "log"
+    binary_loss: Literal["log", "l2"] = "log"
     linear_c: float = 10.0
     weight_threshold: float = 0.1
     arity: int = 2
@@ -95,7 +95,7 @@ class NapkinXc(Peer):
         arguments: dict[str, Any] = {
             "threads": self.num_threads,
             "seed": self.seed,
-            "loss": options.loss,
+            "loss": options.binary_loss,
             "liblinear_c": options.linear_c,
             "weights_threshold": options.weight_threshold,
         }

@@ -33,7 +33,7 @@ class OmikujiOptions(PeerOptions):
     Attributes:
         preset: `parabel`, `wide` (every five layers of Parabel's trees made one) or `bonsai`.
         num_trees: of the forest.
-        loss: of a node's classifiers: `hinge` (squared) or `log`.
+        binary_loss: of a node's classifiers: `hinge` (squared) or `log`.
         linear_c: weight of that loss against the norm of the weights.
         weight_threshold: smaller weights are dropped after training.
         beam_size: nodes of a layer that inference follows.
@@ -41,7 +41,7 @@ class OmikujiOptions(PeerOptions):
 
     preset: Literal["parabel", "wide", "bonsai"] = "parabel"
     num_trees: int = 3
-    loss: Literal["hinge", "log"] = "hinge"
+    binary_loss: Literal["hinge", "log"] = "hinge"
     linear_c: float = 1.0
     weight_threshold: float = 0.1
     beam_size: int = 10
@@ -89,7 +89,7 @@ class Omikuji(Peer):
         settings.n_trees = options.num_trees
         settings.linear_c = options.linear_c
         settings.linear_weight_threshold = options.weight_threshold
-        loss = omikuji.LossType.HINGE if options.loss == "hinge" else omikuji.LossType.LOG
+        loss = omikuji.LossType.HINGE if options.binary_loss == "hinge" else omikuji.LossType.LOG
         settings.linear_loss_type = loss.value
         for name, value in _PRESETS[options.preset].items():
             setattr(settings, name, value)

@@ -45,8 +45,8 @@ class VowpalWabbitOptions(PeerOptions):
         reduction: `oaa` (one-against-all), `recall_tree`, `log_multi` (LOMTree) or `plt`.
         bits: 2^bits weights are hashed into, for all labels or nodes together.
         passes: over the training data.
-        learning_rate: initial rate.
-        loss: of every binary decision; `plt` knows `logistic` alone.
+        initial_rate: of learning.
+        binary_loss: of every binary decision; `plt` knows `logistic` alone.
         max_candidates: labels that a leaf of the recall tree compares; None: the library's choice.
         max_depth: of the recall tree; None: log₂ L.
         node_only: let a leaf see its own node alone, not the path to it.
@@ -58,8 +58,8 @@ class VowpalWabbitOptions(PeerOptions):
     reduction: Literal["oaa", "recall_tree", "log_multi", "plt"] = "plt"
     bits: int = 24
     passes: int = 1
-    learning_rate: float = 1.0
-    loss: Literal["logistic", "hinge", "squared"] = "logistic"
+    initial_rate: float = 1.0
+    binary_loss: Literal["logistic", "hinge", "squared"] = "logistic"
     max_candidates: int | None = None
     max_depth: int | None = None
     node_only: bool = True
@@ -74,10 +74,12 @@ class VowpalWabbitOptions(PeerOptions):
         self.require_at_least("arity", 2)
         if self.bits > 40:
             raise SettingsError(f"option bits is {self.bits}; expected at most 40")
-        if not self.learning_rate > 0:
-            raise SettingsError(f"option learning_rate is {self.learning_rate}; expected above 0")
-        if self.reduction == "plt" and self.loss != "logistic":
-            raise SettingsError(f"option loss is {self.loss!r}; reduction 'plt' is 'logistic'")
+        if not self.initial_rate > 0:
+            raise SettingsError(f"option initial_rate is {self.initial_rate}; expected above 0")
+        if self.reduction == "plt" and self.binary_loss != "logistic":
+            raise SettingsError(
+                f"option binary_loss is {self.binary_loss!r}; reduction 'plt' is 'logistic'"
+            )
         for name, reduction in _ONLY_OF.items():
             if reduction != self.reduction and getattr(self, name) != _default(name):
                 raise SettingsError(
@@ -204,8 +206,8 @@ class VowpalWabbit(Peer):
     def _arguments(self) -> list[str]:
         options = self.options
         arguments = [f"--{options.reduction}", str(self._num_labels)]
-        arguments += ["-b", str(options.bits), "-l", str(options.learning_rate)]
-        arguments += ["--loss_function", options.loss, "--random_seed", str(self.seed)]
+        arguments += ["-b", str(options.bits), "-l", str(options.initial_rate)]
+        arguments += ["--loss_function", options.binary_loss, "--random_seed", str(self.seed)]
         if options.reduction == "recall_tree":
             arguments += ["--node_only"] if options.node_only else []
             arguments += ["-q", _PATH_NAMESPACE + _NAMESPACE] if options.path_features else []
