@@ -70,6 +70,7 @@ class NapkinXc(Peer):
     _features: Any
     _labels: Any
     _is_multilabel: bool
+    _is_loaded: bool
     _k: int
 
     def read(self, dataset: Dataset) -> None:
@@ -112,15 +113,18 @@ class NapkinXc(Peer):
             arguments["pick_one_label_weighting"] = self._is_multilabel
         self._model = build(str(self._model_path), **arguments)
         self._model.fit(self._features, self._labels)
+        self._is_loaded = False
 
     def model_bytes(self) -> int:
         """Bytes of the model's folder."""
         return folder_bytes(self._model_path)
 
     def prepare_inference(self, k: int) -> None:
-        """Load the model."""
+        """Load the model, once: one-versus-rest loaded again after `unload` answers zeros."""
         self._k = k
-        self._model.load()
+        if not self._is_loaded:
+            self._model.load()
+            self._is_loaded = True
 
     def queries(self, features: Csr) -> Any:
         """The points as a matrix."""
@@ -135,10 +139,6 @@ class NapkinXc(Peer):
         for place, labels in enumerate(found):
             best[place, : len(labels)] = labels
         return best
-
-    def finish_inference(self) -> None:
-        """Unload the model."""
-        self._model.unload()
 
     @property
     def _model_path(self) -> Path:

@@ -28,7 +28,6 @@ _ONLY_OF = MappingProxyType(
         "node_only": "recall_tree",
         "path_features": "recall_tree",
         "num_negatives": "oaa",
-        "arity": "plt",
     }
 )
 
@@ -52,7 +51,6 @@ class VowpalWabbitOptions(PeerOptions):
         node_only: let a leaf see its own node alone, not the path to it.
         path_features: cross the nodes with all features, so that each leaf has weights of its own.
         num_negatives: other labels that a point is a negative of; None: all.
-        arity: children of a node of `plt`.
     """
 
     reduction: Literal["oaa", "recall_tree", "log_multi", "plt"] = "plt"
@@ -65,13 +63,11 @@ class VowpalWabbitOptions(PeerOptions):
     node_only: bool = True
     path_features: bool = True
     num_negatives: int | None = None
-    arity: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("bits", "passes", "max_candidates", "max_depth", "num_negatives"):
             self.require_at_least(name, 1)
-        self.require_at_least("arity", 2)
         if self.bits > 40:
             raise SettingsError(f"option bits is {self.bits}; expected at most 40")
         if not self.initial_rate > 0:
@@ -215,7 +211,6 @@ class VowpalWabbit(Peer):
             ("--max_candidates", options.max_candidates),
             ("--max_depth", options.max_depth),
             ("--oaa_subsample", options.num_negatives),
-            ("--kary_tree", options.arity if options.reduction == "plt" else None),
         ):
             arguments += [] if value is None else [flag, str(value)]
         return arguments
