@@ -9,7 +9,12 @@ from bench.card import Card, KindName
 from bench.settings import SettingsError
 
 #: Modules with the cards of methods, as `CARDS`, in the order of tables.
-PLACES = ("baselines.cards", "bench.mach.card", "bench.decoding.cards")
+PLACES = (
+    "baselines.cards",
+    "bench.mach.card",
+    "baselines.peers.cards",
+    "bench.decoding.cards",
+)
 
 _registered: list[Card] = []
 

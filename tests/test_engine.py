@@ -13,7 +13,7 @@ from stub_trials import build_trial
 from bench.engine import local
 from bench.engine.base import Job
 from bench.engine.local import LocalEngine
-from bench.engine.worker import is_out_of_memory, without_folders
+from bench.engine.worker import is_out_of_memory, mentions_memory, without_folders
 
 VERSIONS = {"method": 1, "source": 1, "protocol": 1}
 PROVENANCE = {"commit": "abc", "machine": {"cpu": "c"}}
@@ -237,6 +237,7 @@ def test_out_of_memory_is_told_from_other_errors():
 
     assert is_out_of_memory(OutOfMemoryError())
     assert is_out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert mentions_memory("memory allocation of 5795635 bytes failed")  # by Rust, which aborts
     assert not is_out_of_memory(RuntimeError("shapes disagree"))
     assert not is_out_of_memory(ValueError("'out of memory' is no setting"))
 

@@ -34,7 +34,8 @@ Execute = Callable[..., Mapping[str, Any]]
 
 _PR_SET_PDEATHSIG = 1
 _MEMORY_WORDS = re.compile(
-    r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|_ALLOC_FAILED",
+    r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|_ALLOC_FAILED"
+    r"|memory allocation of \d+ bytes failed",  # Rust's last words
     flags=re.IGNORECASE,
 )
 _FOLDERS = re.compile(r"(?<![\w:/.~-])(?:file://)?~?/(?:[^\s/:'\",()]+/)+")

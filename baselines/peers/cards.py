@@ -1,0 +1,111 @@
+"""Cards of the peers; never imports torch, nor a peer's library."""
+
+from __future__ import annotations
+
+from bench.card import Aspect, Card, Look, Shown
+
+_ENTRY = "baselines.peers.process:execute"
+_COST_ENTRY = "baselines.peers.process:attend"
+
+CARDS = (
+    Card(
+        name="omikuji",
+        version=1,
+        label="Omikuji",
+        group="label trees",
+        target="baselines.peers.omikuji:Omikuji",
+        entry=_ENTRY,
+        cost_entry=_COST_ENTRY,
+        options=(
+            Shown(
+                name="preset",
+                text="{}",
+                words={"parabel": "Parabel", "wide": "wide trees", "bonsai": "Bonsai-like"},
+                default="parabel",
+            ),
+            Shown(name="num_trees", text="{} trees", default=3, is_always=False),
+        ),
+        color="#009E73",
+        marker="p",
+        line=(0, (5, 1)),
+        aspects=(
+            Aspect(
+                name="preset",
+                looks={
+                    "parabel": Look(text="Parabel"),
+                    "wide": Look(text="wide trees", line=(0, (2, 1))),
+                    "bonsai": Look(text="Bonsai-like", line=(0, (1, 2)), is_open=True),
+                },
+            ),
+        ),
+    ),
+    Card(
+        name="napkinxc",
+        version=1,
+        label="napkinXC",
+        group="label trees",
+        target="baselines.peers.napkinxc:NapkinXc",
+        entry=_ENTRY,
+        cost_entry=_COST_ENTRY,
+        options=(
+            Shown(
+                name="model",
+                text="{}",
+                words={"plt": "PLT", "hsm": "hierarchical softmax", "ovr": "one-vs-rest"},
+                default="plt",
+            ),
+            Shown(name="num_trees", text="{} trees", default=1, is_always=False),
+        ),
+        color="#882255",
+        marker="h",
+        line=(0, (5, 1, 1, 1)),
+        aspects=(
+            Aspect(
+                name="model",
+                looks={
+                    "plt": Look(text="PLT"),
+                    "hsm": Look(text="hierarchical softmax", line=(0, (2, 1)), is_open=True),
+                    "ovr": Look(text="one-vs-rest", marker="H", line=(0, (1, 2))),
+                },
+            ),
+        ),
+    ),
+    Card(
+        name="vowpal_wabbit",
+        version=1,
+        label="Vowpal Wabbit",
+        group="online: Vowpal Wabbit",
+        target="baselines.peers.vowpal_wabbit:VowpalWabbit",
+        entry=_ENTRY,
+        cost_entry=_COST_ENTRY,
+        options=(
+            Shown(
+                name="reduction",
+                text="{}",
+                words={
+                    "oaa": "one-against-all",
+                    "recall_tree": "recall tree",
+                    "log_multi": "LOMTree",
+                    "plt": "PLT",
+                },
+                default="plt",
+            ),
+            Shown(name="bits", text="2^{} weights", default=24, is_always=False),
+            Shown(name="passes", text="passes={}", default=1, is_always=False),
+        ),
+        color="#B3A700",
+        marker="d",
+        line=(0, (3, 2)),
+        aspects=(
+            Aspect(
+                name="reduction",
+                looks={
+                    "oaa": Look(text="one-against-all", marker="D"),
+                    "recall_tree": Look(text="recall tree", marker="d", line=(0, (2, 1))),
+                    "log_multi": Look(text="LOMTree", line=(0, (1, 2)), is_open=True),
+                    "plt": Look(text="PLT", marker="8", line=(0, (5, 1))),
+                },
+            ),
+        ),
+    ),
+)

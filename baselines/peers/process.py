@@ -1,0 +1,313 @@
+"""A peer's trial, and its part in rounds of timing, inside their own process.
+
+A peer trains from the same prepared data as our methods and is scored by the same metrics. torch,
+which only these need, is imported after training and prediction, so that host peaks are the
+peer's. All three libraries work inside this process: `VmHWM` is all that they take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from baselines.peers.peer import Peer, PeerOptions, import_library, read_options
+from bench.data.csr import Csr, Dataset, Int64s
+from bench.data.prepared import load_dataset
+from bench.measure.clock import Clocks
+from bench.measure.memory import (
+    HostPeak,
+    PredictedOutOfMemory,
+    available_memory_bytes,
+    host_current_bytes,
+)
+from bench.measure.visits import Visit
+from bench.methods import method_class
+from bench.settings import Trial, derive_seed
+
+Emit = Callable[[dict[str, Any]], None]
+
+# As our own methods are timed, see `bench.trial`.
+LATENCY_QUERIES = 100
+BATCH_SIZE = 256
+NUM_BATCHES = 12
+TIMED_K = 5
+_PHASE_SECONDS = 0.7
+_MIN_SAMPLES = 3
+# A training that took longer is not repeated in later visits.
+_LONG_FIT_SECONDS = 20.0
+# Points in a library's own form, and in memory, at a time.
+_BLOCK_ROWS = 2048
+_OVERHEAD_POINTS = 8
+
+
+def execute(
+    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
+) -> dict[str, Any]:
+    """Run a peer's quality trial; the parts of its record, as `bench.trial.execute` gives them.
+
+    `parameter_bytes` are those of the model's files. The one point of the curve is the validation
+    value by which a row is chosen. A peer computes on the CPU, whatever the accelerator.
+
+    Args:
+        trial: what to run; its `train` does not matter.
+        data_dir: where data sets lie.
+        cache_dir: for prepared data and, while the trial runs, the library's files.
+        accelerator: unused.
+        emit: takes progress events.
+
+    Raises:
+        SettingsError: an option that the peer does not take, or data that it cannot learn.
+        PeerMissing: its library is not installed.
+        PredictedOutOfMemory: by arithmetic it does not fit; nothing was trained.
+        DataError: the data is missing or bad.
+    """
+    kind, options = _chosen(trial)
+    clocks, host_peak = Clocks(), HostPeak()
+    with _folder(cache_dir) as folder:
+        with clocks.measure("setup"):
+            emit({"event": "phase", "phase": "data"})
+            dataset = load_dataset(trial.data, data_dir, cache_dir)
+            emit({"event": "phase", "phase": "build"})
+            peer = _built(kind, options, trial, folder)
+            memory: dict[str, int | None] = {
+                "predicted_bytes": peer.least_bytes(),
+                "decode_bytes": 0,
+                "host_baseline_bytes": host_current_bytes(),
+            }
+            emit({"event": "partial", "data": dataset.facts, "memory": memory})
+            _refuse_what_cannot_fit(memory)
+            peer.read(dataset)
+        emit({"event": "phase", "phase": "train"})
+        host_peak.begin_phase()
+        with clocks.measure("train"):
+            peer.train()
+        memory["host_train_peak_bytes"] = host_peak.phase_bytes()
+        memory["parameter_bytes"] = peer.model_bytes()
+        emit({"event": "phase", "phase": "evaluate"})
+        k = _most_labels(peer, dataset, max(trial.data.ks))
+        with clocks.measure("setup"):
+            peer.prepare_inference(k)
+        with clocks.measure("validation"):
+            validation = ranked(peer, dataset.validation_features, k)
+        with clocks.measure("evaluation"):
+            test = ranked(peer, dataset.test_features, k)
+        peer.finish_inference()
+        memory["host_peak_bytes"] = host_peak.total_bytes()
+    passes = peer.num_epochs
+    metrics = metrics_of(trial, dataset, dataset.validation_labels, validation)
+    point = {"step": 0, "epoch": passes, "loss": None, "metrics": metrics}
+    return {
+        "data": dataset.facts,
+        "memory": memory,
+        "clock": clocks.to_record(),
+        "training": {
+            "num_steps": 0,
+            "num_epochs": passes,
+            "points_seen": (passes or 1) * dataset.train_features.num_rows,
+            "curve": [point] if metrics else [],
+        },
+        "test": metrics_of(trial, dataset, dataset.test_labels, test),
+        "resolved": peer.resolved(),
+    }
+
+
+def attend(
+    trial: Trial,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    accelerator: str,
+    emit: Emit,
+    visits: Iterator[Visit],
+) -> dict[str, Any]:
+    """Take part in rounds of timing: a training, single queries and batches of them.
+
+    Phases are `fit` (in the first visit only, if it takes longer than 20 s), `latency` and
+    `throughput` as our methods have them, the points being in the library's own form beforehand,
+    and `overhead` and `overhead-256`: the same calls to a model of two labels, of which little is
+    left but the call itself, the handing over of the features and the reading of the answer.
+
+    Args:
+        trial: the row.
+        data_dir: where data sets lie.
+        cache_dir: for prepared data and, while it attends, the library's files.
+        accelerator: unused.
+        emit: takes progress events.
+        visits: the row's turns.
+
+    Returns:
+        What the row says beside its visits.
+
+    Raises:
+        SettingsError: an option that the peer does not take, or data that it cannot learn.
+        PeerMissing: its library is not installed.
+        PredictedOutOfMemory: by arithmetic it does not fit.
+        DataError: the data is missing or bad.
+    """
+    kind, options = _chosen(trial)
+    with _folder(cache_dir) as folder:
+        emit({"event": "phase", "phase": "data"})
+        dataset = load_dataset(trial.data, data_dir, cache_dir)
+        emit({"event": "phase", "phase": "build"})
+        peer = _built(kind, options, trial, folder)
+        _refuse_what_cannot_fit({"predicted_bytes": peer.least_bytes()})
+        peer.read(dataset)
+        small = dataclasses.replace(options, **cast(dict[str, Any], kind.overhead_options))
+        caller = _built(kind, small, trial, folder / "overhead")
+        caller.read(_two_labels(dataset))
+        caller.train()
+        k = _most_labels(peer, dataset, TIMED_K)
+        fit_seconds = 0.0
+        for visit in visits:
+            if fit_seconds <= _LONG_FIT_SECONDS:
+                with visit.timed("fit", units=1) as seconds:
+                    start = time.perf_counter()
+                    peer.train()
+                    seconds.append(time.perf_counter() - start)
+                fit_seconds = seconds[0]
+            _time_inference(visit, peer, dataset.test_features, k, ("latency", "throughput"))
+            _time_inference(
+                visit, caller, dataset.test_features, min(k, 2), ("overhead", "overhead-256")
+            )
+    return {
+        "weights": "trained",
+        "fingerprint": dataset.facts.get("fingerprint"),
+        "inference": {"k": k},
+    }
+
+
+def ranked(peer: Peer, features: Csr, k: int) -> Int64s:
+    """`(N, k)` best labels of all points, block by block; the peer is ready for k of them."""
+    blocks = [np.empty((0, k), dtype=np.int64)]
+    for start in range(0, features.num_rows, _BLOCK_ROWS):
+        queries = peer.queries(features.slice(start, start + _BLOCK_ROWS))
+        blocks.append(peer.top_k(queries))
+        peer.release(queries)
+    return np.concatenate(blocks)
+
+
+def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dict[str, float]:
+    """The metrics that our methods are scored by, of ranked labels; imports torch.
+
+    Args:
+        trial: its data's settings say which.
+        dataset: whose training labels decide propensities and groups.
+        labels: `(N, L)` relevant ones.
+        best: `(N, K)`; cut-offs above K are left out. No points: no metrics.
+    """
+    if best.shape[0] == 0:
+        return {}
+    import torch
+
+    from bench.data.batch import Batch
+    from bench.metrics.modular import RankingMetrics
+    from bench.metrics.propensity import PROPENSITY
+
+    is_scored = dataset.task == "multilabel"
+    metrics = RankingMetrics(
+        ks=tuple(k for k in trial.data.ks if k <= best.shape[1]),
+        task=dataset.task,
+        label_counts=torch.from_numpy(dataset.train_labels.column_counts()),
+        num_train_points=dataset.train_features.num_rows if is_scored else None,
+        propensity=PROPENSITY[trial.data.propensity] if is_scored else None,
+    )
+    nothing = torch.zeros(0, dtype=torch.int64)
+    for start in range(0, best.shape[0], _BLOCK_ROWS):
+        block = labels.slice(start, start + _BLOCK_ROWS)
+        batch = Batch(
+            feature_offsets=torch.zeros(block.num_rows + 1, dtype=torch.int64),
+            feature_ids=nothing,
+            feature_values=torch.zeros(0),
+            label_offsets=torch.from_numpy(block.offsets.astype(np.int64)),
+            label_ids=torch.from_numpy(block.ids.astype(np.int64)),
+        )
+        metrics.update(torch.from_numpy(best[start : start + _BLOCK_ROWS]), batch)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def _chosen(trial: Trial) -> tuple[type[Peer], PeerOptions]:
+    """A trial's peer and its options; its library is imported, no data read."""
+    kind = cast(type[Peer], method_class(trial.model.method))
+    options = read_options(kind, trial.model)
+    import_library(kind.package)
+    return kind, options
+
+
+def _built(kind: type[Peer], options: PeerOptions, trial: Trial, folder: Path) -> Peer:
+    folder.mkdir(exist_ok=True)
+    return kind(options, folder=folder, seed=derive_seed("peer", trial.replicate) % (1 << 31))
+
+
+@contextmanager
+def _folder(cache_dir: Path) -> Iterator[Path]:
+    """A folder for a library's files, removed afterwards."""
+    home = cache_dir / "peers"
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as name:
+        yield Path(name)
+
+
+def _refuse_what_cannot_fit(memory: dict[str, int | None]) -> None:
+    predicted, available = memory["predicted_bytes"], available_memory_bytes()
+    if predicted is not None and available is not None and predicted > available:
+        raise PredictedOutOfMemory(predicted, available, memory)
+
+
+def _most_labels(peer: Peer, dataset: Dataset, wanted: int) -> int:
+    return min(wanted, dataset.num_labels, peer.max_ranked or wanted)
+
+
+def _two_labels(dataset: Dataset) -> Dataset:
+    """The first training points, as if there were two labels, in turns."""
+    count = min(_OVERHEAD_POINTS, dataset.train_features.num_rows)
+    offsets = np.arange(count + 1, dtype=np.int64)
+    ids = (np.arange(count) % 2).astype(np.int32)
+    return dataclasses.replace(
+        dataset,
+        train_features=dataset.train_features.slice(0, count),
+        train_labels=Csr(offsets, ids, None, 2),
+        num_labels=2,
+    )
+
+
+def _time_inference(
+    visit: Visit, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
+) -> None:
+    """Raw seconds of single queries and of batches, under the names of two phases."""
+    num_points = features.num_rows
+    size = min(BATCH_SIZE, num_points)
+    singles = ((i, i + 1) for i in range(min(LATENCY_QUERIES, num_points)))
+    batches = ((i, i + size) for i in range(0, num_points - size + 1, size))
+    peer.prepare_inference(k)
+    for phase, units, parts in (
+        (phases[0], 1, singles),
+        (phases[1], size, itertools.islice(batches, NUM_BATCHES)),
+    ):
+        inputs = [peer.queries(features.slice(*part)) for part in parts]
+        _time_calls(visit, phase, units, peer.top_k, inputs)
+        for queries in inputs:
+            peer.release(queries)
+    peer.finish_inference()
+
+
+def _time_calls(
+    visit: Visit, phase: str, units: int, function: Callable[[Any], object], inputs: list[Any]
+) -> None:
+    """Time calls one by one, after two that warm caches."""
+    for warm in inputs[:2]:
+        function(warm)
+    with visit.timed(phase, units=units) as seconds:
+        for number, each in enumerate(inputs):
+            if number >= _MIN_SAMPLES and sum(seconds) > _PHASE_SECONDS:
+                break
+            start = time.perf_counter()
+            function(each)
+            seconds.append(time.perf_counter() - start)

@@ -1,0 +1,274 @@
+"""The peers' libraries on small planted sets; each is left out where it is not installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines.peers.peer import read_options
+from baselines.peers.process import attend, execute, ranked
+from bench.data.csr import Csr, Dataset
+from bench.data.prepared import load_dataset
+from bench.engine.worker import describe_failure
+from bench.measure.visits import Visit
+from bench.methods import method_class
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+
+ROOT = Path(__file__).parents[2]
+VARIANTS = {
+    "omikuji": [{}, {"preset": "wide"}, {"preset": "bonsai", "binary_loss": "log"}],
+    "napkinxc": [{}, {"num_trees": 2}, {"model": "hsm"}, {"model": "ovr", "binary_loss": "l2"}],
+    "vowpal_wabbit": [
+        {},
+        {"passes": 2, "initial_rate": 0.5},
+        {"reduction": "oaa"},
+        {"reduction": "recall_tree", "max_candidates": 30, "max_depth": 4},
+        {"reduction": "log_multi"},
+    ],
+}
+ONE_LABEL_ONLY = ("oaa", "recall_tree", "log_multi")
+CASES = [
+    pytest.param(
+        method, options, task, id=f"{method} {' '.join(map(str, options.values()))} {task}"
+    )
+    for method, variants in VARIANTS.items()
+    for options in variants
+    for task in ("multiclass", "multilabel")
+    if task == "multiclass" or options.get("reduction") not in ONE_LABEL_ONLY
+]
+
+
+@pytest.fixture(autouse=True)
+def _installed(request):
+    method = request.getfixturevalue("method")
+    package = method_class(method).package
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; pip install -e '.[peers]' installs it")
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def make_trial(method, options, task, replicate=0):
+    data = DataSpec(
+        source="planted",
+        name=task,
+        options={
+            "num_train_points": 1500,
+            "num_test_points": 300,
+            "num_features": 300,
+            "num_labels": 120,
+            "labels_per_point": 1 if task == "multiclass" else 3,
+        },
+        num_validation_points=100,
+    )
+    if method == "vowpal_wabbit":
+        options = {"bits": 20, **options}
+    model = ModelSpec(method=method, encoder="linear", options=options)
+    return Trial(data=data, model=model, train=TrainSpec(), replicate=replicate)
+
+
+def run(trial, cache_dir):
+    return execute(
+        trial, data_dir=cache_dir, cache_dir=cache_dir, accelerator="cpu", emit=lambda event: None
+    )
+
+
+def trained(trial, dataset, folder):
+    kind = method_class(trial.model.method)
+    folder.mkdir(exist_ok=True)
+    peer = kind(read_options(kind, trial.model), folder=folder, seed=1)
+    peer.read(dataset)
+    peer.train()
+    return peer
+
+
+def answers(peer, features, k):
+    peer.prepare_inference(k)
+    best = ranked(peer, features, k)
+    peer.finish_inference()
+    return best
+
+
+@pytest.mark.parametrize(("method", "options", "task"), CASES)
+def test_a_peer_learns_and_ranks_best_first(method, options, task, cache_dir, tmp_path):
+    data = load_dataset(make_trial(method, options, task).data, cache_dir, cache_dir)
+    peer = trained(make_trial(method, options, task), data, tmp_path)
+    k = peer.max_ranked or 6
+    best = answers(peer, data.test_features, k)
+    assert best.shape == (300, k)
+    assert best.min() >= 0
+    assert best.max() < 120
+    assert all(len(set(row)) == k for row in best.tolist())
+    is_relevant = relevant(data)
+    hits = np.take_along_axis(is_relevant, best, axis=1).mean(axis=0)
+    most_frequent = int(np.argmax(data.train_labels.column_counts()))
+    assert hits[0] > is_relevant[:, most_frequent].mean() + 0.15
+    assert k == 1 or hits[0] > hits[1] > hits[-1]
+    assert peer.model_bytes() > 120 * 8
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("omikuji", {}),
+        ("napkinxc", {}),
+        ("napkinxc", {"model": "ovr"}),
+        ("vowpal_wabbit", {}),
+        ("vowpal_wabbit", {"reduction": "oaa"}),
+    ],
+)
+def test_a_shorter_list_is_the_start_of_a_longer_one(method, options, cache_dir, tmp_path):
+    trial = make_trial(method, options, "multiclass")
+    data = load_dataset(trial.data, cache_dir, cache_dir)
+    peer = trained(trial, data, tmp_path)
+    best = answers(peer, data.test_features, 6)
+    for k in (1, 3):
+        some = data.test_features.slice(100, 180)
+        assert (answers(peer, some, k) == best[100:180, :k]).mean() > 0.99
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_a_trial_scores_both_splits(method, cache_dir):
+    outcome = run(make_trial(method, {}, "multilabel"), cache_dir)
+    assert {"P@1", "P@5", "PSP@3", "nDCG@10"} <= set(outcome["test"])
+    (point,) = outcome["training"]["curve"]
+    assert abs(point["metrics"]["P@1"] - outcome["test"]["P@1"]) < 0.15
+    assert outcome["resolved"]["library"].startswith(method_class(method).package)
+    assert list((cache_dir / "peers").iterdir()) == []
+
+
+def relevant(data: Dataset):
+    """`(N, L)` bool: which labels test points have."""
+    is_relevant = np.zeros((data.test_labels.num_rows, data.num_labels), dtype=bool)
+    of = np.repeat(np.arange(len(is_relevant)), data.test_labels.row_lengths)
+    is_relevant[of, data.test_labels.ids] = True
+    return is_relevant
+
+
+def with_gaps(data: Dataset) -> Dataset:
+    """Every third point without features, every fourth without labels, and no values."""
+
+    def cut(rows: Csr, step: int) -> Csr:
+        is_kept = np.arange(rows.num_rows) % step != 0
+        lengths = np.where(is_kept, rows.row_lengths, 0)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Csr(offsets, rows.ids[np.repeat(is_kept, rows.row_lengths)], None, rows.num_columns)
+
+    return Dataset(
+        train_features=cut(data.train_features, 3),
+        train_labels=cut(data.train_labels, 4),
+        validation_features=data.validation_features,
+        validation_labels=data.validation_labels,
+        test_features=cut(data.test_features, 3),
+        test_labels=data.test_labels,
+        num_features=data.num_features,
+        num_labels=data.num_labels,
+        task=data.task,
+        facts=data.facts,
+    )
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_points_may_lack_features_or_labels(method, cache_dir, tmp_path):
+    trial = make_trial(method, {}, "multilabel")
+    data = load_dataset(trial.data, cache_dir, cache_dir)
+    best = answers(trained(trial, with_gaps(data), tmp_path), with_gaps(data).test_features, 5)
+    hits = relevant(data)[np.arange(300), best[:, 0]]
+    has_features = np.arange(300) % 3 != 0
+    assert hits[has_features].mean() > hits[~has_features].mean() + 0.1
+    assert len({tuple(row) for row in best[~has_features].tolist()}) == 1
+
+
+@pytest.mark.parametrize("method", ["vowpal_wabbit"])
+@pytest.mark.parametrize("reduction", ["oaa", "recall_tree", "log_multi", "plt"])
+def test_vowpal_wabbit_repeats_and_a_replicate_is_another_draw(method, reduction, cache_dir):
+    runs = [
+        run(make_trial(method, {"reduction": reduction}, "multiclass", replicate), cache_dir)
+        for replicate in (0, 0, 1)
+    ]
+    assert runs[0]["test"] == runs[1]["test"]
+    assert runs[0]["training"] == runs[1]["training"]
+    assert runs[0]["test"] != runs[2]["test"]
+    assert runs[0]["memory"]["parameter_bytes"] == runs[1]["memory"]["parameter_bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["napkinxc"])
+def test_napkinxc_repeats_in_one_thread(method, cache_dir, tmp_path):
+    trial = make_trial(method, {"num_threads": 1}, "multilabel")
+    load_dataset(trial.data, cache_dir, cache_dir)
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+from pathlib import Path
+from test_libraries import Trial, answers, load_dataset, trained
+trial = Trial.from_dict({trial.to_dict()!r})
+data = load_dataset(trial.data, Path({str(cache_dir)!r}), Path({str(cache_dir)!r}))
+peer = trained(trial, data, Path(sys.argv[1]))
+print(answers(peer, data.test_features, 10).tolist())
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in ("first", "second")
+    ]
+    assert len(told[0]) > 400
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_a_library_attends_rounds(method, cache_dir):
+    visits = [Visit(number) for number in range(2)]
+    said = attend(
+        make_trial(method, {}, "multilabel"),
+        data_dir=cache_dir,
+        cache_dir=cache_dir,
+        accelerator="cpu",
+        emit=lambda event: None,
+        visits=iter(visits),
+    )
+    assert said["inference"] == {"k": 5}
+    for visit in visits:
+        phases = visit.to_record()
+        assert list(phases) == ["fit", "latency", "throughput", "overhead", "overhead-256"]
+        assert all(min(phase["seconds"]) > 0 for phase in phases.values())
+        assert phases["overhead"]["units"] == 1
+        assert phases["overhead-256"]["units"] == phases["throughput"]["units"] == 256
+    assert list((cache_dir / "peers").iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["vowpal_wabbit"])
+@pytest.mark.parametrize("reduction", ONE_LABEL_ONLY)
+def test_a_reduction_to_one_label_refuses_several(method, reduction, cache_dir):
+    with pytest.raises(SettingsError, match="points have several labels; expected 'plt'"):
+        run(make_trial(method, {"reduction": reduction}, "multilabel"), cache_dir)
+
+
+@pytest.mark.parametrize("method", ["napkinxc"])
+def test_one_versus_rest_is_capped(method, cache_dir, monkeypatch):
+    module = importlib.import_module("baselines.peers.napkinxc")
+    monkeypatch.setattr(module, "MAX_OVR_LABELS", 100)
+    with pytest.raises(SettingsError, match="120 labels; expected at most 100"):
+        run(make_trial(method, {"model": "ovr"}, "multilabel"), cache_dir)
+
+
+@pytest.mark.parametrize("method", ["vowpal_wabbit"])
+def test_a_table_that_cannot_fit_is_predicted(method, cache_dir):
+    with pytest.raises(Exception, match="exceed the available") as refused:
+        run(make_trial(method, {"bits": 40}, "multilabel"), cache_dir)
+    told = describe_failure(refused.value)
+    assert told["status"] == "oom"
+    assert told["payload"]["memory"]["predicted_bytes"] == 16 * 2**40

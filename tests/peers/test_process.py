@@ -1,0 +1,244 @@
+"""What is measured of a peer, and what is refused, with a peer that needs no library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import votes
+
+import bench.trial
+from baselines.peers import process
+from baselines.peers.peer import PeerMissing
+from bench import cards
+from bench.data.prepared import load_dataset
+from bench.measure.memory import PredictedOutOfMemory
+from bench.measure.visits import Visit
+from bench.record import build
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+
+
+@pytest.fixture(autouse=True)
+def _votes(monkeypatch):
+    monkeypatch.setattr(cards, "_registered", [votes.CARD])
+    monkeypatch.setattr(votes.Votes, "trained", [])
+
+
+def make_trial(method="votes", *, labels_per_point=1, encoder="linear", **options):
+    sizes = {"num_train_points": 900, "num_test_points": 250, "num_features": 200, "num_labels": 30}
+    return Trial(
+        data=DataSpec(
+            source="planted",
+            name="planted",
+            options=sizes | {"labels_per_point": labels_per_point},
+            num_validation_points=100,
+        ),
+        model=ModelSpec(method=method, encoder=encoder, options=options),
+        train=TrainSpec(),
+    )
+
+
+def no_data_trial(method="votes", **options):
+    data = DataSpec(source="xmlrepo", name="absent", options={"train": "no", "test": "no"})
+    return Trial(
+        data=data,
+        model=ModelSpec(method=method, encoder="linear", options=options),
+        train=TrainSpec(),
+    )
+
+
+def execute(trial, tmp_path, emit=lambda event: None):
+    return process.execute(
+        trial, data_dir=tmp_path, cache_dir=tmp_path / "cache", accelerator="cpu", emit=emit
+    )
+
+
+def attend(trial, tmp_path, num_visits=2):
+    visits = [Visit(number) for number in range(num_visits)]
+    said = process.attend(
+        trial,
+        data_dir=tmp_path,
+        cache_dir=tmp_path / "cache",
+        accelerator="cpu",
+        emit=lambda event: None,
+        visits=iter(visits),
+    )
+    return said, [visit.to_record() for visit in visits]
+
+
+def relevant(labels, point):
+    return set(labels.ids[labels.offsets[point] : labels.offsets[point + 1]].tolist())
+
+
+@pytest.mark.parametrize(("labels_per_point", "name"), [(1, "top-{}"), (3, "R@{}")])
+def test_metrics_are_those_counted_by_hand(tmp_path, labels_per_point, name):
+    trial = make_trial(labels_per_point=labels_per_point)
+    outcome = execute(trial, tmp_path)
+    data = load_dataset(trial.data, tmp_path, tmp_path / "cache")
+    peer = votes.Votes(votes.VotesOptions(), folder=tmp_path, seed=0)
+    peer.read(data)
+    peer.train()
+    peer.prepare_inference(10)
+    for features, labels, told in (
+        (data.test_features, data.test_labels, outcome["test"]),
+        (
+            data.validation_features,
+            data.validation_labels,
+            outcome["training"]["curve"][0]["metrics"],
+        ),
+    ):
+        best = process.ranked(peer, features, 10).tolist()
+        for k in (1, 3, 5, 10):
+            shares = [
+                len(relevant(labels, point) & set(row[:k])) / len(relevant(labels, point))
+                for point, row in enumerate(best)
+            ]
+            assert told[name.format(k)] == pytest.approx(sum(shares) / len(shares))
+        hits = [row[0] in relevant(labels, point) for point, row in enumerate(best)]
+        assert told["P@1"] == pytest.approx(sum(hits) / len(hits))
+
+
+def test_record_holds_what_a_reader_needs_and_no_file_is_left(tmp_path):
+    events = []
+    trial = make_trial(smoothing=1.0)
+    outcome = execute(trial, tmp_path, events.append)
+    build(
+        study="s",
+        trial_id=trial.trial_id,
+        settings=trial.to_dict(),
+        status="done",
+        reason=None,
+        started_at="now",
+        versions={},
+        payload=outcome,
+        provenance={"machine": {}},
+    )
+    assert outcome["memory"]["parameter_bytes"] == 200 * 30 * 8 + 128  # of NumPy's file
+    assert outcome["memory"]["decode_bytes"] == 0
+    assert outcome["memory"]["predicted_bytes"] is None
+    assert outcome["memory"]["host_peak_bytes"] >= outcome["memory"]["host_baseline_bytes"] > 0
+    assert outcome["training"]["num_steps"] == 0
+    assert outcome["training"]["points_seen"] == outcome["data"]["num_train_points"] == 800
+    assert outcome["resolved"]["model_bytes_are"] == "file on disk"
+    assert outcome["resolved"]["smoothing"] == 1.0
+    assert outcome["clock"]["train_seconds"] > 0
+    assert [e["phase"] for e in events if e["event"] == "phase"] == [
+        "data",
+        "build",
+        "train",
+        "evaluate",
+    ]
+    assert list((tmp_path / "cache" / "peers").iterdir()) == []
+
+
+def test_a_peer_that_names_one_label_has_no_other_metric(tmp_path):
+    ranking, one = (execute(make_trial(ranks=ranks), tmp_path)["test"] for ranks in (True, False))
+    assert {"P@1", "top-1", "top-5", "R@5 tail"} <= set(ranking)
+    assert {"P@1", "top-1"} <= set(one)
+    assert not [name for name in one if "3" in name or "5" in name or "10" in name]
+    assert one["P@1"] == ranking["P@1"]
+
+
+def test_torch_is_imported_after_everything_is_measured(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import votes
+from baselines.peers import process
+from bench import cards
+from bench.settings import Trial
+cards.register(votes.CARD)
+total_bytes = process.HostPeak.total_bytes
+def at_the_end(self):
+    print("torch" in sys.modules)
+    return total_bytes(self)
+process.HostPeak.total_bytes = at_the_end
+trial = Trial.from_dict({make_trial().to_dict()!r})
+here = Path({str(tmp_path)!r})
+process.execute(trial, data_dir=here, cache_dir=here, accelerator="cpu", emit=lambda event: None)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+def test_options_are_refused_before_data_is_read(tmp_path):
+    for options, words in (
+        ({"depth": 3}, r"unknown \['depth'\]; it takes \['bytes_needed', 'num_threads'"),
+        ({"smoothing": "much"}, "option smoothing of method 'votes' is 'much'; expected float"),
+        ({"smoothing": True}, "expected float"),
+        ({"num_threads": 1.5}, "is 1.5; expected int or None"),
+        ({"num_threads": 0}, "num_threads is 0; expected at least 1"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            execute(no_data_trial(**options), tmp_path)
+    with pytest.raises(SettingsError, match="expected 'linear': numpy has no hidden layers"):
+        execute(make_trial(encoder="mlp"), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["omikuji", "napkinxc", "vowpal_wabbit"])
+def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeypatch, method):
+    monkeypatch.setitem(sys.modules, method.replace("_", ""), None)
+    with pytest.raises(PeerMissing, match=r"pip install 'mach-bench\[peers\]' installs it$"):
+        execute(no_data_trial(method), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("omikuji", {"preset": "fast"}, "is 'fast'; expected 'parabel' or 'wide' or 'bonsai'"),
+        ("omikuji", {"num_trees": 0}, "num_trees is 0"),
+        ("napkinxc", {"model": "ovr", "num_trees": 3}, "'ovr' has no trees"),
+        ("napkinxc", {"arity": 1}, "arity is 1; expected at least 2"),
+        ("vowpal_wabbit", {"bits": 41}, "bits is 41"),
+        ("vowpal_wabbit", {"initial_rate": 0.0}, "initial_rate is 0.0; expected above 0"),
+        ("vowpal_wabbit", {"max_depth": 5}, "belongs to reduction 'recall_tree', not 'plt'"),
+        ("vowpal_wabbit", {"binary_loss": "hinge"}, "reduction 'plt' is 'logistic'"),
+    ],
+)
+def test_options_of_libraries_are_refused_without_them(tmp_path, method, options, words):
+    with pytest.raises(SettingsError, match=words):
+        execute(no_data_trial(method, **options), tmp_path)
+
+
+def test_what_cannot_fit_is_not_started(tmp_path):
+    trial = make_trial(bytes_needed=1 << 60)
+    with pytest.raises(PredictedOutOfMemory) as refused:
+        execute(trial, tmp_path)
+    assert refused.value.parts["predicted_bytes"] == 1 << 60
+    with pytest.raises(PredictedOutOfMemory):
+        attend(trial, tmp_path)
+    assert votes.Votes.trained == []
+
+
+def test_visits_time_a_training_queries_and_the_bare_call(tmp_path):
+    said, visits = attend(make_trial(), tmp_path)
+    assert said["weights"] == "trained"
+    assert said["inference"] == {"k": 5}
+    for phases in visits:
+        units = {name: phase["units"] for name, phase in phases.items()}
+        assert units == {
+            "fit": 1,
+            "latency": 1,
+            "throughput": 250,
+            "overhead": 1,
+            "overhead-256": 250,
+        }
+        assert all(phase["seconds"] and min(phase["seconds"]) > 0 for phase in phases.values())
+    assert votes.Votes.trained == [2, 30, 30]  # the stand-in has two labels
+    assert list((tmp_path / "cache" / "peers").iterdir()) == []
+
+
+def test_a_long_training_is_timed_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
+    _, visits = attend(make_trial(), tmp_path, num_visits=3)
+    assert ["fit" in phases for phases in visits] == [True, False, False]
+    assert all("latency" in phases for phases in visits)
+
+
+def test_inference_is_timed_as_our_own_methods_are():
+    for name in ("LATENCY_QUERIES", "BATCH_SIZE", "NUM_BATCHES", "_PHASE_SECONDS", "_MIN_SAMPLES"):
+        assert getattr(process, name) == getattr(bench.trial, name)
