@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Mapping
 
 from bench.card import Card, KindName
 from bench.settings import SettingsError
 
 #: Modules with the cards of methods, as `CARDS`, in the order of tables.
-PLACES = ("baselines.cards", "bench.mach.card", "bench.decoding.cards")
+PLACES = ("baselines.cards", "bench.mach.card", "bench.decoding.cards", "bench.theory.cards")
 
+_NOUNS: Mapping[KindName, str] = {
+    "training": "method",
+    "decoding": "decode contender",
+    "theory": "measurement",
+}
 _registered: list[Card] = []
 
 
@@ -49,6 +55,5 @@ def card(name: str, kind: KindName = "training") -> Card:
     """
     known = {each.name: each for each in cards(kind)}
     if name not in known:
-        what = "method" if kind == "training" else "decode contender"
-        raise SettingsError(f"{what} is {name!r}; expected one of {', '.join(known)}")
+        raise SettingsError(f"{_NOUNS[kind]} is {name!r}; expected one of {', '.join(known)}")
     return known[name]

@@ -28,12 +28,12 @@ def describe(trial: Trial) -> str:
     card = known.get(model.method)
     words = [card.name_for(str(model.options.get("loss"))) if card else model.method]
     shown = {option.name: option for option in card.options} if card else {}
-    if not (card and (card.is_floor or card.kind == "decoding")):
+    if not (card and (card.is_floor or card.kind != "training")):
         widths = "-".join(map(str, model.hidden_dims))
         words.append(f"H={widths}" if model.encoder == "mlp" else model.encoder)
     for name, value in sorted(model.options.items()):
         words.append((shown.get(name) or Shown(name=name)).write(value))
-    if not (card and (card.is_floor or card.kind == "decoding")):
+    if not (card and (card.is_floor or card.kind != "training")):
         words.append(f"lr={trial.train.learning_rate:g}")
     words.append(f"on {trial.data.name}")
     if trial.replicate:
