@@ -112,13 +112,17 @@ def setting_of(row: Row) -> str:
     """What tells a row from the others of its section, data included."""
     options = options_of(row)
     words = [
-        shown.write(options[shown.name])
+        shown.write(_grouped(options[shown.name]))
         for shown in row.card.options
         if shown.is_always and options.get(shown.name) is not None
     ]
     if row.flat.get("hidden_dims"):
         words.append(f"H={row.flat['hidden_dims']}")
     return ", ".join(filter(None, words)) or row.setting
+
+
+def _grouped(value: Any) -> Any:
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else value
 
 
 def ordered(section: Section) -> list[Row]:

@@ -45,7 +45,7 @@ class Claim(Published):
 
     tag: Tag
     beside: Mapping[str, Scalar]
-    over: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    over: Mapping[str, Scalar] = field(default_factory=dict)
     relation: Relation = "="
     tolerance: float = 0.0
     num_errors: float = 0.0

@@ -252,11 +252,11 @@ def test_hidden_layers_are_told_from_output_layers():
 
 
 def test_options_that_a_measurement_has_not_are_refused():
-    with pytest.raises(SettingsError, match="options of 'pairs'.*'colour'"):
+    with pytest.raises(SettingsError, match=r"options of 'pairs'.*'colour'"):
         pairs.measure(trial_of("pairs", colour="red"), 0)
+    options = {"num_buckets": 5, "num_worlds": 2, "num_draws": 2, "rounding": "up"}
+    data = {"num_labels": 40, "labels_per_point": 4, "base_prob": 0.5}
     with pytest.raises(SettingsError, match="rounding is 'up'"):
-        options = {"num_buckets": 5, "num_worlds": 2, "num_draws": 2, "rounding": "up"}
-        data = {"num_labels": 40, "labels_per_point": 4, "base_prob": 0.5}
         reconstruction.measure(trial_of("reconstruction", data, **options), 0)
     with pytest.raises(SettingsError, match="sizes of 'x'"):
         sizes.count(trial_of("counted", {"width": 3}, of="mach"), 0)
