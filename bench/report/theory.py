@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.report.columns import Column, recorded
@@ -87,15 +89,22 @@ class Line:
         return write(value)
 
 
-def _measured(value: float) -> str:
+def _measured(value: float, digits: int = 4) -> str:
     sign = "−" if value < 0 else ""
     is_whole = value == int(value) and abs(value) < 1e6
-    return sign + (f"{abs(int(value)):,}" if is_whole else number(abs(value), 4))
+    return sign + (f"{abs(int(value)):,}" if is_whole else number(abs(value), digits))
+
+
+def _digits(value: float, error: float | None) -> int:
+    """Digits down to the second one of a standard error; four without one."""
+    if not error or not value:
+        return 4
+    return max(2, math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2)
 
 
 def _printed(value: float) -> str:
     """As published: no more digits than there are."""
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if value >= 1e5 else f"{value:.4g}"
 
 
 def _value(row: Row | None, quantity: str) -> float | None:
@@ -213,9 +222,9 @@ def _cells(line: Line, setting: str) -> tuple[Cell, ...]:
         sign = "" if claim.relation == "=" else f"{claim.relation} "
         published = sign + line.text(claim.value, _printed)
     if value is not None:
-        measured = line.text(value)
-        if line.standard_error:
-            measured += f" ± {number(line.standard_error, 2)}"
+        error = line.standard_error
+        measured = line.text(value, partial(_measured, digits=_digits(value, error)))
+        measured += f" ± {number(error, 2)}" if error else ""
     elif line.row is not None and not line.row.done:
         measured = status_text(line.row)
     if claim is not None and value is not None:

@@ -84,7 +84,7 @@ def test_each_number_stands_beside_the_published_one_with_tag_and_source() -> No
         "published in": "a draft [F]",
         "verdict": "agrees",
         "published": "19",
-        "measured": "18.85 ± 0.043",
+        "measured": "18.850 ± 0.043",
         "difference": "−0.1500",
         "ratio": "0.992",
     }
@@ -235,12 +235,13 @@ def test_figures_of_theorems_show_measured_points_and_formulas() -> None:
     assert variance["derived: Σp_k²/(R(B−1))"].y == (0.3, 0.3 / 7)
     assert variance["bound as printed in 2020"].y[0] == 0.25 * 0.9 / 2
     assert variance["murmur3"].y == (0.3, 0.05)
+    assert variance["balanced"].x[0] < variance["murmur3"].x[0]  # side by side
     counted = {s.text: s for s in shown["pairs-number"].panels[0].series}
     assert counted["balanced"].y == (300, 70)  # a logarithm shows no zero
     chance = {s.text: s for s in shown["pairs-chance"].panels[0].series}
     assert chance["L² B^−R (2018)"].y[0] == 1.0
     unbiased = {s.text: s for s in shown["unbiasedness"].panels[0].series}
-    assert unbiased["murmur3"].x == (0.5,)  # the other point's bar reaches zero
+    assert unbiased["murmur3"].y == (0.49,)  # the other point's bar reaches zero
     outcomes = {s.text: s for s in shown["outcomes"].panels[0].series}
     assert outcomes["outcomes told apart"].y == (9.0, 27.0)
     for plot in shown.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.report.files import file_safe
@@ -98,39 +99,64 @@ def _read_off(section: Section, row: Row) -> Iterator[Series]:
             yield Series("read off the draft's figure", style, (worlds,), (line.claim.value,))
 
 
-def _family_styles(sections: Iterable[Section], curve: str) -> dict[str, SeriesStyle]:
-    rows = [row for section in sections for row in _with_curve(section, curve)]
-    names = dict.fromkeys(str(options_of(row)["hash_family"]) for row in rows)
-    looks = (_FAMILIES[i % len(_FAMILIES)] for i in range(len(names)))
+@dataclass(frozen=True)
+class _Families:
+    """The hash families of some sections: each has a look, and a place beside the others."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sections: Iterable[Section], curve: str) -> _Families:
+        rows = [row for section in sections for row in _with_curve(section, curve)]
+        return cls(tuple(sorted({_family(row) for row in rows})))
+
+    def style(self, name: str) -> SeriesStyle:
+        color, marker = _FAMILIES[self.names.index(name) % len(_FAMILIES)]
+        return SeriesStyle(color, marker, "none")
+
+    def shift(self, name: str) -> float:
+        """From −1 to 1, so that equal values do not cover each other."""
+        middle = (len(self.names) - 1) / 2
+        return (self.names.index(name) - middle) / middle if middle else 0.0
+
+
+def _family(row: Row) -> str:
+    return str(options_of(row)["hash_family"])
+
+
+def _beside(x: Sequence[float], y: Sequence[float], shift: float) -> dict[str, Any]:
+    """Points at named places, those that a logarithm shows, moved a little."""
+    kept = [(place, value) for place, value in zip(x, y, strict=True) if value > 0]
     return {
-        n: SeriesStyle(color, mark, "none") for n, (color, mark) in zip(names, looks, strict=True)
+        "x": tuple(place + 0.14 * shift for place, _ in kept),
+        "y": tuple(value for _, value in kept),
     }
 
 
 def unbiasedness(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Mean estimate against the probability, a panel for each B."""
-    styles = _family_styles(sections, "means")
+    families = _Families.of(sections, "means")
     panels: dict[int, list[Series]] = {}
-    for section in sections:
-        for row in _with_curve(section, "means"):
-            family = str(options_of(row)["hash_family"])
-            for B, curve in _curve(row, "means").items():
-                points = [
-                    point
-                    for point in zip(
-                        curve["prob"], curve["mean"], curve["standard_error"], strict=True
-                    )
-                    if point[1] - 2 * point[2] > 0  # what a logarithm shows
-                ]
-                if points:
-                    x, y, error = zip(*sorted(points), strict=True)
-                    low = tuple(a - 2 * b for a, b in zip(y, error, strict=True))
-                    high = tuple(a + 2 * b for a, b in zip(y, error, strict=True))
-                    series = Series(family, styles[family], x, y, low, high, kind="points")
-                    panels.setdefault(int(B), []).append(series)
-    for shown in panels.values():
-        ends = sorted({x for series in shown for x in series.x})
-        line = (ends[0], ends[-1])
+    ends: dict[int, set[float]] = {}
+    for row in (row for section in sections for row in _with_curve(section, "means")):
+        family = _family(row)
+        for B, curve in _curve(row, "means").items():
+            found = zip(curve["prob"], curve["mean"], curve["standard_error"], strict=True)
+            points = sorted(p for p in found if p[1] - 2 * p[2] > 0)  # what a logarithm shows
+            if points:
+                ends.setdefault(int(B), set()).update(p for p, _, _ in points)
+                series = Series(
+                    family,
+                    families.style(family),
+                    tuple(p * 1.05 ** families.shift(family) for p, _, _ in points),
+                    tuple(mean for _, mean, _ in points),
+                    tuple(mean - 2 * error for _, mean, error in points),
+                    tuple(mean + 2 * error for _, mean, error in points),
+                    kind="points",
+                )
+                panels.setdefault(int(B), []).append(series)
+    for B, shown in panels.items():
+        line = (min(ends[B]), max(ends[B]))
         shown.insert(0, Series("p̂ = p", _DERIVED, line, line))
     yield (
         "",
@@ -140,83 +166,77 @@ def unbiasedness(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]
             Axis("probability p of a label (log scale)", "log"),
             Axis("mean estimate (log scale)", "log"),
             tuple(Panel(tuple(shown), title=f"B = {B}") for B, shown in sorted(panels.items())),
-            "Bars: two standard errors; points whose bar reaches zero are left out.",
+            "Bars: two standard errors; points whose bar reaches zero are left out. Families stand "
+            "side by side.",
         ),
     )
 
 
 def variances(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Variance of one world's estimate against B, with what is derived and what is printed."""
-    styles = _family_styles(sections, "variances")
+    families = _Families.of(sections, "variances")
     panels = []
     for section in sections:
         rows = _with_curve(section, "variances")
-        shown = []
-        for row in rows:
-            curve = _curve(row, "variances")
-            family = str(options_of(row)["hash_family"])
-            pairs = zip(curve["num_buckets"], curve["variance"], strict=True)
-            x, y = zip(*[(float(b), v) for b, v in pairs if v > 0], strict=True)
-            shown.append(Series(family, styles[family], x, y))
         facts = rows[0].done[0]["data"]
-        xs = tuple(float(B) for B in _curve(rows[0], "variances", "num_buckets"))
+        nums_buckets = [int(B) for B in _curve(rows[0], "variances", "num_buckets")]
+        places = tuple(map(float, range(len(nums_buckets))))
         squares, prob = facts["sum_of_squares_of_others"], facts["prob"]
-        derived = tuple(variance(squares, int(B), 1) for B in xs)
-        printed = tuple(printed_variance_bound(prob, int(B), 1) for B in xs)
-        lines = (
-            Series("derived: Σp_k²/(R(B−1))", _DERIVED, xs, derived),
-            Series("bound as printed in 2020", _PRINTED, xs, printed),
-        )
-        panels.append(Panel((*lines, *shown), title=section.part))
+        derived = tuple(variance(squares, B, 1) for B in nums_buckets)
+        printed = tuple(printed_variance_bound(prob, B, 1) for B in nums_buckets)
+        shown = [
+            Series("derived: Σp_k²/(R(B−1))", _DERIVED, places, derived),
+            Series("bound as printed in 2020", _PRINTED, places, printed),
+        ]
+        for row in rows:
+            family = _family(row)
+            points = _beside(places, _curve(row, "variances", "variance"), families.shift(family))
+            shown.append(Series(family, families.style(family), **points))
+        panels.append(Panel(tuple(shown), title=section.part))
+    names = tuple(f"{B}" for B in nums_buckets)
     yield (
         "",
         LinePlot(
             "Variance of the estimate",
             _subject(sections, "one world"),
-            Axis("buckets B (log scale)", "steps"),
+            Axis("buckets B", "names", names),
             Axis("variance (log scale)", "log"),
             tuple(panels),
-            "Above the printed bound: it does not hold.",
+            "Above the printed bound: it does not hold. Families stand side by side.",
         ),
     )
 
 
 def pairs(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
-    """Indistinguishable pairs against R, measured and expected."""
-    styles = _family_styles(sections, "pairs")
+    """Indistinguishable pairs against R: their number, and whether there is any."""
+    families = _Families.of(sections, "pairs")
     panels, chances = [], []
+    most = 0
     for section in sections:
         rows = _with_curve(section, "pairs")
         options = options_of(rows[0])
         L, B = int(options["num_labels"]), int(options["num_buckets"])
-        counted, shares = [], []
+        worlds = [int(r) for r in _curve(rows[0], "pairs", "num_worlds")]
+        most = max(most, *worlds)
+        places = tuple(r - 1.0 for r in worlds)
+        expected = tuple(expected_pairs(L, B, r) for r in worlds)
+        older = tuple(min(1.0, pair_bound(L, B, r)) for r in worlds)
+        line = Series("L(L−1)/2 · B^−R (2020)", _DERIVED, places, expected)
+        bound = replace(line, y=tuple(min(1.0, n) for n in expected))
+        counted, shares = [line], [bound, Series("L² B^−R (2018)", _OTHER_BOUND, places, older)]
         for row in rows:
-            curve = _curve(row, "pairs")
-            family = str(options_of(row)["hash_family"])
-            found = zip(curve["num_worlds"], curve["pairs"], strict=True)
-            x, y = zip(*[(float(r), n) for r, n in found if n > 0], strict=True)
-            counted.append(Series(family, styles[family], x, y))
-            worlds = tuple(float(r) for r in curve["num_worlds"])
-            shares.append(Series(family, styles[family], worlds, tuple(curve["share"])))
-        worlds = tuple(float(r) for r in _curve(rows[0], "pairs", "num_worlds"))
-        expected = tuple(expected_pairs(L, B, int(r)) for r in worlds)
-        line = Series("L(L−1)/2 · B^−R (2020)", _DERIVED, worlds, expected)
-        panels.append(Panel((line, *counted), title=section.part))
-        bounds = (
-            Series(line.text, _DERIVED, worlds, tuple(min(1.0, n) for n in expected)),
-            Series(
-                "L² B^−R (2018)",
-                _OTHER_BOUND,
-                worlds,
-                tuple(min(1.0, pair_bound(L, B, int(r))) for r in worlds),
-            ),
-        )
-        chances.append(Panel((*bounds, *shares), title=section.part))
-    axis = Axis("worlds R", "linear")
-    number, chance = Axis("pairs (log scale)", "log"), Axis("share of draws with a pair", "linear")
-    subject = _subject(sections)
-    yield "number", LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels))
-    yield "chance", LinePlot("Is there a pair?", subject, axis, chance, tuple(chances))
+            family = _family(row)
+            style, shift = families.style(family), families.shift(family)
+            found, share = (_curve(row, "pairs", name) for name in ("pairs", "share"))
+            counted.append(Series(family, style, **_beside(places, found, shift)))
+            shares.append(Series(family, style, **_beside(places, share, shift)))
+        panels.append(Panel(tuple(counted), title=section.part))
+        chances.append(Panel(tuple(shares), title=section.part))
+    axis = Axis("worlds R", "names", tuple(f"{r}" for r in range(1, most + 1)))
+    number, chance = Axis("pairs (log scale)", "counts"), Axis("draws with a pair", "linear")
+    subject, note = _subject(sections), "Families stand side by side; zeros are left out."
+    yield "number", LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels), note)
+    yield "chance", LinePlot("Is there a pair?", subject, axis, chance, tuple(chances), note)
 
 
 def outcomes(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:

@@ -45,7 +45,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
             "mean of estimates, B = 8",
             "pairs, R = 3",
             "worlds needed, draft of 2020",
-            "expected pairs",
             "outcomes told apart",
         ),
         profiles=("cpu",),

@@ -132,7 +132,7 @@ def _multiclass_claims() -> Iterable[Claim]:
     small: dict[str, Scalar] = {"of": "mach", "num_buckets": 4, "num_worlds": 50}
     run: dict[str, Scalar] = {"of": "mach", "num_buckets": 32, "num_worlds": 25}
     wide: dict[str, Scalar] = {"of": "mach", "num_buckets": 512, "num_worlds": 20}
-    rounded = "the paper rounds L and D down, and the product with them"
+    rounded = "the paper rounds: 422,713 × 105,033 weights are 44.4 billion"
     doubles = "8 bytes a weight, later texts count 4"
     abstract, iclr = "arXiv 1810.04254, abstract", "ICLR 2018 submission"
     slide, notes = "NeurIPS slides, table 1", "our earlier reckoning"
