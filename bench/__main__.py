@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
 from bench.budgets import BudgetError
+from bench.cards import card
 from bench.costs import CostLine
 from bench.data.published import cli as data_cli
 from bench.data.raw import DataError
@@ -51,8 +52,8 @@ def _list(options: argparse.Namespace) -> int:
     for name in study.study_names():
         known = study.load_study(name)
         counts = [f"{len(known.build_trials(p))} trials ({p})" for p in known.profiles]
-        print(f"{name:<14} {known.headline}")
-        print(" " * 15 + ", ".join([*counts, *([known.duration] if known.duration else [])]))
+        print(f"{name:<16} {known.headline}")
+        print(" " * 17 + ", ".join([*counts, *([known.duration] if known.duration else [])]))
     return _OK
 
 
@@ -91,6 +92,9 @@ def _cost(options: argparse.Namespace) -> int:
         run_options = _run_options(options, chosen)
         trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
         runner.check_methods(chosen, trials, run_options.only)
+        if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in trials):
+            print(f"{chosen.name}: nothing of it is timed")
+            continue
         wanted = [t for t in trials if not options.only or t.model.method in options.only]
         for name, value in options.where:
             wanted = _with_setting(wanted, name, value)

@@ -90,6 +90,8 @@ def candidates(
                 current = current_versions(trial, study.kind)
             except (SettingsError, DataError):
                 continue  # of a method, a source or a setting that is no more
+            if not card(trial.model.method, study.kind.name).is_repeatable:
+                continue
             same_machine = record.machine_key(old.machine) == record.machine_key(machine)
             if old.status == "done" and same_machine and not is_older(old.versions, current):
                 found.append(Candidate(study, old, trial))

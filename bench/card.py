@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-KindName = Literal["training", "decoding"]
+KindName = Literal["training", "decoding", "theory"]
 #: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
 Dashes = str | tuple[int, tuple[float, ...]]
 
@@ -117,9 +117,11 @@ class Card:
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
         group: column of the overview; "" leaves the method out of it.
         entry: `module:function` that a trial's process calls, as `bench.trial:execute`.
-        cost_entry: the same for a cost's process, as `bench.trial:attend`.
+        cost_entry: the same for a cost's process, as `bench.trial:attend`; "": never timed.
         target: `module:Class` that the entry builds; "" where it needs none.
         kind: of the studies that it stands in.
+        is_repeatable: whether a trial gives the same again; one that draws from the system's entropy
+            or adds up in the order of its threads does not, and is not audited.
         is_floor: a reference that is not trained by steps, rather than a competitor.
         is_approximate: its answers are not the exact ones, whatever share of them it found.
         ratio_title: column of the others' speed relative to this method; "" has none.
@@ -143,6 +145,7 @@ class Card:
     target: str = ""
     kind: KindName = "training"
     is_floor: bool = False
+    is_repeatable: bool = True
     is_approximate: bool = False
     ratio_title: str = ""
     options: tuple[Shown, ...] = ()

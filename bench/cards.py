@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Mapping
 
 from bench.card import Card, KindName
 from bench.settings import SettingsError
@@ -14,8 +15,14 @@ PLACES = (
     "bench.mach.card",
     "baselines.peers.cards",
     "bench.decoding.cards",
+    "bench.theory.cards",
 )
 
+_NOUNS: Mapping[KindName, str] = {
+    "training": "method",
+    "decoding": "decode contender",
+    "theory": "measurement",
+}
 _registered: list[Card] = []
 
 
@@ -54,6 +61,5 @@ def card(name: str, kind: KindName = "training") -> Card:
     """
     known = {each.name: each for each in cards(kind)}
     if name not in known:
-        what = "method" if kind == "training" else "decode contender"
-        raise SettingsError(f"{what} is {name!r}; expected one of {', '.join(known)}")
+        raise SettingsError(f"{_NOUNS[kind]} is {name!r}; expected one of {', '.join(known)}")
     return known[name]

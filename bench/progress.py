@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TextIO, get_args
 
-from bench.card import KindName, Shown
+from bench.card import TRAINING_ENTRY, KindName, Shown
 from bench.cards import cards
 from bench.engine.base import Event, Job
 from bench.record import Record
@@ -28,12 +28,13 @@ def describe(trial: Trial) -> str:
     card = known.get(model.method)
     words = [card.name_for(str(model.options.get("loss"))) if card else model.method]
     shown = {option.name: option for option in card.options} if card else {}
-    if not (card and (card.is_floor or card.kind == "decoding")):
+    is_ours = card is None or (card.entry == TRAINING_ENTRY and not card.is_floor)
+    if is_ours:
         widths = "-".join(map(str, model.hidden_dims))
         words.append(f"H={widths}" if model.encoder == "mlp" else model.encoder)
     for name, value in sorted(model.options.items()):
         words.append((shown.get(name) or Shown(name=name)).write(value))
-    if not (card and (card.is_floor or card.kind == "decoding")):
+    if is_ours:
         words.append(f"lr={trial.train.learning_rate:g}")
     words.append(f"on {trial.data.name}")
     if trial.replicate:

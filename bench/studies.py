@@ -13,6 +13,7 @@ from typing import Any, Literal
 from bench.cards import cards
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.study import DECODING, Profile, Published, Study
+from bench.theory.studies import STUDIES as THEORY_STUDIES
 
 FLOORS = (
     ModelSpec(method="frequency", encoder="linear"),
@@ -562,4 +563,5 @@ STUDIES: dict[str, Callable[[], Study]] = {
         part=lambda trial: f"k = {trial.model.options['k']}",
         kind=DECODING,
     ),
+    **THEORY_STUDIES,
 }

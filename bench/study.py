@@ -63,6 +63,9 @@ class Kind:
 TRAINING = Kind(name="training", sources="bench.data.sources")
 #: Decodes given bucket scores, with no training inside the trial.
 DECODING = Kind(name="decoding", sources="bench.decoding.sources", prepares_data=False)
+#: Holds the papers' formulas and claims beside draws and counts; needs no data.
+THEORY = Kind(name="theory", sources="bench.theory.sources", prepares_data=False)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY)}
 
 
 def _no_part(trial: Trial) -> str:

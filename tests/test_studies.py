@@ -58,4 +58,6 @@ def test_published_rows_name_their_source():
     for name in study_names():
         for row in load_study(name).published:
             assert row.source
+            if name not in TRAINED:  # what stands beside a claim of size is no share
+                continue
             assert all(0 <= value <= 1 for value in row.metrics.values()), dataclasses.asdict(row)

@@ -11,6 +11,7 @@ CARDS = (
     Card(
         name="omikuji",
         version=1,
+        is_repeatable=False,
         label="Omikuji",
         group="label trees",
         target="baselines.peers.omikuji:Omikuji",
@@ -42,6 +43,7 @@ CARDS = (
     Card(
         name="napkinxc",
         version=1,
+        is_repeatable=False,
         label="napkinXC",
         group="label trees",
         target="baselines.peers.napkinxc:NapkinXc",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.report import decoding
+from bench.report import decoding, theory
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -16,11 +16,12 @@ from bench.report.columns import (
     validation_column,
 )
 from bench.report.plots import decode, training
+from bench.report.plots import theory as theory_plots
 from bench.report.select import Row, Section
 from bench.report.style import Plot
 from bench.report.syntax import Table
 from bench.report.tables import build_table
-from bench.study import DECODING, TRAINING, StudyError
+from bench.study import DECODING, THEORY, TRAINING, StudyError
 
 
 class BuildTable(Protocol):
@@ -79,6 +80,13 @@ RENDERINGS: Mapping[str, Rendering] = {
         _compared_decoding,
         _rows_decoding,
         decoding.arrange,
+        has_overview=False,
+    ),
+    THEORY.name: Rendering(
+        theory.build_theory_table,
+        theory_plots.plots,
+        theory.compared,
+        theory.rows_of,
         has_overview=False,
     ),
 }

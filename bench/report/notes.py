@@ -64,6 +64,8 @@ def _origin(made: list[tuple[Record, str]]) -> str:
 
 def _costs_note(section: Section) -> str:
     """When times were measured, and in how many rounds."""
+    if not any(row.card.cost_entry for row in section.rows):
+        return ""  # of what is never timed
     lines: list[CostLine] = []
     for row in section.rows:
         if row.timing and row.timing.line not in lines:

@@ -12,7 +12,7 @@ from bench.data.raw import DataError
 from bench.report.select import IsStale, StudyView
 from bench.report.values import Record
 from bench.settings import SettingsError, Trial
-from bench.study import DECODING, TRAINING, Study, StudyError, load_study
+from bench.study import KINDS, Study, StudyError, load_study
 from bench.versions import current_versions, is_older
 
 
@@ -85,7 +85,7 @@ def staleness(kind: str) -> IsStale:
         except SettingsError:
             return True
         try:
-            current = current_versions(trial, DECODING if kind == DECODING.name else TRAINING)
+            current = current_versions(trial, KINDS[kind])
         except (SettingsError, DataError):
             return False
         return is_older(record.get("versions") or {}, current)

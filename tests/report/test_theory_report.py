@@ -1,0 +1,263 @@
+"""Tables and figures of studies without data, from made-up records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import synthetic_records as made
+
+from bench.report.plots import theory as figures
+from bench.report.plots.lines import LinePlot
+from bench.report.select import Section, StudyView
+from bench.report.style import draw_files
+from bench.report.syntax import Table, render_latex, render_markdown, render_text
+from bench.report.theory import build_theory_table, compared, rows_of
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.theory.published import Claim
+
+PART = "K = 100"
+
+
+def _trial(method: str, data: dict[str, Any], **options: Any) -> Trial:
+    return Trial(
+        data=DataSpec(source="labels", name=PART, options=data),
+        model=ModelSpec(method=method, encoder="linear", options=options),
+        train=TrainSpec(),
+    )
+
+
+def _record(
+    of: Trial, test: dict[str, Any], *, errors: Any = None, curves: Any = None, **more: Any
+):
+    return {
+        "schema": 2,
+        "study": "imaginary",
+        "trial_id": of.trial_id,
+        "settings": of.to_dict(),
+        "status": "done",
+        "reason": None,
+        "started_at": "2030-01-02T03:04:05Z",
+        "versions": {"method": 1, "source": 1, "protocol": 1},
+        "data": {"fingerprint": "f" * 16, "num_labels": 100},
+        "test": test,
+        "estimators": {"standard_errors": errors or {}, "curves": curves or {}},
+        "provenance": made.provenance(),
+        **more,
+    }
+
+
+def _claim(quantity: str, value: float, beside: dict[str, Any], **more: Any) -> Claim:
+    common: dict[str, Any] = {"label": "", "source": "a draft", "tag": "F"} | more
+    return Claim(metrics={quantity: value}, beside=beside, **common)
+
+
+def _section(records: list[Any], *claims: Claim, metrics: tuple[str, ...] = ("error",)) -> Section:
+    view = StudyView(
+        name="imaginary",
+        metrics=metrics,
+        kind="theory",
+        part_of=lambda settings: PART,
+        published=claims,
+    )
+    (section,) = made.sections(records, view=view)
+    return section
+
+
+def _lines(table: Table) -> list[dict[str, str]]:
+    rows = [row for group in table.groups for row in group]
+    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in rows]
+
+
+PAIRS = _trial("pairs", {"num_labels": 100}, hash_family="murmur3", num_buckets=4, num_worlds=2)
+
+
+def test_each_number_stands_beside_the_published_one_with_tag_and_source() -> None:
+    beside = {"hash_family": "murmur3"}
+    section = _section(
+        [_record(PAIRS, {"error": 18.85}, errors={"error": 0.0431})],
+        _claim("error", 19.0, beside, tolerance=1.0),
+    )
+    (line,) = _lines(build_theory_table(section))
+    assert line == {
+        "setting": "murmur3 hash, B=4, R=2",
+        "quantity": "error",
+        "published in": "a draft [F]",
+        "verdict": "agrees",
+        "published": "19",
+        "measured": "18.850 ± 0.043",
+        "difference": "−0.1500",
+        "ratio": "0.992",
+    }
+
+
+def test_what_was_not_published_or_not_run_is_a_dash() -> None:
+    section = _section(
+        [_record(PAIRS, {"error": 2.0})], _claim("error", 3.0, {"hash_family": "odp"})
+    )
+    measured, published = _lines(build_theory_table(section))
+    assert (measured["published"], measured["measured"], measured["verdict"]) == ("–", "2", "–")
+    assert (published["published"], published["measured"], published["verdict"]) == ("3", "–", "–")
+    assert published["setting"] == "hash_family=odp"
+    assert len(_lines(build_theory_table(section, is_compact=True))) == 1
+
+
+def test_a_number_that_does_not_agree_says_why() -> None:
+    claim = _claim("error", 10.0, {"num_buckets": 4}, relation="≤", why="the factor is inverted")
+    section = _section([_record(PAIRS, {"error": 12.5})], claim)
+    table = build_theory_table(section)
+    (line,) = _lines(table)
+    assert line["verdict"] == "differs: the factor is inverted"
+    assert line["published"] == "≤ 10"
+    assert line["ratio"] == "1.25"
+    assert any("0 of 1 published numbers agree" in note for note in table.notes)
+
+
+def test_a_reduction_is_the_ratio_of_two_rows() -> None:
+    full = _trial("counted", {"num_labels": 100}, of="full_softmax")
+    small = _trial("counted", {"num_labels": 100}, of="mach", num_buckets=4, num_worlds=5)
+    records = [
+        _record(full, {"parameters": 44.4e9, "parameter bytes": 177.6e9}),
+        _record(small, {"parameters": 84.5e6, "parameter bytes": 338e6}),
+    ]
+    section = _section(
+        records,
+        _claim("parameters", 480.0, {"of": "mach"}, over={"of": "full_softmax"}, label="480×"),
+        _claim("parameter bytes", 0.3e9, {"of": "mach"}, tolerance=0.05e9),
+        metrics=("parameters",),
+    )
+    lines = {line["quantity"]: line for line in _lines(build_theory_table(section))[1:]}
+    reduction = lines["480×: parameters"]
+    assert reduction["setting"] == "full layer, L=100 ÷ MACH, L=100, B=4, R=5"
+    assert (reduction["published"], reduction["measured"]) == ("480×", "525.4×")
+    assert lines["parameter bytes"]["published"] == "300 MB"
+    assert lines["parameter bytes"]["measured"] == "338 MB"
+    assert lines["parameter bytes"]["verdict"] == "agrees"
+    assert lines["parameters"]["measured"] == "84.50 million"
+
+
+def test_a_trial_that_failed_shows_its_status() -> None:
+    lost = _record(PAIRS, {}, status="timeout", reason="made up")
+    (line,) = _lines(build_theory_table(_section([lost | {"test": None}])))
+    assert line["measured"] == "timeout"
+
+
+def _reconstruction(rounding: str, mean: float, quadratic: float, clipped: float) -> Any:
+    data = {"num_labels": 100, "labels_per_point": 5, "base_prob": 0.9, "rounding": rounding}
+    names = {"mean": mean, "quadratic": quadratic, "quadratic clipped to [0, 1]": clipped}
+    curves = {
+        name: {"num_worlds": [1, 2], "error": [2 * end, end], "standard_error": [0.1, 0.1]}
+        for name, end in names.items()
+    }
+    return _record(
+        _trial("reconstruction", data, num_buckets=20, num_worlds=2, num_draws=9),
+        {f"{name}, R = 2": end for name, end in names.items()},
+        curves={"reconstruction": curves},
+    )
+
+
+def _simulation() -> Section:
+    beside = {"labels_per_point": 5, "num_buckets": 20, "rounding": "down"}
+    return _section(
+        [_reconstruction("down", 10.2, 4.5, 1.5), _reconstruction("nearest", 11.5, 2.0, 1.0)],
+        _claim("mean, R = 2", 10.0, beside, tolerance=1.0),
+        _claim("quadratic, R = 2", 4.0, beside, tolerance=1.0),
+        metrics=("mean, R = 2",),
+    )
+
+
+def test_note_tells_which_reading_meets_the_published_numbers() -> None:
+    note = next(n for n in build_theory_table(_simulation()).notes if "by reading" in n)
+    assert "mean 0.20;" in note
+    assert "quadratic 0.50;" in note
+    assert "quadratic clipped to [0, 1] 2.5" in note
+    assert "mean, V/base_prob rounded to nearest 1.5" in note
+    assert "quadratic, V/base_prob rounded to nearest 2.0" in note
+
+
+def test_figure_of_the_simulation_draws_both_estimators_and_the_published_points() -> None:
+    ((stem, plot),) = figures.plots([_simulation()])
+    assert stem == "reconstruction-k-100"
+    assert isinstance(plot, LinePlot)
+    (panel,) = plot.panels
+    found = {series.text: series for series in panel.series}
+    assert found["mean, B = 20"].y == (20.4, 10.2)
+    assert found["quadratic, B = 20"].y == (9.0, 4.5)
+    rings = [s for s in panel.series if s.style.linestyle == "none"]
+    assert sorted((s.x[0], s.y[0]) for s in rings) == [(2.0, 4.0), (2.0, 10.0)]
+    assert len(panel.series) == 4  # the other rounding is a reading, not a line
+    assert set(draw_files(plot)) == {".svg", ".png"}
+
+
+def _theory_sections() -> list[Section]:
+    families = ("murmur3", "balanced")
+    sizes = {"num_buckets": 4, "num_worlds": 3}
+    pairs = [
+        _record(
+            _trial("pairs", {"num_labels": 50}, hash_family=family, **sizes),
+            {"pairs, R = 1": 300.0},
+            curves={
+                "pairs": {"num_worlds": [1, 2, 3], "pairs": [300, 70, 0], "share": [1, 1, 0.5]}
+            },
+        )
+        for family in families
+    ]
+    means = {"prob": [0.5, 0.1], "mean": [0.49, 0.001], "standard_error": [0.01, 0.01]}
+    moments = [
+        _record(
+            _trial("moments", {"distribution": "zipf", "num_labels": 50}, hash_family=family),
+            {"mean of estimates, B = 2": 0.5},
+            curves={
+                "variances": {"num_buckets": [2, 8], "variance": [0.3, 0.05]},
+                "means": {"2": means, "8": means},
+            },
+        )
+        for family in families
+    ]
+    for record in moments:
+        record["data"] |= {"prob": 0.1, "sum_of_squares_of_others": 0.3}
+    outcomes = [
+        _record(
+            _trial("outcomes", {}, num_buckets=3, num_worlds=r),
+            {"outputs": 3.0 * r, "outcomes told apart": 3.0**r},
+            curves={"outcomes": {"outputs": 3 * r, "outcomes": 3**r}},
+        )
+        for r in (2, 3)
+    ]
+    return [_section(records) for records in (moments, pairs, outcomes)]
+
+
+def test_figures_of_theorems_show_measured_points_and_formulas() -> None:
+    plots = dict(figures.plots(_theory_sections()))
+    assert list(plots) == ["unbiasedness", "variance", "pairs-number", "pairs-chance", "outcomes"]
+    shown = {stem: plot for stem, plot in plots.items() if isinstance(plot, LinePlot)}
+    assert len(shown) == 5
+    variance = {s.text: s for s in shown["variance"].panels[0].series}
+    assert variance["derived: Σp_k²/(R(B−1))"].y == (0.3, 0.3 / 7)
+    assert variance["bound as printed in 2020"].y[0] == 0.25 * 0.9 / 2
+    assert variance["murmur3"].y == (0.3, 0.05)
+    assert variance["balanced"].x[0] < variance["murmur3"].x[0]  # side by side
+    counted = {s.text: s for s in shown["pairs-number"].panels[0].series}
+    assert counted["balanced"].y == (300, 70)  # a logarithm shows no zero
+    chance = {s.text: s for s in shown["pairs-chance"].panels[0].series}
+    assert chance["L² B^−R (2018)"].y[0] == 1.0
+    unbiased = {s.text: s for s in shown["unbiasedness"].panels[0].series}
+    assert unbiased["murmur3"].y == (0.49,)  # the other point's bar reaches zero
+    outcomes = {s.text: s for s in shown["outcomes"].panels[0].series}
+    assert outcomes["outcomes told apart"].y == (9.0, 27.0)
+    for plot in shown.values():
+        assert draw_files(plot)[".png"]
+
+
+def test_tables_render_in_every_syntax_and_compare_by_quantity() -> None:
+    section = _simulation()
+    table = build_theory_table(section)
+    assert "| V=5, base\\_prob=0.9, B=20 |" in render_markdown(table)
+    assert "Times" not in render_markdown(table)  # nothing of it is ever timed
+    assert r"\begin{tabular}{llllrrrr}" in render_latex(table, "x")
+    assert "agrees" in render_text(table, 120)
+    assert [column.name for column in compared(section)] == ["mean, R = 2"]
+    names = [text for _, text in rows_of(section)]
+    assert names == [
+        "V=5, base_prob=0.9, B=20",
+        "V=5, base_prob=0.9, V/base_prob rounded to nearest, B=20",
+    ]
