@@ -1,4 +1,4 @@
-"""Command line: `python -m bench list | run | cost | budget | audit | report | check`."""
+"""Command line: `python -m bench list | run | cost | budget | audit | report | check | data`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
 from bench.budgets import BudgetError
 from bench.costs import CostLine
+from bench.data.published import cli as data_cli
 from bench.data.raw import DataError
 from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
@@ -67,8 +68,9 @@ def _run(options: argparse.Namespace) -> int:
             _print_plan(chosen, plan)
             continue
         if plan.unbudgeted:
-            print(f"{chosen.name}: {len(plan.unbudgeted)} trials have a budget in seconds; a step")
-            print("  of each is timed now, and what the budget comes to is written down")
+            count = len(plan.unbudgeted)
+            print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
+            print("  steps by the measured seconds a step, and written down")
             _set_budgets(chosen, plan.unbudgeted, options, run_options)
             plan = runner.plan_run(chosen, run_options)
         records = runner.run_plan(plan, run_options, progress=progress.Progress())
@@ -221,22 +223,40 @@ def _seconds(old: Record) -> float | None:
 def _report(options: argparse.Namespace) -> int:
     report = importlib.import_module("bench.report")
     results = _results_dir(options)
-    paths = report.build(results, out_dir=options.out, studies=options.study or None)
-    if options.publish or options.results or options.out:
+    is_own = results != REFERENCE
+    paths = report.build(
+        results,
+        out_dir=options.out,
+        studies=options.study or None,
+        reference_dir=REFERENCE if is_own else None,
+    )
+    if not is_own or options.out:
         for path in paths:
             print(path)
         return _OK
     width = shutil.get_terminal_size((120, 40)).columns
-    for name in options.study or sorted(p.name for p in (OWN / "records").glob("*")):
-        print(report.terminal_summary(OWN, REFERENCE, name, width))
+    for name in _reported(options.study, results):
+        print(report.terminal_summary(results, REFERENCE, name, width))
     return _OK
 
 
+def _reported(asked: Sequence[str], results: Path) -> list[str]:
+    """Names of the studies that were asked for, or of all with records."""
+    if asked:
+        return [study.load_study(name).name for name in asked]
+    return sorted(path.name for path in (results / "records").glob("*"))
+
+
 def _check(options: argparse.Namespace) -> int:
-    problems = importlib.import_module("bench.report").check(options.results or REFERENCE)
-    for problem in problems:
+    results = options.results or REFERENCE
+    found = importlib.import_module("bench.report").check(
+        results, reference_dir=None if results == REFERENCE else REFERENCE
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    for problem in found.problems:
         print(problem, file=sys.stderr)
-    return _FAILED if problems else _OK
+    return _FAILED if found.problems else _OK
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
@@ -429,6 +449,8 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="are tables and figures those of the records?")
     command.add_argument("--results", type=_folder, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
+
+    data_cli.add_commands(commands, default_data_dir=_default_data_dir)
     return parser
 
 

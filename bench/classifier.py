@@ -8,12 +8,13 @@ accuracy is the output layer's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from bench.data.batch import Batch
@@ -239,6 +240,21 @@ class ExtremeClassifier(L.LightningModule):
             learning_rate=self.learning_rate,
             epsilon=self.adam_epsilon,
         )
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step, after which its gradients are gone.
+
+        The losses make gradients in their forward pass, before Lightning would drop the last ones:
+        those of a wide output layer would stand in memory twice.
+        """
+        optimizer.step(closure=optimizer_closure)
+        optimizer.zero_grad()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone."""

@@ -16,6 +16,7 @@ from bench.measure.memory import total_memory_bytes
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba", "llvmlite")
 _ROOT = Path(__file__).resolve().parent.parent
+_DECIDING = ("bench", "baselines", "pyproject.toml", "constraints.txt")
 
 
 def collect(*, accelerator: str | None) -> dict[str, Any]:
@@ -34,15 +35,13 @@ def collect(*, accelerator: str | None) -> dict[str, Any]:
 def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:
     """Commit of the checkout and whether its files differ from it; None outside of git.
 
-    What a run and its report write themselves (`results/`, the README's tables) does not make it
-    dirty.
+    Only what numbers come from counts: code and pinned packages, not results, tests or words.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return None, None  # a copy without a repository of its own, inside of another's
     commit = _git(root, "rev-parse", "HEAD")
-    written = (":(exclude)results", ":(exclude)README.md")
-    changes = _git(root, "status", "--porcelain", "--", ".", *written)
+    changes = _git(root, "status", "--porcelain", "--", *_DECIDING)
     return commit or None, None if changes is None else bool(changes)
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 # Insertion into k places is the faster way while k is small.
 _MOST_INSERTED = 128
-# Scores of a batch that exist together, in floats. Every part reads the whole weight again.
-_TILE_FLOATS = {"cpu": 1 << 25}
-_TILE_FLOATS_ELSEWHERE = 1 << 28
+# Scores of a batch that exist together, in floats: some labels' of all points, so that the weight
+# is read once and they are ranked while a processor's cache holds them.
+_TILE_FLOATS = {"cpu": 1 << 21}
+_TILE_FLOATS_ELSEWHERE = 1 << 27
+_LEAST_LABELS = 1024
 
 
 def check_k(k: int, num_labels: int) -> None:
@@ -48,7 +50,7 @@ def exact_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return _selected(scores, k)
     top_scores = scores.new_empty(scores.shape[0], k)
     top_labels = torch.empty(scores.shape[0], k, dtype=torch.int64)
-    scan = _scan if scores.shape[0] > 1 else _scan_single
+    scan = _scan_single if scores.shape[0] == 1 else _scan
     scan(scores.numpy(), top_scores.numpy(), top_labels.numpy())
     return top_scores, top_labels
 
@@ -70,10 +72,18 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
     if num_points == 1 and _has_kernel(hidden, weight):
         return exact_top_k(_single_product(hidden, weight, bias), k)
     limit = _TILE_FLOATS.get(hidden.device.type, _TILE_FLOATS_ELSEWHERE)
-    parts = torch.split(hidden, max(limit // num_labels, 1))
-    ranked = [exact_top_k(torch.addmm(bias, part, weight.t()), k) for part in parts]
-    scores, labels = zip(*ranked, strict=True)
-    return torch.cat(scores), torch.cat(labels)
+    width = max(limit // max(num_points, 1), _LEAST_LABELS)
+    best_scores, best_labels = [], []
+    for start in range(0, num_labels, width):
+        tile = torch.addmm(bias[start : start + width], hidden, weight[start : start + width].t())
+        scores, labels = exact_top_k(tile, min(k, tile.shape[1]))
+        best_scores.append(scores)
+        best_labels.append(labels + start)
+    if len(best_scores) == 1:
+        return best_scores[0], best_labels[0]
+    # Equal scores stand in the order of their labels, in a tile and from tile to tile.
+    scores, places = exact_top_k(torch.cat(best_scores, dim=1), k)
+    return scores, torch.cat(best_labels, dim=1).gather(1, places)
 
 
 def _has_kernel(hidden: Tensor, weight: Tensor) -> bool:
@@ -153,7 +163,8 @@ def _insert(
 _BLOCK = 128
 
 
-@numba.njit(nogil=True, fastmath={"nnan", "nsz"})
+# Additions in any order make the count a vector's. NaN must stay comparable: no other licence.
+@numba.njit(nogil=True, fastmath={"reassoc"})
 def _scan_row(
     scores: np.ndarray[Any, Any],
     top_scores: np.ndarray[Any, Any],
@@ -164,10 +175,11 @@ def _scan_row(
     for first in range(0, num_labels, _BLOCK):
         stop = min(first + _BLOCK, num_labels)
         if filled == k:
-            largest = scores[first]
-            for label in range(first + 1, stop):
-                largest = scores[label] if scores[label] > largest else largest
-            if not largest > top_scores[k - 1]:
+            least = top_scores[k - 1]
+            num_better = np.float32(0.0)  # of the scores' own width
+            for label in range(first, stop):
+                num_better += np.float32(1.0) if scores[label] > least else np.float32(0.0)
+            if num_better == np.float32(0.0):
                 continue
         filled = _insert(scores, first, stop, filled, top_scores, top_labels)
 

@@ -241,22 +241,30 @@ def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
         num_points = data.dataset.train_features.num_rows
         return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": []}
     metrics = ranking_metrics(ready)
+
+    def validate() -> dict[str, float]:
+        _refuse_what_is_not_finite(model)
+        return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
+
     callback = SteppedTraining(
         ready.trial.train,
         steps_per_epoch=len(data.train_dataloader()),
         clocks=ready.clocks,
-        validate=lambda: evaluate(model, _on(ready.device, data.val_dataloader()), metrics),
+        validate=validate,
         emit=emit,
     )
     _train(ready, callback, max_steps=callback.num_steps)
     callback.restore_best(model)
+    _refuse_what_is_not_finite(model)
+    return callback.to_record()
+
+
+def _refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
     for name, value in model.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise FloatingPointError(
-                f"{name} holds numbers that are not finite after {callback.num_steps} steps "
-                "(a smaller learning rate?)"
+                f"weights {name} hold numbers that are not finite (a smaller learning rate?)"
             )
-    return callback.to_record()
 
 
 def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:

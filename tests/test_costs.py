@@ -126,6 +126,16 @@ def test_load_is_unknown_where_the_kernel_was_silent_in_one_of_the_visits():
     assert load_share(row(known, silent), num_cores=2) is None
 
 
+def test_rows_are_set_against_the_first_that_is_trained_and_not_a_floor():
+    floor = row({"fit": phase(1.0), "latency": phase(1.0)})
+    failed = row(status="error", reason="no")
+    first, second = (row({"train": phase(s), "latency": phase(s)}) for s in (2.0, 6.0))
+    text = "\n".join(summary(build(floor, failed, first, second)))
+    assert text.count("0.5 × the first") == 1
+    assert text.count("3 × the first") == 2
+    assert text.count(" × the first") == 3
+
+
 def test_a_summary_tells_times_ratios_load_and_failures():
     first = row(*[{"train": phase(0.01, units=2)}] * 3)
     second = row(*[{"train": phase(t, units=2, other_cpu_seconds=t)} for t in (0.4, 0.2, 0.3)])
@@ -133,6 +143,6 @@ def test_a_summary_tells_times_ratios_load_and_failures():
     text = "\n".join(summary(line))
     assert "stub, p: 3 rounds" in text
     assert "5 ms a step" in text
-    assert "150 ms a step, 30 × the first row (20–40)" in text
+    assert "150 ms a step, 30 × the first (20–40)" in text
     assert "others took up to 50 % of the processor time" in text
     assert "OOM too large" in text

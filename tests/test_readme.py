@@ -42,7 +42,7 @@ def test_the_example_study_runs_on_a_users_own_files(tmp_path):
     rng = np.random.default_rng(0)
     _write_set(tmp_path / "train.txt", 1500, rng)
     _write_set(tmp_path / "test.txt", 200, rng)
-    example = _example().replace("max_train_seconds=120", "max_train_seconds=2")
+    example = re.sub(r"budget_seconds=[\d.]+", "budget_seconds=2.0", _example())
     (tmp_path / "mine.py").write_text(example)
     command = [sys.executable, "-m", "bench", "run", str(tmp_path / "mine.py")]
     options = ["--data-dir", tmp_path, "--results", tmp_path / "out", "--cache-dir", tmp_path / "c"]

@@ -21,6 +21,7 @@ from bench.settings import DataSpec
 
 # Name → "module:class". A new source is one file and one line here; a user's study may add its own.
 SOURCES: dict[str, str] = {
+    "texts": "bench.data.texts:TextsSource",
     "vw": "bench.data.vw:VwSource",
     "xmlrepo": "bench.data.xmlrepo:XmlRepoSource",
     "pysource": "bench.data.pysource:PySource",

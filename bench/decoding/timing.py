@@ -19,6 +19,8 @@ HIDDEN_BATCHES = {1: 100, 64: 12}
 LARGE_BATCH = 1024
 # A phase ends with the sample that reaches it.
 _PHASE_SECONDS = 0.5
+# Calls that were longer in the visit before are not preceded by an untimed one.
+_WARMTH_SECONDS = 2.0
 # A contender that takes longer for so many queries is not asked for a large batch.
 _TRIED_BATCH = 64
 _TOO_LONG_SECONDS = 0.7
@@ -38,6 +40,7 @@ class Timed:
         self.contender = contender
         self._queries = contender.prepare_queries(problem.scores)
         self._takes_large_batches = False
+        self._longest: dict[str, float] = {}  # sample of the visit before, by phase
         self._hidden: Tensor | None = None
         self._layer: OutputLayer | None = None
         if not contender.starts_from_hidden:
@@ -63,7 +66,8 @@ class Timed:
         Decoding needs the problem's scores, which no weights give. So a sample of `hidden-n` is the
         product with random weights of the right shape and its softmax, and then the decode of the
         problem's scores; of a contender that starts from hidden vectors it is what `batch-n` is.
-        Each phase begins with an untimed call, and a later round goes on to other queries.
+        Each phase begins with an untimed call, unless a call takes so long that it finds caches as
+        cold as the first one did; a later round goes on to other queries.
         """
         for size, most in BATCHES.items():
             if size < LARGE_BATCH or self._takes_large_batches:
@@ -80,12 +84,14 @@ class Timed:
         def start(number: int) -> int:
             return (first + number) % num_batches * size
 
-        call(start(-1), start(-1) + size)
+        if self._longest.get(name, 0.0) <= _WARMTH_SECONDS:
+            call(start(-1), start(-1) + size)
         with visit.timed(name, units=size) as seconds:
             for number in range(most):
                 seconds.append(self._seconds(call, start(number), start(number) + size))
                 if sum(seconds) > _PHASE_SECONDS:
                     break
+        self._longest[name] = max(seconds)
 
     @staticmethod
     def _seconds(call: _Call, start: int, stop: int) -> float:

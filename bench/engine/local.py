@@ -304,7 +304,8 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _to_record(job: Job, ending: Mapping[str, Any], started_at: str, wall_seconds: float) -> Record:
-    payload = _merged({"clock": {"wall_seconds": wall_seconds}}, ending["payload"])
+    # With the start of the process, which its own clocks do not see.
+    payload = _merged(ending["payload"], {"clock": {"wall_seconds": wall_seconds}})
     common: dict[str, Any] = {
         "study": job.study,
         "trial_id": job.trial.trial_id,

@@ -82,7 +82,8 @@ def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> No
         # Kernels are specialised by sizes: the whole table.
         top_k(scores[:1].to(table.device), table, k, reduction)
         return
-    few = table[:, : max(_PREPARED_LABELS, k)].contiguous()
+    # Enough for a coarse scan, where the whole table has them.
+    few = table[:, : max(_PREPARED_LABELS, _MIN_COARSE_LABELS * k)].contiguous()
     no_hash = np.empty((0, 2), dtype=np.int64)
     _Scan(scores, few.numpy(), no_hash, few.shape[1], k, reduction).compile()
 
@@ -218,7 +219,7 @@ class _Scan:
         self._tiles(0, self.num_queries)
         if self.reduction != "median":
             self._single(0)
-        if self.reduction == "sum" and self.num_worlds <= MOST_COARSE_WORLDS:
+        if self.is_coarse:
             self._coarse(0, self.num_queries)
             self._coarse_single(0)
 

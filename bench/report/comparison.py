@@ -12,7 +12,7 @@ from bench.report.format import GAP
 from bench.report.kinds import rendering_of
 from bench.report.notes import machine_text, mark_notes
 from bench.report.overview import overview_table
-from bench.report.results import MachineResults, load_results, shown_first
+from bench.report.results import MachineResults, load_results, reference_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table, markdown_body, render_markdown, render_text
 from bench.report.tables import count_text, marked, standard_error, status_text
@@ -104,10 +104,7 @@ def compare(
     if not found:
         return None
     newest = max(found, key=lambda results: max(str(r.get("started_at")) for r in results.records))
-    name = newest.view.name
-    has_reference = (reference_dir / "records" / name).is_dir()
-    reference = shown_first(load_results(reference_dir, [name]) if has_reference else [])
-    return compare_results(newest, reference)
+    return compare_results(newest, reference_of(reference_dir, newest.view.name))
 
 
 def compare_results(own: MachineResults, reference: MachineResults | None) -> Comparison:

@@ -12,7 +12,7 @@ from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
 from bench.report.readme import refresh
-from bench.report.results import MachineResults, load_results, shown_first
+from bench.report.results import MachineResults, load_results, reference_of
 from bench.report.style import draw_files
 from bench.report.syntax import render_latex, render_markdown
 
@@ -52,10 +52,7 @@ def beside(results: MachineResults, reference_dir: Path | None) -> Comparison | 
     """Somebody's own results beside the reference's; None where they are the reference."""
     if reference_dir is None:
         return None
-    name = results.view.name
-    has_reference = (reference_dir / "records" / name).is_dir()
-    reference = shown_first(load_results(reference_dir, [name])) if has_reference else None
-    return compare_results(results, reference)
+    return compare_results(results, reference_of(reference_dir, results.view.name))
 
 
 def write_results(
@@ -67,7 +64,10 @@ def write_results(
     name, rendering = results.view.name, rendering_of(results.view.kind)
     head = "generated from records and costs by `python -m bench report`; do not edit"
     tables = [rendering.build_table(section) for section in results.sections]
-    tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *results.notes))
+    plots = list(rendering.plots(results.sections))
+    reasons = [f"{stem}: {plot}" for stem, plot in plots if isinstance(plot, str)]
+    skipped = [f"Figures not drawn: {'; '.join(reasons)}."] if reasons else []
+    tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *results.notes, *skipped))
     markdown = f"# {escape_markdown(name)}\n\n<!-- {head} -->\n\n"
     markdown += render_comparison(comparison) if comparison else ""
     latex = f"% {head}\n% needs booktabs and graphicx\n"
@@ -81,7 +81,7 @@ def write_results(
     ]
     figures = out_dir / "figures" / name / results.machine
     stems: Counter[str] = Counter()
-    for stem, plot in rendering.plots(results.sections):
+    for stem, plot in plots:
         stems[stem] += 1
         # The same part again, of other data or another machine.
         suffix = f"-{stems[stem]}" if stems[stem] > 1 else ""

@@ -105,6 +105,13 @@ def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineRes
     return MachineResults(view, machine, arranged, len(records))
 
 
+def reference_of(reference_dir: Path, study: str) -> MachineResults | None:
+    """The reference that own results of a study stand beside; None where there is none."""
+    if not (reference_dir / "records" / study).is_dir():
+        return None
+    return shown_first(load_results(reference_dir, [study]))
+
+
 def shown_first(results: Sequence[MachineResults]) -> MachineResults | None:
     """The machine with most finished trials: the one that the README shows."""
     present = [result for result in results if result.sections]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,12 @@ class Timings:
     """The rows of the newest session of each group, by part and by what their cost depends on."""
 
     def __init__(self, lines: Sequence[CostLine]) -> None:
-        self.lines = tuple(lines)
-        self._rows = {(part, row["cost_id"]): Timing(row, line) for part, row, line in _rows(lines)}
+        self._rows: dict[tuple[str, str], Timing] = {}
+        for line in sorted(lines, key=lambda line: line.started_at):
+            for row in line.rows:
+                # Without its file at hand, a study's parts have no names.
+                for part in ("", str(line.group["part"])):
+                    self._rows[part, row["cost_id"]] = Timing(row, line)
 
     def find(
         self, part: str, settings: Mapping[str, Any], fingerprint: str | None
@@ -76,9 +80,3 @@ class Timings:
         timing = self._rows.get((part, key))
         known = {fingerprint, timing.row.get("fingerprint")} - {None} if timing else set()
         return timing if len(known) < 2 else None
-
-
-def _rows(lines: Sequence[CostLine]) -> Iterator[tuple[str, Mapping[str, Any], CostLine]]:
-    for line in sorted(lines, key=lambda line: line.started_at):
-        for row in line.rows:
-            yield str(line.group["part"]), row, line

@@ -29,6 +29,10 @@ PINNED_MESSAGE = (
 )
 VW_LINES = "1 | 0 3:2 7\n2 |n 1 4:0.5\n1 | 3\n3 | 2:3 5 6\n2 | 0 1 9\n1 | 8\n"
 XMLREPO_LINES = "0,2 0:1 3:0.25\n1 2:2\n 1:4 4:1\n2,3 0:0.5 2:1.5 4:3\n3 3:1\n"
+TEXT_LINES = (
+    'text,labels\nDie Größe zählt,b|a\n"zwei Zeilen,\nein Wert",a\n東京 tower,c|b\n'
+    "die die die,\nein Turm,c\nzählt Zeilen,a|c\n"
+)
 SPECS = {
     "planted": DataSpec(
         source="planted",
@@ -62,6 +66,18 @@ SPECS = {
         num_validation_points=1,
         normalize_rows=False,
     ),
+    "texts": DataSpec(
+        source="texts",
+        name="texts",
+        options={
+            "train": "data.csv",
+            "label_column": "labels",
+            "label_separator": "|",
+            "test_share": 0.3,
+        },
+        num_validation_points=1,
+        normalize_rows=False,
+    ),
     "pysource": DataSpec(
         source="pysource",
         name="pysource",
@@ -76,6 +92,7 @@ PINNED = {
     "planted": (1, 1, "597507ee95510bc58a897a071e0ecdf8267fd3dd5c33015f25d239f5e50c06ed"),
     "vw": (1, 1, "e1ad6689af10f16f2a6571c88ed2a928eecba0f717c2ba1c5ed9c7edfb553cae"),
     "xmlrepo": (1, 1, "dd13d7a1b4062e3d08bd2b7015adae9ffb738110379cd942b22ef94f159ff7aa"),
+    "texts": (1, 1, "9fba12950a1aa87d4d84a2bc13533130c969b41de49344c4233f90d6c63dc318"),
     "pysource": (3, 1, "35f341da4a0e47ae3a578bf9451d628f9763fb56eedf38a43d9fa1bad71e8f19"),
 }
 QUICKSTART_CHECKSUM = "909cbf399a8d1ccf4eb0ba55e5e21066b49e6bf5806d5430af5b380434181e30"
@@ -99,6 +116,7 @@ def checksum(data: Dataset) -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data.vw").write_text(VW_LINES)
     (tmp_path / "data.txt").write_text("5 5 4\n" + XMLREPO_LINES)
+    (tmp_path / "data.csv").write_text(TEXT_LINES, encoding="utf-8")
     install(tmp_path / "site", "many", random_files())
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     return tmp_path

@@ -16,15 +16,6 @@ from tests.mach.costs import TYPICAL
 METHODS = [card.name for card in cards("decoding") if card.name != "faiss_pq"]
 
 
-@pytest.fixture(autouse=True)
-def keep_process():
-    """A trial flushes denormals for its whole process, which here is that of all tests."""
-    auto.use_costs(TYPICAL)
-    yield
-    auto.use_costs(None)
-    torch.set_flush_denormal(False)
-
-
 def build_trial(method, num_queries=70, **options):
     data = DataSpec(
         source="planted_scores",
@@ -146,6 +137,19 @@ def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_p
     _, (phases,) = run_rounds(build_trial("dense"), tmp_path, 1)
     assert [len(phase["seconds"]) for phase in phases.values()] == [1, 1, 1, 1]
     assert asked == [1, 64] + [1, 1, 64, 64] * 2  # warmed up, then each phase twice
+
+
+def test_calls_that_take_long_are_not_preceded_by_another_in_later_visits(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "_WARMTH_SECONDS", 0.0)
+    problem = _problem(tmp_path)
+    timed = timing.Timed(trial_module.build_contender("dense", problem, {"k": 5}), problem)
+    asked = []
+    monkeypatch.setattr(timed, "_from_scores", lambda start, stop: asked.append(stop - start))
+    monkeypatch.setattr(timed, "_from_hidden", lambda start, stop: asked.append(stop - start))
+    for number in range(2):
+        timed.measure(Visit(number))
+    assert asked == [1, 1, 64, 64, 1, 1, 64, 64, 1, 64, 1, 64]
 
 
 def _problem(tmp_path):

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
+from bench import losses
 from bench.losses import (
     build_positives,
     chunked_loss,
@@ -11,6 +12,8 @@ from bench.losses import (
 )
 
 N, H, C, G = 7, 5, 11, 3
+# With it, the first point of a multi-label batch has no labels.
+NO_LABELS_SEED = 17
 
 
 def _setup(task, kind, seed=0):
@@ -102,3 +105,65 @@ def test_softmax_loss_is_exact_where_a_probability_underflows():
     expected = loss_of_logits(logits, positives, "softmax")
     torch.testing.assert_close(fused_loss_of_logits(logits, positives, "softmax"), expected)
     assert expected > 200
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bce"])
+@pytest.mark.parametrize(("points", "layers"), [(None, None), (2, None), (3, 1)])
+def test_bias_points_without_labels_and_small_tiles_change_no_gradient(
+    kind, points, layers, monkeypatch
+):
+    # One layer a tile, whose rows are padded (softmax), or four of its columns (BCE).
+    monkeypatch.setattr(losses, "_TILE_FLOATS", {"cpu": 4 * N})
+    positives, dense = _setup("multilabel", kind, seed=NO_LABELS_SEED)
+    assert positives.has_labels is not None
+    generator = torch.Generator().manual_seed(2)
+    inputs = [
+        torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in ((G, N, H), (G, C, H), (G, C))
+    ]
+    hidden, weight, bias = inputs
+    logits = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
+    plain = _dense_loss(logits, dense.double(), kind)
+    expected = torch.autograd.grad(plain, inputs)
+    value = chunked_loss(
+        hidden,
+        weight,
+        positives,
+        kind,
+        bias=bias,
+        points_per_chunk=points,
+        layers_per_chunk=layers,
+    )
+    torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
+    for found, wanted in zip(torch.autograd.grad(value, inputs), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bce"])
+def test_the_gradient_made_in_forward_is_the_one_that_is_stored(kind):
+    positives, _ = _setup("multilabel", kind)
+    weight = torch.randn(G, C, H, requires_grad=True)
+    value = chunked_loss(torch.randn(G, N, H, requires_grad=True), weight, positives, kind)
+    made = value.grad_fn.gradients[1].data_ptr()
+    value.backward()
+    assert weight.grad.data_ptr() == made
+
+
+def test_a_second_backward_is_refused_not_wrong():
+    positives, _ = _setup("multiclass", "softmax")
+    weight = torch.randn(G, C, H, requires_grad=True)
+    value = chunked_loss(torch.randn(G, N, H), weight, positives, "softmax")
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        value.backward()
+
+
+def test_softmax_chunks_are_aligned_and_bce_tiles_are_bounded():
+    softmax = losses.tiling(1, 256, 83_071, "softmax", points_per_chunk=64)
+    assert (softmax.points, softmax.columns, softmax.width) == (64, 83_071, 83_072)
+    bce = losses.tiling(1, 256, 83_071, "bce")
+    assert bce.points == 256
+    assert bce.floats <= losses._TILE_FLOATS["cpu"] < 256 * 83_071
+    worlds = losses.tiling(32, 256, 2_000, "softmax")
+    assert 1 < worlds.layers < 32
+    assert worlds.floats <= losses._TILE_FLOATS["cpu"]

@@ -36,7 +36,8 @@ def test_labels_are_valid_whatever_the_scores():
 @pytest.mark.parametrize("num_points", [0, 1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ranking_a_product_equals_ranking_its_logits(num_points, dtype, monkeypatch):
-    monkeypatch.setattr("bench.ranking._TILE_FLOATS", {"cpu": 2 * 500})  # parts of two points
+    monkeypatch.setattr("bench.ranking._TILE_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.ranking._LEAST_LABELS", 3)  # fewer than are wanted
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias = (
         torch.randn(*shape, generator=generator, dtype=dtype)
@@ -107,3 +108,13 @@ def test_nothing_is_compiled_after_inference_was_prepared():
     for num_points in (1, 5):
         model.top_k(random_batch(num_points, 20, 6, "multiclass"), 3)
     assert [len(kernel.signatures) for kernel in kernels] == before
+
+
+def test_equal_scores_come_by_smaller_label_across_tiles(monkeypatch):
+    monkeypatch.setattr("bench.ranking._TILE_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.ranking._LEAST_LABELS", 7)
+    generator = torch.Generator().manual_seed(0)
+    bias = torch.randint(3, (50,), generator=generator).float()
+    found = top_k_of_product(torch.zeros(4, 2), torch.zeros(50, 2), bias, 30)
+    for tensor, expected in zip(found, _reference(bias.expand(4, -1), 30), strict=True):
+        assert torch.equal(tensor, expected)

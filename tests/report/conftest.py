@@ -28,7 +28,7 @@ def install_view(monkeypatch: pytest.MonkeyPatch) -> Install:
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """What figures show does not depend on how finely they are drawn."""
-    monkeypatch.setitem(style.RC, "savefig.dpi", 40)
+    monkeypatch.setitem(style.RC, "figure.dpi", 80)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import pytest
 import synthetic_records as made
 from synthetic_records import changed, full_grid, record, sections, trial
 
+from bench.report import style
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, log_ticks
 from bench.report.plots.rows import PartsPlot
@@ -246,6 +246,18 @@ def test_long_names_leave_room_for_the_axes() -> None:
     assert frame.x1 < legend.get_window_extent().x0
 
 
+def test_nothing_is_cut_off_at_the_edges(section: Section, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(style.RC, "figure.dpi", 250)
+    for name, plot in training.plots([section]):
+        assert not isinstance(plot, str), plot
+        with styled():
+            figure = plot.draw()
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox()
+        assert min(box.x0, box.y0) > 0, name
+        assert box.x1 < figure.get_figwidth(), name
+        assert box.y1 < figure.get_figheight(), name
+
+
 def test_mark_depends_on_what_is_shown() -> None:
     assert figure_mark({"a": 1}) != figure_mark({"a": 2})
-    assert math.isfinite(len(figure_mark({})))

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
+from bench.budgets import Budget, budgets_path, write_budgets
 from bench.report.select import StudyView
+from bench.report.studies import find_view, view_study
 from bench.report.values import clean, summarize
+from bench.settings import TrainSpec
+from bench.study import Study
 
 
 def test_replicates_of_a_configuration_share_a_row() -> None:
@@ -112,11 +119,15 @@ def test_costs_join_rows_that_differ_in_what_costs_do_not_depend_on() -> None:
 def test_costs_of_another_part_or_of_other_data_are_not_joined() -> None:
     of = trial("full_softmax")
     row = made.cost_row(of, made.phases_of(of))
+    here = StudyView(name="imaginary", part_of=lambda settings: "here")
     elsewhere = made.cost_line([row], part="elsewhere")
-    other = made.cost_line([{**row, "fingerprint": "beef"}])
+    other = made.cost_line([{**row, "fingerprint": "beef"}], part="here")
     for line in (elsewhere, other):
-        (section,) = sections([record(of)], [line])
+        (section,) = sections([record(of)], [line], here)
         assert section.rows[0].timing is None
+    # Without its file at hand, a study's parts have no names.
+    (section,) = sections([record(of)], [elsewhere])
+    assert section.rows[0].timing is not None
 
 
 def test_newest_session_counts() -> None:
@@ -138,3 +149,51 @@ def test_control_characters_never_reach_a_reader() -> None:
     assert section.data_name == "evil  [2Jname"
     assert section.part == "a b"
     assert clean({"a\n": ["\u202e", 1]}) == {"a ": [" ", 1]}
+
+
+def _study(seconds: float) -> Study:
+    of = trial("full_softmax")
+    timed = dataclasses.replace(of, train=TrainSpec(budget_seconds=seconds))
+    return Study(
+        name="mine",
+        claim="A claim.",
+        trials=lambda profile: [timed],
+        smoke=list,
+        profiles=("cpu",),
+        part=lambda each: f"at {each.train.num_steps} steps",
+    )
+
+
+def test_study_asks_for_the_steps_that_its_budgets_came_to() -> None:
+    study = _study(9.0)
+    (asked,) = study.build_trials("cpu")
+    budget = Budget(
+        cost_id=asked.cost_id, budget_seconds=9.0, num_steps=70, seconds_per_step=0.1, measured={}
+    )
+    run = dataclasses.replace(asked, train=asked.train.with_steps(70))
+    view = view_study(study, {budget.key: budget})
+    assert view.trial_ids == {run.trial_id}
+    assert view.part_of(run.to_dict()) == "at 70 steps"
+    assert view_study(_study(8.0), {budget.key: budget}).trial_ids == set()
+
+
+def test_own_budgets_go_before_the_references(tmp_path: Path) -> None:
+    for folder, steps in (("reference", 10), ("own", 20)):
+        (asked,) = _study(9.0).build_trials("cpu")
+        budget = Budget(
+            cost_id=asked.cost_id,
+            budget_seconds=9.0,
+            num_steps=steps,
+            seconds_per_step=0.1,
+            measured={},
+        )
+        write_budgets(budgets_path(tmp_path / folder, "mine"), "mine", [budget])
+    (tmp_path / "mine.py").write_text(
+        "from test_select import _study\n\ndef study():\n    return _study(9.0)\n"
+    )
+    folders = [tmp_path / "reference", tmp_path / "own"]
+    ids = [
+        find_view(str(tmp_path / "mine.py"), *chosen).trial_ids
+        for chosen in (folders, folders[:1], folders[::-1])
+    ]
+    assert ids[0] != ids[1] == ids[2]

@@ -184,15 +184,13 @@ def decode_peakedness(part: Part) -> LinePlot | str:
     if chosen is None or counts[chosen] < 2:
         return "no problem with times on several kinds of planted scores"
     kinds = tuple(name for name, known in timings.items() if chosen in known)
-    places: dict[int, float] = {}
-    entries = []
+    series: dict[str, list[tuple[float, Entry]]] = {}
     for place, name in enumerate(kinds):
         for entry in timings[name][chosen]:
-            places[id(entry)] = place
-            entries.append(entry)
+            series.setdefault(entry.row.name, []).append((place, entry))
     lines = [
-        _line(members, [places[id(entry)] for entry in members], part.milliseconds)
-        for members in _by_name(entries).values()
+        _line([entry for _, entry in points], [place for place, _ in points], part.milliseconds)
+        for points in series.values()
     ]
     lines.sort(key=lambda line: -line.y[-1])
     return LinePlot(
@@ -201,7 +199,7 @@ def decode_peakedness(part: Part) -> LinePlot | str:
         Axis("scores", "names", kinds),
         part.time_axis,
         (Panel(tuple(lines)),),
-        f"{part.note} From none to the most probability on a query's own labels.".strip(),
+        f"{part.note} Scores: from none to the most probability on a query's own labels.".strip(),
     )
 
 

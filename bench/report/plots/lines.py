@@ -197,21 +197,22 @@ def _scale(axes: Axes, which: Literal["x", "y"], form: Axis, values: Sequence[fl
     elif form.scale == "linear":
         set_limits(0, max(values) * 1.03)
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(_plain))
+        axis.set_major_formatter(FuncFormatter(plain))
     elif form.scale == "steps":
         set_scale("log", base=2)
         set_limits(min(values) / 1.15, max(values) * 1.15)
         axis.set_major_locator(FixedLocator(sorted(set(values))))
-        axis.set_major_formatter(FuncFormatter(_plain))
+        axis.set_major_formatter(FuncFormatter(plain))
     else:
         set_scale("log")
         low, high = log_limits(values, form.air)
         set_limits(low, high)
-        log_ticks(axis, low, high, _short if form.scale == "counts" else _plain)
+        log_ticks(axis, low, high, _short if form.scale == "counts" else plain)
     axis.set_minor_locator(NullLocator())
 
 
-def _plain(value: float, _: object) -> str:
+def plain(value: float, _: object = None) -> str:
+    """A number at a tick."""
     return f"{value:,.10g}"
 
 

@@ -14,17 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.report.columns import timed
 from bench.report.format import gibibytes
-from bench.report.plots.lines import log_limits, log_ticks
+from bench.report.plots.lines import log_limits, log_ticks, plain
 from bench.report.select import Row, Section
 from bench.report.style import PART_STYLES, Palette, SeriesStyle, new_figure
 from bench.report.values import Number, Record, Summary, dig
 
 _PARTS = ("parameter_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
 _ROW_INCHES, _LETTER_INCHES = 0.175, 0.057
-
-
-def _plain(value: float, _: object) -> str:
-    return f"{value:,.10g}"
 
 
 def _figure(
@@ -79,7 +75,7 @@ class PartsPlot:
                 axes.plot([bar.peak] * 2, [place - 0.36, place + 0.36], color="black", lw=1.6)
         axes.set_xlabel("MB (10⁶ bytes)")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_major_formatter(FuncFormatter(plain))
         handles: list[Artist] = [Patch(linewidth=0.4, **style) for style in PART_STYLES.values()]
         labels = list(PART_STYLES)
         if any(bar.peak is not None for bar in self.bars):
@@ -171,7 +167,7 @@ class TimesPlot:
             if known:
                 low, high = log_limits(known, 0.08)
                 axes.set_xlim(low, high)
-                log_ticks(axes.xaxis, low, high, _plain)
+                log_ticks(axes.xaxis, low, high, plain)
         handles = [
             Line2D([], [], linestyle="", marker="o", color="black", mfc=face, ms=4)
             for face in ("black", "white")

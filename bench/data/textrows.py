@@ -1,0 +1,164 @@
+"""Rows of CSV, TSV and JSON Lines files, one at a time, with the line that each begins on.
+
+* CSV: comma separated unless stated otherwise, quoted by `"`; a quoted cell may span lines.
+* TSV: tab separated and never quoted, as its registered type has it. A quoted file with tabs is
+  CSV with a tab for its delimiter.
+* JSON Lines: an object a line.
+
+All are UTF-8; a byte-order mark at the start, as spreadsheets write it, is skipped. Blank lines
+are skipped. No line and no cell may be longer than `MAX_CHARACTERS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from bench.data.raw import DataError
+
+Format = Literal["csv", "tsv", "jsonl"]
+FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
+MAX_CHARACTERS = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """How a file is to be read.
+
+    Attributes:
+        format: of the file.
+        delimiter: between cells; CSV alone has a choice.
+        has_header: whether the first row names the columns; where it does not, they are called by
+            their place, `1` first.
+        columns: names of those that are wanted, in the order that they are handed out.
+    """
+
+    format: Format
+    delimiter: str
+    has_header: bool
+    columns: Sequence[str]
+
+
+def guess_format(path: Path) -> Format | None:
+    """Format by a file's name, `.gz` left aside; None where it does not tell."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower().removeprefix(".")
+    if suffix in ("jsonl", "ndjson"):
+        return "jsonl"
+    return next((each for each in FORMATS if each == suffix), None)
+
+
+def read_rows(path: Path, table: Table) -> Iterator[tuple[int, list[Any]]]:
+    """Line number and wanted values of each row: text, or any JSON value.
+
+    Raises:
+        DataError: the file is not of its format, lacks a wanted column or is broken; the message
+            says in which line.
+    """
+    lines = _lines(path)
+    rows = _objects(path, lines, table) if table.format == "jsonl" else _cells(path, lines, table)
+    try:
+        yield from rows
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: broken compression ({error}); expected a whole .gz") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
+
+
+@contextlib.contextmanager
+def wide_cells() -> Iterator[None]:
+    """Let `csv` read cells of up to `MAX_CHARACTERS`; its own limit, of the process, is 131,072."""
+    before = csv.field_size_limit(MAX_CHARACTERS)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
+        number = 0
+        while line := stream.readline(MAX_CHARACTERS + 1):
+            number += 1
+            if len(line) > MAX_CHARACTERS:
+                raise DataError(
+                    f"{path}, line {number}: longer than {MAX_CHARACTERS:,} bytes; expected a row"
+                )
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield line.decode()
+            except UnicodeDecodeError as error:
+                is_wide = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
+                raise DataError(
+                    f"{path}, line {number}: byte {error.start + 1} is "
+                    f"0x{line[error.start]:02x}; expected UTF-8"
+                    + (" (this is UTF-16)" if is_wide else "")
+                ) from error
+
+
+def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int, list[Any]]]:
+    reader = csv.reader(
+        lines,
+        delimiter=table.delimiter,
+        quoting=csv.QUOTE_NONE if table.format == "tsv" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    header: list[str] | None = None
+    places: list[int] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"{path}, line {line}: {error}; expected cells parted by {table.delimiter!r}"
+                + ("" if table.format == "tsv" else ', with quotes doubled inside of quotes ("")')
+            ) from error
+        if row is None:
+            break
+        if not row:
+            continue
+        if header is None:
+            header = row if table.has_header else [str(i + 1) for i in range(len(row))]
+            places = [_place(path, line, header, name) for name in table.columns]
+            if table.has_header:
+                continue
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {line}: {len(row)} columns; expected {len(header)}")
+        yield line, [row[place] for place in places]
+
+
+def _place(path: Path, line: int, header: Sequence[str], name: str) -> int:
+    if header.count(name) != 1:
+        what = "no column" if name not in header else "more than one column"
+        shown = [each[:40] for each in header[:20]]
+        raise DataError(f"{path}, line {line}: {what} is called {name!r}; found {shown}")
+    return header.index(name)
+
+
+def _objects(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int, list[Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}, character {error.colno}: {error.msg}; expected a JSON "
+                "object a line"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: {error}; expected a JSON object") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: {line.strip()[:40]!r}; expected a JSON object")
+        for name in table.columns:
+            if name not in row:
+                raise DataError(f"{path}, line {number}: no key {name!r}; found {sorted(row)[:20]}")
+        yield number, [row[name] for name in table.columns]

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.data import textrows
+from bench.data.csr import Csr
+from bench.data.prepared import load_dataset
+from bench.data.raw import DataError, RawData
+from bench.data.sources import load_raw, raw_identity
+from bench.data.texts import TextsSource
+from bench.data.tokens import hashed_token, tokenizer
+from bench.settings import DataSpec
+
+TRAIN = "text,label\nred fish red,a\nblue fish,b\nblue sky,b\n"
+TEST = "text,label\nred sky green,a\nsky,new\n"
+
+
+def rows(part: Csr) -> list[dict[int, float]]:
+    values = np.ones(part.ids.size) if part.values is None else part.values
+    return [
+        dict(zip(part.ids[i:j].tolist(), values[i:j].tolist(), strict=True))
+        for i, j in zip(part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True)
+    ]
+
+
+def build(folder: Path, train: str = "train.csv", **options: Any) -> RawData:
+    return TextsSource(train=train, **options).build(folder)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    content = content.encode() if isinstance(content, str) else content
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return name
+
+
+def test_points_are_counts_of_tokens_by_falling_frequency(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", TRAIN)
+    raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST))
+    # blue and fish are in two points, red and sky in one; b has two points, a one, new none.
+    assert rows(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
+    assert rows(raw.test_features) == [{2: 1, 3: 1}, {3: 1}]
+    assert raw.train_features.num_columns == 4
+    assert raw.label_names == ("b", "a", "new")
+    assert [list(row) for row in rows(raw.train_labels)] == [[1], [0], [0]]
+    assert [list(row) for row in rows(raw.test_labels)] == [[1], [2]]
+    assert raw.task == "multiclass"
+    assert raw.facts["num_empty_points"] == 0
+
+
+SAME = [(["red fish", "red"], ["b", "a"]), (["blue\tfish", ""], ["b"]), (["sky", "blue"], [])]
+
+
+def same_as(name: str) -> str:
+    """The points of `SAME` in a format."""
+    if name.startswith("points.jsonl"):
+        lines = [
+            json.dumps({"title": t[0], "body": t[1] or None, "tags": labels, "id": 7})
+            for t, labels in SAME
+        ]
+        return "\n\n".join(lines)
+    cells = [[*texts, "|".join(labels)] for texts, labels in SAME]
+    if name.startswith("points.tsv"):
+        cells = [[cell.replace("\t", " ") for cell in row] for row in cells]
+        return "title\tbody\ttags\n" + "".join("\t".join(row) + "\r\n" for row in cells)
+    mark = ";" if name.startswith("semicolon") else ","
+    return f"\ufefftitle{mark}body{mark}tags\n" + "".join(
+        mark.join(f'"{cell}"' for cell in row) + "\n" for row in cells
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("points.csv", {"label_separator": "|"}),
+        ("points.csv.gz", {"label_separator": "|"}),
+        ("points.tsv", {"label_separator": "|"}),
+        ("points.jsonl", {}),
+        ("points.jsonl.gz", {}),
+        ("semicolon.txt", {"label_separator": "|", "format": "csv", "delimiter": ";"}),
+    ],
+)
+def test_formats_agree(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    write(tmp_path, name, same_as(name))
+    write(tmp_path, "test.jsonl", '{"title": "red", "body": "sky", "tags": "a"}\n')
+    if "format" in options:
+        write(tmp_path, "test.jsonl", 'title;body;tags\nred;"sky";a\n')
+    raw = build(
+        tmp_path,
+        name,
+        test="test.jsonl",
+        text_columns="title, body",
+        label_column="tags",
+        **options,
+    )
+    assert raw.label_names == ("b", "a")
+    assert raw.task == "multilabel"
+    # blue, fish in two points; red, sky in one.
+    assert rows(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
+    assert [sorted(row) for row in rows(raw.train_labels)] == [[0, 1], [0], []]
+    assert rows(raw.test_features) == [{2: 1, 3: 1}]
+
+
+def test_files_without_header_and_several_parts(tmp_path: Path) -> None:
+    write(tmp_path, "part-2.csv", "y,sky\n")
+    write(tmp_path, "part-1.csv", "x,red\nx,blue\n")
+    write(tmp_path, "test.csv", "y,red\n")
+    raw = build(
+        tmp_path,
+        "part-*.csv",
+        test="test.csv",
+        has_header=False,
+        text_columns="2",
+        label_column="1",
+    )
+    assert [list(row) for row in rows(raw.train_labels)] == [[0], [0], [1]]
+    assert raw.label_names == ("x", "y")
+
+
+def test_column_tells_the_split(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "label,part,text\na,train,red\nb,test,red\na,train,blue\n")
+    raw = build(tmp_path, split_column="part")
+    assert (raw.train_features.num_rows, raw.test_features.num_rows) == (2, 1)
+
+
+def many_texts(num_texts: int = 2000, copies: int = 1) -> list[str]:
+    return [f"word{i} common,l{i % 7}" for i in range(num_texts)] * copies
+
+
+def is_tested(folder: Path, lines: list[str], **options: Any) -> set[str]:
+    write(folder, "train.csv", "\n".join(["text,label", *lines]) + "\n")
+    raw = build(folder, num_hashed_features=1 << 30, **options)
+    first = {hashed_token(line.split()[0], 1 << 30): line for line in lines}
+    return {first[min(row.keys() & first.keys())] for row in rows(raw.test_features)}
+
+
+def test_seeded_split_has_its_share_and_is_the_same_in_any_order(tmp_path: Path) -> None:
+    lines = many_texts()
+    drawn = is_tested(tmp_path, lines, test_share=0.2)
+    assert len(drawn) == pytest.approx(400, abs=60)
+    assert is_tested(tmp_path, lines[::-1], test_share=0.2) == drawn
+    assert is_tested(tmp_path, lines, test_share=0.2, seed=1) != drawn
+    assert is_tested(tmp_path, lines, test_share=0.1) < drawn
+
+
+def test_equal_texts_are_never_parted(tmp_path: Path) -> None:
+    lines = [f"word{i % 50} common,l{i % 7}" for i in range(1000)]
+    write(tmp_path, "train.csv", "\n".join(["text,label", *lines]) + "\n")
+    raw = build(tmp_path, test_share=0.3, num_hashed_features=1 << 30)
+    common = hashed_token("common", 1 << 30)
+    train, test = (
+        {i for row in rows(part) for i in row} - {common}
+        for part in (raw.train_features, raw.test_features)
+    )
+    assert train
+    assert test
+    assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["blue", "fish", "red", "sky"]),
+        ({"min_document_frequency": 2}, ["blue", "fish"]),
+        ({"max_features": 3}, ["blue", "fish", "red"]),
+        ({"token_pattern": "[a-z]{4}"}, ["blue", "fish"]),
+        ({"token_pattern": "(?:^|,)(red|sky)"}, ["red"]),
+    ],
+)
+def test_vocabulary_is_limited_by_options(
+    tmp_path: Path, options: dict[str, Any], names: list[str]
+) -> None:
+    write(tmp_path, "train.csv", TRAIN)
+    raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST), **options)
+    assert raw.train_features.num_columns == len(names)
+    lines = ["red fish red", "blue fish", "blue sky"]
+    for row, line in zip(rows(raw.train_features), lines, strict=True):
+        found = Counter(w for w in line.split() if w in names)
+        if options.get("token_pattern", "").startswith("("):
+            found = Counter(line.split()[:1]) if line.startswith("red") else Counter()
+        assert {names[i]: count for i, count in row.items()} == found
+
+
+def test_hashed_features_add_up_where_they_collide(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", TRAIN)
+    raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST), num_hashed_features=2)
+    for row, line in zip(rows(raw.test_features), ["red sky green", "sky"], strict=True):
+        assert row == Counter(hashed_token(token, 2) for token in line.split())
+    assert raw.train_features.num_columns == 2
+
+
+def test_hash_of_a_token_is_the_same_everywhere() -> None:
+    # BLAKE2b of 8 bytes, little endian, by the command `b2sum -l 64`.
+    assert [hashed_token(token, 1 << 20) for token in ("fish", "größe")] == [760944, 129268]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The QUICK-brown fox's 2nd_try", ["the", "quick", "brown", "fox", "s", "2nd_try"]),
+        ("Größe, ÄRGER; straße", ["größe", "ärger", "straße"]),
+        ("u\u0308ber \u00fcber", ["über", "über"]),
+        ("東京タワー is high", ["東", "京", "タ", "ワ", "ー", "is", "high"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("ภาษาไทย", ["ภาษาไทย"]),
+        ("abc東def", ["abc", "東", "def"]),
+        ("naïve café—no·dot", ["naïve", "café", "no", "dot"]),
+        ("😀 emoji 👍🏽", ["emoji"]),
+        ("ÅNGSTRÖM İstanbul", ["ångström", "i\u0307stanbul"]),
+        ("", []),
+    ],
+)
+def test_default_tokens_of_scripts(text: str, tokens: list[str]) -> None:
+    assert tokenizer(None, lowercase=True)(text) == tokens
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(max_codepoint=0x2FF)))
+def test_plain_text_has_the_tokens_that_it_has_among_other_text(text: str) -> None:
+    split = tokenizer(None, lowercase=True)
+    assert [*split(text), "ж"] == split(f"{text} ж")
+
+
+def test_case_is_kept_on_demand() -> None:
+    assert tokenizer(None, lowercase=False)("Red Größe") == ["Red", "Größe"]
+
+
+def test_label_names_are_trimmed_composed_and_kept(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", 'text,label\nx," new\n  york|Mu\u0308nchen|München"\ny,new york\n')
+    raw = build(tmp_path, test="train.csv", label_separator="|")
+    assert raw.label_names == ("new york", "München")
+    spec = DataSpec(
+        source="texts",
+        name="t",
+        options={"train": "train.csv", "test": "train.csv", "label_separator": "|"},
+    )
+    assert load_raw(spec, tmp_path, tmp_path / "cache").label_names == ("new york", "München")
+
+
+def test_whole_numbers_are_labels_in_json(tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", '{"text": "x", "label": 7}\n{"text": "y", "label": [8, "7"]}\n')
+    assert build(tmp_path, "train.jsonl", test="train.jsonl").label_names == ("7", "8")
+
+
+def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    write(tmp_path, "train.csv", f"text,label\n{'word ' * 60_000},a\n")
+    raw = build(tmp_path, test="train.csv")
+    assert rows(raw.train_features) == [{0: 60_000}]
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("a.csv", "words,label\nx,a\n", {}, "line 1: no column is called 'text'; found ['words', "),
+        ("a.csv", "text,text,label\n", {}, "line 1: more than one column is called 'text'"),
+        ("a.csv", "text,label\nx,a\n\ny\n", {}, "line 4: 1 columns; expected 2"),
+        ("a.csv", 'text,label\n"x\ny",a\n"z\n', {}, "line 4: unexpected end of data"),
+        ("a.csv", 'text,label\n"x"y,a\n', {}, "line 2: ',' expected after '\"'"),
+        ("a.csv", b"text,label\nx,a\n\xe4,b\n", {}, "line 3: byte 1 is 0xe4; expected UTF-8"),
+        ("a.csv", "text,label\n".encode("utf-16"), {}, "1: byte 1 is 0xff; expected UTF-8 (th"),
+        ("a.csv", "text,label\nx,\n", {}, "line 2, column 'label': no label; expected one"),
+        ("a.csv", 'text,label\n"x\ny",a\nz,\n', {}, "line 4, column 'label': no label"),
+        ("a.csv", "text,label\nx,a|b\n", {"task": "multiclass", "label_separator": "|"},
+         "line 2, column 'label': 2 labels; expected one"),
+        ("a.csv", "text,label\nx,a\x01b\n", {}, "line 2, column 'label': label 'a\\x01b' holds"),
+        ("a.csv", "text,label,s\nx,a,val\n", {"split_column": "s"},
+         "line 2, column 's': 'val'; expected 'train' or 'test'"),
+        ("a.csv", "text,label,s\nx,a,train\n", {"split_column": "s"},
+         "0 points to test on, none of them with a label"),
+        ("a.csv", "text,label\n", {}, "0 points to train on"),
+        ("a.csv", "", {}, "0 points to train on"),
+        ("a.csv", "text,label\n!?,a\n", {"test": "a.csv"}, "no token of the training texts"),
+        ("a.tsv", "text\tlabel\nx\ta\tb\n", {}, "line 2: 3 columns; expected 2"),
+        ("a.jsonl", '{"text": "x"}\n', {}, "line 1: no key 'label'; found ['text']"),
+        ("a.jsonl", '\n{"text": "x", }\n', {}, "line 2, character 15: "),
+        ("a.jsonl", "[1]\n", {}, "line 1: '[1]'; expected a JSON object"),
+        ("a.jsonl", "[" * 99_999, {}, "line 1: maximum recursion depth"),
+        ("a.jsonl", '{"text": 1, "label": "a"}\n', {}, "line 1, column 'text': 1; expected text"),
+        ("a.jsonl", '{"text": "x", "label": 1.5}\n', {}, "column 'label': 1.5; expected labels"),
+        ("a.jsonl", '{"text": "x", "label": true}\n', {}, "column 'label': True; expected labels"),
+        ("a.jsonl", '{"text": "x", "label": "\\ud800"}\n', {}, "holds '\\ud800'"),
+        ("a.txt", "text,label\n", {}, "the name tells no format; expected option format"),
+        ("b*.csv", None, {}, "b*.csv: no such file; expected the train data"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_by_file_line_and_column(
+    tmp_path: Path, name: str, content: str | bytes | None, options: dict[str, Any], message: str
+) -> None:
+    if content is not None:
+        write(tmp_path, name, content)
+    spec = DataSpec(source="texts", name="bad", options={"train": name, **options})
+    with pytest.raises(DataError) as caught:
+        load_raw(spec, tmp_path, tmp_path / "cache")
+    assert str(tmp_path / name) in str(caught.value) or "no token" in message
+    assert message in str(caught.value)
+
+
+def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(TRAIN.encode() * 100)
+    (tmp_path / "train.csv.gz").write_bytes(packed[:-20])
+    with pytest.raises(DataError, match="broken compression"):
+        build(tmp_path, "train.csv.gz")
+
+
+@pytest.mark.parametrize(("name", "head"), [("a.csv", 'text,label\n"'), ("a.jsonl", '{"text": "')])
+def test_endless_row_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: str
+) -> None:
+    monkeypatch.setattr(textrows, "MAX_CHARACTERS", 1000)
+    write(tmp_path, name, head + "x" * 5000)
+    with pytest.raises(DataError, match=r"line \d: longer than 1,000 bytes"):
+        build(tmp_path, name)
+    if name == "a.csv":
+        write(tmp_path, name, head + "x\n" * 5000)
+        with pytest.raises(DataError, match="line 2: field larger than field limit"):
+            build(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test_share": 1.0}, "option test_share is 1.0"),
+        ({"test": "x", "split_column": "s"}, "both tell what to test on"),
+        ({"max_features": 0}, "option max_features is 0"),
+        ({"num_hashed_features": 9, "max_features": 2}, "needs no vocabulary"),
+        ({"label_separator": ""}, "option label_separator is empty"),
+        ({"format": "xlsx"}, "option format is 'xlsx'; expected one of"),
+        ({"delimiter": "||"}, "option delimiter is '||'"),
+        ({"delimiter": ";", "format": "tsv"}, "option delimiter is ';'"),
+        ({"task": "ranking"}, "option task is 'ranking'"),
+        ({"token_pattern": "("}, r"option token_pattern is '\('"),
+        ({"token_pattern": "(a)(b)"}, "at most one group"),
+        ({"token_pattern": "a*"}, "one that needs a character"),
+    ],
+)
+def test_bad_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        TextsSource(train="x.csv", **options)
+
+
+def test_identity_follows_content_and_order_of_the_files(tmp_path: Path) -> None:
+    write(tmp_path, "p1.csv", TRAIN)
+    write(tmp_path, "p2.csv", TEST)
+    spec = DataSpec(source="texts", name="t", options={"train": "p*.csv"})
+    first = raw_identity(spec, tmp_path, tmp_path / "cache")
+    assert raw_identity(spec, tmp_path, tmp_path / "cache") == first
+    write(tmp_path, "p1.csv", TEST)
+    write(tmp_path, "p2.csv", TRAIN)
+    assert raw_identity(spec, tmp_path, tmp_path / "cache") != first
+
+
+def test_prepared_data_can_be_trained_on(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "\n".join(["text,label", *many_texts(200)]) + "\n")
+    spec = DataSpec(
+        source="texts",
+        name="mine",
+        options={"train": "train.csv"},
+        feature_weighting="tfidf",
+        num_validation_points=20,
+    )
+    data = load_dataset(spec, tmp_path, tmp_path / "cache")
+    assert data.task == "multiclass"
+    assert data.num_labels == 7
+    assert data.validation_labels.num_rows == 20

@@ -1,0 +1,150 @@
+"""A method that somebody brings along: one file, a process of its own without torch, a card."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import record
+from bench.costs import median_seconds, read_costs
+from bench.settings import Trial
+
+ROOT = Path(__file__).parents[1]
+
+PEER = """
+import sys
+import time
+
+import numpy as np
+
+from bench.card import Card, Shown
+from bench.cards import register
+from bench.data.sources import data_fingerprint, load_raw
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.study import Study
+
+register(
+    Card(
+        name="votes",
+        version=1,
+        label="Votes of features",
+        group="votes",
+        entry=f"{__name__}:execute",
+        cost_entry=f"{__name__}:attend",
+        options=(Shown(name="smoothing", text="s={}"),),
+    )
+)
+
+
+def train(raw, smoothing):
+    votes = np.full((raw.train_features.num_columns, raw.train_labels.num_columns), smoothing)
+    labels = np.repeat(raw.train_labels.ids, np.diff(raw.train_features.offsets))
+    np.add.at(votes, (raw.train_features.ids, labels), raw.train_features.values)
+    return np.log(votes / votes.sum(axis=1, keepdims=True))
+
+
+def answer(votes, raw, point):
+    start, end = raw.test_features.offsets[point : point + 2]
+    return int(votes[raw.test_features.ids[start:end]].sum(axis=0).argmax())
+
+
+def execute(trial, *, data_dir, cache_dir, accelerator, emit):
+    raw = load_raw(trial.data, data_dir, cache_dir)
+    emit({"event": "phase", "phase": "train"})
+    votes = train(raw, trial.model.options["smoothing"])
+    hits = [answer(votes, raw, i) == label for i, label in enumerate(raw.test_labels.ids)]
+    return {
+        "data": {"fingerprint": data_fingerprint(trial.data, data_dir, cache_dir)},
+        "training": {"num_steps": 0, "curve": []},
+        "test": {"P@1": float(np.mean(hits))},
+        "resolved": {"has_torch": "torch" in sys.modules},
+    }
+
+
+def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
+    raw = load_raw(trial.data, data_dir, cache_dir)
+    for visit in visits:
+        with visit.timed("fit", units=1) as seconds:
+            start = time.perf_counter()
+            votes = train(raw, trial.model.options["smoothing"])
+            seconds.append(time.perf_counter() - start)
+        with visit.timed("latency", units=1) as seconds:
+            for point in range(20):
+                start = time.perf_counter()
+                answer(votes, raw, point)
+                seconds.append(time.perf_counter() - start)
+    return {"weights": "trained"}
+
+
+def study():
+    data = DataSpec(
+        source="planted",
+        name="planted",
+        options={
+            "num_train_points": 1200,
+            "num_test_points": 300,
+            "num_features": 300,
+            "num_labels": 40,
+        },
+    )
+    model = ModelSpec(method="votes", encoder="linear", options={"smoothing": 0.5})
+    trials = [Trial(data=data, model=model, train=TrainSpec(budget_seconds=20.0))]
+    return Study(
+        name="peer", claim="Votes count.", trials=lambda profile: trials, smoke=lambda: trials
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a person has the study file, has taken costs and has run it."""
+    folder = tmp_path_factory.mktemp("peer")
+    (folder / "peer.py").write_text(PEER)
+    for command in ("cost", "run"):
+        subprocess.run(
+            [sys.executable, "-m", "bench", command, "peer.py"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=True,
+            timeout=300,
+        )
+    return folder
+
+
+def test_a_peer_is_recorded_like_any_method(folder):
+    [path] = folder.glob("results/own/records/peer/*.jsonl")
+    [kept], warnings = record.read(path)
+    assert warnings == []
+    assert (kept.status, kept.method, kept.versions["method"]) == ("done", "votes", 1)
+    assert kept.block("test")["P@1"] > 0.25
+    assert len(kept.block("data")["fingerprint"]) == 64
+    assert kept.block("resolved") == {"has_torch": False}
+    assert kept.settings["train"]["num_steps"] == 1  # it trains in one piece
+
+
+def test_a_peer_is_timed_in_rounds_like_any_method(folder):
+    [path] = folder.glob("results/own/costs/peer/*.jsonl")
+    [line], warnings = read_costs(path)
+    assert warnings == []
+    [row] = line.rows
+    assert (row["status"], row["weights"], len(row["visits"])) == ("done", "trained", 3)
+    assert median_seconds(row, "fit") > median_seconds(row, "latency") > 0
+    [path] = folder.glob("results/own/records/peer/*.jsonl")
+    assert row["cost_id"] == Trial.from_dict(record.read(path)[0][0].settings).cost_id
+
+
+def test_a_second_run_of_a_peer_runs_nothing(folder):
+    answer = subprocess.run(
+        [sys.executable, "-m", "bench", "run", "peer.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "peer: nothing to run" in answer.stdout
