@@ -14,13 +14,15 @@ The switches that these set-ups needed, each with the suite's own choice as its 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bench.settings import DataSpec, ModelSpec, Propensity, Scalar, TrainSpec, Trial
+from bench.data.published.catalogue import SETS
+from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 
 Tag = Literal["A", "C", "X", "T", "I", "M", "ours"]
 
@@ -95,27 +97,19 @@ _OVER_K = "P@k is divided by k; the papers' code divides by min(k, labels of the
 _OLD_FILES = "belongs to the repository's first file set: its present one has other tokens"
 
 
-def _raw(
-    folder: str,
-    *,
-    source: str = "xmlrepo",
-    suffix: str = ".txt",
-    num_validation_points: int = 0,
-    propensity: Propensity = "default",
-    ks: tuple[int, ...] = (1, 3, 5, 10),
-    options: Mapping[str, Scalar] | None = None,
-) -> DataSpec:
-    """A set as it lies in its files: no weighting, no norm."""
-    files = {"train": f"{folder}/train{suffix}", "test": f"{folder}/test{suffix}"}
-    return DataSpec(
-        source=source,
-        name=folder,
-        options={**files, **(options or {})},
-        normalize_rows=False,
-        num_validation_points=num_validation_points,
-        propensity=propensity,
-        ks=ks,
+def _raw(name: str, **settings: Any) -> DataSpec:
+    """A published set as it lies in its files: no weighting, no norm."""
+    return SETS[name].spec(
+        **{"normalize_rows": False, "num_validation_points": 0, "ks": (1, 3, 5, 10), **settings}
     )
+
+
+def _sizes(name: str) -> Sizes:
+    published = SETS[name]
+    sizes = {each.name: getattr(published, each.name) for each in dataclasses.fields(Sizes)}
+    if None in sizes.values():
+        raise ValueError(f"sizes of {name} are {sizes}; expected all to be known")
+    return Sizes(**sizes)
 
 
 # Signed MurmurHash3, seed of the hash = number of the world [C]; of BCE worlds the mean over batch
@@ -144,16 +138,11 @@ _TF_TAGS: Mapping[str, Tag] = MappingProxyType(
 )
 
 
-def neurips_multilabel(
-    folder: str,
-    title: str,
-    sizes: Sizes,
-    *,
-    num_buckets: int,
-    batch_size: int,
-    num_epochs: int,
-    propensity: Propensity = "default",
-) -> Preset:
+# Of these, what a linear softmax has not.
+_OF_BCE = ("loss_reduction", "hidden_dims")
+
+
+def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epochs: int) -> Preset:
     """Wiki10-31K, Delicious-200K and Amazon-670K as the code of the NeurIPS period trains them.
 
     All from Tharun24/MACH before its rewrite of March 2020 (`PAPER.md` 5.2) [C]: d-500-500-B with
@@ -165,19 +154,18 @@ def neurips_multilabel(
     data; that the table used it is inferred [I].
 
     Args:
-        folder: of the data.
-        title: of the data set in the papers.
-        sizes: of the repository's page [X].
+        data: name of the published set; its sizes are the repository's [X].
         num_buckets: B.
         batch_size: points a step.
         num_epochs: passes; the evaluated epoch is the last.
-        propensity: constants of the data set.
     """
     return Preset(
-        name=folder,
-        reproduces=f"NeurIPS 2019 (arXiv 1910.13830), multi-label table, MACH on {title}",
-        sizes=sizes,
-        data=_raw(folder, propensity=propensity),
+        name=data,
+        reproduces=(
+            f"NeurIPS 2019 (arXiv 1910.13830), multi-label table, MACH on {SETS[data].title}"
+        ),
+        sizes=_sizes(data),
+        data=_raw(data),
         model=ModelSpec(
             method="mach",
             hidden_dims=(500, 500),
@@ -224,25 +212,12 @@ def linear_softmax(
         row: the row that it is, with its source.
     """
     is_odp = data == "odp"
-    sizes = Sizes(
-        num_train_points=1_084_404 if is_odp else 12_777_062,
-        num_test_points=493_014 if is_odp else 1_419_674,
-        num_features=422_713 if is_odp else 6_144,
-        num_labels=105_033 if is_odp else 21_841,
-    )
-    options: dict[str, Scalar] = {
-        "label_base": 1,
-        "feature_base": 1001 if is_odp else 0,
-        "num_labels": sizes.num_labels,
-        "num_features": sizes.num_features,
-        "task": "multiclass",
-    }
     dropped = ("14 of 493,014 test points are scored here and dropped there",) if is_odp else ()
     return Preset(
         name=f"{data}-b{num_buckets}-r{num_worlds}",
         reproduces=row,
-        sizes=sizes,
-        data=_raw(data, source="vw", suffix=".vw.gz", options=options),
+        sizes=_sizes(data),
+        data=_raw(data),
         model=ModelSpec(
             method="mach",
             encoder="linear",
@@ -284,9 +259,6 @@ def linear_softmax(
     )
 
 
-_OF_BCE = ("loss_reduction", "hidden_dims")
-
-
 def amazon_3m() -> Preset:
     """Amazon-3M by the defaults of the official code since 2020; no result was ever published.
 
@@ -298,13 +270,8 @@ def amazon_3m() -> Preset:
     return Preset(
         name="amazon-3m",
         reproduces="Tharun24/MACH, defaults of 2020 on Amazon-3M (no published row)",
-        sizes=Sizes(
-            num_train_points=1_717_899,
-            num_test_points=742_507,
-            num_features=337_067,
-            num_labels=2_812_281,
-        ),
-        data=_raw("amazon-3m", propensity="amazon"),
+        sizes=_sizes("amazon-3m"),
+        data=_raw("amazon-3m"),
         model=ModelSpec(
             method="mach",
             hidden_dims=(4096,),
@@ -462,11 +429,8 @@ def amazon_search_dssm() -> Preset:
 
 
 def third_party(
-    folder: str,
-    title: str,
-    sizes: Sizes,
+    data: str,
     *,
-    suffix: str = ".txt",
     name: str | None = None,
     num_buckets: int,
     hidden_dims: tuple[int, ...],
@@ -495,11 +459,8 @@ def third_party(
     with features hashed to 70,000 (`ed8d15d`), or B = 2,000 without (`2f71f32`) [C].
 
     Args:
-        folder: of the data.
-        title: of the data set there.
-        sizes: of the repository's page [X].
-        suffix: of the files.
-        name: of the preset; None: from the folder.
+        data: name of the published set; its sizes are the repository's [X].
+        name: of the preset; None: from the set's.
         num_buckets: B.
         hidden_dims: widths.
         batch_size: points a step.
@@ -515,10 +476,10 @@ def third_party(
         {} if num_hashed_features is None else {"num_hashed_features": num_hashed_features}
     )
     return Preset(
-        name=name or f"{folder}-third-party",
-        reproduces=f"Odaimoko/MACH-Pytorch, exp-sota.xlsx, MACH on {title}",
-        sizes=sizes,
-        data=_raw(folder, suffix=suffix, num_validation_points=num_validation_points),
+        name=name or f"{data}-third-party",
+        reproduces=f"Odaimoko/MACH-Pytorch, exp-sota.xlsx, MACH on {SETS[data].title}",
+        sizes=_sizes(data),
+        data=_raw(data, num_validation_points=num_validation_points),
         model=ModelSpec(
             method="mach",
             hidden_dims=hidden_dims,
@@ -569,7 +530,7 @@ def wiki10_dissertation() -> Preset:
     return Preset(
         name="wiki10-31k-dissertation",
         reproduces="shubh1905/dissertation_UOE, tables 4.3 and 4.4, Wiki10-31K, B = 1,024, R = 16",
-        sizes=_WIKI10,
+        sizes=_sizes("wiki10-31k"),
         data=_raw("wiki10-31k", ks=(1, 3, 5, 10, 50)),
         model=ModelSpec(
             method="mach",
@@ -608,11 +569,6 @@ def wiki10_dissertation() -> Preset:
     )
 
 
-_WIKI10 = Sizes(
-    num_train_points=14_146, num_test_points=6_616, num_features=101_938, num_labels=30_938
-)
-
-
 def _tags(tag: Tag, *names: str) -> dict[str, Tag]:
     return dict.fromkeys(names, tag)
 
@@ -637,35 +593,18 @@ def _build() -> tuple[Preset, ...]:
         linear_softmax("odp", num_buckets=512, num_worlds=50, row=f"{figure}, ODP: its best"),
         linear_softmax("imagenet", num_buckets=512, num_worlds=20, row=f"{table}, ImageNet"),
         linear_softmax("imagenet", num_buckets=1600, num_worlds=15, row=f"{figure}, ImageNet"),
-        neurips_multilabel(
-            "wiki10-31k", "Wiki10-31K", _WIKI10, num_buckets=2000, batch_size=100, num_epochs=60
-        ),
+        neurips_multilabel("wiki10-31k", num_buckets=2000, batch_size=100, num_epochs=60),
         neurips_multilabel(
             "delicious-200k",
-            "Delicious-200K",
-            Sizes(
-                num_train_points=196_606,
-                num_test_points=100_095,
-                num_features=782_585,
-                num_labels=205_443,
-            ),
             num_buckets=5000,
             batch_size=1000,
             num_epochs=20,
         ),
         neurips_multilabel(
             "amazon-670k",
-            "Amazon-670K",
-            Sizes(
-                num_train_points=490_449,
-                num_test_points=153_025,
-                num_features=135_909,
-                num_labels=670_091,
-            ),
             num_buckets=10_000,
             batch_size=1000,
             num_epochs=40,
-            propensity="amazon",
         ),
         amazon_3m(),
         amazon_search(num_buckets=10_000),
@@ -673,11 +612,6 @@ def _build() -> tuple[Preset, ...]:
         amazon_search_dssm(),
         third_party(
             "bibtex-159",
-            "Bibtex",
-            Sizes(
-                num_train_points=4_880, num_test_points=2_515, num_features=1_836, num_labels=159
-            ),
-            suffix=".txt.gz",
             num_buckets=100,
             hidden_dims=(128, 128),
             batch_size=32,
@@ -689,9 +623,6 @@ def _build() -> tuple[Preset, ...]:
         ),
         third_party(
             "delicious-983",
-            "Delicious",
-            Sizes(num_train_points=12_920, num_test_points=3_185, num_features=500, num_labels=983),
-            suffix=".txt.gz",
             num_buckets=200,
             hidden_dims=(512, 512),
             batch_size=1280,
@@ -708,10 +639,6 @@ def _build() -> tuple[Preset, ...]:
         ),
         third_party(
             "eurlex-4k",
-            "EURLex-4K",
-            Sizes(
-                num_train_points=15_539, num_test_points=3_809, num_features=5_000, num_labels=3_993
-            ),
             num_buckets=500,
             hidden_dims=(512, 512, 512),
             batch_size=1280,
@@ -723,8 +650,6 @@ def _build() -> tuple[Preset, ...]:
         ),
         third_party(
             "wiki10-31k",
-            "Wiki10-31K",
-            _WIKI10,
             name="wiki10-31k-third-party-b1000",
             num_buckets=1000,
             num_hashed_features=70_000,
@@ -732,8 +657,6 @@ def _build() -> tuple[Preset, ...]:
         ),
         third_party(
             "wiki10-31k",
-            "Wiki10-31K",
-            _WIKI10,
             name="wiki10-31k-third-party-b2000",
             num_buckets=2000,
             **wiki10,
