@@ -6,7 +6,6 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.sampled_softmax import sampled_loss
@@ -110,7 +109,11 @@ class TwoTower(ExtremeClassifier):
     def _scaled(self, vectors: Tensor) -> Tensor:
         if self.similarity == "dot":
             return vectors
-        return F.normalize(vectors, dim=1, eps=_LEAST_NORM)
+        norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        # A length past float32 must not pass for a direction of zeros: the difference is NaN then.
+        scale = 1 / norms.clamp_min(_LEAST_NORM) + (norms - norms).detach()
+        unit: Tensor = vectors * scale
+        return unit
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean score of the own labels."""

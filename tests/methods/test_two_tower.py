@@ -83,6 +83,14 @@ def test_a_point_without_features_has_finite_gradients():
         assert grad.abs().max() < 1e5, name
 
 
+def test_vectors_too_long_for_a_float_have_no_score():
+    towers = _towers()
+    with torch.no_grad():
+        towers.output[3] = 1e30
+    scores, _ = towers.top_k(random_batch(3, D, L, "multilabel"), L)
+    assert scores.isnan().any(dim=1).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
