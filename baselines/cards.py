@@ -6,21 +6,26 @@ import dataclasses
 
 from bench.card import Aspect, Card, Look, Shown
 
-_SAMPLING = (
-    Shown(
-        name="sampler",
-        text="{}",
-        words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
-        default="unigram",
-    ),
-    # The batch, or all labels, are the sample there.
-    Shown(
-        name="num_samples",
-        text="S={}",
-        default=1024,
-        hidden_by=("sampler", ("in_batch", "all")),
-    ),
-)
+
+def _negatives(default: str) -> tuple[Shown, ...]:
+    """How negatives are sampled, with the sampler that a method has by itself."""
+    return (
+        Shown(
+            name="sampler",
+            text="{}",
+            words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
+            default=default,
+        ),
+        # The batch, or all labels, are the sample there.
+        Shown(
+            name="num_samples",
+            text="S={}",
+            default=1024,
+            hidden_by=("sampler", ("in_batch", "all")),
+        ),
+    )
+
+
 # Okabe and Ito's colours: told apart with any colour vision; luminance and marker do it in grey.
 _SAMPLERS = {
     "uniform": Look(text="uniform", color="#E69F00", marker="^", line=(0, (1, 1))),
@@ -29,10 +34,10 @@ _SAMPLERS = {
     "in_batch": Look(text="in-batch", color="#8A5A00", marker=">", line=(0, (6, 2))),
     "all": Look(text="all labels", color="#8A5A00", marker="p", line="-"),
 }
-_GREENS = {
-    name: dataclasses.replace(look, color="#117733", is_open=True)
-    for name, look in _SAMPLERS.items()
-}
+_GREENS, _WINES = (
+    {name: dataclasses.replace(look, color=color, is_open=True) for name, look in _SAMPLERS.items()}
+    for color in ("#117733", "#882255")
+)
 
 CARDS = (
     Card(
@@ -63,7 +68,7 @@ CARDS = (
         label="Sampled softmax",
         group="sampled softmax or BCE",
         target="baselines.sampled_softmax:SampledSoftmax",
-        options=_SAMPLING,
+        options=_negatives("unigram"),
         along="num_samples",
         color="#D55E00",
         marker="v",
@@ -75,11 +80,27 @@ CARDS = (
         label="Sampled BCE",
         group="sampled softmax or BCE",
         target="baselines.sampled_bce:SampledBce",
-        options=_SAMPLING,
+        options=_negatives("unigram"),
         along="num_samples",
         color="#117733",
         marker="^",
         aspects=(Aspect(name="sampler", looks=_GREENS),),
+    ),
+    Card(
+        name="two_tower",
+        version=1,
+        label="Two towers",
+        group="two towers (DSSM)",
+        target="baselines.two_tower:TwoTower",
+        options=(
+            Shown(name="similarity", words={"dot": "dot product"}, text="{}", default="cosine"),
+            Shown(name="temperature", text="τ={}", default=0.05),
+            *_negatives("in_batch"),
+        ),
+        along="num_samples",
+        color="#882255",
+        marker="d",
+        aspects=(Aspect(name="sampler", looks=_WINES),),
     ),
     Card(
         name="centroid",

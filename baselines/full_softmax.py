@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from baselines.label_layer import LabelLayer
-from bench.classifier import DataFacts
+from bench.classifier import DataFacts, Reduction, loss_scale
 from bench.data.batch import Batch
 from bench.losses import (
     LossKind,
@@ -28,6 +28,7 @@ class FullSoftmax(LabelLayer):
             of all points at a time whatever it is.
         loss: `softmax` or `bce`; None: softmax for multiclass, BCE (one-vs-all) for multi-label.
             Softmax on multi-label data spreads the target evenly over a point's labels.
+        loss_reduction: of BCE over the labels, `sum` or `mean`, as MACH's over its buckets.
         **shared: see :class:`LabelLayer`.
 
     Source: chunking with gradients made in the forward pass, as in Liger's fused linear
@@ -40,6 +41,7 @@ class FullSoftmax(LabelLayer):
         *,
         chunk_size: int | None = None,
         loss: LossKind | None = None,
+        loss_reduction: Reduction = "sum",
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
@@ -48,6 +50,7 @@ class FullSoftmax(LabelLayer):
         default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
         super().__init__(facts, loss or default, output_std=output_std, **shared)
         self.chunk_size = chunk_size
+        self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""
@@ -60,15 +63,17 @@ class FullSoftmax(LabelLayer):
         )
         hidden: Tensor = self.encoder(batch)
         if self.encoder_kind == "linear":
-            return fused_loss_of_logits(hidden, positives, self.loss_kind)
-        return chunked_loss(
-            hidden,
-            self.output.unsqueeze(0),
-            positives,
-            self.loss_kind,
-            bias=self.output_bias.unsqueeze(0),
-            points_per_chunk=self.chunk_size,
-        )
+            loss = fused_loss_of_logits(hidden, positives, self.loss_kind)
+        else:
+            loss = chunked_loss(
+                hidden,
+                self.output.unsqueeze(0),
+                positives,
+                self.loss_kind,
+                bias=self.output_bias.unsqueeze(0),
+                points_per_chunk=self.chunk_size,
+            )
+        return loss * self.loss_scale if self.loss_scale != 1 else loss
 
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Logits, whose gradient takes their place, of a batch or of a tile of it.

@@ -35,11 +35,15 @@ class LabelLayer(ExtremeClassifier):
         self.encoder = self.build_encoder((self.seed,), self.num_labels)
         if self.encoder_kind == "mlp":
             weight = torch.zeros(self.num_labels, self.hidden_dims[-1])
-            if output_std > 0 and weight.device.type != "meta":
+            bias = torch.zeros(self.num_labels)
+            if weight.device.type != "meta":
                 generator = torch.Generator().manual_seed(derive_seed("output", self.seed))
-                weight.normal_(0.0, output_std, generator=generator)
+                if self.start.kind != "own":
+                    self.start.draw(weight, bias, self.hidden_dims[-1], generator)
+                elif output_std > 0:
+                    weight.normal_(0.0, output_std, generator=generator)
             self.output = nn.Parameter(weight)
-            self.output_bias = nn.Parameter(torch.zeros(self.num_labels))
+            self.output_bias = nn.Parameter(bias)
         self.start_from_prior(facts.label_counts.unsqueeze(0), loss)
 
     def _output_biases(self) -> Tensor:

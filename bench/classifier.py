@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -18,13 +18,14 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from bench.data.batch import Batch
-from bench.layers import Encoder
+from bench.layers import OWN_START, Encoder, Start, StartKind
 from bench.losses import LossKind, prior_bias
 from bench.metrics.modular import RankingMetrics
 from bench.optimizers import build_optimizer
-from bench.settings import derive_seed
+from bench.settings import Optimizer, derive_seed
 
 Task = Literal["multiclass", "multilabel"]
+Reduction = Literal["sum", "mean"]
 EvaluationBatches = Iterable[Batch]
 
 
@@ -55,13 +56,17 @@ class ExtremeClassifier(L.LightningModule):
         encoder: `linear` (features straight to the output layer) or `mlp`.
         hidden_dims: hidden widths of an `mlp`; the last is H.
         learning_rate: peak learning rate.
-        optimizer: `adam` or `row_adam`, see `bench.optimizers`.
+        optimizer: `adam`, `row_adam` or `tf_adam`, see `bench.optimizers`.
         adam_epsilon: ε of Adam.
         first_layer_std: standard deviation of the first layer's initial weights of an `mlp`.
         feature_dropout: share of feature entries left out in training, the rest scaled up; with
             few points a label it keeps a model from trusting single words.
         prior_start: start the output biases at the training frequencies, which spares BCE over many
             columns the steps in which it learns that labels are rare.
+        start: distribution of all initial weights in place of the layers' own, see
+            :class:`bench.layers.Start`; biases at the training frequencies (`prior_start`) stay.
+        start_std: σ of start `truncated_normal`.
+        start_biases: draw biases, too; otherwise they start at 0.
         seed: seed of all initial weights.
         ks: cut-offs of the metrics that `validation_step` and `test_step` log.
     """
@@ -76,11 +81,14 @@ class ExtremeClassifier(L.LightningModule):
         encoder: Literal["linear", "mlp"] = "mlp",
         hidden_dims: tuple[int, ...] = (128,),
         learning_rate: float = 1e-3,
-        optimizer: Literal["adam", "row_adam"] = "row_adam",
+        optimizer: Optimizer = "row_adam",
         adam_epsilon: float = 1e-8,
         first_layer_std: float = 0.1,
         feature_dropout: float = 0.0,
         prior_start: bool = True,
+        start: StartKind = "own",
+        start_std: float = 0.05,
+        start_biases: bool = True,
         seed: int = 0,
         ks: tuple[int, ...] = (1, 3, 5),
     ) -> None:
@@ -105,6 +113,7 @@ class ExtremeClassifier(L.LightningModule):
             raise ValueError(f"feature_dropout is {feature_dropout}; expected 0 or more, below 1")
         self.feature_dropout = feature_dropout
         self.prior_start = prior_start
+        self.start = Start(start, start_std, start_biases)
         self._dropout_generator: torch.Generator | None = None
         self.seed = seed
         self.ks = ks
@@ -169,12 +178,24 @@ class ExtremeClassifier(L.LightningModule):
     @property
     def has_dense_gradients(self) -> bool:
         """Whether sparse layers must give dense gradients, which plain Adam needs."""
-        return self.optimizer_name == "adam"
+        return self.optimizer_name in ("adam", "tf_adam")
 
     def build_encoder(
-        self, copy_seeds: tuple[int, ...], output_width: int | None, **options: Any
+        self,
+        copy_seeds: tuple[int, ...],
+        output_width: int | None,
+        *,
+        activate_last: bool = True,
+        **options: Any,
     ) -> Encoder:
-        """Stacked encoder; with `linear`, its one layer already gives `output_width` logits."""
+        """Stacked encoder; with `linear`, its one layer already gives `output_width` logits.
+
+        Args:
+            copy_seeds: one for each copy.
+            output_width: of a linear model.
+            activate_last: ReLU on the hidden vectors of an `mlp`.
+            **options: see :class:`bench.layers.Encoder`.
+        """
         if self.encoder_kind == "linear":
             if output_width is None:
                 raise ValueError("a linear model needs the width of its output layer")
@@ -187,8 +208,9 @@ class ExtremeClassifier(L.LightningModule):
             widths,
             copy_seeds=copy_seeds,
             first_layer_std=std,
-            activate_last=self.encoder_kind == "mlp",
+            activate_last=activate_last and self.encoder_kind == "mlp",
             dense_gradient=self.has_dense_gradients,
+            start=self.start,
             **options,
         )
 
@@ -293,10 +315,32 @@ class ExtremeClassifier(L.LightningModule):
         return self.top_k(batch, max(self.ks))
 
 
+def loss_scale(reduction: Reduction, kind: LossKind, num_columns: int) -> float:
+    """What turns a loss summed over columns into the reduction asked for.
+
+    Raises:
+        ValueError: an unknown reduction, or the mean over the columns of a softmax.
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"loss_reduction is {reduction!r}; expected 'sum' or 'mean'")
+    if reduction == "sum":
+        return 1.0
+    if kind != "bce":
+        raise ValueError(f"loss_reduction is 'mean' and the loss {kind!r}; expected 'bce' for it")
+    return 1.0 / num_columns
+
+
 def output_weight(
-    num_layers: int, hidden_dim: int, num_columns: int, seeds: tuple[int, ...], std: float
+    num_layers: int,
+    hidden_dim: int,
+    num_columns: int,
+    seeds: tuple[int, ...],
+    std: float,
+    start: Start = OWN_START,
 ) -> nn.Parameter:
     """Initial `(G, H + 1, C)` weights, each layer from its own seed; the last row is the bias.
+
+    They are normal of standard deviation `std` and biases 0, or as `start` says.
 
     Raises:
         ValueError: the number of seeds is not G.
@@ -304,8 +348,12 @@ def output_weight(
     if len(seeds) != num_layers:
         raise ValueError(f"{len(seeds)} seeds for {num_layers} output layers; expected as many")
     weight = torch.zeros(num_layers, hidden_dim + 1, num_columns)
-    if std > 0 and weight.device.type != "meta":
+    if (std > 0 or start.kind != "own") and weight.device.type != "meta":
         for layer, seed in enumerate(seeds):
             generator = torch.Generator().manual_seed(derive_seed("output", seed))
-            weight[layer, :hidden_dim].normal_(0.0, std, generator=generator)
+            kernel, bias = weight[layer, :hidden_dim], weight[layer, hidden_dim]
+            if start.kind != "own":
+                start.draw(kernel, bias, hidden_dim, generator)
+            else:
+                kernel.normal_(0.0, std, generator=generator)
     return nn.Parameter(weight)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,54 @@ from torch import Tensor, nn
 
 from bench.data.batch import Batch
 from bench.settings import derive_seed
+
+StartKind = Literal["own", "truncated_normal", "fan_in_uniform"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """From which distribution initial weights are drawn.
+
+    Attributes:
+        kind: `own` leaves each layer the one it was made with; `truncated_normal` draws from a
+            normal of mean 0, values beyond 2σ drawn again, as TensorFlow's initialiser of that
+            name; `fan_in_uniform` from ±1/√(inputs of the layer), as PyTorch's linear layer.
+        std: σ of `truncated_normal` before it is cut; what is left has 0.880 σ.
+        has_biases: draw biases as weights; otherwise they start at 0.
+
+    Raises:
+        ValueError: an unknown kind, or σ is not above 0.
+    """
+
+    kind: StartKind = "own"
+    std: float = 0.05
+    has_biases: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(StartKind):
+            raise ValueError(f"start is {self.kind!r}; expected one of {get_args(StartKind)}")
+        if not self.std > 0:
+            raise ValueError(f"start_std is {self.std}; expected above 0")
+
+    @torch.no_grad()
+    def draw(
+        self, weight: Tensor, bias: Tensor | None, num_inputs: int, generator: torch.Generator
+    ) -> None:
+        """Fill a layer's weight and bias; not for `own`."""
+        for part in (weight, bias if self.has_biases else None):
+            if part is None:
+                continue
+            drawn = torch.empty(part.shape)
+            if self.kind == "truncated_normal":
+                edge = 2 * self.std
+                nn.init.trunc_normal_(drawn, 0.0, self.std, -edge, edge, generator=generator)
+            else:
+                edge = 1 / math.sqrt(num_inputs)
+                drawn.uniform_(-edge, edge, generator=generator)
+            part.copy_(drawn)
+
+
+OWN_START = Start()
 
 
 class _RowSparseBag(torch.autograd.Function):
@@ -136,6 +185,7 @@ class Encoder(nn.Module):
         num_hashed_features: D', to which each copy's features are hashed; collisions add (as in the
             authors' code). None keeps the features.
         feature_table: `(G, D)` integers in [0, D'), needed with `num_hashed_features`.
+        start: distribution of all initial weights, in place of the layers' own.
     """
 
     def __init__(
@@ -149,6 +199,7 @@ class Encoder(nn.Module):
         dense_gradient: bool = False,
         num_hashed_features: int | None = None,
         feature_table: Tensor | None = None,
+        start: Start = OWN_START,
     ) -> None:
         super().__init__()
         if (num_hashed_features is None) != (feature_table is None):
@@ -172,12 +223,18 @@ class Encoder(nn.Module):
             nn.Parameter(torch.zeros(self.num_copies, 1, fan_out)) for fan_out in widths[1:]
         )
         if self.first.weight.device.type != "meta":
-            self._initialise(copy_seeds, first_layer_std)
+            self._initialise(copy_seeds, first_layer_std, start)
 
     @torch.no_grad()
-    def _initialise(self, copy_seeds: Sequence[int], first_layer_std: float) -> None:
+    def _initialise(self, copy_seeds: Sequence[int], first_layer_std: float, start: Start) -> None:
         for copy, seed in enumerate(copy_seeds):
             generator = torch.Generator().manual_seed(derive_seed("encoder", seed))
+            if start.kind != "own":
+                num_inputs = self.num_hashed_features or self.first.weight.shape[0]
+                start.draw(self._first_block(copy), self.first_bias[copy], num_inputs, generator)
+                for weight, bias in zip(self.weights, self.biases, strict=True):
+                    start.draw(weight[copy], bias[copy], weight.shape[1], generator)
+                continue
             if first_layer_std > 0:
                 # Zeros are left alone: untouched pages of a wide linear layer cost no memory.
                 block = self._first_block(copy)

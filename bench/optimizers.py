@@ -1,13 +1,13 @@
-"""Adam, dense as in the papers, and in a form that touches only rows that have a gradient.
+"""Adam, dense, with TensorFlow 1's ε, and in a form that touches only rows with a gradient.
 
 Traps that matter when a paper's run is repeated:
 
-- TensorFlow 1's Adam adds ε to the *uncorrected* √v ("epsilon hat"); here, as in PyTorch, ε is
-  added after the bias correction. The two differ while √v is near ε.
+- TensorFlow 1's Adam adds ε to the *uncorrected* √v ("epsilon hat"); in PyTorch ε is added after
+  the bias correction. The two differ while √v is near ε. `tf_adam` is TensorFlow's form.
 - TensorFlow 1 applies Adam to a sparse input's rows densely: moments of all rows decay at every
-  step and all rows move. That is `adam`. `row_adam` leaves untouched rows (weights and moments)
-  alone, which is cheaper by the share of rows touched, and another optimiser: a rare row keeps its
-  momentum until it is seen again.
+  step and all rows move. So do `adam` and `tf_adam`. `row_adam` leaves untouched rows (weights and
+  moments) alone, which is cheaper by the share of rows touched, and another optimiser: a rare row
+  keeps its momentum until it is seen again.
 - The papers' ImageNet runs set ε = 1.0, which makes Adam behave like momentum SGD.
 """
 
@@ -89,6 +89,42 @@ class RowAdam(torch.optim.Adam):
             step_size=step_size,
             inverse_root=inverse_root,
         )
+
+
+class TfAdam(torch.optim.Adam):
+    """Adam whose ε is added to √v before the bias correction, as TensorFlow 1 has it.
+
+    w ← w − α·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m/(√v + ε), which is PyTorch's step with ε/√(1 − β₂ᵗ) for ε: 32
+    times as large at the first step with β₂ = 0.999, and ε itself after some thousands. Gradients
+    are dense, and every parameter has one at every step.
+
+    Args:
+        params: parameters.
+        lr: α.
+        betas: decay rates of the two moments.
+        eps: ε, Kingma and Ba's "epsilon hat".
+
+    Source: Kingma, Ba 2015 (the remark on the order of computation, section 2).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
+        for group in self.param_groups:
+            group["epsilon_hat"], group["num_steps"] = eps, 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step over all parameters."""
+        for group in self.param_groups:
+            group["num_steps"] += 1
+            correction = 1 - group["betas"][1] ** group["num_steps"]
+            group["eps"] = group["epsilon_hat"] / math.sqrt(correction)
+        return super().step(closure)
 
 
 def _distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,4 +257,6 @@ def build_optimizer(
         return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True)
     if name == "row_adam":
         return RowAdam(parameters, lr=learning_rate, eps=epsilon)
-    raise ValueError(f"optimizer is {name!r}; expected 'adam' or 'row_adam'")
+    if name == "tf_adam":
+        return TfAdam(parameters, lr=learning_rate, eps=epsilon)
+    raise ValueError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")

@@ -3,8 +3,8 @@
 A trial is fully described by what stands here: which data, which method, how it is trained, and
 which replicate. Two trials with equal settings are the same trial; see :attr:`Trial.trial_id`.
 
-A setting that is added later and has a default is marked `metadata=LATER`: it joins the hash only
-where it differs from that default, so that it orphans no record.
+A setting that is added later and has a default is marked `metadata=LATER`: it joins the hash, and
+the record, only where it differs from that default, so that it orphans no record.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from bench.typed import coerce_fields
 
 Scalar = bool | int | float | str | None
 Encoder = Literal["linear", "mlp"]
-Optimizer = Literal["adam", "row_adam"]
-Schedule = Literal["constant", "linear_decay"]
+Optimizer = Literal["adam", "row_adam", "tf_adam"]
+Schedule = Literal["constant", "linear_decay", "step_decay"]
+Order = Literal["points", "batches", "file"]
 Propensity = Literal["default", "wikipedia", "amazon"]
 FeatureWeighting = Literal["raw", "binary", "tfidf"]
 
@@ -148,9 +149,11 @@ class TrainSpec:
     Attributes:
         batch_size: points a step.
         learning_rate: peak rate of the optimiser.
-        optimizer: `adam` (dense moments, as the papers) or `row_adam` (moments of a row move only
-            when the row has a gradient; the same as `adam` on dense gradients).
-        schedule: `constant`, or `linear_decay` to 0 along the steps.
+        optimizer: `adam` (dense moments), `row_adam` (moments of a row move only when the row has
+            a gradient; the same as `adam` on dense gradients) or `tf_adam` (`adam` with ε where
+            TensorFlow 1 has it, as the papers' code; see `bench.optimizers`).
+        schedule: `constant`, `linear_decay` to 0 along the steps, or `step_decay` at
+            `decay_epochs`.
         num_steps: length in steps.
         num_epochs: length in passes over the training data (a float: 0.5 is half a pass).
         budget_seconds: length in seconds of training steps, at the measured seconds a step.
@@ -160,6 +163,15 @@ class TrainSpec:
         adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
             gradients are so small that 1e-8 is not negligible; ours sums over buckets, see
             `bench.losses`.
+        decay_epochs: passes after each of which `step_decay` multiplies the rate, ascending.
+        decay_factor: by what; above 0, below 1.
+        order: how training points are visited: `points` in a random order, another one in each
+            pass; `batches` cut once from the file's order and visited in a random one; `file`, the
+            same batches in the file's order in every pass.
+        drop_last: leave out the incomplete last batch of a pass; in file order its points are never
+            trained on.
+        keep_best: end with the weights of that validation whose P@1 was best, the first of equals,
+            rather than with the last step's. The record says of which step they are.
     """
 
     batch_size: int = 256
@@ -173,6 +185,11 @@ class TrainSpec:
     trial_timeout_seconds: float = field(default=7200.0, metadata=_NO_RESULT)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     adam_epsilon: float = 1e-8
+    decay_epochs: tuple[float, ...] = field(default=(), metadata=LATER)
+    decay_factor: float = field(default=0.1, metadata=LATER)
+    order: Order = field(default="points", metadata=LATER)
+    drop_last: bool = field(default=False, metadata=LATER)
+    keep_best: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         coerce_fields(self, SettingsError)
@@ -190,6 +207,27 @@ class TrainSpec:
         _require(
             self.num_validations >= 0,
             f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
+        )
+        self._check_later()
+
+    def _check_later(self) -> None:
+        epochs = self.decay_epochs
+        _require(
+            bool(epochs) == (self.schedule == "step_decay"),
+            f"TrainSpec.decay_epochs is {epochs} and schedule {self.schedule!r}; expected both "
+            "decay_epochs and 'step_decay', or neither",
+        )
+        _require(
+            epochs == tuple(sorted(set(epochs))) and all(epoch > 0 for epoch in epochs),
+            f"TrainSpec.decay_epochs is {epochs}; expected ascending numbers above 0",
+        )
+        _require(
+            0 < self.decay_factor < 1,
+            f"TrainSpec.decay_factor is {self.decay_factor}; expected above 0, below 1",
+        )
+        _require(
+            not self.keep_best or self.num_validations > 0,
+            "TrainSpec.keep_best is True and num_validations 0; expected a validation to go by",
         )
 
     def with_steps(self, num_steps: int) -> TrainSpec:
@@ -217,6 +255,11 @@ class Trial:
     def __post_init__(self) -> None:
         coerce_fields(self, SettingsError)
         _require(self.replicate >= 0, f"Trial.replicate is {self.replicate}; expected 0 or more")
+        _require(
+            not self.train.keep_best or self.data.num_validation_points > 0,
+            "TrainSpec.keep_best is True and DataSpec.num_validation_points 0; expected points to "
+            "validate on",
+        )
 
     @property
     def trial_id(self) -> str:
@@ -240,7 +283,11 @@ class Trial:
         return _short_hash({"data": data, "model": model, "train": train})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; :meth:`from_dict` reads them back."""
+        """Plain JSON values; :meth:`from_dict` reads them back.
+
+        Later settings that have their default are left out: a record of today and one from before
+        that setting are of one configuration, and say the same.
+        """
         return {
             "data": _plain(self.data),
             "model": _plain(self.model),
@@ -272,6 +319,8 @@ def _plain(spec: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for entry in dataclasses.fields(spec):
         value = getattr(spec, entry.name)
+        if entry.metadata.get("is_later") and value == entry.default:
+            continue
         if isinstance(value, Mapping):
             value = dict(value)
         elif isinstance(value, tuple):
@@ -282,12 +331,10 @@ def _plain(spec: Any) -> dict[str, Any]:
 
 def _identity(spec: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Of a spec's plain values those that tell it from others."""
-    kept = {}
-    for entry in dataclasses.fields(spec):
-        is_default = entry.metadata.get("is_later") and getattr(spec, entry.name) == entry.default
-        if entry.metadata.get("is_identity", True) and not is_default:
-            kept[entry.name] = plain[entry.name]
-    return kept
+    no_result = {
+        e.name for e in dataclasses.fields(spec) if not e.metadata.get("is_identity", True)
+    }
+    return {name: value for name, value in plain.items() if name not in no_result}
 
 
 def _short_hash(value: Mapping[str, Any]) -> str:

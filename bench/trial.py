@@ -206,6 +206,8 @@ def prepare(
             data_dir=data_dir,
             cache_dir=cache_dir,
             seed=derive_seed("data order", trial.replicate),
+            order=trial.train.order,
+            drop_last=trial.train.drop_last,
         )
         data.setup()
         emit({"event": "phase", "phase": "build"})
@@ -252,6 +254,7 @@ def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
         emit=emit,
     )
     _train(ready, callback, max_steps=callback.num_steps)
+    callback.restore_best(model)
     _refuse_what_is_not_finite(model)
     return callback.to_record()
 
@@ -333,7 +336,7 @@ def predicted_memory(
     """Bytes of a trial's parts by arithmetic from shapes; nothing is allocated.
 
     Gradients of sparse layers are bounded by the rows that one batch can touch. Optimiser state is
-    Adam's two moments of every parameter.
+    Adam's two moments of every parameter. A training that keeps its best weights has them twice.
     """
     with torch.device("meta"):
         model = build_model(trial, facts)
@@ -348,12 +351,17 @@ def predicted_memory(
         gradient_bytes += touched * (parameter.numel() // parameter.shape[0]) * 4
     optimizer_bytes = 2 * sum(p.numel() * p.element_size() for p in parameters.values())
     activation_bytes = model.activation_bytes(trial.train.batch_size, entries_per_point)
+    kept_bytes = counted if trial.train.keep_best else 0
     return {
         "parameter_bytes": counted,
         "gradient_bytes": gradient_bytes,
         "optimizer_bytes": optimizer_bytes,
         "activation_bytes": activation_bytes,
-        "predicted_bytes": counted + gradient_bytes + optimizer_bytes + activation_bytes,
+        "predicted_bytes": counted
+        + gradient_bytes
+        + optimizer_bytes
+        + activation_bytes
+        + kept_bytes,
     }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -170,3 +171,50 @@ def test_seeds_of_two_purposes_and_two_replicates_differ():
     assert len(set(seeds)) == 100
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed("a", "b", 1) != derive_seed("a", "b1")
+
+
+LATER_SETTINGS = [
+    {"schedule": "step_decay", "decay_epochs": (30.0, 60.0)},
+    {"schedule": "step_decay", "decay_epochs": 30, "decay_factor": 0.5},
+    {"order": "file", "drop_last": True},
+    {"order": "batches"},
+    {"keep_best": True},
+    {"optimizer": "tf_adam"},
+]
+
+
+@pytest.mark.parametrize("changes", LATER_SETTINGS)
+def test_later_settings_make_other_trials_that_survive_json(changes):
+    trial = build_trial(**changes)
+    assert Trial.from_dict(json.loads(json.dumps(trial.to_dict()))) == trial
+    assert trial.trial_id != build_trial().trial_id
+
+
+def test_later_settings_at_their_defaults_are_not_written():
+    later = {entry.name for entry in dataclasses.fields(TrainSpec) if entry.metadata == LATER}
+    assert {"keep_best", "order", "drop_last", "decay_epochs", "decay_factor"} <= later
+    assert not later & set(build_trial().to_dict()["train"])
+    assert build_trial(keep_best=True).to_dict()["train"]["keep_best"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "step_decay"}, "expected both"),
+        ({"decay_epochs": (3.0,)}, "expected both"),
+        ({"schedule": "step_decay", "decay_epochs": (6.0, 3.0)}, "expected ascending"),
+        ({"schedule": "step_decay", "decay_epochs": (0.0,)}, "expected ascending"),
+        ({"decay_factor": 1.0}, "decay_factor is 1.0"),
+        ({"keep_best": True, "num_validations": 0}, "num_validations 0"),
+        ({"order": "random"}, "expected 'points' or 'batches' or 'file'"),
+    ],
+)
+def test_later_settings_without_sense_are_refused_by_name(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        TrainSpec(**settings)
+
+
+def test_the_best_weights_cannot_be_kept_without_points_to_validate_on():
+    data = DataSpec(source="planted", name="p", num_validation_points=0)
+    with pytest.raises(SettingsError, match="num_validation_points 0"):
+        build_trial(data=data, keep_best=True)

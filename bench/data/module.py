@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.data.csr import Csr, Dataset, JsonScalar, Task
 from bench.data.loader import BatchLoader
 from bench.data.prepared import load_dataset
-from bench.settings import DataSpec
+from bench.settings import DataSpec, Order
 
 
 class ExtremeDataModule(lightning.LightningDataModule):
@@ -24,6 +24,8 @@ class ExtremeDataModule(lightning.LightningDataModule):
         cache_dir: folder of the memory-mapped cache; made if absent.
         seed: of the training order, which differs in each epoch.
         eval_batch_size: points a validation or test batch.
+        order: of training points, see :class:`bench.data.loader.BatchLoader`.
+        drop_last: leave out a pass's incomplete last batch in training.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class ExtremeDataModule(lightning.LightningDataModule):
         cache_dir: Path,
         seed: int = 0,
         eval_batch_size: int = 256,
+        order: Order = "points",
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -43,6 +47,8 @@ class ExtremeDataModule(lightning.LightningDataModule):
         self._data_dir = Path(data_dir)
         self._cache_dir = Path(cache_dir)
         self._seed = seed
+        self._order = order
+        self._drop_last = drop_last
         self._dataset: Dataset | None = None
 
     def prepare_data(self) -> None:
@@ -91,11 +97,16 @@ class ExtremeDataModule(lightning.LightningDataModule):
         return torch.from_numpy(self.dataset.train_labels.column_counts())
 
     def train_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
-        """Shuffled training batches, of `batch_size` points instead of the module's if given."""
+        """Training batches, of `batch_size` points instead of the module's if given."""
         data = self.dataset
         size = self.batch_size if batch_size is None else batch_size
         return BatchLoader(
-            data.train_features, data.train_labels, size, shuffle=True, seed=self._seed
+            data.train_features,
+            data.train_labels,
+            size,
+            order=self._order,
+            seed=self._seed,
+            drop_last=self._drop_last,
         )
 
     def val_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
@@ -110,4 +121,4 @@ class ExtremeDataModule(lightning.LightningDataModule):
 
     def _in_order(self, features: Csr, labels: Csr, batch_size: int | None) -> BatchLoader:
         size = self.eval_batch_size if batch_size is None else batch_size
-        return BatchLoader(features, labels, size, shuffle=False, seed=self._seed)
+        return BatchLoader(features, labels, size, order="file", seed=self._seed)

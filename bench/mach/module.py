@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.classifier import DataFacts, EvaluationBatches, ExtremeClassifier, output_weight
+from bench.classifier import (
+    DataFacts,
+    EvaluationBatches,
+    ExtremeClassifier,
+    Reduction,
+    loss_scale,
+    output_weight,
+)
 from bench.data.batch import Batch
 from bench.losses import (
     LossKind,
@@ -55,6 +62,8 @@ class Mach(ExtremeClassifier):
         share_encoder: one encoder for all worlds rather than one each.
         loss: `softmax` or `bce` of each world. None: resolved by the task, `softmax` for
             multiclass data and `bce` for multi-label data.
+        loss_reduction: of BCE over the buckets, `sum`, or `mean` as the papers' code: the same
+            gradient divided by B, which Adam cancels but for its ε.
         worlds_per_step: worlds whose bucket logits exist together in training; None: all.
         num_hashed_features: hash features per world to this many; needs independent encoders.
         first_world: number of the first of the R worlds.
@@ -79,6 +88,7 @@ class Mach(ExtremeClassifier):
         estimator: str | None = None,
         share_encoder: bool = False,
         loss: LossKind | None = None,
+        loss_reduction: Reduction = "sum",
         worlds_per_step: int | None = None,
         num_hashed_features: int | None = None,
         first_world: int = 0,
@@ -97,6 +107,7 @@ class Mach(ExtremeClassifier):
         self.num_worlds = num_worlds
         self.world_ids = tuple(range(first_world, first_world + num_worlds))
         self.loss_kind: LossKind = loss or ("softmax" if self.task == "multiclass" else "bce")
+        self.loss_scale = loss_scale(loss_reduction, self.loss_kind, num_buckets)
         self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
@@ -127,7 +138,9 @@ class Mach(ExtremeClassifier):
         )
         if self.encoder_kind == "mlp":
             width = self.hidden_dims[-1]
-            self.output = output_weight(num_worlds, width, num_buckets, seeds, output_std)
+            self.output = output_weight(
+                num_worlds, width, num_buckets, seeds, output_std, self.start
+            )
         if not is_described:
             self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
 
@@ -150,14 +163,16 @@ class Mach(ExtremeClassifier):
         positives = self._positives(batch)
         hidden = self.encoder(batch)
         if self.encoder_kind == "linear":
-            return fused_loss_of_logits(hidden, positives, self.loss_kind)
-        return chunked_loss(
-            with_ones(hidden),
-            self.output.transpose(1, 2),
-            positives,
-            self.loss_kind,
-            layers_per_chunk=self.worlds_per_step,
-        )
+            loss = fused_loss_of_logits(hidden, positives, self.loss_kind)
+        else:
+            loss = chunked_loss(
+                with_ones(hidden),
+                self.output.transpose(1, 2),
+                positives,
+                self.loss_kind,
+                layers_per_chunk=self.worlds_per_step,
+            )
+        return loss * self.loss_scale if self.loss_scale != 1 else loss
 
     def bucket_logits(self, batch: Batch) -> Tensor:
         """Logits `(N, R, B)` of every world's buckets, without a gradient."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -58,6 +59,7 @@ class SteppedTraining(L.Callback):
         self._loss_steps = 0
         self._last_event = 0.0
         self._quality: float | None = None
+        self._best: _Best | None = None
         count = max(spec.num_validations, 1)
         self._to_validate = {round(part * self.num_steps / count) for part in range(1, count + 1)}
 
@@ -69,9 +71,7 @@ class SteppedTraining(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the learning rate of this step."""
-        rate = self._spec.learning_rate
-        if self._spec.schedule == "linear_decay":
-            rate *= 1.0 - self._done / self.num_steps
+        rate = rate_at(self._spec, self._done, self.num_steps, self._steps_per_epoch)
         set_learning_rate(trainer, rate)
 
     def on_train_batch_end(
@@ -90,6 +90,8 @@ class SteppedTraining(L.Callback):
         self._loss_steps += 1
         if self._done in self._to_validate:
             self._measure_quality()
+            if self._spec.keep_best:
+                self._keep_best(pl_module)
         now = time.monotonic()
         if now - self._last_event >= EVENT_SECONDS:
             self._last_event = now
@@ -117,6 +119,23 @@ class SteppedTraining(L.Callback):
         )
         self._loss_sum, self._loss_steps = None, 0
 
+    def _keep_best(self, model: L.LightningModule) -> None:
+        quality = self._quality if self._quality is not None else -math.inf
+        if self._best is None or quality > self._best.quality:
+            # No copy lasts while the next is made.
+            self._best = None
+            weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+            self._best = _Best(self._done, quality, weights)
+
+    def restore_best(self, model: L.LightningModule) -> None:
+        """Give the model the weights of its best validation, if the spec asks for them."""
+        if self._best is None:
+            return
+        weights, self._best = self._best.weights, replace(self._best, weights={})
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights.pop(name))
+
     def _report(self, loss: float) -> None:
         share = self._done / self.num_steps
         self._emit(
@@ -136,13 +155,31 @@ class SteppedTraining(L.Callback):
         self._clocks["train"].stop()
 
     def to_record(self) -> dict[str, Any]:
-        """The record's `training` block."""
-        return {
+        """The record's `training` block; `kept_step` where weights before the last were kept."""
+        block = {
             "num_steps": self._done,
             "num_epochs": self._done / self._steps_per_epoch,
             "points_seen": self._points_seen,
             "curve": self._curve,
         }
+        return block if self._best is None else {**block, "kept_step": self._best.step}
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best validation so far: after which step, how good, and the weights."""
+
+    step: int
+    quality: float
+    weights: dict[str, Tensor]
+
+
+def rate_at(spec: TrainSpec, num_done: int, num_steps: int, steps_per_epoch: int) -> float:
+    """Learning rate of the step after `num_done` of `num_steps`."""
+    if spec.schedule == "linear_decay":
+        return spec.learning_rate * (1.0 - num_done / num_steps)
+    num_decays = sum(num_done >= epoch * steps_per_epoch for epoch in spec.decay_epochs)
+    return spec.learning_rate * spec.decay_factor**num_decays
 
 
 def planned_steps(spec: TrainSpec, steps_per_epoch: int) -> int:

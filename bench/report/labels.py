@@ -22,12 +22,16 @@ _TRAINING = (
     Shown(
         name="optimizer",
         text="{}",
-        words={"adam": "Adam", "row_adam": "row Adam"},
+        words={"adam": "Adam", "row_adam": "row Adam", "tf_adam": "TensorFlow's Adam"},
         is_always=False,
     ),
     Shown(
         name="schedule",
-        words={"constant": "constant rate", "linear_decay": "decaying rate"},
+        words={
+            "constant": "constant rate",
+            "linear_decay": "decaying rate",
+            "step_decay": "rate in steps",
+        },
         is_always=False,
     ),
     Shown(name="precision", text="{}", is_always=False),

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bench.data.batch import Batch
-from bench.data.csr import Csr
+from bench.data.csr import Csr, Dataset
 from bench.data.loader import BatchLoader
 from bench.data.module import ExtremeDataModule
-from bench.settings import DataSpec, derive_seed
+from bench.settings import DataSpec, Order, derive_seed
 
 SPEC = DataSpec(
     source="planted",
@@ -100,7 +100,7 @@ def test_each_epoch_has_its_own_order_and_every_point(module: ExtremeDataModule)
 def test_another_seed_gives_another_order(module: ExtremeDataModule) -> None:
     data = module.dataset
     batches = [
-        next(iter(BatchLoader(data.train_features, data.train_labels, 32, True, seed)))
+        next(iter(BatchLoader(data.train_features, data.train_labels, 32, "points", seed)))
         for seed in (1, 2)
     ]
     assert not torch.equal(batches[0].feature_ids, batches[1].feature_ids)
@@ -113,7 +113,7 @@ def test_order_of_a_pass_is_a_function_of_seed_and_number(
     data = module.dataset
 
     def loader(batch_size: int) -> BatchLoader:
-        return BatchLoader(data.train_features, data.train_labels, batch_size, True, seed)
+        return BatchLoader(data.train_features, data.train_labels, batch_size, "points", seed)
 
     straight, jumped = loader(32), loader(50)
     for _ in range(2):
@@ -140,13 +140,13 @@ def test_batches_of_another_size_leave_the_module_as_it_is(module: ExtremeDataMo
 
 def test_num_points_uses_the_first_points_alone(module: ExtremeDataModule) -> None:
     data = module.dataset
-    loader = BatchLoader(data.test_features, data.test_labels, 20, False, 0, num_points=25)
+    loader = BatchLoader(data.test_features, data.test_labels, 20, "file", 0, num_points=25)
     assert [batch.num_points for batch in loader] == [20, 5]
 
 
 def test_loader_without_points_has_no_batch(module: ExtremeDataModule) -> None:
     data = module.dataset
-    assert list(BatchLoader(data.test_features, data.test_labels, 20, False, 0, 0)) == []
+    assert list(BatchLoader(data.test_features, data.test_labels, 20, "file", 0, 0)) == []
 
 
 def test_label_counts_are_those_of_the_training_split(module: ExtremeDataModule) -> None:
@@ -189,3 +189,71 @@ def test_csr_with_unfitting_arrays_is_refused() -> None:
     offsets, ids = np.array([0, 2]), np.zeros(3, dtype=np.int32)
     with pytest.raises(ValueError, match="ids have shape"):
         Csr(offsets, ids, None, 3)
+
+
+def _parts(data: Dataset, order: Order, *, drop_last: bool = False) -> BatchLoader:
+    return BatchLoader(
+        data.train_features, data.train_labels, 32, order, seed=5, drop_last=drop_last
+    )
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_file_order_gives_the_same_batches_in_every_pass(
+    module: ExtremeDataModule, drop_last: bool
+) -> None:
+    data = module.dataset  # 263 points: 8 batches and 7 points
+    loader = _parts(data, "file", drop_last=drop_last)
+    for _ in range(2):
+        batches = list(loader)
+        assert len(batches) == len(loader) == (8 if drop_last else 9)
+        for i, batch in enumerate(batches):
+            index = list(range(32 * i, min(32 * (i + 1), 263)))
+            assert_same(batch, slow_batch(data.train_features, data.train_labels, index))
+
+
+def test_order_by_batches_moves_whole_batches_of_the_file(module: ExtremeDataModule) -> None:
+    whole = list(_parts(module.dataset, "file"))
+    loader = _parts(module.dataset, "batches")
+    orders = []
+    for _ in range(2):
+        places = []
+        for batch in loader:
+            (place,) = (
+                i
+                for i, other in enumerate(whole)
+                if torch.equal(batch.feature_ids, other.feature_ids)
+            )
+            assert_same(batch, whole[place])
+            places.append(place)
+        assert sorted(places) == list(range(9))
+        orders.append(places)
+    assert orders[0] != orders[1]
+    assert list(range(9)) not in orders
+
+
+def test_shuffled_points_without_the_incomplete_batch_fill_every_batch(
+    module: ExtremeDataModule,
+) -> None:
+    whole, dropped = (
+        list(_parts(module.dataset, "points", drop_last=drop)) for drop in (False, True)
+    )
+    assert [batch.num_points for batch in dropped] == [32] * 8
+    for batch, other in zip(dropped, whole[:8], strict=True):
+        assert_same(batch, other)
+
+
+def test_fewer_points_than_a_batch_leave_nothing_to_train_on(module: ExtremeDataModule) -> None:
+    data = module.dataset
+    with pytest.raises(ValueError, match="expected at most the 263 points"):
+        BatchLoader(data.train_features, data.train_labels, 264, "file", 0, drop_last=True)
+
+
+def test_module_hands_order_and_tail_to_training_alone(tmp_path: Path) -> None:
+    module = ExtremeDataModule(
+        SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path, order="file", drop_last=True
+    )
+    module.setup()
+    assert len(module.train_dataloader()) == 8
+    first = next(iter(module.train_dataloader()))
+    assert_same(first, next(iter(_parts(module.dataset, "file"))))
+    assert sum(batch.num_points for batch in module.val_dataloader()) == 37

@@ -54,6 +54,12 @@ CASES: dict[str, dict[str, ModelSpec]] = {
         for name in ("uniform", "log_uniform", "unigram", "in_batch")
     },
     "sampled_bce": {"unigram": _mlp("sampled_bce", sampler="unigram", **_SAMPLED)},
+    "two_tower": {
+        "in_batch": _mlp("two_tower"),
+        "dot unigram": _mlp(
+            "two_tower", similarity="dot", temperature=1.0, sampler="unigram", **_SAMPLED
+        ),
+    },
     "mach": {
         "independent": _mlp("mach", **_WORLDS),
         "shared": _mlp("mach", share_encoder=True, **_WORLDS),

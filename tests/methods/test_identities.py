@@ -8,6 +8,7 @@ from batches import facts, gradients, perturb, random_batch
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
+from baselines.two_tower import TwoTower
 from bench.mach.module import Mach
 from bench.optimizers import build_optimizer
 
@@ -187,3 +188,112 @@ def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
     trainer.fit(build(), train_dataloaders=loader)
     assert collect.losses == pytest.approx(plain, abs=1e-5)
     assert plain[-1] < plain[0]
+
+
+def _dense_mean_bce(logits: torch.Tensor, columns: torch.Tensor, batch) -> torch.Tensor:
+    """Mean over points and columns, summed over layers, with targets written out."""
+    targets = torch.zeros_like(logits)
+    for entry, point in enumerate(batch.label_point_ids.tolist()):
+        for layer in range(logits.shape[0]):
+            targets[layer, point, columns[layer, entry]] = 1.0
+    return sum(
+        torch.nn.functional.binary_cross_entropy_with_logits(layer, target)
+        for layer, target in zip(logits, targets, strict=True)
+    )
+
+
+@pytest.mark.parametrize("encoder", ["linear", "mlp"])
+@pytest.mark.parametrize("method", ["mach", "full_softmax"])
+def test_mean_reduction_is_bce_over_batch_and_columns(method, encoder):
+    batch = random_batch(8, D, L, "multilabel")
+    found = []
+    for reduction in ("sum", "mean"):
+        settings = {"encoder": encoder, "hidden_dims": (6,), "loss_reduction": reduction}
+        if method == "mach":
+            sizes = {"num_buckets": 7, "num_worlds": 3}
+            model = Mach(facts(D, L, "multilabel"), **sizes, **settings)
+        else:
+            model = FullSoftmax(facts(D, L, "multilabel"), **settings)
+        perturb(model)
+        loss = model.training_loss(batch)
+        loss.backward()
+        found.append((loss.detach(), gradients(model)))
+        if method == "mach":
+            logits = model.bucket_logits(batch).transpose(0, 1)
+            columns = model.table[:, batch.label_ids].long()
+        else:
+            logits, columns = model.logits(batch).detach()[None], batch.label_ids[None]
+    (total, summed), (mean, averaged) = found
+    torch.testing.assert_close(mean, _dense_mean_bce(logits, columns, batch))
+    num_columns = 7 if method == "mach" else L
+    torch.testing.assert_close(mean, total / num_columns)
+    for name, grad in summed.items():
+        torch.testing.assert_close(averaged[name], grad / num_columns, msg=name)
+
+
+def test_mean_over_the_buckets_of_a_softmax_is_refused():
+    with pytest.raises(ValueError, match="expected 'bce'"):
+        Mach(facts(D, L, "multiclass"), num_buckets=7, num_worlds=2, loss_reduction="mean")
+    with pytest.raises(ValueError, match="'median'"):
+        FullSoftmax(facts(D, L, "multilabel"), loss_reduction="median")
+
+
+@pytest.mark.parametrize("start", ["truncated_normal", "fan_in_uniform"])
+@pytest.mark.parametrize("encoder", ["linear", "mlp"])
+@pytest.mark.parametrize("num_hashed_features", [None, 12])
+def test_start_of_a_world_is_what_it_is_alone(start, encoder, num_hashed_features):
+    settings = {
+        "num_buckets": 7,
+        "encoder": encoder,
+        "hidden_dims": (6, 5),
+        "num_hashed_features": num_hashed_features,
+        "start": start,
+        "prior_start": False,
+        "seed": 3,
+    }
+    stacked = Mach(facts(D, L, "multilabel"), num_worlds=3, **settings)
+    assert all(parameter.ne(0).all() for parameter in stacked.parameters())
+    batch = random_batch(8, D, L, "multilabel")
+    together = stacked.bucket_logits(batch)
+    for world in range(3):
+        alone = Mach(facts(D, L, "multilabel"), num_worlds=1, first_world=world, **settings)
+        torch.testing.assert_close(alone.bucket_logits(batch)[:, 0], together[:, world])
+
+
+def test_biases_at_the_training_frequencies_stay_whatever_the_start():
+    data = facts(D, L, "multilabel")
+    own, drawn = (FullSoftmax(data, start=start) for start in ("own", "truncated_normal"))
+    assert torch.equal(own.output_bias, drawn.output_bias)
+    bare = FullSoftmax(data, start="truncated_normal", start_biases=False, prior_start=False)
+    assert bare.output_bias.eq(0).all()
+    assert bare.output.ne(0).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("rectify", [True, False])
+def test_two_towers_with_all_negatives_are_a_softmax_without_biases(task, rectify):
+    full = FullSoftmax(
+        facts(D, L, task), loss="softmax", hidden_dims=(6,), prior_start=False, output_std=0.5
+    )
+    towers = TwoTower(
+        facts(D, L, task),
+        similarity="dot",
+        temperature=1.0,
+        sampler="all",
+        rectify=rectify,
+        hidden_dims=(6,),
+        seed=4,
+    )
+    perturb(towers)
+    full.encoder.activate_last = rectify
+    full.load_state_dict(towers.state_dict() | {"output_bias": torch.zeros(L)})
+    batch = random_batch(8, D, L, task)
+    losses = [model.training_loss(batch) for model in (full, towers)]
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(losses[0], losses[1])
+    expected = gradients(full)
+    for name, grad in gradients(towers).items():
+        torch.testing.assert_close(grad, expected[name], msg=name)
+    for left, right in zip(full.top_k(batch, 5), towers.top_k(batch, 5), strict=True):
+        assert torch.equal(left, right)

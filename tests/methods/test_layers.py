@@ -1,8 +1,9 @@
 import pytest
 import torch
 from batches import random_batch
+from torch import nn
 
-from bench.layers import Encoder, SparseLinear, row_lookup
+from bench.layers import Encoder, SparseLinear, Start, row_lookup
 
 
 @pytest.mark.parametrize("dense_gradient", [True, False])
@@ -68,3 +69,48 @@ def test_hashed_features_equal_features_hashed_beforehand(widths):
         for weight in encoder.weights:
             hidden = torch.relu(hidden @ weight[copy])
         torch.testing.assert_close(output[copy], hidden)
+
+
+@pytest.mark.parametrize("num_hashed_features", [None, 400])
+def test_truncated_normal_start_has_the_moments_of_one_in_weights_and_biases(num_hashed_features):
+    table = None
+    if num_hashed_features:
+        table = torch.randint(num_hashed_features, (2, 500), generator=torch.Generator())
+    encoder = Encoder(
+        500,
+        (400, 300),
+        copy_seeds=(1, 2),
+        first_layer_std=0.1,
+        num_hashed_features=num_hashed_features,
+        feature_table=table,
+        start=Start("truncated_normal", std=0.05),
+    )
+    assert len(dict(encoder.named_parameters())) == 4
+    for name, value in encoder.named_parameters():
+        assert value.abs().max() <= 0.1, name  # two σ
+        assert value.abs().max() > 0.095, name
+        # Of a normal cut at two σ: σ·√(1 − 4φ(2) / (2Φ(2) − 1)) = 0.8796 σ.
+        assert value.std().item() == pytest.approx(0.8796 * 0.05, rel=0.06), name
+        assert value.mean().item() == pytest.approx(0.0, abs=0.006), name
+
+
+def test_fan_in_start_is_as_wide_as_that_of_a_linear_layer_of_torch():
+    encoder = Encoder(
+        400,
+        (100, 2000),
+        copy_seeds=(1,),
+        first_layer_std=0.1,
+        start=Start("fan_in_uniform", has_biases=False),
+    )
+    for weight, num_inputs in ((encoder.first.weight, 400), (encoder.weights[0], 100)):
+        reference = nn.Linear(num_inputs, 2000).weight
+        assert weight.abs().max().item() == pytest.approx(num_inputs**-0.5, rel=1e-3)
+        assert weight.std().item() == pytest.approx(reference.std().item(), rel=0.02)
+    assert encoder.first_bias.eq(0).all()
+    assert encoder.biases[0].eq(0).all()
+
+
+@pytest.mark.parametrize("settings", [{"kind": "xavier"}, {"std": 0.0}])
+def test_impossible_start_is_refused_by_name(settings):
+    with pytest.raises(ValueError, match=r"xavier|start_std is 0"):
+        Start(**settings)

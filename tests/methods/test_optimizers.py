@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -86,3 +87,34 @@ def test_dense_and_row_gradients_in_one_optimizer():
 def test_unknown_optimizer_is_refused_by_name():
     with pytest.raises(ValueError, match="'sgd'"):
         build_optimizer("sgd", [nn.Parameter(torch.ones(1))], learning_rate=0.1, epsilon=1e-8)
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 1.0])
+def test_adam_of_tensorflow_follows_its_published_formula(epsilon):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4, 3))
+    parameter = nn.Parameter(torch.tensor(weight))
+    optimizer = build_optimizer("tf_adam", [parameter], learning_rate=0.01, epsilon=epsilon)
+    mean, square = np.zeros_like(weight), np.zeros_like(weight)
+    for step in range(1, 8):
+        # As small as a mean over 10⁷ entries makes them: √v is below ε for some.
+        grad = rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-10, -5, size=(4, 3))
+        parameter.grad = torch.tensor(grad)
+        optimizer.step()
+        rate = 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        mean = 0.9 * mean + 0.1 * grad
+        square = 0.999 * square + 0.001 * grad**2
+        weight = weight - rate * mean / (np.sqrt(square) + epsilon)
+        np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-9, atol=0)
+
+
+def test_where_epsilon_is_added_matters_while_gradients_are_as_small_as_it_is():
+    ends = []
+    for name in ("adam", "tf_adam"):
+        parameter = nn.Parameter(torch.zeros(1))
+        optimizer = build_optimizer(name, [parameter], learning_rate=1.0, epsilon=1e-8)
+        parameter.grad = torch.tensor([1e-8])
+        optimizer.step()
+        ends.append(-parameter.item())
+    # Of √v̂ = 1e-8: a half against 1 / (1 + 1 / √0.001).
+    assert ends == pytest.approx([0.5, 1 / (1 + 1000**0.5)], rel=1e-4)

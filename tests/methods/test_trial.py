@@ -351,6 +351,67 @@ def test_the_rate_decays_along_the_steps(tmp_path, monkeypatch):
     assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
+def test_the_rate_falls_after_the_epochs_named_as_torch_schedules_it(tmp_path, monkeypatch):
+    rates: list[float] = []
+    monkeypatch.setattr(training, "set_learning_rate", lambda trainer, rate: rates.append(rate))
+    steps = {"schedule": "step_decay", "decay_epochs": (1, 3), "decay_factor": 0.5}
+    _execute(_trial("mach", num_epochs=4, batch_size=400, learning_rate=0.8, **steps), tmp_path)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3], 0.5)
+    expected = []
+    for _ in range(4):  # epochs of three batches
+        expected += [optimizer.param_groups[0]["lr"]] * 3
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", ["mach", "full_softmax"])
+def test_the_best_weights_are_those_of_a_training_that_ends_there(method, tmp_path):
+    # At this rate the last validations are worse than the best one.
+    settings = {"schedule": "constant", "learning_rate": 0.5, "num_validations": 12}
+    trial = _trial(method, num_steps=48, keep_best=True, **settings)
+    kept = _execute(trial, tmp_path)["training"]
+    quality = {point["step"]: point["metrics"]["P@1"] for point in kept["curve"]}
+    best = max(quality.values())
+    first = min(step for step, value in quality.items() if value == best)
+    assert kept["kept_step"] == first < 48
+    assert kept["num_steps"] == 48
+    models = []
+    for other in (trial, _trial(method, num_steps=first, **settings)):
+        ready = _prepared(other, tmp_path)
+        block = trial_module.fit(ready, lambda event: None)
+        assert ("kept_step" in block) == other.train.keep_best
+        models.append(dict(ready.model.named_parameters()))
+    for name, value in models[0].items():
+        assert torch.equal(value, models[1][name]), name
+    plain = dataclasses.replace(trial, train=dataclasses.replace(trial.train, keep_best=False))
+    ready = _prepared(plain, tmp_path)
+    trial_module.fit(ready, lambda event: None)
+    last = dict(ready.model.named_parameters())
+    assert any(not torch.equal(value, last[name]) for name, value in models[0].items())
+
+
+def test_memory_of_the_best_weights_is_predicted(tmp_path):
+    plain, kept = (
+        _prepared(_trial("mach", keep_best=keep), tmp_path).memory for keep in (False, True)
+    )
+    assert kept["predicted_bytes"] == plain["predicted_bytes"] + plain["parameter_bytes"]
+
+
+def test_file_order_trains_on_the_first_batches_of_the_file(tmp_path):
+    plain = _trial("mach", order="file", drop_last=True, batch_size=300, num_epochs=2.0)
+    seen = []
+    ready = _prepared(plain, tmp_path)
+    whole = ready.model.training_loss
+    ready.model.training_loss = lambda batch: (seen.append(batch.feature_ids), whole(batch))[1]
+    block = trial_module.fit(ready, lambda event: None)
+    assert block["points_seen"] == 2 * 900  # of 1,100 points
+    assert torch.equal(torch.cat(seen[:3]), torch.cat(seen[3:]))
+    features = ready.data.dataset.train_features.slice(0, 900)
+    assert torch.cat(seen[:3]).tolist() == features.ids.tolist()
+
+
 def test_what_cannot_fit_is_refused_with_its_bytes_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_module, "available_memory_bytes", lambda: 10_000)
     events: list[dict] = []

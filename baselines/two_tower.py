@@ -1,0 +1,162 @@
+"""Two towers: a query and a label are near each other or not; what the papers call DSSM."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from baselines.sampled_softmax import sampled_loss
+from baselines.samplers import build_sampler, check_sampler
+from bench.classifier import DataFacts, ExtremeClassifier
+from bench.data.batch import Batch
+from bench.layers import row_lookup
+from bench.ranking import compile_top_k, top_k_of_product
+from bench.settings import derive_seed
+
+Similarity = Literal["cosine", "dot"]
+# A vector shorter than this is not made longer than 1: a point without features has the vector 0.
+_LEAST_NORM = 1e-3
+
+
+class TwoTower(ExtremeClassifier):
+    """Score of a label: cosine (or dot product) of a query's and a label's vector, over τ.
+
+    The query tower is the encoder that all methods share, without a ReLU on its vectors, so that
+    they may point anywhere. The label tower is a table: the sources have no text of labels, and one
+    free vector a label is what a tower can at best be. This differs from the papers' DSSM, whose
+    second tower reads a product's title: that one has no parameter that grows with L and can score
+    a product it never saw; this one cannot, and has L · H of them. From the same loss over all
+    labels, a softmax differs in its biases, its lengths of vectors and τ alone.
+
+    It is trained as a sampled softmax: a point's own labels against the labels of the batch's other
+    points, or sampled ones, with the logQ correction.
+
+    Args:
+        facts: sizes and label frequencies of the training data.
+        similarity: `cosine` or `dot`.
+        temperature: τ, by which scores are divided; small ones sharpen a cosine's softmax.
+        sampler: of the negatives, see :func:`baselines.samplers.build_sampler`.
+        num_samples: S, of samplers that draw.
+        power: exponent of the `unigram` sampler.
+        rectify: ReLU on the query's vectors, as in the other methods.
+        output_std: standard deviation of the initial label vectors' entries; None: 1/√H, so that
+            they have about unit length.
+        **shared: see :class:`ExtremeClassifier`; label vectors have no bias to start from a prior.
+
+    Raises:
+        ValueError: a linear encoder (there is no vector to compare), an unknown similarity, or τ or
+            `output_std` out of range.
+
+    Source: Huang et al. 2013 (DSSM); negatives of the batch with logQ: Yi et al. 2019.
+    """
+
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        similarity: Similarity = "cosine",
+        temperature: float = 0.05,
+        sampler: str = "in_batch",
+        num_samples: int = 1024,
+        power: float = 0.75,
+        rectify: bool = False,
+        output_std: float | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(facts, **shared)
+        if self.encoder_kind == "linear":
+            raise ValueError("two towers compare vectors; encoder is 'linear', expected 'mlp'")
+        if similarity not in get_args(Similarity):
+            raise ValueError(f"similarity is {similarity!r}; expected 'cosine' or 'dot'")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; expected above 0")
+        width = self.hidden_dims[-1]
+        std = 1 / math.sqrt(width) if output_std is None else output_std
+        if std < 0 or (std == 0 and similarity == "cosine"):
+            raise ValueError(f"output_std is {std}; expected above 0 for a {similarity}")
+        check_sampler(sampler, num_samples)
+        self.similarity: Similarity = similarity
+        self.temperature = temperature
+        self.encoder = self.build_encoder((self.seed,), None, activate_last=rectify)
+        labels = torch.zeros(self.num_labels, width)
+        if labels.device.type != "meta":
+            generator = torch.Generator().manual_seed(derive_seed("output", self.seed))
+            if self.start.kind != "own":
+                self.start.draw(labels, None, width, generator)
+            else:
+                labels.normal_(0.0, std, generator=generator)
+            self.sampler = build_sampler(
+                sampler,
+                facts.label_counts,
+                facts.num_train_points,
+                num_samples=num_samples,
+                power=power,
+                seed=self.seed,
+            )
+        self.output = nn.Parameter(labels)
+        self._num_drawn = {"in_batch": 0, "all": self.num_labels}.get(sampler, num_samples)
+        self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
+        self._ranked: tuple[Tensor, Tensor] | None = None
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Vectors `(N, H)` of the queries, of unit length for a cosine, over τ."""
+        hidden: Tensor = self.encoder(batch)
+        return self._scaled(hidden[0]) / self.temperature
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        if self.similarity == "dot":
+            return vectors
+        norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        # A length past float32 must not pass for a direction of zeros: the difference is NaN then.
+        scale = 1 / norms.clamp_min(_LEAST_NORM) + (norms - norms).detach()
+        unit: Tensor = vectors * scale
+        return unit
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean over points of log(estimated partition sum) − mean score of the own labels."""
+        self._ranked = None
+        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
+        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
+        labels = row_lookup(self.output, rows, dense_gradient=self.has_dense_gradients)
+        scores = self.encode(batch) @ self._scaled(labels).t()
+        return sampled_loss(scores, rows, batch, batch.label_point_ids, negatives)
+
+    def prepare_inference(self, k: int) -> None:
+        """Compile the kernels of ranking, and scale the label vectors once."""
+        compile_top_k()
+        self._ranked = self._label_side()
+
+    @torch.no_grad()
+    def _label_side(self) -> tuple[Tensor, Tensor]:
+        """Label vectors `(L, H)` as they are multiplied, and biases of 0."""
+        return self._scaled(self.output.detach()), self.output.new_zeros(self.num_labels)
+
+    def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Largest scores and their labels, each `(N, k)`, best first; ties by smaller label."""
+        vectors, zeros = self._ranked or self._label_side()
+        return top_k_of_product(hidden, vectors, zeros, k)
+
+    def _rows(self, batch_size: int) -> int:
+        """Rows of labels that a step can touch."""
+        return min(int(self._num_drawn + batch_size * self._labels_per_point), self.num_labels)
+
+    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
+        """Rows of features, and of own and sampled labels."""
+        shared = super().sparse_rows(batch_size, entries_per_point)
+        return shared | {"output": self._rows(batch_size)}
+
+    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
+        """Scores, their masked copy and gradient; gathered rows, scaled, with their gradients."""
+        rows = self._rows(batch_size)
+        hidden = 4 * batch_size * sum(self.hidden_dims)
+        return 4 * (3 * batch_size * rows + 4 * rows * self.hidden_dims[-1] + hidden)
+
+    def decode_bytes(self) -> int:
+        """Bytes of the scaled label vectors, where they are others than the parameters."""
+        num_floats = self.num_labels
+        if self.similarity == "cosine":
+            num_floats += self.output.numel()
+        return num_floats * self.output.element_size()
