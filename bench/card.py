@@ -120,8 +120,8 @@ class Card:
         cost_entry: the same for a cost's process, as `bench.trial:attend`; "": never timed.
         target: `module:Class` that the entry builds; "" where it needs none.
         kind: of the studies that it stands in.
-        is_repeatable: whether a trial gives the same again; one that draws from the system's entropy
-            or adds up in the order of its threads does not, and is not audited.
+        is_repeatable: whether a trial gives the same again; one that draws from the system's
+            entropy or adds up in the order of its threads does not, and is not audited.
         is_floor: a reference that is not trained by steps, rather than a competitor.
         is_approximate: its answers are not the exact ones, whatever share of them it found.
         ratio_title: column of the others' speed relative to this method; "" has none.
