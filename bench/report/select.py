@@ -76,8 +76,9 @@ class Row:
         return self.timing.seconds(phase) if self.timing else None
 
     def validation(self, metric: str) -> Summary | None:
-        """Quality on the validation split at the end of training, over finished replicates.
+        """Quality on the validation split of the weights tested, over finished replicates.
 
+        They are those of the end of training, or of the best validation where that was asked for.
         What a row is chosen by, so that nothing is picked on the test split.
         """
         return summarize(_final(record, metric) for record in self.done)
@@ -85,7 +86,12 @@ class Row:
 
 def _final(record: Record, metric: str) -> Number | None:
     curve = dig(record, "training", "curve") or ()
-    values: list[Number | None] = [dig(entry, "metrics", metric) for entry in curve]
+    kept = dig(record, "training", "kept_step")
+    values: list[Number | None] = [
+        dig(entry, "metrics", metric)
+        for entry in curve
+        if kept is None or dig(entry, "step") == kept
+    ]
     return next((value for value in reversed(values) if value is not None), None)
 
 

@@ -26,6 +26,22 @@ def test_summary_over_a_gap_does_not_exist() -> None:
     assert summarize([]) is None
 
 
+def test_a_row_that_kept_its_best_weights_is_chosen_by_them() -> None:
+    ended = record(trial("full_softmax", chunk_size=None))
+    first = ended["training"]["curve"][0]
+    best = {**first, "metrics": {**first["metrics"], "P@1": 0.93}}
+    curve = [best, *ended["training"]["curve"][1:]]
+    bent = changed(ended, curve, "training", "curve")
+    kept = changed(bent, first["step"], "training", "kept_step")
+    values = []
+    for entry in (bent, kept):
+        (section,) = sections([entry])
+        summary = section.trained[0].validation("P@1")
+        assert summary is not None
+        values.append(summary.median)
+    assert values == [curve[-1]["metrics"]["P@1"], 0.93]
+
+
 def test_row_with_a_failed_replicate_summarizes_the_others() -> None:
     good = trial("mach", num_buckets=64, num_worlds=2)
     bad = trial("mach", num_buckets=64, num_worlds=2, replicate=1)
