@@ -213,6 +213,6 @@ def test_a_person_sees_each_turn_and_each_failure(measure, capsys):
     measure(build_trial(), build_trial("fail_in_second_round"), on_turn=view.on_turn)
     view.close()
     out = capsys.readouterr().out
-    assert out.count("stub linear behaviour=done lr=0.001 on nothing · train 250 ms a step") == 3
+    assert out.count("stub behaviour=done on nothing · train 250 ms a step") == 3
     assert "[round 2 of 3, row " in out
     assert "ERROR: ValueError: no more" in out

@@ -293,8 +293,8 @@ def test_progress_tells_of_each_trial_and_of_the_study(options, is_live):
     assert ("\r" in screen.text) == is_live
     assert "stub: 2 trials to run" in screen.text
     assert "[2 of 2 done" in screen.text
-    assert "DONE stub linear behaviour=done lr=0.001 on nothing" in screen.text
-    assert "ERROR stub linear behaviour=fail lr=0.001 on nothing" in screen.text
+    assert "DONE stub behaviour=done on nothing" in screen.text
+    assert "ERROR stub behaviour=fail on nothing" in screen.text
     assert "P@1 0.5000" in screen.text
 
 
