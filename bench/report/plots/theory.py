@@ -81,7 +81,7 @@ def reconstruction(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | st
                     Panel((*published[place], *panels[place]), title=titles[place])
                     for place in sorted(panels)
                 ),
-                "Rings: numbers read off the 2020 draft's figure, ±1. B ≤ V + 1 has no quadratic line.",
+                "Rings: read off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
             ),
         )
 
