@@ -81,7 +81,7 @@ def reconstruction(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | st
                     Panel((*published[place], *panels[place]), title=titles[place])
                     for place in sorted(panels)
                 ),
-                "Rings: numbers read off the 2020 draft's figure, ±1.",
+                "Rings: read off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
             ),
         )
 
@@ -161,13 +161,13 @@ def unbiasedness(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]
     yield (
         "",
         LinePlot(
-            "The mean is unbiased",
+            "Is the mean unbiased?",
             _subject(sections, sections[0].part, "one world"),
             Axis("probability p of a label (log scale)", "log"),
             Axis("mean estimate (log scale)", "log"),
             tuple(Panel(tuple(shown), title=f"B = {B}") for B, shown in sorted(panels.items())),
             "Bars: two standard errors; points whose bar reaches zero are left out. Families stand "
-            "side by side.",
+            "side by side; buckets of equal sizes, or never empty ones, lower the mean.",
         ),
     )
 
