@@ -52,7 +52,8 @@ def grid(
 def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -> list[Trial]:
     """The same grid in seconds: small planted data, every size of the model cut down.
 
-    Rows that become equal are kept once. Each method and each kind of setting is still run.
+    Rows that become equal are kept once, replicates left out. Each method and each kind of setting
+    is still run.
     """
     data = DataSpec(
         source="planted",
@@ -77,6 +78,8 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
     }
     small: dict[str, Trial] = {}
     for trial in trials:
+        if trial.replicate > 0:
+            continue
         options = {
             name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
             for name, value in trial.model.options.items()
