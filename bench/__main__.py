@@ -166,14 +166,15 @@ def _measured(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over."""
-    view = turns.TurnsView(getattr(options, "rounds", rounds.NUM_ROUNDS))
+    num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
+    view = turns.TurnsView(num_rounds)
     session = rounds.Session(
         study=chosen,
         data_dir=run_options.data_dir,
         cache_dir=run_options.cache_dir,
         profile=run_options.profile,
         machine=runner.machine_of(run_options.profile),
-        num_rounds=getattr(options, "rounds", rounds.NUM_ROUNDS),
+        num_rounds=num_rounds,
         on_turn=view.on_turn,
     )
     try:
@@ -420,7 +421,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--unless-recorded", action="store_true", help="nothing where all rows have been timed"
     )
-    command.add_argument("--rounds", type=int, default=rounds.NUM_ROUNDS, metavar="N")
+    command.add_argument("--rounds", type=int, metavar="N", help="default: the kind's own")
     command.add_argument(
         "--where",
         action="append",

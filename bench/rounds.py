@@ -23,7 +23,6 @@ from bench.settings import Trial
 from bench.study import Profile, Study
 from bench.versions import current_versions
 
-NUM_ROUNDS = 3
 # What is left free for the process that is timed, beside what the largest one so far took.
 _SPARE_BYTES = 2 << 30
 
@@ -87,7 +86,7 @@ class Session:
         cache_dir: for prepared data, kept weights and logs.
         profile: what is computed on.
         machine: the `machine` block of the lines.
-        num_rounds: at least three, or ratios have no spread.
+        num_rounds: those of the study's kind if None.
         on_turn: told of every turn.
     """
 
@@ -96,7 +95,7 @@ class Session:
     cache_dir: Path
     profile: Profile
     machine: Mapping[str, Any]
-    num_rounds: int = NUM_ROUNDS
+    num_rounds: int | None = None
     on_turn: OnTurn = lambda group, number, place, trial, word, phases: None
 
     def measure(self, groups: Sequence[Group]) -> Iterator[CostLine]:
@@ -108,8 +107,9 @@ class Session:
         started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         rows = [_Row(trial) for trial in group.trials]
         shuffle = random.Random(f"{self.study.name} {group.title} {started_at}")
+        num_rounds = self.num_rounds or self.study.kind.num_rounds
         try:
-            for number in range(self.num_rounds):
+            for number in range(num_rounds):
                 order = shuffle.sample(rows, len(rows))
                 for place, row in enumerate(order):
                     if row.status == "done":
@@ -127,7 +127,7 @@ class Session:
             study=self.study.name,
             group={"part": group.part, "data": group.data},
             started_at=started_at,
-            num_rounds=self.num_rounds,
+            num_rounds=num_rounds,
             rows=[self._to_record(row) for row in rows],
             provenance=source | {"machine": dict(self.machine), "flags": flags},
         )

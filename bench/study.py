@@ -52,17 +52,21 @@ class Kind:
         sources: module that tells of a `DataSpec`, without torch, its `source_version(spec)` and
             `data_fingerprint(spec, data_dir, cache_dir)`.
         prepares_data: whether the data of all trials is loaded into the cache beforehand.
+        num_rounds: of timing, at least three, or ratios have no spread.
     """
 
     name: KindName
     sources: str
     prepares_data: bool = True
+    num_rounds: int = 7
 
 
 #: Trains a method on points and scores it on others.
 TRAINING = Kind(name="training", sources="bench.data.sources")
 #: Decodes given bucket scores, with no training inside the trial.
-DECODING = Kind(name="decoding", sources="bench.decoding.sources", prepares_data=False)
+DECODING = Kind(
+    name="decoding", sources="bench.decoding.sources", prepares_data=False, num_rounds=3
+)
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="bench.theory.sources", prepares_data=False)
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY)}

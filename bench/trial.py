@@ -49,7 +49,7 @@ LATENCY_QUERIES = 100
 BATCH_SIZE = 256
 NUM_BATCHES = 12
 # Queries and batches of a visit are timed for so long at most, but at least three of them.
-_PHASE_SECONDS = 0.7
+_PHASE_SECONDS = 0.3
 _MIN_SAMPLES = 3
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 _STANDSTILL_RATE = 1e-30

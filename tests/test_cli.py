@@ -138,7 +138,7 @@ def test_costs_of_a_whole_study_are_recorded(capsys, tmp_path):
     assert warnings == []
     assert [row["settings"]["model"]["method"] for row in line.rows] == ["stub", "other"]
     out = capsys.readouterr().out
-    assert "[round 1 of 3, row 1 of 2]" in out
+    assert "[round 1 of 7, row 1 of 2]" in out
     assert "250 ms a step, 1 × the first" in out
     assert main(["cost", "pair", "--unless-recorded"]) == 0
     assert "costs were timed before" in capsys.readouterr().out

@@ -209,8 +209,8 @@ def set_learning_rate(trainer: L.Trainer, rate: float) -> None:
 _WARM_UP_SECONDS = (0.8, 0.2)
 _WARM_UP_STEPS = (4, 2)
 # Then about this long is timed, in this many windows; at least three of them.
-_TIMED_SECONDS = 1.2
-_NUM_WINDOWS = 8
+_TIMED_SECONDS = 0.6
+_NUM_WINDOWS = 6
 _MIN_WINDOWS = 3
 
 

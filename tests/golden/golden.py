@@ -95,7 +95,7 @@ def trials(method: str) -> Iterator[tuple[str, Trial]]:
             yield f"{task} {name}".strip(), Trial(data=data, model=model, train=train)
 
 
-def run(trial: Trial) -> dict[str, Any]:
+def run(trial: Trial, accelerator: str = "cpu") -> dict[str, Any]:
     """Losses and validation at every step, test metrics, and the best labels of some points."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,12 +104,12 @@ def run(trial: Trial) -> dict[str, Any]:
             trial,
             data_dir=folder,
             cache_dir=folder,
-            accelerator="cpu",
+            accelerator=accelerator,
             emit=lambda event: None,
         )
         training = fit(ready, lambda event: None)
         test, _ = score(ready, lambda event: None)
-        batch = next(iter(ready.test_batches(NUM_QUERIES)))
+        batch = next(ready.test_batches(NUM_QUERIES))
         with torch.inference_mode():
             scores, labels = ready.model.top_k(batch, 5)
     return {
