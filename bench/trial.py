@@ -385,7 +385,7 @@ def ranking_metrics(ready: Prepared) -> RankingMetrics:
         num_train_points=data.dataset.train_features.num_rows if scored else None,
         propensity=PROPENSITY[spec.propensity] if scored else None,
         extended=False,
-    )
+    ).to(ready.device)
 
 
 def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:

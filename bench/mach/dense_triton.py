@@ -27,12 +27,13 @@ _PROGRAMS = 2048
 _SCORE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
+# Without annotations but `constexpr`: Triton's compiler, unlike its interpreter, looks them up.
 @triton.jit  # type: ignore[untyped-decorator]
-def _scan(
-    scores: Any, table: Any, best_keys: Any, num_labels: Any, num_worlds: Any, num_buckets: Any,
-    span: Any, k: Any, TILE: tl.constexpr, BLOCK: tl.constexpr, SLOTS: tl.constexpr,
+def _scan(  # type: ignore[no-untyped-def]
+    scores, table, best_keys, num_labels, num_worlds, num_buckets, span, k,
+    TILE: tl.constexpr, BLOCK: tl.constexpr, SLOTS: tl.constexpr,
     IS_SUM: tl.constexpr, IS_HASHED: tl.constexpr, PRIME: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Keeps the k best keys of labels `[span · program, …)` for each query of a tile."""
     lowest = tl.full((SLOTS, TILE), -(2**63), tl.int64)
     lanes = tl.arange(0, TILE)

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -77,3 +81,40 @@ def test_what_it_cannot_do_is_refused_by_name():
         dense_triton.top_k(scores, table, 1, "sum", score_type=torch.float64)
     with pytest.raises(ValueError, match="outside 0 to B - 1 = 2"):
         dense_triton.top_k(scores, table + 3, 1, "sum")
+
+
+# What a Hopper GPU would be given; the interpreter of the tests above does not compile.
+COMPILING = """
+import sys, warnings
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from bench.mach.dense_triton import TILE, _scan
+from bench.mach.hashing import MERSENNE_PRIME
+
+warnings.simplefilter("ignore")
+for scores, table, is_hashed in (
+    ("*fp32", "*u8", False),
+    ("*fp32", "*i16", False),
+    ("*bf16", "*i32", False),
+    ("*fp16", "*i64", True),
+):
+    sizes = {name: "i32" for name in ("num_labels", "num_worlds", "num_buckets", "span", "k")}
+    fixed = {
+        "TILE": TILE, "BLOCK": 256, "SLOTS": 8,
+        "IS_SUM": True, "IS_HASHED": is_hashed, "PRIME": MERSENNE_PRIME,
+    }
+    signature = {"scores": scores, "table": table, "best_keys": "*i64"} | sizes
+    source = ASTSource(_scan, signature | dict.fromkeys(fixed, "constexpr"), fixed)
+    print(len(compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]) > 1000)
+"""
+
+
+def test_the_kernel_compiles_for_a_gpu_that_is_not_there(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    found = subprocess.run(
+        [sys.executable, "-c", COMPILING],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.split() == ["True"] * 4, found.stderr
