@@ -68,6 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
+        _print_absent(chosen, plan.absent)
         if plan.unbudgeted:
             count = len(plan.unbudgeted)
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
@@ -92,6 +93,9 @@ def _cost(options: argparse.Namespace) -> int:
         run_options = _run_options(options, chosen)
         trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
         runner.check_methods(chosen, trials, run_options.only)
+        absent = runner.absent_data(chosen, trials, run_options)
+        trials = [trial for trial in trials if trial.data.name not in absent]
+        _print_absent(chosen, absent)
         if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")
             continue
@@ -172,7 +176,7 @@ def _measured(
         study=chosen,
         data_dir=run_options.data_dir,
         cache_dir=run_options.cache_dir,
-        profile=run_options.profile,
+        accelerator=runner.accelerator_of(run_options.profile),
         machine=runner.machine_of(run_options.profile),
         num_rounds=num_rounds,
         on_turn=view.on_turn,
@@ -333,6 +337,15 @@ def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]
     return [
         trial for trial, each in zip(trials, settings, strict=True) if str(each.get(name)) == value
     ]
+
+
+def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
+    """What brings the optional data sets that are not there."""
+    for name in absent:
+        print(
+            f"{chosen.name}: {name} is not at hand, its rows are left out; `bench data fetch "
+            f"{name}` downloads it, `bench data import FILE … --as {name}` takes your own files"
+        )
 
 
 def _print_plan(chosen: Study, plan: runner.Plan) -> None:

@@ -14,9 +14,12 @@ from types import ModuleType
 from typing import Literal, get_args
 
 from bench.card import KindName
+from bench.published import Curve, Published
 from bench.settings import Trial
 
-Profile = Literal["cpu", "gpu"]
+#: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
+#: on a GPU where there is one.
+Profile = Literal["cpu", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 _REGISTRY_MODULE = "bench.studies"
@@ -24,23 +27,6 @@ _REGISTRY_MODULE = "bench.studies"
 
 class StudyError(ValueError):
     """A study cannot be found, or does not hold what a study must."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One row of numbers that others published, printed beside ours.
-
-    Attributes:
-        label: what the row is called (system and set-up).
-        metrics: metric's name → value on the same scale as ours (0.271, not 27.1).
-        source: where it was published.
-        part: table of the study that the row stands in; "" for each of them.
-    """
-
-    label: str
-    metrics: Mapping[str, float]
-    source: str
-    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +55,8 @@ DECODING = Kind(
 )
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="bench.theory.sources", prepares_data=False)
+#: What shows the studies that reproduce a paper's table or figure: published beside measured.
+PAPERS = "papers"
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY)}
 
 
@@ -89,8 +77,13 @@ class Study:
         duration: what `list` says about how long the `cpu` profile takes.
         primary_metrics: columns that tables and figures lead with; the first one is "quality".
         profiles: those that `trials` answers to.
+        optional_data: names of published data sets that a user may bring; without their files the
+            trials on them are left out, and a run says what brings them.
         part: trial → name of the table it stands in; "" when there is one table.
         published: reference rows.
+        curves: published curves, for figures.
+        figures: names of the figures that show it (`bench.report.kinds`); () for those of its kind.
+        shown_as: what renders it, where that is not its kind's (`bench.report.kinds`).
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.
@@ -102,9 +95,13 @@ class Study:
     smoke: Callable[[], list[Trial]]
     duration: str = ""
     primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
-    profiles: tuple[Profile, ...] = PROFILES
+    profiles: tuple[Profile, ...] = ("cpu", "gpu")
+    optional_data: tuple[str, ...] = ()
     part: Callable[[Trial], str] = _no_part
     published: tuple[Published, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    figures: tuple[str, ...] = ()
+    shown_as: str = ""
     file: Path | None = None
     kind: Kind = TRAINING
 

@@ -30,7 +30,7 @@ def measure(tmp_path):
             study=study,
             data_dir=tmp_path,
             cache_dir=tmp_path,
-            profile="cpu",
+            accelerator="cpu",
             machine=MACHINE,
             num_rounds=num_rounds,
             **options,
@@ -178,7 +178,7 @@ def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, fre
         study=build_study([]),
         data_dir=tmp_path,
         cache_dir=tmp_path,
-        profile="cpu",
+        accelerator="cpu",
         machine=MACHINE,
     )
     session._make_room([*held, gone], known)

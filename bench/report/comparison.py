@@ -114,9 +114,9 @@ def compare_results(own: MachineResults, reference: MachineResults | None) -> Co
         for row in section.rows:
             known.setdefault(_identity(row), []).append(row)
     parts = []
-    for section in own.sections:
+    for section in (section for section in own.sections if section.rows):
         pairs = []
-        for row, words in rendering_of(own.view.kind).rows(section):
+        for row, words in rendering_of(own.view.rendering).rows(section):
             twins = known.get(_identity(row), [])
             same_data = [twin for twin in twins if _fingerprint(twin) == _fingerprint(row)]
             twin = next(iter(same_data or twins), None)
@@ -176,7 +176,7 @@ def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     """A table for each section: own | reference of each quantity, and the verdict."""
     for section, pairs in comparison.parts:
-        columns = list(rendering_of(comparison.own.view.kind).compared(section))
+        columns = list(rendering_of(comparison.own.view.rendering).compared(section))
         lines = [
             (
                 Cell(marked(pair.own)),
@@ -228,7 +228,7 @@ def render_comparison(comparison: Comparison) -> str:
         ]
         texts += [f"## Own | reference\n\n{comparison.head}", *tables]
         texts.append(f"**{comparison.count}** <sub>{_MEANING}</sub>")
-    if rendering_of(comparison.own.view.kind).has_overview:
+    if rendering_of(comparison.own.view.rendering).has_overview:
         texts.append(render_markdown(overview_table(comparison.own.sections)).rstrip())
     return "\n\n".join(text.rstrip() for text in texts) + "\n\n"
 
@@ -246,7 +246,7 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     if comparison is None:
         return f"{study}: no own results under {own_dir}\n"
     own = comparison.own
-    rendering = rendering_of(own.view.kind)
+    rendering = rendering_of(own.view.rendering)
     if comparison.reference is None:
         tables: Sequence[Table] = [rendering.build_table(s, is_compact=True) for s in own.sections]
     else:

@@ -98,7 +98,7 @@ def _table(words: str, find: Find) -> str:
         return _NOTHING
     texts = []
     for section in _sections(chosen, part):
-        table = rendering_of(chosen.view.kind).build_table(section, is_compact=True)
+        table = rendering_of(chosen.view.rendering).build_table(section, is_compact=True)
         head = f"**{escape_markdown(table.title)}**"
         texts.append(f"{head}\n\n{markdown_body(table)}\n{markdown_notes(table)}")
     return "\n" + "\n".join(texts) + "\n"

@@ -101,7 +101,7 @@ def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineRes
     """
     records, lines = load(results_dir, view.name, machine)
     sections = select_sections(records, view, machine, Timings(lines), staleness(view.kind))
-    arranged = rendering_of(view.kind).arrange(sections)
+    arranged = rendering_of(view.rendering).arrange(sections)
     return MachineResults(view, machine, arranged, len(records))
 
 
