@@ -82,6 +82,7 @@ class Study:
         part: trial → name of the table it stands in; "" when there is one table.
         published: reference rows.
         curves: published curves, for figures.
+        quantities: further columns of a paper's table (`bench.report.quantities`).
         figures: names of the figures that show it (`bench.report.kinds`); () for those of its kind.
         shown_as: what renders it, where that is not its kind's (`bench.report.kinds`).
         file: the user's file that defines the study, set on loading; trials' processes import it,
@@ -100,6 +101,7 @@ class Study:
     part: Callable[[Trial], str] = _no_part
     published: tuple[Published, ...] = ()
     curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     shown_as: str = ""
     file: Path | None = None

@@ -34,7 +34,7 @@ from bench.mach.index import index_bytes
 from bench.metrics.modular import RankingMetrics
 from bench.settings import derive_seed
 
-#: Points scored for the curves over R and over estimators; they cost one decode per subset.
+#: Points scored for the curves over R and over estimators, unless a trial asks for more.
 ANALYSIS_POINTS = 2048
 #: Bucket logits kept for them, in floats (1 GiB); wide models score fewer points.
 ANALYSIS_FLOATS = 1 << 28
@@ -68,6 +68,8 @@ class Mach(ExtremeClassifier):
         num_hashed_features: hash features per world to this many; needs independent encoders.
         first_world: number of the first of the R worlds.
         decode_method: see :func:`bench.mach.decode.top_k`.
+        analysis_points: test points that the curves over R and over estimators are scored on, at
+            most; they cost one decode per subset. Their bucket logits are kept within 1 GiB.
         output_std: standard deviation of the output layers' initial weights.
         **shared: see :class:`ExtremeClassifier`.
 
@@ -93,6 +95,7 @@ class Mach(ExtremeClassifier):
         num_hashed_features: int | None = None,
         first_world: int = 0,
         decode_method: str = DEFAULT,
+        analysis_points: int = ANALYSIS_POINTS,
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
@@ -112,6 +115,7 @@ class Mach(ExtremeClassifier):
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
         self.decode_method = decode_method
+        self.analysis_points = analysis_points
         self.is_shared = share_encoder and self.encoder_kind == "mlp"
         # Where a model is only described, to predict its bytes, nothing of the size of L is made.
         is_described = torch.get_default_device().type == "meta"
@@ -242,7 +246,8 @@ class Mach(ExtremeClassifier):
         """
         kept: list[tuple[Batch, Tensor]] = []
         num_points = 0
-        limit = min(ANALYSIS_POINTS, ANALYSIS_FLOATS // (self.num_worlds * self.num_buckets))
+        per_point = self.num_worlds * self.num_buckets
+        limit = min(self.analysis_points, ANALYSIS_FLOATS // per_point)
         for batch in batches:
             if num_points >= limit:
                 break

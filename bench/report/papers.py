@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.presets import PRESETS
 from bench.published import TAGS, PaperRow, has_options
 from bench.report.format import GAP
 from bench.report.notes import notes_of
@@ -15,6 +17,7 @@ from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
 from bench.report.tables import build_table, count_text, marked, status_text
 from bench.report.values import Summary, dig
+from bench.settings import SettingsError, Trial
 
 _MEANING = (
     "Cells: published [how sure] | measured | difference in points, or measured ÷ published "
@@ -126,7 +129,7 @@ def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) ->
     published = [name for line in lines for entry in line.published for name in entry.metrics]
     known: set[str] = set().union(*(dig(r, "test") or {} for r in section.records))
     leading = [m for m in section.metrics if m in known or m in published]
-    return ordered(published, leading)
+    return ordered([*section.quantities, *published], leading)
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
@@ -137,13 +140,36 @@ def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
     if line.row is None:
         ((name, source),) = {(entry.label, entry.source) for entry in line.published}
         return Cell(name, is_italic=True), Cell(""), Cell(source), Cell("")
-    setting = ", ".join(filter(None, [line.row.setting, forms[id(line.row)]]))
+    setting = ", ".join(filter(None, [_setting(line.row), forms[id(line.row)]]))
     return (
         Cell(marked(line.row), is_italic=line.row.is_floor),
         Cell(setting),
         Cell("; ".join(told)),
         Cell(count_text(line.row)),
     )
+
+
+def _setting(row: Row) -> str:
+    """A published set-up by its name; of other rows what tells them apart."""
+    name = _presets().get(_identity(row))
+    if name is None:
+        return row.setting
+    words = [f"H={row.flat['hidden_dims']}"] if row.flat.get("hidden_dims") else []
+    told = (shown for shown in row.card.options if shown.is_always and shown.name in row.flat)
+    words += [shown.write(row.flat[shown.name]) for shown in told]
+    return ", ".join(filter(None, [*words, f"preset {name}"]))
+
+
+@functools.cache
+def _presets() -> Mapping[str, str]:
+    return {preset.trial().trial_id: name for name, preset in PRESETS.items()}
+
+
+def _identity(row: Row) -> str:
+    try:
+        return Trial.from_dict({**row.settings, "replicate": 0}).trial_id
+    except SettingsError:
+        return ""
 
 
 def data_forms(rows: Sequence[Row]) -> dict[int, str]:

@@ -116,6 +116,7 @@ class Section:
         metrics: the study's quality columns; the first one leads.
         published: the study's published numbers for this part.
         curves: its published curves.
+        quantities: further columns of a paper's table.
         figures: names of the figures that show it; () for those of its kind.
         is_only: the study has no other one on this machine.
     """
@@ -129,6 +130,7 @@ class Section:
     metrics: tuple[str, ...]
     published: tuple[Published, ...] = ()
     curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     is_only: bool = True
 
@@ -191,6 +193,7 @@ class StudyView:
         part_of: names the part that a record's settings belong to.
         published: published rows; one with a `part` stands in that part's table only.
         curves: published curves; one with a `part` belongs to that part.
+        quantities: further columns of a paper's table.
         figures: names of the figures that show it; () for those of its kind.
         kind: name of what its trials are.
         shown_as: name of what renders it; "": its kind's.
@@ -203,6 +206,7 @@ class StudyView:
     part_of: Callable[[Mapping[str, Any]], str] = field(default=lambda settings: "")
     published: tuple[Published, ...] = ()
     curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     kind: str = TRAINING.name
     shown_as: str = ""
@@ -257,6 +261,7 @@ def select_sections(
                     metrics=study.metrics,
                     published=tuple(p for p in study.published if p.part in ("", part)),
                     curves=tuple(c for c in study.curves if c.part in ("", part)),
+                    quantities=study.quantities,
                     figures=study.figures,
                     is_only=len(groups) == 1,
                 )

@@ -65,6 +65,7 @@ def view_study(study: Study, budgets: Budgets) -> StudyView:
         part_of=functools.partial(_part_of, study),
         published=study.published,
         curves=study.curves,
+        quantities=study.quantities,
         figures=study.figures,
         kind=study.kind.name,
         shown_as=study.shown_as,

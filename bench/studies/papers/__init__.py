@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bench.studies.papers import multiclass, multilabel
 from bench.study import Study
 
-STUDIES: Mapping[str, Callable[[], Study]] = {}
+STUDIES: Mapping[str, Callable[[], Study]] = {
+    **multilabel.STUDIES,
+    **multiclass.STUDIES,
+}
