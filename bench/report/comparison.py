@@ -248,7 +248,9 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     own = comparison.own
     rendering = rendering_of(own.view.rendering)
     if comparison.reference is None:
-        tables: Sequence[Table] = [rendering.build_table(s, is_compact=True) for s in own.sections]
+        tables: Sequence[Table] = [
+            rendering.build_table(s, is_compact=True) for s in own.sections if s.rows
+        ]
     else:
         tables = list(comparison_tables(comparison))
     texts = [comparison.head, *(render_text(table, width) for table in tables)]

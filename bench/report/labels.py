@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from bench import cards
-from bench.card import Card, KindName, Shown
+from bench.card import TRAINING_ENTRY, Card, KindName, Shown
 from bench.report.values import clean, dig
 from bench.settings import SettingsError
 
-_MODEL = (
-    Shown(name="encoder", text="{}", words={"mlp": ""}),
-    Shown(name="hidden_dims", text="H={}"),
-)
+_WIDTHS = Shown(name="hidden_dims", text="H={}")
+_MODEL = (Shown(name="encoder", text="{}", words={"mlp": ""}), _WIDTHS)
 _TRAINING = (
     Shown(name="batch_size", text="batch={}", is_always=False),
     Shown(name="learning_rate", text="lr={}", is_always=False),
@@ -103,12 +101,19 @@ def _learns_by_steps(card: Card) -> bool:
     return card.kind == "training" and not card.is_floor
 
 
+def _is_trained_by_us(card: Card) -> bool:
+    """Whether the settings of training say anything of a method: a peer trains as it does."""
+    return _learns_by_steps(card) and card.entry == TRAINING_ENTRY
+
+
 def _sayable(card: Card, flat: Mapping[str, Any]) -> list[Shown]:
     """What could be said of a row, in order; how it learns only where it learns by steps."""
     known = {shown.name for shown in (*_MODEL, *card.options, *_TRAINING)} | _NEVER
     others = [Shown(name=name, is_always=False) for name in sorted(set(flat) - known)]
     if not _learns_by_steps(card):
         return [*card.options, *others]
+    if not _is_trained_by_us(card):
+        return [_WIDTHS, *card.options, *others]
     return [*_MODEL, *card.options, *others, *_TRAINING]
 
 
@@ -119,7 +124,7 @@ def _describe(
     words = []
     for shown in sayable:
         if shown in _MODEL or shown in _TRAINING:
-            peers = [flat for other, flat in rows if not other.is_floor]
+            peers = [flat for other, flat in rows if _is_trained_by_us(other)]
         else:
             peers = [flat for other, flat in rows if other.name == card.name]
         values = {json.dumps(flat.get(shown.name), sort_keys=True) for flat in peers}

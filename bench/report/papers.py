@@ -86,11 +86,12 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
 
     Args:
         section: rows and published numbers.
-        is_compact: the leading metrics alone, and only rows of which something is published.
+        is_compact: the leading metrics alone, and of what we have no row only how much there is.
     """
     ours, alone = lines_of(section)
-    if is_compact:
-        ours = [line for line in ours if line.published]
+    num_alone = len(alone)
+    if is_compact and section.rows:
+        alone = []
     names = _quantities(section, [*ours, *alone], is_compact=is_compact)
     quantities = {name: quantity_of(name) for name in names}
     is_published = {name: any(line.entry(name) for line in (*ours, *alone)) for name in names}
@@ -104,7 +105,9 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     groups = [[written(line) for line in lines] for lines in (ours, alone)]
     used = {entry.tag for line in (*ours, *alone) for entry in line.published}
     tags = [f"[{tag}] {meaning}" for tag, meaning in TAGS.items() if tag in used]
+    left_out = num_alone - len(alone)
     own = (
+        f"Left out: {left_out} published rows that we have none beside." if left_out else "",
         _differences_note(ours),
         _subset_note(section, names),
         f"Published: {'; '.join(tags)}." if tags else "",
@@ -120,7 +123,7 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     )
 
 
-_NOT_RUN = "Not run here: the data is not at hand."
+_NOT_RUN = "Not run here."
 
 
 def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) -> list[str]:
@@ -200,11 +203,13 @@ def _cell(section: Section, line: Line, name: str, quantity: Quantity, is_publis
         spread = _spread(quantity, summary)
     elif line.row is not None and not line.row.done and name == section.metrics[0]:
         measured = status_text(line.row)
-    if not is_published:
+    if not is_published or (entry is None and measured == GAP):
         return Cell(measured + spread)
-    published = f"{quantity.published(entry.metrics[name])} [{entry.tag}]" if entry else GAP
-    far = quantity.compare(summary.median, entry.metrics[name]) if entry and summary else GAP
-    return Cell(f"{published} | {measured} | {far or GAP}{spread}")
+    if entry is None:
+        return Cell(f"{GAP} | {measured}{spread}")
+    published = f"{quantity.published(entry.metrics[name])} [{entry.tag}] | {measured}"
+    far = quantity.compare(summary.median, entry.metrics[name]) if summary else ""
+    return Cell(published + (f" | {far}" if far else "") + spread)
 
 
 def _spread(quantity: Quantity, summary: Summary) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,97 +19,64 @@ _REPLICATES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Ours:
-    """How our own methods are trained on a set; chosen on points held out of the training file.
+    """How our own methods are trained on a set.
 
     Attributes:
-        hidden_dim: H of every method with a hidden layer.
         num_buckets: B of MACH, R = 32; the published one.
-        num_epochs: of every method but the linear one.
-        linear_rate: learning rate of the linear one-vs-all.
-        linear_epochs: its passes.
-        batch_size: points a step.
-        learning_rate: of the methods with a hidden layer.
-        feature_dropout: of all.
-        chunk_size: of one-vs-all.
         num_samples: of sampled BCE.
+        hidden_dim: H of every method with a hidden layer; these fields are theirs.
+        num_epochs: passes.
+        batch_size: points a step.
+        learning_rate: peak rate.
+        feature_dropout: share of features left out.
+        linear_epochs: passes of linear one-vs-all.
+        linear_batch_size: points a step of it.
+        chunk_size: of one-vs-all.
     """
 
-    hidden_dim: int
     num_buckets: int
-    num_epochs: float
-    linear_rate: float
-    linear_epochs: float
+    num_samples: int = 1024
+    hidden_dim: int = 512
+    num_epochs: float = 30
     batch_size: int = 256
     learning_rate: float = 0.003
-    feature_dropout: float = 0.2
+    feature_dropout: float = 0.3
+    linear_epochs: float = 20
+    linear_batch_size: int = 64
     chunk_size: int | None = 128
-    num_samples: int = 1024
 
 
+# The first two are chosen on points held out of the training file: at Bibtex, of 500, one-vs-all
+# with H = 256 came to P@1 0.628 with dropout 0.5 and 0.590 with 0.3, and gained nothing after 16
+# passes. The others are not at hand: the settings of citeulike, which is most like Wiki10-31K.
 _OURS: Mapping[str, _Ours] = {
     "bibtex-159": _Ours(
-        hidden_dim=256,
         num_buckets=100,
-        num_epochs=20,
-        linear_rate=0.02,
-        linear_epochs=20,
-        chunk_size=None,
         num_samples=64,
+        hidden_dim=256,
+        num_epochs=16,
+        batch_size=128,
+        feature_dropout=0.5,
+        chunk_size=None,
     ),
     "delicious-983": _Ours(
-        hidden_dim=256,
         num_buckets=200,
-        num_epochs=25,
-        linear_rate=0.02,
-        linear_epochs=20,
-        chunk_size=None,
         num_samples=256,
+        hidden_dim=256,
+        num_epochs=25,
+        feature_dropout=0.2,
+        chunk_size=None,
     ),
-    # Not at hand here, so not tuned: the settings of citeulike, which is most like Wiki10-31K.
-    "eurlex-4k": _Ours(
-        hidden_dim=512,
-        num_buckets=500,
-        num_epochs=30,
-        linear_rate=0.02,
-        linear_epochs=20,
-        feature_dropout=0.3,
-    ),
-    "wiki10-31k": _Ours(
-        hidden_dim=512,
-        num_buckets=2000,
-        num_epochs=30,
-        linear_rate=0.02,
-        linear_epochs=20,
-        feature_dropout=0.3,
-    ),
-    "delicious-200k": _Ours(
-        hidden_dim=512,
-        num_buckets=5000,
-        num_epochs=10,
-        linear_rate=0.02,
-        linear_epochs=5,
-        batch_size=1000,
-        feature_dropout=0.3,
-    ),
-    "amazon-670k": _Ours(
-        hidden_dim=512,
-        num_buckets=10_000,
-        num_epochs=20,
-        linear_rate=0.02,
-        linear_epochs=5,
-        batch_size=1000,
-        feature_dropout=0.3,
-    ),
-    "amazon-3m": _Ours(
-        hidden_dim=512,
-        num_buckets=10_000,
-        num_epochs=10,
-        linear_rate=0.02,
-        linear_epochs=5,
-        batch_size=1000,
-        feature_dropout=0.3,
-    ),
+    "eurlex-4k": _Ours(num_buckets=500),
+    "wiki10-31k": _Ours(num_buckets=2000),
+    "delicious-200k": _Ours(num_buckets=5000, num_epochs=10, batch_size=1000, linear_epochs=5),
+    "amazon-670k": _Ours(num_buckets=10_000, num_epochs=20, batch_size=1000, linear_epochs=5),
+    "amazon-3m": _Ours(num_buckets=10_000, num_epochs=10, batch_size=1000, linear_epochs=5),
 }
+# Straight on sparse features, Adam gives words that are met twice the steps of those met daily; an
+# ε as large as gradients takes that back: at Bibtex P@1 on 500 held-out points rose from 0.562, the
+# best with 1e-8, to 0.638.
+_LINEAR_RATE, _LINEAR_EPSILON = 0.1, 0.01
 # Set → its published set-ups.
 _SETUPS: Mapping[str, tuple[str, ...]] = {
     "bibtex-159": ("bibtex-159-third-party",),
@@ -179,14 +145,18 @@ def _own_methods(ours: _Ours) -> Iterator[tuple[ModelSpec, TrainSpec]]:
         num_epochs=ours.num_epochs,
         num_validations=0,
     )
-    straight = dataclasses.replace(
-        train, learning_rate=ours.linear_rate, num_epochs=ours.linear_epochs
+    straight = TrainSpec(
+        batch_size=ours.linear_batch_size,
+        learning_rate=_LINEAR_RATE,
+        adam_epsilon=_LINEAR_EPSILON,
+        num_epochs=ours.linear_epochs,
+        num_validations=0,
     )
     common: dict[str, Scalar] = {"feature_dropout": ours.feature_dropout}
     chunk, H = ours.chunk_size, ours.hidden_dim
     worlds: dict[str, Scalar] = {"num_buckets": ours.num_buckets, "num_worlds": 32}
     yield mlp("mach", H, share_encoder=True, **worlds, **common), train
-    yield linear("full_softmax", chunk_size=chunk, loss="bce", **common), straight
+    yield linear("full_softmax", chunk_size=chunk, loss="bce"), straight
     yield mlp("full_softmax", H, chunk_size=chunk, loss="bce", **common), train
     samples: dict[str, Scalar] = {"sampler": "unigram", "num_samples": ours.num_samples}
     yield mlp("sampled_bce", H, **samples, **common), train
