@@ -18,6 +18,7 @@ from bench.budgets import BudgetError
 from bench.cards import card
 from bench.costs import CostLine
 from bench.data.published import cli as data_cli
+from bench.data.published.catalogue import SETS
 from bench.data.raw import DataError
 from bench.record import Record, RecordError
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
@@ -342,10 +343,11 @@ def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]
 def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
     """What brings the optional data sets that are not there."""
     for name in absent:
-        print(
-            f"{chosen.name}: {name} is not at hand, its rows are left out; `bench data fetch "
-            f"{name}` downloads it, `bench data import FILE … --as {name}` takes your own files"
-        )
+        text = f"{chosen.name}: {name} is not at hand, its rows are left out"
+        if name in SETS:
+            text += f"; `bench data fetch {name}` downloads it, `bench data import FILE … --as "
+            text += f"{name}` takes files that you have"
+        print(text)
 
 
 def _print_plan(chosen: Study, plan: runner.Plan) -> None:

@@ -100,17 +100,12 @@ def _at(*path: str, factor: float = 1.0) -> Take:
 
 
 def _reduction(section: Section, row: Row) -> Summary | None:
-    """Bytes of the section's layer over all labels ÷ the row's, both by arithmetic from shapes."""
-    own = row.at("memory", "parameter_bytes")
-    full = [
-        found
-        for other in section.rows
-        if other.card.name == "full_softmax" and other.flat.get("hidden_dims") is None
-        if (found := other.at("memory", "parameter_bytes"))
-    ]
-    if own is None or not full or row.flat.get("hidden_dims") is not None:
+    """L ÷ (B · R): by how much linear worlds are smaller than one linear layer over all labels."""
+    sizes = [row.flat.get("num_buckets"), row.flat.get("num_worlds")]
+    num_labels = section.facts.get("num_labels")
+    if None in sizes or not num_labels or row.flat.get("hidden_dims"):
         return None
-    ratio = full[0].median / own.median
+    ratio = num_labels / (int(str(sizes[0])) * int(str(sizes[1])))
     return Summary(ratio, ratio, ratio)
 
 

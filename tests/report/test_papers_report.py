@@ -78,10 +78,8 @@ def test_sizes_and_times_are_compared_by_their_ratio() -> None:
         made.cost_line([made.cost_row(of, made.phases_of(of)) for of in (MACH, FULL)], part="P")
     ]
     lost = made.record(FULL, status="oom")
-    lost["memory"] |= {"parameter_bytes": 4 * 89_822 * 20_000}
     (section,) = _sections([made.record(MACH), lost], published, costs=costs)
     lines = {line["system"]: line for line in _lines(build_papers_table(section))}
-    # L / (B · R), over a layer that did not fit.
     assert lines["MACH"]["size reduction ×"] == "125 [A] | 4.88 | 0.0391×"
     assert lines["MACH"]["ms a query"].startswith("2 [A] | ")
     assert lines["MACH"]["ms a query"].partition(" | ")[2].count("×") == 1

@@ -132,8 +132,8 @@ def _draw_panel(axes: Axes, panel: Panel, plot: LinePlot) -> None:
     xs = [x for p in plot.panels for series in p.series for x in series.x]
     _scale(axes, "x", plot.x, xs)
     if plot.y.scale == "quality":
-        low, high = _quality_limits(panel)
-        axes.set_ylim(low, high)
+        ends = [_quality_limits(each) for each in plot.panels]
+        axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
     else:
         _scale(axes, "y", plot.y, [y for p in plot.panels for s in p.series for y in s.y])
     for level in _shown_levels(panel, plot.y):

@@ -60,7 +60,7 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
         Axis("buckets B (log scale)", "log", air=0.03),
         Axis(f"{metric}, test split (%)", "quality"),
         (Panel(tuple(lines), tuple(rival_levels(section, palette)), title), *published),
-        "Grey: published, other data; for the shape." if published else "",
+        "Grey: published, on other data; for the shape." if published else "",
     )
 
 
@@ -87,7 +87,11 @@ def rival_levels(section: Section, palette: Palette) -> list[Level]:
 
 
 def published_panels(section: Section) -> list[Panel]:
-    """A panel of grey lines for everything that a curve was published of."""
+    """A panel of grey lines for everything that curves were published of.
+
+    Lines of one panel go from light to dark in their order; a system has one dash in all panels.
+    """
+    systems = sorted({curve.label for curve in section.curves if curve.level is not None})
     panels = []
     for title in dict.fromkeys(curve.panel for curve in section.curves):
         curves = [curve for curve in section.curves if curve.panel == title]
@@ -97,16 +101,13 @@ def published_panels(section: Section) -> list[Panel]:
             color = _FAINT[round(place * (len(_FAINT) - 1) / max(len(moving) - 1, 1))]
             x, y = zip(*((float(x or 0), 100 * y) for x, y in curve.points), strict=True)
             style = SeriesStyle(color, "o", "-", is_open=True)
-            series.append(Series(f"published: {curve.label}", style, x, y))
-        levels = [
-            Level(
-                100 * curve.level,
-                f"published: {curve.label}",
-                SeriesStyle("#8c8c8c", "", _FAINT_LINES[place % len(_FAINT_LINES)]),
-            )
-            for place, curve in enumerate(c for c in curves if c.level is not None)
-            if curve.level is not None
-        ]
+            series.append(Series("published, few worlds (light) to many", style, x, y))
+        levels = []
+        for curve in curves:
+            if curve.level is not None:
+                line = _FAINT_LINES[systems.index(curve.label) % len(_FAINT_LINES)]
+                text = f"published: {curve.label}"
+                levels.append(Level(100 * curve.level, text, SeriesStyle("#8c8c8c", "", line)))
         tags = "".join(sorted({f"[{curve.tag}]" for curve in curves}))
         panels.append(Panel(tuple(series), tuple(levels), f"published: {title} {tags}"))
     return panels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 from bench.data.published.catalogue import SETS
@@ -125,13 +126,23 @@ _DRAFT: Mapping[str, tuple[int, str, str]] = {
 }
 
 
-def multilabel_published(reasons: Mapping[str, str]) -> tuple[PaperRow, ...]:
+def multilabel_published(
+    reasons: Mapping[str, str], copies: Mapping[str, str]
+) -> tuple[PaperRow, ...]:
     """Every published row of these sets, in the order of the sources.
 
     Args:
         reasons: set → why its third-party row differs from ours, where it does.
+        copies: part → set whose third-party row stands there, too.
     """
-    return (*_papers(), *_third_parties(reasons), *_pages(), *_drafts())
+    third = list(_third_parties(reasons))
+    again = [
+        dataclasses.replace(row, part=part, why="on a split that is not known")
+        for part, name in copies.items()
+        for row in third
+        if row.part == SETS[name].title
+    ]
+    return (*_papers(), *third, *again, *_pages(), *_drafts())
 
 
 def _papers() -> Iterator[PaperRow]:
@@ -150,12 +161,9 @@ def _papers() -> Iterator[PaperRow]:
 def _with_authors_metrics(row: PaperRow) -> PaperRow:
     """Their P@3 and P@5 are printed beside both denominators."""
     theirs = {f"authors {name}": row.metrics[name] for name in ("P@3", "P@5")}
-    return PaperRow(
-        label=row.label,
+    return dataclasses.replace(
+        row,
         metrics={**row.metrics, **theirs},
-        source=row.source,
-        part=row.part,
-        tag=row.tag,
         beside={**_MACH, "estimator": "logit_sum", "optimizer": "tf_adam"},
         why="P@3 and P@5 divided by min(k, labels)",
     )
@@ -191,14 +199,7 @@ def _pages() -> Iterator[PaperRow]:
         for row in rows:
             is_sized = (name, row.label) == ("amazon-670k", "Parabel")
             sizes = {"model GB": 2.41, "train hours": 0.41} if is_sized else {}
-            yield PaperRow(
-                label=row.label,
-                metrics={**row.metrics, **sizes},
-                source=row.source,
-                part=row.part,
-                tag=row.tag,
-                beside=row.beside,
-            )
+            yield dataclasses.replace(row, metrics={**row.metrics, **sizes})
 
 
 def _drafts() -> Iterator[PaperRow]:
