@@ -20,14 +20,14 @@ from bench.report.values import Number, Record, Summary, clean, dig, summarize
 
 _MEANING = (
     "From hidden vector: with the output layer's product, H = 128; alone and batch: from bucket "
-    "scores (a softmax: with its product); × : the reference's time ÷ this method's, formed in a "
-    "round; labels scored: by the median query, of all L; recall: share of the exact top k found, "
-    "rounded down; index: what is kept for decoding, MB = 10⁶ bytes; bold: the fastest that found "
-    "every query's exact top k; – not measured."
+    "scores (a softmax: with its product); ×: the reference's time ÷ this method's; labels scored: "
+    "by the median query, of all L; recall: share of the exact top k found, rounded down; index: "
+    "what is kept for decoding, MB = 10⁶ bytes; bold: the fastest that found every query's exact "
+    "top k; – not measured."
 )
 _MEANING_IN_FULL = (
-    "Median (range) over rounds; load: processor time that others took, in the timed phase where "
-    "it was largest; OOM: out of memory (predicted need)."
+    "Times: calmest round (range over all of them); load: processor time that others took, in the "
+    "timed phase where it was largest; OOM: out of memory (predicted need)."
 )
 _SIZES = ("num_labels", "num_worlds", "num_buckets")  # in the order of a problem's fields
 #: What one number stands for a method's speed: batches of 64, from the hidden vectors on.

@@ -12,8 +12,8 @@ from bench.report.select import Row, Section, best_row
 from bench.report.syntax import Cell, Table
 
 _MEANING = (
-    "Median (range): of quality over n replicates, of times over rounds; train s: steps × median "
-    "seconds a step; bold: the row that leads on validation; "
+    "Quality: median (range) over n replicates; times: calmest round (range over all of them); "
+    "train s: steps × seconds a step; bold: the row that leads on validation; "
 )
 _MEANING_IN_FULL = (
     "MB = 10⁶ bytes; training MB: parameters, gradients and optimiser state by arithmetic; decode "

@@ -14,7 +14,7 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Summary:
-    """Median and range of one quantity, over replicates or rounds."""
+    """Median and range of a quantity over replicates; of times the calmest round instead."""
 
     median: float
     low: float
