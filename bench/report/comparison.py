@@ -16,7 +16,7 @@ from bench.report.results import MachineResults, load_results, reference_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table, markdown_body, render_markdown, render_text
 from bench.report.tables import count_text, marked, standard_error, status_text
-from bench.report.values import Record, dig
+from bench.report.values import Record, dig, group_by
 from bench.settings import SettingsError, Trial
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every
@@ -109,16 +109,14 @@ def compare(
 
 def compare_results(own: MachineResults, reference: MachineResults | None) -> Comparison:
     """Rows of one machine beside those of another."""
-    known: dict[str, list[Row]] = {}
-    for section in reference.sections if reference else ():
-        for row in section.rows:
-            known.setdefault(_identity(row), []).append(row)
+    sections = reference.sections if reference else ()
+    known = group_by((row for section in sections for row in section.rows), _identity)
     parts = []
     for section in own.sections:
         pairs = []
         for row, words in rendering_of(own.view.kind).rows(section):
             twins = known.get(_identity(row), [])
-            same_data = [twin for twin in twins if _fingerprint(twin) == _fingerprint(row)]
+            same_data = [twin for twin in twins if twin.fingerprint == row.fingerprint]
             twin = next(iter(same_data or twins), None)
             pairs.append(Pair(row, words, twin, judge(section, row, twin)))
         parts.append((section, tuple(pairs)))
@@ -132,16 +130,11 @@ def _identity(row: Row) -> str:
         return ""
 
 
-def _fingerprint(row: Row) -> str | None:
-    found = (dig(record, "data", "fingerprint") for record in row.records)
-    return next((str(fingerprint) for fingerprint in found if fingerprint), None)
-
-
 def judge(section: Section, own: Row, reference: Row | None) -> Verdict:
     """Whether an own row is the reference's."""
     if reference is None or not own.done or not reference.done:
         return "–"
-    if _fingerprint(own) != _fingerprint(reference):
+    if own.fingerprint != reference.fingerprint:
         return "other data"
     replicates = {_replicate(record): record for record in reference.done}
     if all(_is_same(record, replicates.get(_replicate(record))) for record in own.done):
