@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -192,13 +193,31 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, title: str, caption: str) -> Figure:
-    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out."""
+def new_figure(width: float, height: float, title: str, *caption: str) -> Figure:
+    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        title: one line.
+        caption: paragraphs below the axes; empty ones are left out.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.008, ha="left")
-    figure.supxlabel(caption, x=0.008, ha="left", fontsize=6.5, color=GREY, wrap=True)
+    text = "\n".join(filter(None, caption))
+    figure.supxlabel(text, x=0.008, ha="left", fontsize=6.5, color=GREY, wrap=True)
     return figure
+
+
+def add_legend(figure: Figure) -> None:
+    """One legend for all that has a label, beside the axes; too low a figure grows for it."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for artist, text in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(text, artist)
+    figure.set_figheight(max(figure.get_figheight(), 0.95 + 0.155 * len(entries)))
+    figure.legend(entries.values(), entries, loc="outside right upper")
 
 
 class Plot(Protocol):
