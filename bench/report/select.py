@@ -264,15 +264,14 @@ def _group_order(group: tuple[tuple[str, str, str], list[Record]]) -> tuple[int,
 
 def _split_by_fingerprint(records: Sequence[Record]) -> list[list[Record]]:
     ordered = sorted(records, key=lambda record: str(record.get("started_at")))
-    groups = group_by(ordered, _fingerprint)
-    unknown = groups.pop("", [])
     latest = next((f for record in reversed(ordered) if (f := _fingerprint(record))), "")
-    groups.setdefault(latest, []).extend(unknown)
+    groups = group_by(ordered, lambda record: _fingerprint(record) or latest)
     return [groups[key] for key in sorted(groups)]
 
 
-def _fingerprint(record: Record) -> str:
-    return str(dig(record, "data", "fingerprint") or "")
+def _fingerprint(record: Record) -> str | None:
+    found = dig(record, "data", "fingerprint")
+    return None if found is None else str(found)
 
 
 def _rows(

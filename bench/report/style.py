@@ -118,7 +118,7 @@ class Palette:
     def style(self, row: Row) -> SeriesStyle:
         """How the row's series looks."""
         card = row.card
-        style = SeriesStyle(card.color, card.marker, card.line, card.is_open)
+        style = variant_style(card)
         if card.ramp:
             known = {r.flat.get(card.ramp.name) for r in self._rows[card.name]}
             values = sorted(value for value in known if isinstance(value, int | float))
@@ -145,7 +145,7 @@ def _look(aspect: Aspect, row: Row) -> Look:
     return aspect.looks.get(row.flat[aspect.name], aspect.other)
 
 
-def variant_style(card: Card, place: int) -> SeriesStyle:
+def variant_style(card: Card, place: int = 0) -> SeriesStyle:
     """Style of a method's first setting (place 0) or of a further one, which shares its colour."""
     style = SeriesStyle(card.color, card.marker, card.line, card.is_open)
     if not place:
