@@ -134,7 +134,7 @@ class TimesPlot:
 
     def draw(self) -> Figure:
         """Two panels of dots over logarithmic time."""
-        note = "Dot and bar: median and range over rounds."
+        note = "Dot and bar: calmest round, and range over all of them."
         texts = [row.text for row in self.rows]
         figure, panels = _figure(texts, 2, "Training and query time", self.subject, note)
         training, query = panels

@@ -107,7 +107,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
-    """Quality on the validation split against training time: steps × median seconds a step."""
+    """Quality on the validation split against training time: steps × seconds a step."""
     metric = section.metrics[0]
     ends: list[tuple[float, list[Series]]] = []
     is_choice = is_untimed = False
@@ -134,7 +134,7 @@ def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
     every = [series for _, lines in sorted(ends, key=lambda end: -end[0]) for series in lines]
     xs = [x for series in every for x in series.x if x > 0]
     is_log = max(xs) / min(xs) > _LOG_FROM_RATIO
-    notes = ["Time: steps × median seconds a step."]
+    notes = ["Time: steps × seconds a step."]
     if is_choice:
         notes.append("Of each series, the setting that ends best on the validation split.")
     if any(series.kind == "thin" for series in every):
