@@ -180,8 +180,12 @@ class Section:
 
     @property
     def subject(self) -> str:
-        """What a figure is about."""
-        return f"{self.title}; {self.machine}."
+        """What a figure of it is about."""
+        return self.about(self.title)
+
+    def about(self, *words: str) -> str:
+        """What a figure is about: the words, and the machine."""
+        return f"{', '.join(filter(None, words))}; {self.machine}."
 
 
 _SIZES = {"L": "num_labels", "D": "num_features", "N": "num_train_points"}

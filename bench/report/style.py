@@ -123,8 +123,7 @@ class Palette:
             known = {r.flat.get(card.ramp.name) for r in self._rows[card.name]}
             values = sorted(value for value in known if isinstance(value, int | float))
             place = values.index(row.flat[card.ramp.name]) if values else 0
-            share = place / (len(values) - 1) if len(values) > 1 else 0.5
-            style = replace(style, color=_mixed(share, card.ramp.colors))
+            style = replace(style, color=shade(place, len(values), card.ramp.colors))
         for aspect in card.aspects:
             is_told = aspect.is_always or self._differs(card, aspect.name)
             if aspect.name in row.flat and is_told:
@@ -160,7 +159,7 @@ def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     styles = []
     for place, is_planted in enumerate(are_planted):
         if is_planted:
-            color = _mixed(place / max(num_planted - 1, 1), _PLANTED_RAMP)
+            color = shade(place, num_planted, _PLANTED_RAMP)
             marker = _PLANTED_MARKERS[place % len(_PLANTED_MARKERS)]
         else:
             color, marker = _MODEL_SCORES[(place - num_planted) % len(_MODEL_SCORES)]
@@ -168,10 +167,16 @@ def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     return styles
 
 
-def _mixed(share: float, colors: tuple[str, str, str]) -> str:
+def shade(place: int, count: int, colors: tuple[str, str, str]) -> str:
+    """Colour of one of so many places on a ramp from its first colour to its last.
+
+    >>> shade(1, 3, ("#000000", "#123456", "#ffffff"))
+    '#123456'
+    """
+    share = place / (count - 1) if count > 1 else 0.5
     low, mid, high = (tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in colors)
-    start, end, place = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
-    mixed = [round(a + (b - a) * place) for a, b in zip(start, end, strict=True)]
+    start, end, part = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
+    mixed = [round(a + (b - a) * part) for a, b in zip(start, end, strict=True)]
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 

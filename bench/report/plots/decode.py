@@ -46,19 +46,18 @@ class Part:
     """What a figure spans: one part of a study on one machine, scores in the tables' order.
 
     Attributes:
+        first: one of its sections.
         phase: whose time is shown.
     """
 
-    study: str
-    name: str
-    machine: str
+    first: Section
     phase: str
     scores: tuple[Scores, ...]
 
     def subject(self, *words: str) -> str:
         """What a figure is about."""
-        names = " · ".join(filter(None, (self.study, self.name)))
-        return "; ".join([", ".join([names, *filter(None, words)]), f"{self.machine}."])
+        names = " · ".join(filter(None, (self.first.study, self.first.part)))
+        return self.first.about(names, *words)
 
     @property
     def milliseconds(self) -> Value:
@@ -78,11 +77,10 @@ class Part:
 
 def part_of(sections: Sequence[Section]) -> Part:
     """The sections of one part together; times from the hidden vectors on, where there are any."""
-    first = sections[0]
     scores = [Scores(s.data_name, peak_of(s), tuple(entries_of(s))) for s in sections]
     has_headline = any(e.row.seconds(HEADLINE) for kind in scores for e in kind.entries)
     phase = HEADLINE if has_headline else BATCHED
-    return Part(first.study, first.part, first.machine, phase, tuple(scores))
+    return Part(sections[0], phase, tuple(scores))
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:

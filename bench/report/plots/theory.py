@@ -11,7 +11,7 @@ from bench.card import Dashes
 from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Row, Section
-from bench.report.style import GREY, Plot, SeriesStyle
+from bench.report.style import GREY, Plot, SeriesStyle, shade
 from bench.report.theory import lines_of, options_of, ordered
 from bench.report.values import dig, group_by
 from bench.theory.bounds import expected_pairs, pair_bound, printed_variance_bound, variance
@@ -47,11 +47,6 @@ def _with_curve(section: Section, name: str) -> list[Row]:
     return [row for row in ordered(section) if _curve(row, name)]
 
 
-def _subject(sections: Sequence[Section], *words: str) -> str:
-    first = sections[0]
-    return "; ".join([", ".join(filter(None, [first.study, *words])), f"{first.machine}."])
-
-
 def reconstruction(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Error over R for each B, a panel for each V and base_prob; a figure for each K."""
     figures = {}
@@ -65,7 +60,7 @@ def reconstruction(sections: Sequence[Section]) -> dict[str, LinePlot]:
             panels.append(Panel(tuple(series), title=f"V = {size}, base_prob = {prob}"))
         figures[section.part] = LinePlot(
             "Probabilities from bucket means",
-            _subject([section], section.part),
+            section.about(section.study, section.part),
             Axis("worlds R", "linear"),
             Axis("L2 error (log scale)", "log"),
             tuple(panels),
@@ -86,7 +81,7 @@ def _simulated(row: Row) -> tuple[Any, Any]:
 def _errors(row: Row, sizes: Sequence[int]) -> Iterator[Series]:
     """A line for each estimator, darker the more buckets there are."""
     num_buckets = options_of(row)["num_buckets"]
-    color = _BUCKETS[sizes.index(num_buckets) % len(_BUCKETS)]
+    color = shade(sizes.index(num_buckets), len(sizes), _BUCKETS)
     for name, line in _ESTIMATORS.items():
         curve = _curve(row, "reconstruction", name)
         if curve:
@@ -143,7 +138,7 @@ def unbiasedness(sections: Sequence[Section]) -> dict[str, LinePlot]:
             panels.append(Panel((truth, *shown), title=f"B = {B}"))
     plot = LinePlot(
         "Is the mean unbiased?",
-        _subject(sections, sections[0].part, "one world"),
+        sections[0].about(sections[0].study, sections[0].part, "one world"),
         Axis("probability p of a label (log scale)", "log"),
         Axis("mean estimate (log scale)", "log"),
         tuple(panels),
@@ -189,7 +184,7 @@ def variances(sections: Sequence[Section]) -> dict[str, LinePlot]:
         panels.append(Panel(tuple(shown), title=section.part))
     plot = LinePlot(
         "Variance of the estimate",
-        _subject(sections, "one world"),
+        section.about(section.study, "one world"),
         Axis("buckets B", "names", tuple(map(str, nums_buckets))),
         Axis("variance (log scale)", "log"),
         tuple(panels),
@@ -223,7 +218,7 @@ def pairs(sections: Sequence[Section]) -> dict[str, LinePlot]:
         chances.append(Panel((bound, other, *shares), title=section.part))
     axis = Axis("worlds R", "names", tuple(f"{r}" for r in range(1, most + 1)))
     number, chance = Axis("pairs (log scale)", "counts"), Axis("draws with a pair", "linear")
-    subject, note = _subject(sections), "Families stand side by side; zeros are left out."
+    subject, note = section.about(section.study), "Families stand side by side; zeros are left out."
     return {
         "number": LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels), note),
         "chance": LinePlot("Is there a pair?", subject, axis, chance, tuple(chances), note),
@@ -246,7 +241,7 @@ def outcomes(sections: Sequence[Section]) -> dict[str, LinePlot]:
     worlds = tuple(f"{options_of(row)['num_worlds']:g}" for row in rows)
     plot = LinePlot(
         "Linear cost, exponential gain",
-        _subject([section], section.part),
+        section.about(section.study, section.part),
         Axis("worlds R", "names", worlds),
         Axis("number", "linear"),
         (Panel(tuple(series)),),
