@@ -169,7 +169,8 @@ def _draw_series(axes: Axes, series: Series) -> Artist:
         look |= {"marker": "", "drawstyle": "steps-post", "zorder": 2}
     elif series.kind == "points":
         look["linewidth"] = 0.7
-        axes.vlines(series.x, series.low, series.high, color=color, linewidth=0.8, zorder=3)
+        if series.low:
+            axes.vlines(series.x, series.low, series.high, color=color, linewidth=0.8, zorder=3)
     elif series.low:
         axes.fill_between(series.x, series.low, series.high, color=color, alpha=0.18, linewidth=0)
     (artist,) = axes.plot(series.x, series.y, **look)
