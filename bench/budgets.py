@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.costs import CostLine, median_seconds
+from bench.costs import CostLine, calmest_seconds
 from bench.settings import Trial
 
 _SCHEMA = 1
@@ -141,7 +141,7 @@ def set_budgets(
             "machine": dict(line.machine),
         }
         for row in line.rows:
-            by_steps, whole = median_seconds(row, "train"), median_seconds(row, "fit")
+            by_steps, whole = calmest_seconds(row, "train"), calmest_seconds(row, "fit")
             seconds = whole if by_steps is None else by_steps
             if row["status"] != "done":
                 failed[row["cost_id"]] = f": {row['status']}, {row.get('reason')}"

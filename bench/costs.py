@@ -145,11 +145,14 @@ def seconds_per_unit(visit: Mapping[str, Any], phase: str) -> float | None:
     return float(statistics.median(measured["seconds"]) / measured["units"])
 
 
-def median_seconds(row: Mapping[str, Any], phase: str) -> float | None:
-    """Median of :func:`seconds_per_unit` over a row's visits; None where it was not measured."""
+def calmest_seconds(row: Mapping[str, Any], phase: str) -> float | None:
+    """Least :func:`seconds_per_unit` of a row's visits; None where it was not measured.
+
+    Others on the machine can only add to a time, and add to some visits far more than to others:
+    the calmest visit's median comes back under load where a median over visits does not.
+    """
     found = [seconds_per_unit(visit, phase) for visit in row.get("visits") or ()]
-    known = [seconds for seconds in found if seconds is not None]
-    return statistics.median(known) if known else None
+    return min((seconds for seconds in found if seconds is not None), default=None)
 
 
 def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from bench.costs import CostLine, load_share, median_seconds, seconds_per_unit
+from bench.costs import CostLine, calmest_seconds, load_share, seconds_per_unit
 from bench.progress import LiveLine, describe, printable
 from bench.rounds import Group
 from bench.settings import Trial
@@ -66,19 +65,8 @@ def phases_text(phases: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def ratio(row: Mapping[str, Any], first: Mapping[str, Any], phase: str) -> list[float]:
-    """Row's seconds ÷ the first row's, in each round in which both were measured."""
-    before = {visit["round"]: seconds_per_unit(visit, phase) for visit in first["visits"]}
-    ratios = []
-    for visit in row["visits"]:
-        ours, theirs = seconds_per_unit(visit, phase), before.get(visit["round"])
-        if ours is not None and theirs is not None:
-            ratios.append(ours / theirs)
-    return ratios
-
-
 def summary(line: CostLine) -> Iterator[str]:
-    """A line for each row: its times, and their ratios to the first row's, formed in rounds."""
+    """A line for each row: its times, and their ratios to the first row's."""
     rows: Sequence[Mapping[str, Any]] = line.rows
     group = " · ".join(word for word in (line.group["part"], line.group["data"]["name"]) if word)
     yield printable(f"{line.study}, {group}: {line.num_rounds} rounds")
@@ -101,12 +89,11 @@ def summary(line: CostLine) -> Iterator[str]:
 
 
 def _phase_line(row: Mapping[str, Any], first: Mapping[str, Any], name: str) -> str:
-    seconds = median_seconds(row, name)
+    seconds = calmest_seconds(row, name)
     if seconds is None:
         return f"{name}: –"
     text = f"{name:<12} {1e3 * seconds:10.3g} ms a {_UNITS.get(name, 'query')}"
-    ratios = ratio(row, first, name)
-    if ratios and row is not first:
-        low, high = min(ratios), max(ratios)
-        text += f", {statistics.median(ratios):.3g} × the first ({low:.3g}–{high:.3g})"
+    theirs = calmest_seconds(first, name)
+    if theirs is not None and row is not first:
+        text += f", {seconds / theirs:.3g} × the first"
     return text

@@ -134,11 +134,11 @@ def test_a_budget_is_of_one_configuration_and_one_number_of_seconds():
     assert resolve(others, {kept.key: kept}) == ([], others)
 
 
-def test_budgets_are_set_from_the_median_of_the_last_line():
+def test_budgets_are_set_from_the_calmest_visit_of_the_last_line():
     trial, other = with_budget(replicate=1), with_budget(method="other")
     lines = [
         line(row(trial, 9.0, 9.0, 9.0), row(other, 0.5)),
-        line(row(trial, 0.1, 0.4, 0.3), started_at="2026-01-02T00:00:00Z"),
+        line(row(trial, 0.3, 0.4, 0.5), started_at="2026-01-02T00:00:00Z"),
     ]
     first, second = set_budgets([trial, with_budget(), other], lines, {trial.cost_id: "words"})
     assert (first.num_steps, first.seconds_per_step, first.label) == (67, 0.3, "words")

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from bench import costs
-from bench.costs import latest_costs, load_share, median_seconds, seconds_per_unit
+from bench.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
 from bench.record import RecordError, SchemaError
-from bench.turns import ratio, summary
+from bench.turns import summary
 
 
 def phase(*seconds, units=1, **load):
@@ -57,18 +57,18 @@ def test_the_newest_line_of_a_group_on_a_machine_counts():
     assert sorted(map(id, found)) == sorted(map(id, [second, other_part, elsewhere]))
 
 
-def test_a_row_s_seconds_are_the_median_of_its_visits_medians_for_one_unit():
+def test_a_row_s_seconds_are_the_least_of_its_visits_medians_for_one_unit():
     visits = [{"train": phase(*seconds, units=2)} for seconds in ((2, 4, 99), (6, 6), (1, 1, 2))]
     measured = build(row(*visits)).rows[0]
     assert [seconds_per_unit(visit, "train") for visit in measured["visits"]] == [2.0, 3.0, 0.5]
-    assert median_seconds(measured, "train") == 2.0
+    assert calmest_seconds(measured, "train") == 0.5
 
 
 def test_what_was_not_measured_has_no_seconds():
     measured = row({"train": phase()}, {})
-    assert median_seconds(measured, "train") is None
-    assert median_seconds(measured, "latency") is None
-    assert median_seconds({"status": "oom"}, "train") is None
+    assert calmest_seconds(measured, "train") is None
+    assert calmest_seconds(measured, "latency") is None
+    assert calmest_seconds({"status": "oom"}, "train") is None
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,6 @@ def test_a_line_of_another_schema_is_refused(tmp_path):
         costs.read_costs(path)
 
 
-def test_ratios_are_formed_inside_a_round():
-    first = row({"train": phase(1.0)}, {"train": phase(4.0)}, {"train": phase(2.0)})
-    second = row({"train": phase(3.0)}, {}, {"train": phase(1.0)})
-    assert ratio(second, first, "train") == [3.0, 0.5]
-
-
 def test_load_by_others_is_that_of_a_row_s_most_disturbed_phase():
     calm = {"train": phase(2.0, other_cpu_seconds=0.4), "decode": phase(0.01, other_cpu_seconds=9)}
     loud = {"latency": phase(1.0, other_cpu_seconds=1.0)}
@@ -143,6 +137,6 @@ def test_a_summary_tells_times_ratios_load_and_failures():
     text = "\n".join(summary(line))
     assert "stub, p: 3 rounds" in text
     assert "5 ms a step" in text
-    assert "150 ms a step, 30 × the first (20–40)" in text
+    assert "100 ms a step, 20 × the first" in text
     assert "others took up to 50 % of the processor time" in text
     assert "OOM too large" in text

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench import record
-from bench.costs import median_seconds, read_costs
+from bench.costs import calmest_seconds, read_costs
 from bench.settings import Trial
+from bench.study import TRAINING
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,8 +132,9 @@ def test_a_peer_is_timed_in_rounds_like_any_method(folder):
     [line], warnings = read_costs(path)
     assert warnings == []
     [row] = line.rows
-    assert (row["status"], row["weights"], len(row["visits"])) == ("done", "trained", 3)
-    assert median_seconds(row, "fit") > median_seconds(row, "latency") > 0
+    assert (row["status"], row["weights"]) == ("done", "trained")
+    assert len(row["visits"]) == TRAINING.num_rounds
+    assert calmest_seconds(row, "fit") > calmest_seconds(row, "latency") > 0
     [path] = folder.glob("results/own/records/peer/*.jsonl")
     assert row["cost_id"] == Trial.from_dict(record.read(path)[0][0].settings).cost_id
 

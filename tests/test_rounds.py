@@ -8,7 +8,7 @@ import pytest
 from stub_trials import build_study, build_trial
 
 from bench import rounds
-from bench.costs import median_seconds
+from bench.costs import calmest_seconds
 from bench.rounds import Session, groups_of
 from bench.settings import DataSpec, Trial
 from bench.turns import TurnsView
@@ -75,7 +75,7 @@ def test_a_visit_holds_raw_seconds_units_and_load(measure):
     assert (phase["seconds"], phase["units"]) == ([0.5, 0.25, 1.0], 2)
     assert phase["wall_seconds"] >= 0
     assert "other_cpu_seconds" in phase
-    assert median_seconds(row, "train") == 0.25
+    assert calmest_seconds(row, "train") == 0.25
 
 
 def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):

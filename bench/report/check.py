@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from bench import costs, record
 from bench.budgets import BudgetError, read_budgets
@@ -18,7 +17,6 @@ from bench.report.publish import beside, write_results
 from bench.report.readme import read_audits, readme_problems
 from bench.report.results import MachineResults, load_results
 
-Line = TypeVar("Line", Record, CostLine)
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
 
 
@@ -64,41 +62,38 @@ def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
 def check_lines(results_dir: Path) -> list[str]:
     """Torn lines, lines of another schema, and files that mix studies or machines."""
     problems: list[str] = []
-    for path in sorted((results_dir / "records").glob("*/*.jsonl")):
-        problems += _file_problems(results_dir, path, *_read(record.read, path))
-    for path in sorted((results_dir / "costs").glob("*/*.jsonl")):
-        problems += _file_problems(results_dir, path, *_read(costs.read_costs, path))
-    for path in sorted((results_dir / "audits").glob("*.jsonl")):
-        problems += _file_problems(results_dir, path, [], read_audits(path)[1])
-    for path in sorted((results_dir / "budgets").glob("*.json")):
-        try:
-            read_budgets(path)
-        except BudgetError as error:
-            problems += _file_problems(results_dir, path, [], [str(error)])
+    for pattern, read in _READERS.items():
+        for path in sorted(results_dir.glob(pattern)):
+            name = path.relative_to(results_dir).as_posix()
+            lines: Sequence[Record | CostLine] = ()
+            try:
+                lines, warnings = read(path)
+            except (RecordError, BudgetError) as error:
+                warnings = [str(error)]
+            problems += [warning.replace(str(path), name, 1) for warning in warnings]
+            foreign = {line.study for line in lines} - {path.parent.name}
+            problems += [f"{name}: holds lines of study {study!r}" for study in sorted(foreign)]
+            machines = {machine_key(line.machine) for line in lines}
+            problems += [f"{name}: mixes {len(machines)} machines"] if len(machines) > 1 else []
     return problems
 
 
-def _read(
-    reader: Callable[[Path], tuple[list[Line], list[str]]], path: Path
-) -> tuple[list[Line], list[str]]:
-    try:
-        return reader(path)
-    except RecordError as error:
-        return [], [str(error)]
+def _read_audits(path: Path) -> tuple[Sequence[Record], list[str]]:
+    return (), read_audits(path)[1]
 
 
-def _file_problems(
-    results_dir: Path,
-    path: Path,
-    lines: Sequence[Record | CostLine],
-    warnings: Sequence[str],
-) -> list[str]:
-    name = path.relative_to(results_dir).as_posix()
-    problems = [warning.replace(str(path), name, 1) for warning in warnings]
-    foreign = {line.study for line in lines} - {path.parent.name}
-    problems += [f"{name}: holds lines of study {study!r}" for study in sorted(foreign)]
-    machines = {machine_key(line.machine) for line in lines}
-    return problems + ([f"{name}: mixes {len(machines)} machines"] if len(machines) > 1 else [])
+def _read_budgets(path: Path) -> tuple[Sequence[Record], list[str]]:
+    read_budgets(path)
+    return (), []
+
+
+#: Files → what reads their lines, and a warning for each line that is none.
+_READERS: Mapping[str, Callable[[Path], tuple[Sequence[Record | CostLine], list[str]]]] = {
+    "records/*/*.jsonl": record.read,
+    "costs/*/*.jsonl": costs.read_costs,
+    "audits/*.jsonl": _read_audits,
+    "budgets/*.json": _read_budgets,
+}
 
 
 def _stale(loaded: Sequence[MachineResults]) -> list[str]:

@@ -89,26 +89,23 @@ def load(row: Row) -> Summary | None:
     return None if share is None else Summary(share, share, share)
 
 
-def _model_bytes(record: Record) -> Number | None:
-    parts = [dig(record, "memory", f"{part}_bytes") for part in ("parameter", "decode")]
-    return None if parts[0] is None else sum(part for part in parts if part is not None)
+def _bytes_of(record: Record, *parts: str) -> Number | None:
+    sizes = [dig(record, "memory", f"{part}_bytes") for part in parts]
+    return None if None in sizes else sum(sizes)
 
 
 def model_bytes(row: Row) -> Summary | None:
     """Bytes that prediction needs: parameters, and hash tables or inverted lists beside them."""
-    return row.summarize(_model_bytes)
 
+    def sum_of(record: Record) -> Number | None:
+        return _bytes_of(record, "parameter", "decode") or _bytes_of(record, "parameter")
 
-def _training_bytes(record: Record) -> Number | None:
-    parts = [
-        dig(record, "memory", f"{part}_bytes") for part in ("parameter", "gradient", "optimizer")
-    ]
-    return None if None in parts else sum(parts)
+    return row.summarize(sum_of)
 
 
 def training_bytes(row: Row) -> Summary | None:
     """Bytes of parameters, gradients and optimiser state by arithmetic; None if one is unknown."""
-    return row.summarize(_training_bytes)
+    return row.summarize(lambda record: _bytes_of(record, "parameter", "gradient", "optimizer"))
 
 
 def train_seconds(row: Row) -> Summary | None:

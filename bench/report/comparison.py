@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.report.columns import Column
 from bench.report.format import GAP
@@ -16,7 +17,7 @@ from bench.report.results import MachineResults, load_results, reference_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table, markdown_body, render_markdown, render_text
 from bench.report.tables import count_text, marked, standard_error, status_text
-from bench.report.values import Record, dig
+from bench.report.values import Record, dig, group_by
 from bench.settings import SettingsError, Trial
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every
@@ -66,14 +67,13 @@ class Comparison:
 
         Rows without a counterpart, of other data and of trials that did not finish do not count.
         """
-        verdicts = [pair.verdict for pair in self.pairs]
-        identical, reproduced = verdicts.count("identical"), verdicts.count("reproduced")
-        num_judged = identical + reproduced + verdicts.count("differs")
-        text = f"{identical + reproduced} of {num_judged} rows reproduced ({identical} identical)"
-        others = verdicts.count("other data")
-        alone = verdicts.count("–")
-        text += f"; {others} of other data" if others else ""
-        return text + (f"; {alone} without a counterpart" if alone else "") + "."
+        counts: Counter[str] = Counter(pair.verdict for pair in self.pairs)
+        identical = counts["identical"]
+        found = identical + counts["reproduced"]
+        text = f"{found} of {found + counts['differs']} rows reproduced ({identical} identical)"
+        for verdict, words in (("other data", "of other data"), (GAP, "without a counterpart")):
+            text += f"; {counts[verdict]} {words}" if counts[verdict] else ""
+        return f"{text}."
 
 
 def _machine(results: MachineResults) -> str:
@@ -109,19 +109,18 @@ def compare(
 
 def compare_results(own: MachineResults, reference: MachineResults | None) -> Comparison:
     """Rows of one machine beside those of another."""
-    known: dict[str, list[Row]] = {}
-    for section in reference.sections if reference else ():
-        for row in section.rows:
-            known.setdefault(_identity(row), []).append(row)
-    parts = []
-    for section in (section for section in own.sections if section.rows):
-        pairs = []
-        for row, words in rendering_of(own.view.rendering).rows(section):
-            twins = known.get(_identity(row), [])
-            same_data = [twin for twin in twins if _fingerprint(twin) == _fingerprint(row)]
-            twin = next(iter(same_data or twins), None)
-            pairs.append(Pair(row, words, twin, judge(section, row, twin)))
-        parts.append((section, tuple(pairs)))
+    sections = reference.sections if reference else ()
+    known = group_by((row for section in sections for row in section.rows), _identity)
+
+    def pair(section: Section, row: Row, words: str) -> Pair:
+        twins = known.get(_identity(row), [])
+        same_data = [twin for twin in twins if twin.fingerprint == row.fingerprint]
+        twin = next(iter(same_data or twins), None)
+        return Pair(row, words, twin, judge(section, row, twin))
+
+    rows = rendering_of(own.view.rendering).rows
+    shown = (section for section in own.sections if section.rows)
+    parts = [(part, tuple(pair(part, *row) for row in rows(part))) for part in shown]
     return Comparison(own, reference, tuple(parts))
 
 
@@ -132,19 +131,14 @@ def _identity(row: Row) -> str:
         return ""
 
 
-def _fingerprint(row: Row) -> str | None:
-    found = (dig(record, "data", "fingerprint") for record in row.records)
-    return next((str(fingerprint) for fingerprint in found if fingerprint), None)
-
-
 def judge(section: Section, own: Row, reference: Row | None) -> Verdict:
     """Whether an own row is the reference's."""
     if reference is None or not own.done or not reference.done:
         return "–"
-    if _fingerprint(own) != _fingerprint(reference):
+    if own.fingerprint != reference.fingerprint:
         return "other data"
-    replicates = {_replicate(record): record for record in reference.done}
-    if all(_is_same(record, replicates.get(_replicate(record))) for record in own.done):
+    replicates = {_replicate(record): _quality(record) for record in reference.done}
+    if all(_quality(record) == replicates.get(_replicate(record)) for record in own.done):
         return "identical"
     metrics = [metric for metric in section.metrics if reference.at("test", metric)]
     is_within = all(_is_within(section, metric, own, reference) for metric in metrics)
@@ -155,11 +149,8 @@ def _replicate(record: Record) -> int:
     return int(dig(record, "settings", "replicate") or 0)
 
 
-def _is_same(own: Record, reference: Record | None) -> bool:
-    if reference is None:
-        return False
-    paths = [("test",), ("training", "curve")]
-    return all(dig(own, *path) == dig(reference, *path) for path in paths)
+def _quality(record: Record) -> tuple[Any, Any]:
+    return dig(record, "test"), dig(record, "training", "curve")
 
 
 def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -16,18 +15,18 @@ from bench.report.notes import notes_of
 from bench.report.select import Row, Section, card_order
 from bench.report.syntax import Cell, Table
 from bench.report.tables import cells, count_text, marked
-from bench.report.values import Number, Record, Summary, clean, dig, summarize
+from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 
 _MEANING = (
     "From hidden vector: with the output layer's product, H = 128; alone and batch: from bucket "
-    "scores (a softmax: with its product); × : the reference's time ÷ this method's, formed in a "
-    "round; labels scored: by the median query, of all L; recall: share of the exact top k found, "
-    "rounded down; index: what is kept for decoding, MB = 10⁶ bytes; bold: the fastest that found "
-    "every query's exact top k; – not measured."
+    "scores (a softmax: with its product); ×: the reference's time ÷ this method's; labels scored: "
+    "by the median query, of all L; recall: share of the exact top k found, rounded down; index: "
+    "what is kept for decoding, MB = 10⁶ bytes; bold: the fastest that found every query's exact "
+    "top k; – not measured."
 )
 _MEANING_IN_FULL = (
-    "Median (range) over rounds; load: processor time that others took, in the timed phase where "
-    "it was largest; OOM: out of memory (predicted need)."
+    "Times: calmest round (range over all of them); load: processor time that others took, in the "
+    "timed phase where it was largest; OOM: out of memory (predicted need)."
 )
 _SIZES = ("num_labels", "num_worlds", "num_buckets")  # in the order of a problem's fields
 #: What one number stands for a method's speed: batches of 64, from the hidden vectors on.
@@ -84,7 +83,7 @@ class Entry:
     row: Row
     problem: Problem
     k: int
-    place: int = 0
+    place: int
 
     @property
     def is_exact(self) -> bool:
@@ -102,19 +101,14 @@ def entries_of(section: Section) -> list[Entry]:
     """The rows of a section: by problem and k, then method, rivals first."""
     order = card_order("decoding")
     problems = _problems(section.rows)
-    entries = [
-        Entry(row, problems[_data_key(row)], int(row.flat.get("k") or 0)) for row in section.rows
-    ]
-    settings = {
-        name: sorted({e.row.setting for e in entries if e.row.card.name == name}, key=natural)
-        for name in {entry.row.card.name for entry in entries}
-    }
-    placed = [
-        replace(entry, place=settings[entry.row.card.name].index(entry.row.setting))
-        for entry in entries
-    ]
+    entries = []
+    for same in group_by(section.rows, lambda row: row.card.name).values():
+        settings = sorted({row.setting for row in same}, key=natural)
+        for row in same:
+            k, place = int(row.flat.get("k") or 0), settings.index(row.setting)
+            entries.append(Entry(row, problems[_data_key(row)], k, place))
     return sorted(
-        placed,
+        entries,
         key=lambda e: (e.problem, e.k, order.get(e.row.card.name, len(order)), e.place, e.row.name),
     )
 
@@ -125,9 +119,7 @@ def _data_key(row: Row) -> str:
 
 def _problems(rows: Sequence[Row]) -> dict[str, Problem]:
     """Problem of each of the rows' data settings."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(_data_key(row), []).append(row)
+    groups = group_by(rows, _data_key)
     plain = {key: _sized(same) for key, same in groups.items()}
     options = {key: dig(same[0].settings, "data", "options") or {} for key, same in groups.items()}
     return {
@@ -243,48 +235,39 @@ def build_decode_table(section: Section, *, is_compact: bool = False) -> Table:
     heads = decode_columns(references[0] if references else None)
     names = {c.name for c in shown_columns(heads, section.rows, is_compact=is_compact)}
     groups = []
-    for _, members in itertools.groupby(entries, lambda entry: (entry.problem, entry.k)):
-        same = list(members)
+    for same in group_by(entries, lambda entry: (entry.problem, entry.k)).values():
         reference = next((entry.row for entry in same if entry.row.card.ratio_title), None)
         columns = [column for column in decode_columns(reference) if column.name in names]
         groups.append(_group(same, columns))
-    words = ("problem", "method", "n")
     titles = [column.title for column in heads if column.name in names]
-    parts = dict.fromkeys(filter(None, [section.study, section.part, section.data_name]))
     meaning = _MEANING if is_compact else f"{_MEANING} {_MEANING_IN_FULL}"
     return Table(
-        title=" · ".join(parts),
-        columns=(*words, *titles),
+        title=section.name,
+        columns=("problem", "method", "n", *titles),
         groups=tuple(groups),
         notes=notes_of(section, _queries_note(section), meaning),
     )
 
 
 def _group(entries: Sequence[Entry], columns: Sequence[Column]) -> tuple[tuple[Cell, ...], ...]:
-    exact = [entry.row for entry in entries if entry.is_exact]
-    # The fastest as printed, so that rows that print alike are all set in bold.
-    best: dict[str, str | None] = {}
-    for column in columns:
-        known = [row for row in exact if column.value(row)]
-        if column.name in (HEADLINE, BATCHED) and known and not best:
-            best[column.name] = column.median(min(known, key=lambda row: _median(column, row)))
-
-    def is_bold(row: Row, column: Column) -> bool:
-        is_exact = any(row is other for other in exact)
-        return is_exact and column.name in best and column.median(row) == best[column.name]
-
+    best = _fastest([entry for entry in entries if entry.is_exact], columns)
     lines = []
     for entry in entries:
+        bold = [c for c in best if entry.is_exact and c.median(entry.row) == best[c]]
         # A problem is named once: its rows read as a group where no rule sets groups apart.
         problem = entry.problem.text if entry is entries[0] else ""
         words = (problem, marked(entry.row, entry.row.name), count_text(entry.row))
-        lines.append((*map(Cell, words), *cells(entry.row, columns, is_bold)))
+        lines.append((*map(Cell, words), *cells(entry.row, columns, bold)))
     return tuple(lines)
 
 
-def _median(column: Column, row: Row) -> float:
-    summary = column.value(row)
-    return summary.median if summary else math.inf
+def _fastest(exact: Sequence[Entry], columns: Sequence[Column]) -> dict[Column, str | None]:
+    """The speed that decides and the best one as printed, so that all that print alike are bold."""
+    for column in (column for column in columns if column.name in (HEADLINE, BATCHED)):
+        known = [(s.median, e.row) for e in exact if (s := column.value(e.row))]
+        if known:
+            return {column: column.median(min(known, key=lambda pair: pair[0])[1])}
+    return {}
 
 
 def _queries_note(section: Section) -> str:

@@ -95,15 +95,3 @@ def gibibytes(num_bytes: float) -> str:
     '3.00 GiB'
     """
     return f"{number(num_bytes / 2**30)} GiB"
-
-
-def short_count(value: float) -> str:
-    """A count for the ticks of an axis.
-
-    >>> [short_count(x) for x in (500, 20_000, 1_500_000)]
-    ['500', '20k', '1.5M']
-    """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"

@@ -86,14 +86,13 @@ def describe_rows(rows: Sequence[tuple[Card, Mapping[str, Any]]]) -> list[str]:
     Args:
         rows: card and flattened settings of each.
     """
-    texts = [_describe(place, rows, _sayable(*rows[place])) for place in range(len(rows))]
+    texts = [_describe(card, flat, rows) for card, flat in rows]
     labels = [card.name_for(flat["loss"]) for card, flat in rows]
-    names = list(zip(labels, texts, strict=True))
-    counts = Counter(names)
-    for place, ((card, flat), text) in enumerate(zip(rows, texts, strict=True)):
-        if counts[names[place]] > 1 and _learns_by_steps(card):
-            length = (shown.write(flat.get(shown.name)) for shown in _LENGTH)
-            texts[place] = ", ".join(filter(None, [text, *length]))
+    counts = Counter(zip(labels, texts, strict=True))
+    for place, (card, flat) in enumerate(rows):
+        if counts[labels[place], texts[place]] > 1 and _learns_by_steps(card):
+            length = [shown.write(flat.get(shown.name)) for shown in _LENGTH]
+            texts[place] = ", ".join(filter(None, [texts[place], *length]))
     return texts
 
 
@@ -118,11 +117,10 @@ def _sayable(card: Card, flat: Mapping[str, Any]) -> list[Shown]:
 
 
 def _describe(
-    place: int, rows: Sequence[tuple[Card, Mapping[str, Any]]], sayable: Sequence[Shown]
+    card: Card, own: Mapping[str, Any], rows: Sequence[tuple[Card, Mapping[str, Any]]]
 ) -> str:
-    card, own = rows[place]
     words = []
-    for shown in sayable:
+    for shown in _sayable(card, own):
         if shown in _MODEL or shown in _TRAINING:
             peers = [flat for other, flat in rows if _is_trained_by_us(other)]
         else:

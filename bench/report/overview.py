@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bench import cards
 from bench.report.columns import model_bytes
 from bench.report.format import GAP, megabytes, percent
-from bench.report.select import Row, Section, best_row
+from bench.report.select import Section, best_row
 from bench.report.syntax import Cell, Table
 
 
@@ -34,7 +34,8 @@ def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
         best_row([row for row in section.rows if row.card.group == group], metric)
         for group in groups
     ]
-    values = [_quality(row, metric) for row in chosen]
+    found = [row.quality(metric) if row else None for row in chosen]
+    values = [summary.median if summary else None for summary in found]
     best = max((value for value in values if value is not None), default=None)
     cells = []
     for row, value in zip(chosen, values, strict=True):
@@ -60,8 +61,3 @@ def _elsewhere(section: Section) -> str:
 def _name(section: Section) -> str:
     num_labels = section.facts.get("num_labels")
     return section.study + (f", L = {num_labels:,}" if num_labels else "")
-
-
-def _quality(row: Row | None, metric: str) -> float | None:
-    summary = row.at("test", metric) if row is not None else None
-    return summary.median if summary else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import costs, record
-from bench.costs import CostLine
 from bench.report.kinds import rendering_of
 from bench.report.select import Section, StudyView, select_sections
 from bench.report.studies import find_view, staleness
@@ -54,17 +53,6 @@ class MachineResults:
         return tuple(notes)
 
 
-def load(results_dir: Path, study: str, machine: str) -> tuple[list[Record], list[CostLine]]:
-    """A study's latest records on a machine, and the newest cost line of each group.
-
-    Raises:
-        SchemaError: lines of another schema.
-    """
-    records, _ = record.read(results_dir / "records" / study / f"{machine}.jsonl")
-    lines, _ = costs.read_costs(costs.costs_path(results_dir, study, machine))
-    return [entry.raw for entry in record.latest(records)], costs.latest_costs(lines)
-
-
 def load_results(
     results_dir: Path, studies: Sequence[str] | None = None, reference_dir: Path | None = None
 ) -> list[MachineResults]:
@@ -99,8 +87,11 @@ def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineRes
     Raises:
         SchemaError: lines of another schema.
     """
-    records, lines = load(results_dir, view.name, machine)
-    sections = select_sections(records, view, machine, Timings(lines), staleness(view.kind))
+    entries, _ = record.read(results_dir / "records" / view.name / f"{machine}.jsonl")
+    lines, _ = costs.read_costs(costs.costs_path(results_dir, view.name, machine))
+    records = [entry.raw for entry in record.latest(entries)]
+    timings = Timings(costs.latest_costs(lines))
+    sections = select_sections(records, view, machine, timings, staleness(view.kind))
     arranged = rendering_of(view.rendering).arrange(sections)
     return MachineResults(view, machine, arranged, len(records))
 

@@ -6,10 +6,9 @@ finished replicates lacks does not exist. What was timed joins a row by what its
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bench import cards
@@ -18,7 +17,7 @@ from bench.published import Curve, Published
 from bench.record import machine_key
 from bench.report.labels import card_of, describe_rows, flatten, method_of, sort_key
 from bench.report.timings import Timing, Timings
-from bench.report.values import Number, Record, Summary, clean, dig, summarize
+from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.study import PAPERS, TRAINING
 
 IsStale = Callable[[Record], bool]
@@ -31,8 +30,8 @@ class Row:
     Attributes:
         settings: the trial's settings without the replicate.
         flat: each of them under its own name, see `labels.flatten`.
-        setting: those that tell it from the other rows of its section, in short.
         records: the latest record of each replicate, by replicate.
+        setting: what tells it from the other rows of its section, in short.
         timing: what was timed; None: nothing.
         is_stale: some record was measured by an older version of the method, source or protocol.
     """
@@ -40,8 +39,8 @@ class Row:
     settings: Mapping[str, Any]
     flat: Mapping[str, Any]
     card: Card
-    setting: str
     records: tuple[Record, ...]
+    setting: str = ""
     timing: Timing | None = None
     is_stale: bool = False
 
@@ -72,6 +71,15 @@ class Row:
     def at(self, *path: str) -> Summary | None:
         """Median and range of the number at a path of keys."""
         return self.summarize(lambda record: dig(record, *path))
+
+    def quality(self, metric: str) -> Summary | None:
+        """Median and range on the test split; None unless every finished replicate has it."""
+        return self.at("test", metric) if self.done else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data; None where no replicate got that far."""
+        return next((f for record in self.records if (f := _fingerprint(record))), None)
 
     def seconds(self, phase: str) -> Summary | None:
         """Seconds for one step or query in a timed phase."""
@@ -163,20 +171,28 @@ class Section:
         return self.facts.get("ceiling") if self.task == "multiclass" else None
 
     @property
+    def name(self) -> str:
+        """Study, part and data."""
+        return " · ".join(dict.fromkeys(filter(None, [self.study, self.part, self.data_name])))
+
+    @property
     def title(self) -> str:
-        """Study, part and size of the data."""
-        names = dict.fromkeys(filter(None, [self.study, self.part, self.data_name]))
+        """Its name and the size of the data."""
         sizes = [
             f"{letter} = {self.facts[key]:,}"
             for letter, key in _SIZES.items()
             if isinstance(self.facts.get(key), int)
         ]
-        return ", ".join([" · ".join(names), *sizes])
+        return ", ".join([self.name, *sizes])
 
     @property
     def subject(self) -> str:
-        """What a figure is about."""
-        return f"{self.title}; {self.machine}."
+        """What a figure of it is about."""
+        return self.about(self.title)
+
+    def about(self, *words: str) -> str:
+        """What a figure is about: the words, and the machine."""
+        return f"{', '.join(filter(None, words))}; {self.machine}."
 
 
 _SIZES = {"L": "num_labels", "D": "num_features", "N": "num_train_points"}
@@ -236,12 +252,14 @@ def select_sections(
     joins the fingerprint seen last. A paper's table is one section although its rows weigh features
     as each system does; what was published and nobody has run is a section without rows.
     """
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        if study.trial_ids is None or record["trial_id"] in study.trial_ids:
-            settings = record["settings"]
-            key = (study.part_of(settings), str(dig(settings, "data", "name") or ""))
-            groups.setdefault((*key, hardware_of(record)), []).append(record)
+
+    def group_of(record: Record) -> tuple[str, str, str]:
+        settings = record["settings"]
+        data_name = str(dig(settings, "data", "name") or "")
+        return study.part_of(settings), data_name, hardware_of(record)
+
+    wanted = [r for r in records if study.trial_ids is None or r["trial_id"] in study.trial_ids]
+    groups = group_by(wanted, group_of)
     sections: list[Section] = []
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
         # Problems of the decode differ in size and share a table: they are not one set of data.
@@ -300,7 +318,7 @@ def _without_rows(sections: Sequence[Section], study: StudyView) -> Iterator[Sec
     met = {section.part for section in sections}
     for part in dict.fromkeys(entry.part for entry in study.published):
         if sections and part and part not in met:
-            yield dataclasses.replace(
+            yield replace(
                 sections[0],
                 part=part,
                 data_name=part,
@@ -322,16 +340,10 @@ def _group_order(group: tuple[tuple[str, str, str], list[Record]]) -> tuple[int,
 
 
 def _split_by_fingerprint(records: Sequence[Record]) -> list[list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    latest = ""
-    for record in sorted(records, key=lambda record: str(record.get("started_at"))):
-        fingerprint = _fingerprint(record)
-        if fingerprint is not None:
-            latest = fingerprint
-            groups.setdefault(latest, []).append(record)
-    unknown = [record for record in records if _fingerprint(record) is None]
-    groups.setdefault(latest, []).extend(unknown)
-    return [groups[key] for key in sorted(groups) if groups[key]]
+    ordered = sorted(records, key=lambda record: str(record.get("started_at")))
+    latest = next((f for record in reversed(ordered) if (f := _fingerprint(record))), "")
+    groups = group_by(ordered, lambda record: _fingerprint(record) or latest)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _fingerprint(record: Record) -> str | None:
@@ -342,41 +354,35 @@ def _fingerprint(record: Record) -> str | None:
 def _rows(
     records: Sequence[Record], part: str, kind: str, timings: Timings, is_stale: IsStale
 ) -> tuple[Row, ...]:
-    pooled: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0)):
-        settings = {k: v for k, v in record["settings"].items() if k != "replicate"}
-        pooled.setdefault(json.dumps(settings, sort_keys=True), []).append(record)
     task = str(next((t for r in records if (t := dig(r, "data", "task"))), ""))
-    groups = [(json.loads(text), group) for text, group in pooled.items()]
-    shown = [(card_of(method_of(settings), kind), settings) for settings, _ in groups]
-    flats = [(card, flatten(settings, card, task)) for card, settings in shown]
-    rows = []
-    for (settings, group), (card, flat), text in zip(
-        groups, flats, describe_rows(flats), strict=True
-    ):
-        fingerprint = next((f for r in group if (f := _fingerprint(r))), None)
-        rows.append(
-            Row(
-                settings=clean(settings),
-                flat=clean(flat),
-                card=card,
-                setting=text,
-                records=tuple(clean(record) for record in group),
-                timing=timings.find(part, settings, fingerprint),
-                is_stale=any(is_stale(record) for record in group),
-            )
-        )
     order = card_order(kind)
-    return tuple(
-        sorted(
-            rows,
-            key=lambda row: (
-                order.get(row.card.name, len(order)),
-                row.card.name,
-                sort_key(row.card, row.flat),
-            ),
+
+    def pool(replicates: Sequence[Record]) -> Row:
+        settings = {k: v for k, v in replicates[0]["settings"].items() if k != "replicate"}
+        card = card_of(method_of(settings), kind)
+        row = Row(
+            settings=clean(settings),
+            flat=clean(flatten(settings, card, task)),
+            card=card,
+            records=tuple(map(clean, replicates)),
+            is_stale=any(map(is_stale, replicates)),
         )
-    )
+        return replace(row, timing=timings.find(part, settings, row.fingerprint))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        name = row.card.name
+        return (order.get(name, len(order)), name, sort_key(row.card, row.flat))
+
+    by_replicate = sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0))
+    rows = [pool(group) for group in group_by(by_replicate, _settings_text).values()]
+    texts = describe_rows([(row.card, row.flat) for row in rows])
+    told = [replace(row, setting=text) for row, text in zip(rows, texts, strict=True)]
+    return tuple(sorted(told, key=place))
+
+
+def _settings_text(record: Record) -> str:
+    """Settings that replicates share."""
+    return json.dumps({**record["settings"], "replicate": 0}, sort_keys=True)
 
 
 def card_order(kind: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -117,13 +118,12 @@ class Palette:
     def style(self, row: Row) -> SeriesStyle:
         """How the row's series looks."""
         card = row.card
-        style = SeriesStyle(card.color, card.marker, card.line, card.is_open)
+        style = variant_style(card)
         if card.ramp:
             known = {r.flat.get(card.ramp.name) for r in self._rows[card.name]}
             values = sorted(value for value in known if isinstance(value, int | float))
             place = values.index(row.flat[card.ramp.name]) if values else 0
-            share = place / (len(values) - 1) if len(values) > 1 else 0.5
-            style = replace(style, color=_mixed(share, card.ramp.colors))
+            style = replace(style, color=shade(place, len(values), card.ramp.colors))
         for aspect in card.aspects:
             is_told = aspect.is_always or self._differs(card, aspect.name)
             if aspect.name in row.flat and is_told:
@@ -144,7 +144,7 @@ def _look(aspect: Aspect, row: Row) -> Look:
     return aspect.looks.get(row.flat[aspect.name], aspect.other)
 
 
-def variant_style(card: Card, place: int) -> SeriesStyle:
+def variant_style(card: Card, place: int = 0) -> SeriesStyle:
     """Style of a method's first setting (place 0) or of a further one, which shares its colour."""
     style = SeriesStyle(card.color, card.marker, card.line, card.is_open)
     if not place:
@@ -159,7 +159,7 @@ def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     styles = []
     for place, is_planted in enumerate(are_planted):
         if is_planted:
-            color = _mixed(place / max(num_planted - 1, 1), _PLANTED_RAMP)
+            color = shade(place, num_planted, _PLANTED_RAMP)
             marker = _PLANTED_MARKERS[place % len(_PLANTED_MARKERS)]
         else:
             color, marker = _MODEL_SCORES[(place - num_planted) % len(_MODEL_SCORES)]
@@ -167,10 +167,16 @@ def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     return styles
 
 
-def _mixed(share: float, colors: tuple[str, str, str]) -> str:
+def shade(place: int, count: int, colors: tuple[str, str, str]) -> str:
+    """Colour of one of so many places on a ramp from its first colour to its last.
+
+    >>> shade(1, 3, ("#000000", "#123456", "#ffffff"))
+    '#123456'
+    """
+    share = place / (count - 1) if count > 1 else 0.5
     low, mid, high = (tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in colors)
-    start, end, place = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
-    mixed = [round(a + (b - a) * place) for a, b in zip(start, end, strict=True)]
+    start, end, part = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
+    mixed = [round(a + (b - a) * part) for a, b in zip(start, end, strict=True)]
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
@@ -192,13 +198,31 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, title: str, caption: str) -> Figure:
-    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out."""
+def new_figure(width: float, height: float, title: str, *caption: str) -> Figure:
+    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        title: one line.
+        caption: paragraphs below the axes; empty ones are left out.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.008, ha="left")
-    figure.supxlabel(caption, x=0.008, ha="left", fontsize=6.5, color=GREY, wrap=True)
+    text = "\n".join(filter(None, caption))
+    figure.supxlabel(text, x=0.008, ha="left", fontsize=6.5, color=GREY, wrap=True)
     return figure
+
+
+def add_legend(figure: Figure) -> None:
+    """One legend for all that has a label, beside the axes; too low a figure grows for it."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for artist, text in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(text, artist)
+    figure.set_figheight(max(figure.get_figheight(), 0.95 + 0.155 * len(entries)))
+    figure.legend(entries.values(), entries, loc="outside right upper")
 
 
 class Plot(Protocol):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bench.report.format import escape_latex, escape_markdown
 
@@ -60,12 +61,14 @@ def markdown_body(table: Table) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = escape_markdown(cell.text)
-    if cell.is_bold:
-        # The range stays light: the median is what is compared.
-        median, opening, rest = text.partition(" (")
-        text = f"**{median}**{opening}{rest}"
-    return f"*{text}*" if cell.is_italic and text else text
+    return _set(cell, escape_markdown, "**{}**", "*{}*")
+
+
+def _set(cell: Cell, escape: Callable[[str], str], bold: str, italic: str) -> str:
+    """A cell in a syntax; its range stays light: the median is what is compared."""
+    median, opening, rest = escape(cell.text).partition(" (")
+    text = f"{bold.format(median) if cell.is_bold else median}{opening}{rest}"
+    return italic.format(text) if cell.is_italic and text else text
 
 
 def render_latex(table: Table, label: str) -> str:
@@ -98,11 +101,7 @@ def render_latex(table: Table, label: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    if cell.is_bold:
-        median, opening, rest = text.partition(" (")
-        text = rf"\textbf{{{median}}}{opening}{rest}"
-    return rf"\emph{{{text}}}" if cell.is_italic and text else text
+    return _set(cell, escape_latex, r"\textbf{{{}}}", r"\emph{{{}}}")
 
 
 _LEAST_WORDS = 16  # characters of a column of words before it is wrapped no further
@@ -114,92 +113,70 @@ def render_text(table: Table, width: int) -> str:
     A narrow terminal loses ranges first, then whole lines of words are wrapped, then the spare
     columns go. An asterisk stands for bold.
     """
-    chosen = next((t for t in _narrower(table) if _least_width(t) <= width), None)
-    if chosen is None:
-        *_, chosen = _narrower(table)
-    widths = _fit(chosen, width)
-    lines = [table.title, "", *_text_row(chosen.columns, widths, chosen.num_words)]
-    for group in chosen.groups:
+    for places, has_ranges in _narrower(table):
+        heads = [table.columns[i] for i in places]
+        num_words = sum(i < table.num_words for i in places)
+        # Words keep their brackets: only numbers have ranges.
+        groups = [
+            [
+                [_text(row[i], has_range=has_ranges or i < table.num_words) for i in places]
+                for row in group
+            ]
+            for group in table.groups
+        ]
+        widths = _widths(heads, [row for group in groups for row in group], num_words)
+        least = [min(width, _LEAST_WORDS) for width in widths[:num_words]] + widths[num_words:]
+        if _line_width(least) <= width:
+            break
+    while _line_width(widths) > width:
+        widest = max(range(num_words), key=widths.__getitem__)
+        if widths[widest] <= _LEAST_WORDS:
+            break
+        widths[widest] -= 1
+    lines = [table.title, "", *_text_row(heads, widths, num_words)]
+    for group in groups:
         lines.append("  ".join("─" * w for w in widths))
         for row in group:
-            lines += _text_row([_text(cell) for cell in row], widths, chosen.num_words)
-    left_out = [head for head in table.columns if head not in chosen.columns]
+            lines += _text_row(row, widths, num_words)
+    left_out = [head for head in table.columns if head not in heads]
     more = [f"No room for: {', '.join(left_out)}."] if left_out else []
     notes = [line for note in [*table.notes, *more] for line in textwrap.wrap(note, max(width, 20))]
     return "\n".join([*(line.rstrip() for line in lines), "", *notes]) + "\n"
 
 
-def _narrower(table: Table) -> Iterator[Table]:
-    yield table
-    # Words keep their brackets: only numbers have ranges.
-    n = table.num_words
-    groups = tuple(
-        tuple((*row[:n], *(_median(cell) for cell in row[n:])) for row in group)
-        for group in table.groups
-    )
-    table = replace(table, groups=groups)
-    yield table
+def _narrower(table: Table) -> Iterator[tuple[list[int], bool]]:
+    """Places of the columns to show and whether with ranges, from the widest form on."""
+    places = list(range(len(table.columns)))
+    yield places, True
+    yield places, False
     for head in table.spare:
-        if head in table.columns:
-            table = _without(table, table.columns.index(head))
-            yield table
+        places = [place for place in places if table.columns[place] != head]
+        yield places, False
 
 
-def _median(cell: Cell) -> Cell:
-    return replace(cell, text=cell.text.partition(" (")[0])
+def _text(cell: Cell, *, has_range: bool) -> str:
+    text = _set(cell, str, "{}*", "{}")
+    return text if has_range else text.partition(" (")[0]
 
 
-def _without(table: Table, place: int) -> Table:
-    groups = tuple(tuple(row[:place] + row[place + 1 :] for row in group) for group in table.groups)
-    columns = table.columns[:place] + table.columns[place + 1 :]
-    return replace(
-        table, columns=columns, groups=groups, num_words=table.num_words - (place < table.num_words)
-    )
-
-
-def _text(cell: Cell) -> str:
-    median, opening, rest = cell.text.partition(" (")
-    return f"{median}{'*' if cell.is_bold else ''}{opening}{rest}"
-
-
-def _widths(table: Table) -> list[int]:
-    rows = [row for group in table.groups for row in group]
+def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]], num_words: int) -> list[int]:
+    """Characters of each column; heads of numbers may be wrapped at blanks."""
+    words = [[head] if place < num_words else head.split() for place, head in enumerate(heads)]
     return [
-        max([len(_text(row[i])) for row in rows] + [_head_width(head, i < table.num_words)])
-        for i, head in enumerate(table.columns)
+        max((len(text) for text in (*parts, *(row[place] for row in rows))), default=0)
+        for place, parts in enumerate(words)
     ]
 
 
-def _head_width(head: str, is_words: bool) -> int:
-    return len(head) if is_words else max((len(word) for word in head.split()), default=0)
-
-
-def _least_width(table: Table) -> int:
-    widths = _widths(table)
-    words = [min(width, _LEAST_WORDS) for width in widths[: table.num_words]]
-    return sum(words) + sum(widths[table.num_words :]) + 2 * (len(widths) - 1)
-
-
-def _fit(table: Table, width: int) -> list[int]:
-    widths = _widths(table)
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        place = max(range(table.num_words), key=lambda i: widths[i])
-        if widths[place] <= _LEAST_WORDS:
-            break
-        widths[place] -= 1
-    return widths
+def _line_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _text_row(texts: Sequence[str], widths: Sequence[int], num_words: int) -> list[str]:
     wrapped = [textwrap.wrap(text, w) or [""] for text, w in zip(texts, widths, strict=True)]
-    height = max(map(len, wrapped))
     lines = []
-    for i in range(height):
-        parts = [part[i] if i < len(part) else "" for part in wrapped]
-        lines.append(
-            "  ".join(
-                part.ljust(w) if place < num_words else part.rjust(w)
-                for place, (part, w) in enumerate(zip(parts, widths, strict=True))
-            )
-        )
+    for parts in itertools.zip_longest(*wrapped, fillvalue=""):
+        padded = zip(parts, widths, strict=True)
+        words = [part.ljust(w) for part, w in itertools.islice(padded, num_words)]
+        lines.append("  ".join([*words, *(part.rjust(w) for part, w in padded)]))
     return lines

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from bench.report.columns import Column, shown_columns, training_columns
+from bench.report.columns import Column, shown_columns, training_columns, validation_column
 from bench.report.format import GAP, gibibytes, percent
 from bench.report.notes import busy_mark, notes_of
 from bench.report.select import Row, Section, best_row
 from bench.report.syntax import Cell, Table
 
 _MEANING = (
-    "Median (range): of quality over n replicates, of times over rounds; train s: steps × median "
-    "seconds a step; bold: the row that leads on validation; "
+    "Quality: median (range) over n replicates; times: calmest round (range over all of them); "
+    "train s: steps × seconds a step; bold: the row that leads on validation; "
 )
 _MEANING_IN_FULL = (
     "MB = 10⁶ bytes; training MB: parameters, gradients and optimiser state by arithmetic; decode "
@@ -27,14 +27,12 @@ def build_table(section: Section, *, is_compact: bool = False) -> Table:
     """Table of a section: competitors, then floors and ceilings, then published numbers."""
     columns = shown_columns(training_columns(section), section.rows, is_compact=is_compact)
     leaders = leading_rows(section)
-
-    def is_bold(row: Row, column: Column) -> bool:
-        is_leader = any(row is leader for leader in leaders)
-        return is_leader and (column.is_quality or column.name == "validation")
+    judged = [column for column in columns if column.is_quality or column.name == "validation"]
 
     def line(row: Row) -> tuple[Cell, ...]:
         name = Cell(marked(row), is_italic=row.is_floor)
-        return (name, Cell(row.setting), Cell(count_text(row)), *cells(row, columns, is_bold))
+        bold = judged if any(row is leader for leader in leaders) else ()
+        return (name, Cell(row.setting), Cell(count_text(row)), *cells(row, columns, bold))
 
     groups = [
         list(map(line, section.trained)),
@@ -52,17 +50,10 @@ def build_table(section: Section, *, is_compact: bool = False) -> Table:
 
 def leading_rows(section: Section) -> list[Row]:
     """The trained rows that end best on validation, all of them where they print alike."""
-    metric = section.metrics[0]
-    best = best_row(section.trained, metric)
-    top = best.validation(metric) if best else None
-    if top is None:
-        return []
-    text = percent(top.median)
-    return [
-        row
-        for row in section.trained
-        if (found := row.validation(metric)) and percent(found.median) == text
-    ]
+    column = validation_column(section.metrics[0])
+    best = best_row(section.trained, section.metrics[0])
+    top = column.median(best) if best else None
+    return [row for row in section.trained if top and column.median(row) == top]
 
 
 def marked(row: Row, name: str = "") -> str:
@@ -70,15 +61,16 @@ def marked(row: Row, name: str = "") -> str:
     return (name or row.label) + ("†" if row.is_stale else "") + busy_mark(row)
 
 
-def cells(
-    row: Row, columns: Sequence[Column], is_bold: Callable[[Row, Column], bool]
-) -> list[Cell]:
-    """The numbers of a row; its status where its first quality would stand, if it has none."""
-    texts = [column.write(row) for column in columns]
-    found = [
-        Cell(GAP) if text is None else Cell(text, is_bold=is_bold(row, column))
-        for column, text in zip(columns, texts, strict=True)
-    ]
+def cells(row: Row, columns: Sequence[Column], bold: Sequence[Column] = ()) -> list[Cell]:
+    """The numbers of a row; its status where its first quality would stand, if it has none.
+
+    Args:
+        row: the row.
+        columns: its quantities.
+        bold: those of them that are set in bold.
+    """
+    texts = [(column.write(row), column in bold) for column in columns]
+    found = [Cell(text, is_bold=is_bold) if text else Cell(GAP) for text, is_bold in texts]
     if not row.done:
         place = next((i for i, column in enumerate(columns) if column.is_quality), 0)
         found[place] = Cell(status_text(row))
@@ -124,9 +116,7 @@ def _ceilings(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, .
 def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
     rows = []
     for entry in section.published:
-        known = [
-            entry.metrics.get(column.name) if column.is_quality else None for column in columns
-        ]
+        known = [entry.metrics.get(column.name) for column in columns]
         numbers = [Cell(GAP if value is None else percent(value)) for value in known]
         name = Cell(f"elsewhere: {entry.label}", is_italic=True)
         rows.append((name, Cell(entry.source), Cell(""), *numbers))
@@ -147,7 +137,7 @@ def _quality_note(section: Section) -> str:
     if total and total != points:
         text += f" of {total:,}"
     metric = section.metrics[0]
-    summaries = [row.at("test", metric) for row in section.trained if row.done]
+    summaries = [row.quality(metric) for row in section.trained]
     best = max((summary.median for summary in summaries if summary), default=None)
     if best is not None:
         error = 100 * standard_error(best, points)

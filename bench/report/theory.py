@@ -16,7 +16,7 @@ from bench.report.notes import notes_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
 from bench.report.tables import marked, status_text
-from bench.report.values import dig
+from bench.report.values import dig, group_by
 from bench.theory.published import Claim
 
 _MEANING = (
@@ -109,7 +109,7 @@ def _printed(value: float) -> str:
 
 
 def _value(row: Row | None, quantity: str) -> float | None:
-    summary = row.at("test", quantity) if row is not None and row.done else None
+    summary = row.quality(quantity) if row is not None else None
     return summary.median if summary else None
 
 
@@ -181,28 +181,21 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
         is_compact: only numbers that something was published of.
     """
     lines = [line for line in lines_of(section) if line.claim or not is_compact]
-    groups: dict[str, list[tuple[Cell, ...]]] = {}
-    last = ""
-    for line in lines:
-        setting = _setting(line)
-        of_row = setting if line.row is None else setting_of(line.row)
-        groups.setdefault(of_row, []).append(_cells(line, "" if setting == last else setting))
-        last = setting
+    groups = []
+    for same in group_by(lines, _group).values():
+        # A setting is named once, where it begins.
+        settings = [_setting(line) for line in same]
+        texts = [
+            ["" if setting == last else setting, *(write(line) for write in COLUMNS.values())]
+            for line, setting, last in zip(same, settings, ["", *settings], strict=False)
+        ]
+        groups.append(tuple(tuple(map(Cell, row)) for row in texts))
     used = {line.claim.tag for line in lines if line.claim}
     tags = [f"[{tag}] {meaning}" for tag, meaning in TAGS.items() if tag in used]
     return Table(
         title=" · ".join(dict.fromkeys(filter(None, [section.study, section.part]))),
-        columns=(
-            "setting",
-            "quantity",
-            "published in",
-            "verdict",
-            "published",
-            "measured",
-            "difference",
-            "ratio",
-        ),
-        groups=tuple(tuple(group) for group in groups.values()),
+        columns=("setting", *COLUMNS),
+        groups=tuple(groups),
         notes=notes_of(
             section,
             counts_note(lines),
@@ -216,32 +209,8 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
     )
 
 
-def _cells(line: Line, setting: str) -> tuple[Cell, ...]:
-    claim, value = line.claim, line.value
-    published = measured = difference = ratio = GAP
-    if claim is not None:
-        sign = "" if claim.relation == "=" else f"{claim.relation} "
-        published = sign + line.text(claim.value, _printed)
-    if value is not None:
-        error = line.standard_error
-        measured = line.text(value, partial(_measured, digits=_digits(value, error)))
-        measured += f" ± {number(error, 2)}" if error else ""
-    elif line.row is not None and not line.row.done:
-        measured = status_text(line.row)
-    if claim is not None and value is not None:
-        gap = value - claim.value
-        difference = ("+" if gap > 0 else "−" if gap < 0 else "") + line.text(abs(gap))
-        ratio = number(value / claim.value) if claim.value else GAP
-    verdict = {None: GAP, True: "agrees", False: "differs"}[line.agrees]
-    if line.agrees is False and claim is not None and claim.why:
-        verdict += f": {claim.why}"
-    words = (
-        setting,
-        line.name,
-        f"{claim.source} [{claim.tag}]" if claim else GAP,
-        verdict,
-    )
-    return (*map(Cell, words), *map(Cell, (published, measured, difference, ratio)))
+def _group(line: Line) -> str:
+    return setting_of(line.row) if line.row else _setting(line)
 
 
 def _setting(line: Line) -> str:
@@ -250,6 +219,56 @@ def _setting(line: Line) -> str:
         return ", ".join(f"{name}={value}" for name, value in beside.items())
     own = marked(line.row, setting_of(line.row))
     return f"{setting_of(line.over)} ÷ {own}" if line.over else own
+
+
+def _source(line: Line) -> str:
+    return f"{line.claim.source} [{line.claim.tag}]" if line.claim else GAP
+
+
+def _verdict(line: Line) -> str:
+    verdict = {None: GAP, True: "agrees", False: "differs"}[line.agrees]
+    why = line.claim.why if line.claim and line.agrees is False else ""
+    return f"{verdict}: {why}" if why else verdict
+
+
+def _published(line: Line) -> str:
+    if line.claim is None:
+        return GAP
+    sign = "" if line.claim.relation == "=" else f"{line.claim.relation} "
+    return sign + line.text(line.claim.value, _printed)
+
+
+def _own(line: Line) -> str:
+    value, error = line.value, line.standard_error
+    if value is None:
+        return status_text(line.row) if line.row and not line.row.done else GAP
+    text = line.text(value, partial(_measured, digits=_digits(value, error)))
+    return f"{text} ± {number(error, 2)}" if error else text
+
+
+def _difference(line: Line) -> str:
+    if line.claim is None or line.value is None:
+        return GAP
+    gap = line.value - line.claim.value
+    return ("+" if gap > 0 else "−" if gap < 0 else "") + line.text(abs(gap))
+
+
+def _ratio(line: Line) -> str:
+    if line.claim is None or line.value is None or not line.claim.value:
+        return GAP
+    return number(line.value / line.claim.value)
+
+
+#: Head → what a line says in that column, after its setting.
+COLUMNS: Mapping[str, Callable[[Line], str]] = {
+    "quantity": lambda line: line.name,
+    "published in": _source,
+    "verdict": _verdict,
+    "published": _published,
+    "measured": _own,
+    "difference": _difference,
+    "ratio": _ratio,
+}
 
 
 def counts_note(lines: Sequence[Line]) -> str:

@@ -1,14 +1,14 @@
-"""What a row of a cost line says: seconds of phases, ratios in rounds, load by others."""
+"""What a row of a cost line says: seconds of phases, ratios of rows, load by others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench import costs
 from bench.costs import CostLine
-from bench.report.values import Summary, dig, summarize
+from bench.report.values import Summary, dig
 from bench.settings import SettingsError, Trial
 
 
@@ -30,21 +30,30 @@ class Timing:
         return {number: seconds for number, seconds in found.items() if seconds is not None}
 
     def seconds(self, phase: str) -> Summary | None:
-        """Seconds for one step or query: median and range over the rounds; None if not measured."""
-        return summarize(self.rounds(phase).values())
+        """Seconds for one step or query: of the calmest round, and the range over all of them."""
+        return _calmest(self.rounds(phase).values())
 
     def speedup(self, other: Timing, phase: str) -> Summary | None:
-        """The other row's time ÷ this one's, formed in each round of their common session."""
+        """The other row's time ÷ this one's, and its range over their common session's rounds."""
         if other.line is not self.line:
             return None
         own, theirs = self.rounds(phase), other.rounds(phase)
-        return summarize(theirs[number] / own[number] for number in sorted({*own} & {*theirs}))
+        ratios = [theirs[number] / own[number] for number in {*own} & {*theirs}]
+        if not ratios:
+            return None
+        calm = min(theirs.values()) / min(own.values())
+        return Summary(calm, min(calm, *ratios), max(calm, *ratios))
 
     @property
     def load(self) -> float | None:
         """Share of the processor time that others took, in the phase in which it was largest."""
         num_cores = dig(self.line.machine, "num_cores")
         return costs.load_share(self.row, num_cores) if num_cores else None
+
+
+def _calmest(seconds: Iterable[float]) -> Summary | None:
+    known = list(seconds)
+    return Summary(min(known), min(known), max(known)) if known else None
 
 
 class Timings:

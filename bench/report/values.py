@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import statistics
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 Record = Mapping[str, Any]
 Number = int | float
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Median and range of one quantity, over replicates or rounds."""
+    """Median and range of a quantity over replicates; of times the calmest round instead."""
 
     median: float
     low: float
@@ -42,6 +44,18 @@ def summarize(values: Iterable[Number | None]) -> Summary | None:
     if not present or len(present) < len(numbers):
         return None
     return Summary(statistics.median(present), min(present), max(present))
+
+
+def group_by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by what they have in common; keys and items in the order in which they are met.
+
+    >>> group_by([3, 1, 4, 6], lambda number: number % 2)
+    {1: [3, 1], 0: [4, 6]}
+    """
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def dig(record: Mapping[str, Any], *path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Section, hardware_of
 from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
+from bench.report.values import group_by
 
 _LABELS = Axis("labels L (log scale)", "counts")
 _INDEX = recorded("memory", "decode_bytes")
@@ -44,19 +46,18 @@ class Part:
     """What a figure spans: one part of a study on one machine, scores in the tables' order.
 
     Attributes:
+        first: one of its sections.
         phase: whose time is shown.
     """
 
-    study: str
-    name: str
-    machine: str
+    first: Section
     phase: str
     scores: tuple[Scores, ...]
 
     def subject(self, *words: str) -> str:
         """What a figure is about."""
-        names = " · ".join(filter(None, (self.study, self.name)))
-        return "; ".join([", ".join([names, *filter(None, words)]), f"{self.machine}."])
+        names = " · ".join(filter(None, (self.first.study, self.first.part)))
+        return self.first.about(names, *words)
 
     @property
     def milliseconds(self) -> Value:
@@ -76,18 +77,15 @@ class Part:
 
 def part_of(sections: Sequence[Section]) -> Part:
     """The sections of one part together; times from the hidden vectors on, where there are any."""
-    first = sections[0]
     scores = [Scores(s.data_name, peak_of(s), tuple(entries_of(s))) for s in sections]
     has_headline = any(e.row.seconds(HEADLINE) for kind in scores for e in kind.entries)
     phase = HEADLINE if has_headline else BATCHED
-    return Part(first.study, first.part, first.machine, phase, tuple(scores))
+    return Part(sections[0], phase, tuple(scores))
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Each of `FIGURES` for each part: its file's stem, and the plot or why there is none."""
-    parts: dict[tuple[str, str], list[Section]] = {}
-    for section in sections:
-        parts.setdefault((section.part, hardware_of(section.records[0])), []).append(section)
+    parts = group_by(sections, lambda s: (s.part, hardware_of(s.records[0])))
     is_only = len({name for name, _ in parts}) == 1
     for (name, _), members in parts.items():
         part = part_of(members)
@@ -97,18 +95,14 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
 
 def _measured(entries: Iterable[Entry], *values: Value) -> dict[Problem, list[Entry]]:
     """The entries with all of the quantities, and none of them 0, by problem."""
-    known: dict[Problem, list[Entry]] = {}
-    for entry in entries:
-        if all(entry.median(value) for value in values):
-            known.setdefault(entry.problem, []).append(entry)
-    return known
+    known = (entry for entry in entries if all(entry.median(value) for value in values))
+    return group_by(known, lambda entry: entry.problem)
 
 
-def _by_name(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    series: dict[str, list[Entry]] = {}
-    for entry in entries:
-        series.setdefault(entry.row.name, []).append(entry)
-    return series
+def _by_name(problems: Mapping[Problem, list[Entry]], tables: Problem | None) -> list[list[Entry]]:
+    """The entries of each series at some R and B."""
+    entries = (e for p, found in problems.items() if p.tables == tables for e in found)
+    return list(group_by(entries, lambda entry: entry.row.name).values())
 
 
 def _line(
@@ -116,17 +110,19 @@ def _line(
 ) -> Series:
     """Line of a series' points, in the order of x."""
     y = [factor * (entry.median(value) or 0.0) for entry in members]
-    xs, ys = zip(*sorted(zip(x, y, strict=True)), strict=True)
     first = members[0]
-    return Series(first.row.name, variant_style(first.row.card, first.place), xs, ys)
+    style = variant_style(first.row.card, first.place)
+    return Series.of(first.row.name, style, sorted(zip(x, y, strict=True)))
+
+
+def _labels(members: Sequence[Entry]) -> list[float]:
+    return [float(entry.problem.num_labels) for entry in members]
 
 
 def _same_tables(kinds: Iterable[Mapping[Problem, object]]) -> Problem | None:
     """The R and B that were measured at most values of L; the larger tables where two tie."""
-    sizes: dict[Problem, set[int]] = {}
-    for known in kinds:
-        for problem in known:
-            sizes.setdefault(problem.tables, set()).add(problem.num_labels)
+    met = dict.fromkeys(problem for known in kinds for problem in known)
+    sizes = group_by(met, lambda problem: problem.tables)
     return max(sizes, key=lambda tables: (len(sizes[tables]), tables), default=None)
 
 
@@ -149,16 +145,13 @@ def decode_labels(part: Part) -> LinePlot | str:
     tables = _same_tables(known)
     panels = []
     for scores, timings in zip(part.scores, known, strict=True):
-        entries = [e for p, found in timings.items() if p.tables == tables for e in found]
-        if len({entry.problem.num_labels for entry in entries}) < 2:
-            continue
         lines = []
-        for members in _by_name(entries).values():
-            sizes = [float(entry.problem.num_labels) for entry in members]
-            line = _line(members, sizes, part.milliseconds)
+        for members in _by_name(timings, tables):
+            line = _line(members, _labels(members), part.milliseconds)
             steepness = slope(line.x, line.y)
             lines.append(replace(line, remark="" if steepness is None else f"{steepness:.2f}"))
-        panels.append(Panel(tuple(lines), title=scores.name))
+        if len({size for line in lines for size in line.x}) > 1:
+            panels.append(Panel(tuple(lines), title=scores.name))
     if tables is None or not panels:
         return "no R and B with times at several numbers of labels"
     has_slopes = any(line.remark for panel in panels for line in panel.series)
@@ -177,21 +170,16 @@ def decode_peakedness(part: Part) -> LinePlot | str:
     """Time against how peaked planted scores are, at the largest problem timed on most kinds."""
     planted = [scores for scores in part.scores if scores.peak is not None]
     timings = {scores.name: _measured(scores.entries, part.milliseconds) for scores in planted}
-    counts: dict[Problem, int] = {}
-    for problem in (problem for known in timings.values() for problem in known):
-        counts[problem] = counts.get(problem, 0) + 1
+    counts = Counter(problem for known in timings.values() for problem in known)
     chosen = max(counts, key=lambda problem: (counts[problem], problem), default=None)
     if chosen is None or counts[chosen] < 2:
         return "no problem with times on several kinds of planted scores"
     kinds = tuple(name for name, known in timings.items() if chosen in known)
-    series: dict[str, list[tuple[float, Entry]]] = {}
-    for place, name in enumerate(kinds):
-        for entry in timings[name][chosen]:
-            series.setdefault(entry.row.name, []).append((place, entry))
-    lines = [
-        _line([entry for _, entry in points], [place for place, _ in points], part.milliseconds)
-        for points in series.values()
-    ]
+    points = [(place, e) for place, name in enumerate(kinds) for e in timings[name][chosen]]
+    lines = []
+    for series in group_by(points, lambda point: point[1].row.name).values():
+        places, members = zip(*series, strict=True)
+        lines.append(_line(members, places, part.milliseconds))
     lines.sort(key=lambda line: -line.y[-1])
     return LinePlot(
         "Decode time and peaked scores",
@@ -214,14 +202,15 @@ def decode_visited(part: Part) -> LinePlot | str:
     lines: list[Series] = []
     keys: dict[str, Series] = {}
     for scores, problems, look in zip(part.scores, known, looks, strict=True):
-        chosen = (e for p, found in problems.items() if p.tables == tables for e in found)
-        for name, members in _by_name(chosen).items():
-            own = variant_style(members[0].row.card, members[0].place)
-            line = _line(members, [float(e.problem.num_labels) for e in members], scored_share, 100)
+        for members in _by_name(problems, tables):
+            name, own = members[0].row.name, variant_style(members[0].row.card, members[0].place)
+            line = _line(members, _labels(members), scored_share, 100)
             style = replace(look, linestyle=own.linestyle, is_open=own.is_open)
             lines.append(replace(line, text="", style=style))
-            keys.setdefault(scores.name, _key(scores.name, replace(look, linestyle="none")))
-            keys.setdefault(name, _key(name, SeriesStyle(GREY, "", own.linestyle)))
+            dot, dashes = replace(look, linestyle="none"), SeriesStyle(GREY, "", own.linestyle)
+            # Entries of the legend alone.
+            keys.setdefault(scores.name, Series(scores.name, dot, (), ()))
+            keys.setdefault(name, Series(name, dashes, (), ()))
     if tables is None or all(len(line.x) < 2 for line in lines):
         return "no R and B with labels scored at several numbers of labels"
     ordered = sorted(keys.values(), key=lambda key: key.style.marker == "")
@@ -232,11 +221,6 @@ def decode_visited(part: Part) -> LinePlot | str:
         Axis("labels scored (% of L, log scale)", "log"),
         (Panel((*lines, *ordered)),),
     )
-
-
-def _key(text: str, style: SeriesStyle) -> Series:
-    """An entry of the legend alone."""
-    return Series(text, style, (), ())
 
 
 def _leaves_out(entry: Entry, scores: Scores) -> bool:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from bench.report.format import short_count
-from bench.report.style import SeriesStyle, new_figure
+from bench.report.style import SeriesStyle, add_legend, new_figure
 
 # `steps`: powers of two at which something was measured. `quality`: percent, from 0 if that serves.
 Scale = Literal["linear", "log", "counts", "steps", "names", "quality"]
+Kind = Literal["line", "points", "steps", "thin"]
 # Of the highest value: with all values above, differences show only around them.
 _CLOSE = 0.5
 _WIDTH_INCHES = 6.4
+_ENGINEERING = EngFormatter(sep="")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Series:
     """Points by ascending x, with a range of each where there is one.
 
     Attributes:
+        text: in the legend; "" stays out of it.
         kind: a line with its range as a band, points with their range as bars, a staircase, or a
-            thin line without an entry in the legend.
+            thin line.
         remark: of this series in this panel, beside the panel.
     """
 
@@ -37,8 +41,17 @@ class Series:
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    kind: Literal["line", "points", "steps", "thin"] = "line"
+    kind: Kind = "line"
     remark: str = ""
+
+    @classmethod
+    def of(
+        cls, text: str, style: SeriesStyle, points: Iterable[Sequence[float]], kind: Kind = "line"
+    ) -> Series:
+        """Series of points: x and y of each, or x, y and the ends of its range."""
+        columns = list(zip(*points, strict=True)) or [(), ()]
+        x, y, low, high = columns if len(columns) == 4 else (*columns, (), ())
+        return cls(text, style, x, y, low, high, kind)
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label and scale, and the names of its places if it has names."""
+    """An axis: its label and scale, and the names of its places if it has names.
+
+    Attributes:
+        air: how far it goes beyond its values, as a share of their distance on it.
+    """
 
     label: str
     scale: Scale
@@ -95,120 +112,89 @@ class LinePlot:
 
     def draw(self) -> Figure:
         """The figure."""
-        entries = self._entries()
-        num_columns = 1 if len(self.panels) == 1 else 2 if len(self.panels) <= 4 else 3
-        num_rows = math.ceil(len(self.panels) / num_columns)
-        height = max(3.0 if num_rows == 1 else 2.1 * num_rows + 0.7, 0.95 + 0.155 * len(entries))
+        num_panels = len(self.panels)
+        num_columns = 1 if num_panels == 1 else 2 if num_panels <= 4 else 3
+        num_rows = math.ceil(num_panels / num_columns)
         width = _WIDTH_INCHES + 1.5 * (num_columns - 1)
-        remark = _limits_remark(self)
-        caption = "\n".join(filter(None, [self.subject, f"{self.note} {remark}".strip()]))
-        figure = new_figure(width, height, self.title, caption)
+        height = 3.0 if num_rows == 1 else 2.1 * num_rows + 0.7
+        note = " ".join(filter(None, [self.note, _limits_remark(self)]))
+        figure = new_figure(width, height, self.title, self.subject, note)
         grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
-        for place, axes in enumerate(grid.flat):
-            if place >= len(self.panels):
-                axes.set_visible(False)
-                continue
-            _draw_panel(axes, self.panels[place], self)
-            axes.tick_params(labelbottom=place + num_columns >= len(self.panels))
-            axes.set_xlabel(self.x.label if place + num_columns >= len(self.panels) else "")
-            axes.set_ylabel(self.y.label if place % num_columns == 0 else "")
-        handles = [grid[0][0].plot([], [], **keywords)[0] for keywords in entries.values()]
-        figure.legend(handles, list(entries), loc="outside right upper")
+        for axes in grid.flat[num_panels:]:
+            axes.set_visible(False)
+        for place, (axes, panel) in enumerate(zip(grid.flat, self.panels, strict=False)):
+            _draw_panel(axes, panel, self)
+            is_lowest, is_first = place + num_columns >= num_panels, place % num_columns == 0
+            axes.tick_params(labelbottom=is_lowest)
+            axes.set_xlabel(self.x.label if is_lowest else "")
+            axes.set_ylabel(self.y.label if is_first else "")
+        every = [series for panel in self.panels for series in panel.series]
+        _shape(grid[0][0], "x", self.x, {x for series in every for x in series.x})
+        _shape(grid[0][0], "y", self.y, {y for series in every for y in series.y})
+        if self.y.scale == "quality":
+            grid[0][0].set_ylim(_quality_limits(self))
+        add_legend(figure)
         return figure
-
-    def _entries(self) -> dict[str, dict[str, Any]]:
-        """The legend: what each line is called and how it looks."""
-        entries: dict[str, dict[str, Any]] = {}
-        for panel in self.panels:
-            for series in (s for s in panel.series if s.kind != "thin" and s.text):
-                entries.setdefault(series.text, series.style.keywords)
-            for level in _shown_levels(panel, self.y):
-                entries.setdefault(level.text, {**level.style.keywords, "linewidth": level.width})
-        return entries
 
 
 def _draw_panel(axes: Axes, panel: Panel, plot: LinePlot) -> None:
     axes.set_title(panel.title)
-    xs = [x for p in plot.panels for series in p.series for x in series.x]
-    _scale(axes, "x", plot.x, xs)
-    if plot.y.scale == "quality":
-        ends = [_quality_limits(each) for each in plot.panels]
-        axes.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
-    else:
-        _scale(axes, "y", plot.y, [y for p in plot.panels for s in p.series for y in s.y])
-    for level in _shown_levels(panel, plot.y):
-        keywords = {**level.style.keywords, "marker": "", "linewidth": level.width, "zorder": 1.5}
-        axes.axhline(level.y, **keywords)
+    drawn = [(_draw_series(axes, series), series.remark) for series in panel.series]
+    for level in _levels(plot, panel):
+        look = {**level.style.keywords, "linewidth": level.width, "zorder": 1.5}
         # The marker at the edge tells lines of one colour apart.
-        edge = {**level.style.keywords, "linestyle": "none", "clip_on": False}
-        axes.plot([1], [level.y], transform=axes.get_yaxis_transform(), **edge)
-    for series in panel.series:
-        _draw_series(axes, series)
-    remarks = [series for series in panel.series if series.remark]
+        look |= {"markevery": [1], "clip_on": False, "label": level.text}
+        axes.plot([0, 1], [level.y] * 2, transform=axes.get_yaxis_transform(), **look)
+    remarks = [(artist, text) for artist, text in drawn if text]
     if remarks:
-        handles = [axes.plot([], [], **series.style.keywords)[0] for series in remarks]
         axes.legend(
-            handles,
-            [series.remark for series in remarks],
+            [artist for artist, _ in remarks],
+            [text for _, text in remarks],
             title=plot.remarks,
             title_fontsize=6.5,
             fontsize=6.5,
+            handlelength=1.8,
             loc="upper left",
             bbox_to_anchor=(1, 1.03),
             borderaxespad=0.2,
-            handlelength=1.8,
-            handletextpad=0.4,
         )
 
 
-def _draw_series(axes: Axes, series: Series) -> None:
-    keywords = series.style.keywords
+def _draw_series(axes: Axes, series: Series) -> Artist:
+    look: dict[str, Any] = {**series.style.keywords, "label": series.text or None}
+    color = series.style.color
     if series.kind == "thin":
-        axes.plot(series.x, series.y, color=series.style.color, linewidth=0.6, alpha=0.6)
+        look = {"color": color, "linewidth": 0.6, "alpha": 0.6}
     elif series.kind == "steps":
-        keywords["marker"] = ""
-        end = axes.get_xlim()[1]
-        x, y = [*series.x, end], [*series.y, series.y[-1]]
-        axes.step(x, y, where="post", **{**keywords, "zorder": 2})
+        look |= {"marker": "", "drawstyle": "steps-post", "zorder": 2}
     elif series.kind == "points":
-        thin = {"marker": "", "linewidth": 0.7, "alpha": 0.7, "zorder": 2.5}
-        axes.plot(series.x, series.y, **{**keywords, **thin})
+        look["linewidth"] = 0.7
         if series.low:
-            axes.vlines(
-                series.x, series.low, series.high, color=series.style.color, linewidth=0.8, zorder=3
-            )
-        axes.plot(series.x, series.y, **{**keywords, "linestyle": "none"})
-    else:
-        if series.low:
-            axes.fill_between(
-                series.x, series.low, series.high, color=series.style.color, alpha=0.18, lw=0
-            )
-        axes.plot(series.x, series.y, **keywords)
+            axes.vlines(series.x, series.low, series.high, color=color, linewidth=0.8, zorder=3)
+    elif series.low:
+        axes.fill_between(series.x, series.low, series.high, color=color, alpha=0.18, linewidth=0)
+    (artist,) = axes.plot(series.x, series.y, **look)
+    return artist
 
 
-def _scale(axes: Axes, which: Literal["x", "y"], form: Axis, values: Sequence[float]) -> None:
+def _shape(axes: Axes, which: Literal["x", "y"], form: Axis, values: set[float]) -> None:
+    """Scale, limits and ticks of an axis, which is that of all panels."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    set_scale = axes.set_xscale if which == "x" else axes.set_yscale
-    set_limits = axes.set_xlim if which == "x" else axes.set_ylim
+    axes.margins(x=form.air) if which == "x" else axes.margins(y=form.air)
     if form.scale == "names":
-        set_limits(-0.3, len(form.names) - 0.7)
-        axis.set_major_locator(FixedLocator(range(len(form.names))))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: form.names[round(value)]))
+        axis.set_ticks(range(len(form.names)), labels=form.names)
     elif form.scale == "linear":
-        set_limits(0, max(values) * 1.03)
-        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(plain))
+        axes.set(**{f"{which}lim": (0, None)})
+        axis.set_major_formatter(plain)
     elif form.scale == "steps":
-        set_scale("log", base=2)
-        set_limits(min(values) / 1.15, max(values) * 1.15)
-        axis.set_major_locator(FixedLocator(sorted(set(values))))
-        axis.set_major_formatter(FuncFormatter(plain))
-    else:
-        set_scale("log")
-        low, high = log_limits(values, form.air)
-        set_limits(low, high)
-        log_ticks(axis, low, high, _short if form.scale == "counts" else plain)
-    axis.set_minor_locator(NullLocator())
+        axes.set(**{f"{which}scale": "log"})
+        axis.set_ticks(sorted(values), labels=map(plain, sorted(values)))
+    elif form.scale in ("log", "counts"):
+        axes.set(**{f"{which}scale": "log"})
+        log_ticks(axis)
+        if form.scale == "counts":
+            axis.set_major_formatter(short_count)
+    axis.minorticks_off()
 
 
 def plain(value: float, _: object = None) -> str:
@@ -216,73 +202,52 @@ def plain(value: float, _: object = None) -> str:
     return f"{value:,.10g}"
 
 
-def _short(value: float, _: object) -> str:
-    return short_count(value)
+def short_count(value: float, _: object = None) -> str:
+    """A count at a tick.
+
+    >>> [short_count(x) for x in (0.01, 500, 20_000, 1_500_000)]
+    ['0.01', '500', '20k', '1.5M']
+    """
+    return _ENGINEERING(value) if value >= 1 else plain(value)
 
 
-def log_ticks(axis: Any, low: float, high: float, text: Callable[[float, object], str]) -> None:
+def log_ticks(axis: XAxis | YAxis) -> None:
     """Ticks of a logarithmic axis at round values, about six at most."""
+    low, high = axis.get_view_interval()
     ratio = high / low
     if ratio < 5:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
         subs = (1, 2, 5) if ratio < 50 else (1, 3) if ratio < 800 else (1,)
         axis.set_major_locator(LogLocator(subs=subs, numticks=7))
-    axis.set_major_formatter(FuncFormatter(text))
-    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(plain)
 
 
-def log_limits(values: Iterable[float], air: float) -> tuple[float, float]:
-    """Ends of a logarithmic axis.
-
-    Args:
-        values: what it shows.
-        air: how far it goes beyond them, as a share of their distance on it.
-
-    >>> [round(end, 6) for end in log_limits([1.0, 100.0], 0.5)]
-    [0.1, 1000.0]
-    """
-    known = list(values)
-    low, high = min(known), max(known)
-    factor = max((high / low) ** air, 1.15)
-    return low / factor, high * factor
-
-
-def _values(panel: Panel) -> list[float]:
-    return [value for s in panel.series for value in (*s.y, *s.low, *s.high)]
-
-
-def _reachable(panel: Panel) -> list[Level]:
-    highest = max(_values(panel))
-    return [level for level in panel.levels if not level.is_bound or level.y <= 1.6 * highest]
-
-
-def _quality_limits(panel: Panel) -> tuple[float, float]:
+def _quality_limits(plot: LinePlot) -> tuple[float, float]:
     """From 0 on, unless values so close together could then not be told apart."""
-    values = _values(panel)
+    every = [series for panel in plot.panels for series in panel.series]
+    values = [value for s in every for value in (*s.y, *s.low, *s.high)]
     lowest, highest = min(values), max(values)
-    levels = _reachable(panel)
+    levels = [level for panel in plot.panels for level in panel.levels]
+    reachable = [lv.y for lv in levels if not lv.is_bound or lv.y <= 1.6 * highest]
     if lowest <= _CLOSE * highest:
-        top = max([highest, *(level.y for level in levels)])
-        return 0, (1.08 * top if top > 0 else 1)
+        return 0, 1.08 * max([highest, *reachable]) or 1
     span = max(highest - lowest, 0.04 * highest)
     low, high = lowest - 0.3 * span, highest + 1.5 * span
-    top = max([highest, *(level.y for level in levels if low <= level.y <= high)])
+    top = max([highest, *(y for y in reachable if low <= y <= high)])
     return low, top + 0.08 * (top - low)
 
 
-def _shown_levels(panel: Panel, y: Axis) -> list[Level]:
-    if y.scale != "quality":
-        return list(panel.levels)
-    low, high = _quality_limits(panel)
-    return [level for level in _reachable(panel) if low <= level.y <= high]
+def _levels(plot: LinePlot, panel: Panel, *, are_shown: bool = True) -> list[Level]:
+    """Levels of a panel that are within its axis, or else those beyond it."""
+    low, high = _quality_limits(plot) if plot.y.scale == "quality" else (-math.inf, math.inf)
+    return [level for level in panel.levels if (low <= level.y <= high) is are_shown]
 
 
 def _limits_remark(plot: LinePlot) -> str:
-    if plot.y.scale != "quality" or _quality_limits(plot.panels[0])[0] == 0:
+    if plot.y.scale != "quality" or _quality_limits(plot)[0] == 0:
         return ""
-    panel = plot.panels[0]
-    shown = _shown_levels(panel, plot.y)
-    beyond = [f"{lv.text} {lv.y:.1f}" for lv in _reachable(panel) if lv not in shown]
+    beyond = [lv for panel in plot.panels for lv in _levels(plot, panel, are_shown=False)]
+    texts = dict.fromkeys(f"{level.text} {level.y:.1f}" for level in beyond)
     remark = "The axis does not start at 0."
-    return f"{remark} Beyond it: {', '.join(beyond)}." if beyond else remark
+    return f"{remark} Beyond it: {', '.join(texts)}." if texts else remark

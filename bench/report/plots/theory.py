@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from bench.card import Dashes
 from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Row, Section
-from bench.report.style import GREY, Plot, SeriesStyle
+from bench.report.style import GREY, Plot, SeriesStyle, shade
 from bench.report.theory import lines_of, options_of, ordered
-from bench.report.values import dig
+from bench.report.values import dig, group_by
 from bench.theory.bounds import expected_pairs, pair_bound, printed_variance_bound, variance
 
 # Hash families are not methods: hues of their own, in the order in which they are met.
@@ -26,15 +28,15 @@ _BUCKETS = ("#9ecae1", "#3182bd", "#08306b")
 _DERIVED, _PRINTED = SeriesStyle(GREY, "", "-"), SeriesStyle("#b22222", "", (0, (4, 2)))
 _OTHER_BOUND = SeriesStyle("#b22222", "", (0, (1, 1)))
 _PUBLISHED = "#a6a6a6"
-_ESTIMATORS: Mapping[str, tuple[str, Any]] = {"mean": ("", (0, (4, 2))), "quadratic": ("", "-")}
+_ESTIMATORS: Mapping[str, Dashes] = {"mean": (0, (4, 2)), "quadratic": "-"}
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Each of `FIGURES`, from the sections whose records hold what it shows."""
     for name, (curve, collect) in FIGURES.items():
         shown = [section for section in sections if _with_curve(section, curve)]
-        for figure in collect(shown) if shown else ():
-            yield "-".join(filter(None, [name, file_safe(figure[0])])), figure[1]
+        for part, plot in collect(shown).items() if shown else ():
+            yield "-".join(filter(None, [name, file_safe(part)])), plot
 
 
 def _curve(row: Row, *path: str) -> Any:
@@ -45,49 +47,46 @@ def _with_curve(section: Section, name: str) -> list[Row]:
     return [row for row in ordered(section) if _curve(row, name)]
 
 
-def _subject(sections: Sequence[Section], *words: str) -> str:
-    first = sections[0]
-    return "; ".join([", ".join(filter(None, [first.study, *words])), f"{first.machine}."])
-
-
-def reconstruction(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+def reconstruction(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Error over R for each B, a panel for each V and base_prob; a figure for each K."""
+    figures = {}
     for section in sections:
         rows = [r for r in _with_curve(section, "reconstruction") if not _is_other_reading(r)]
         sizes = sorted({options_of(row)["num_buckets"] for row in rows})
-        panels: dict[tuple[Any, Any], list[Series]] = {}
-        published: dict[tuple[Any, Any], list[Series]] = {}
-        for row in rows:
-            options = options_of(row)
-            place = (options["base_prob"], options["labels_per_point"])
-            color = _BUCKETS[sizes.index(options["num_buckets"]) % len(_BUCKETS)]
-            for name, (marker, line) in _ESTIMATORS.items():
-                curve = _curve(row, "reconstruction", name)
-                if curve:
-                    text = f"{name}, B = {options['num_buckets']}"
-                    style = SeriesStyle(color, marker, line)
-                    x, y = map(float, curve["num_worlds"]), map(float, curve["error"])
-                    panels.setdefault(place, []).append(Series(text, style, tuple(x), tuple(y)))
-            published.setdefault(place, []).extend(_read_off(section, row))
-        titles = {place: f"V = {place[1]}, base_prob = {place[0]}" for place in panels}
-        yield (
-            section.part,
-            LinePlot(
-                "Probabilities from bucket means",
-                _subject([section], section.part),
-                Axis("worlds R", "linear"),
-                Axis("L2 error (log scale)", "log"),
-                tuple(
-                    Panel((*published[place], *panels[place]), title=titles[place])
-                    for place in sorted(panels)
-                ),
-                "Rings: read off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
-            ),
+        panels = []
+        for (prob, size), same in sorted(group_by(rows, _simulated).items()):
+            series = [series for row in same for series in _read_off(section, row)]
+            series += [series for row in same for series in _errors(row, sizes)]
+            panels.append(Panel(tuple(series), title=f"V = {size}, base_prob = {prob}"))
+        figures[section.part] = LinePlot(
+            "Probabilities from bucket means",
+            section.about(section.study, section.part),
+            Axis("worlds R", "linear"),
+            Axis("L2 error (log scale)", "log"),
+            tuple(panels),
+            "Rings: read off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
         )
+    return figures
 
 
 def _is_other_reading(row: Row) -> bool:
     return options_of(row).get("rounding") == "nearest"
+
+
+def _simulated(row: Row) -> tuple[Any, Any]:
+    options = options_of(row)
+    return options["base_prob"], options["labels_per_point"]
+
+
+def _errors(row: Row, sizes: Sequence[int]) -> Iterator[Series]:
+    """A line for each estimator, darker the more buckets there are."""
+    num_buckets = options_of(row)["num_buckets"]
+    color = shade(sizes.index(num_buckets), len(sizes), _BUCKETS)
+    for name, line in _ESTIMATORS.items():
+        curve = _curve(row, "reconstruction", name)
+        if curve:
+            x, y = (tuple(map(float, curve[axis])) for axis in ("num_worlds", "error"))
+            yield Series(f"{name}, B = {num_buckets}", SeriesStyle(color, "", line), x, y)
 
 
 def _read_off(section: Section, row: Row) -> Iterator[Series]:
@@ -99,82 +98,75 @@ def _read_off(section: Section, row: Row) -> Iterator[Series]:
             yield Series("read off the draft's figure", style, (worlds,), (line.claim.value,))
 
 
-@dataclass(frozen=True)
-class _Families:
-    """The hash families of some sections: each has a look, and a place beside the others."""
+Families = Mapping[str, tuple[SeriesStyle, float]]
 
-    names: tuple[str, ...]
 
-    @classmethod
-    def of(cls, sections: Iterable[Section], curve: str) -> _Families:
-        rows = [row for section in sections for row in _with_curve(section, curve)]
-        return cls(tuple(sorted({_family(row) for row in rows})))
-
-    def style(self, name: str) -> SeriesStyle:
-        color, marker = _FAMILIES[self.names.index(name) % len(_FAMILIES)]
-        return SeriesStyle(color, marker, "none")
-
-    def shift(self, name: str) -> float:
-        """From −1 to 1, so that equal values do not cover each other."""
-        middle = (len(self.names) - 1) / 2
-        return (self.names.index(name) - middle) / middle if middle else 0.0
+def _families(sections: Sequence[Section], curve: str) -> Families:
+    """Hash family → its look, and its place beside the others from −1 to 1: equals overlap not."""
+    names = sorted({_family(row) for section in sections for row in _with_curve(section, curve)})
+    middle = (len(names) - 1) / 2
+    looks = zip(names, itertools.cycle(_FAMILIES))
+    return {
+        name: (SeriesStyle(*look, "none"), (place - middle) / middle if middle else 0.0)
+        for place, (name, look) in enumerate(looks)
+    }
 
 
 def _family(row: Row) -> str:
     return str(options_of(row)["hash_family"])
 
 
-def _beside(x: Sequence[float], y: Sequence[float], shift: float) -> dict[str, Any]:
-    """Points at named places, those that a logarithm shows, moved a little."""
-    kept = [(place, value) for place, value in zip(x, y, strict=True) if value > 0]
-    return {
-        "x": tuple(place + 0.14 * shift for place, _ in kept),
-        "y": tuple(value for _, value in kept),
-    }
+def _points(row: Row, families: Families, x: Sequence[float], y: Sequence[float]) -> Series:
+    """Points of a hash family at named places, those that a logarithm shows."""
+    style, shift = families[_family(row)]
+    points = zip(x, y, strict=True)
+    kept = [(place + 0.14 * shift, value) for place, value in points if value > 0]
+    return Series.of(_family(row), style, kept)
 
 
-def unbiasedness(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+def unbiasedness(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Mean estimate against the probability, a panel for each B."""
-    families = _Families.of(sections, "means")
-    panels: dict[int, list[Series]] = {}
-    ends: dict[int, set[float]] = {}
-    for row in (row for section in sections for row in _with_curve(section, "means")):
-        family = _family(row)
-        for B, curve in _curve(row, "means").items():
-            found = zip(curve["prob"], curve["mean"], curve["standard_error"], strict=True)
-            points = sorted(p for p in found if p[1] - 2 * p[2] > 0)  # what a logarithm shows
-            if points:
-                ends.setdefault(int(B), set()).update(p for p, _, _ in points)
-                series = Series(
-                    family,
-                    families.style(family),
-                    tuple(p * 1.05 ** families.shift(family) for p, _, _ in points),
-                    tuple(mean for _, mean, _ in points),
-                    tuple(mean - 2 * error for _, mean, error in points),
-                    tuple(mean + 2 * error for _, mean, error in points),
-                    kind="points",
-                )
-                panels.setdefault(int(B), []).append(series)
-    for B, shown in panels.items():
-        line = (min(ends[B]), max(ends[B]))
-        shown.insert(0, Series("p̂ = p", _DERIVED, line, line))
-    yield (
-        "",
-        LinePlot(
-            "Is the mean unbiased?",
-            _subject(sections, sections[0].part, "one world"),
-            Axis("probability p of a label (log scale)", "log"),
-            Axis("mean estimate (log scale)", "log"),
-            tuple(Panel(tuple(shown), title=f"B = {B}") for B, shown in sorted(panels.items())),
-            "Bars: two standard errors; points whose bar reaches zero are left out. Families stand "
-            "side by side; buckets of equal sizes, or never empty ones, lower the mean.",
-        ),
+    families = _families(sections, "means")
+    rows = [row for section in sections for row in _with_curve(section, "means")]
+    panels = []
+    for B in sorted({int(B) for row in rows for B in _curve(row, "means")}):
+        shown = [series for row in rows if (series := _means(row, B, families)).x]
+        probs = {p for row in rows for p, _, _ in _clear_of_zero(row, B)}
+        if shown:
+            line = (min(probs), max(probs))
+            truth = Series("p̂ = p", _DERIVED, line, line)
+            panels.append(Panel((truth, *shown), title=f"B = {B}"))
+    plot = LinePlot(
+        "Is the mean unbiased?",
+        sections[0].about(sections[0].study, sections[0].part, "one world"),
+        Axis("probability p of a label (log scale)", "log"),
+        Axis("mean estimate (log scale)", "log"),
+        tuple(panels),
+        "Bars: two standard errors; points whose bar reaches zero are left out. Families stand "
+        "side by side; buckets of equal sizes, or never empty ones, lower the mean.",
     )
+    return {"": plot}
 
 
-def variances(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+def _clear_of_zero(row: Row, num_buckets: int) -> list[tuple[float, float, float]]:
+    """Probability, mean and standard error of the points whose bars a logarithm shows."""
+    curve = _curve(row, "means", str(num_buckets)) or {}
+    columns = [curve.get(name, ()) for name in ("prob", "mean", "standard_error")]
+    return sorted(point for point in zip(*columns, strict=True) if point[1] - 2 * point[2] > 0)
+
+
+def _means(row: Row, num_buckets: int, families: Families) -> Series:
+    style, shift = families[_family(row)]
+    points = [
+        (prob * 1.05**shift, mean, mean - 2 * error, mean + 2 * error)
+        for prob, mean, error in _clear_of_zero(row, num_buckets)
+    ]
+    return Series.of(_family(row), style, points, kind="points")
+
+
+def variances(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Variance of one world's estimate against B, with what is derived and what is printed."""
-    families = _Families.of(sections, "variances")
+    families = _families(sections, "variances")
     panels = []
     for section in sections:
         rows = _with_curve(section, "variances")
@@ -187,29 +179,23 @@ def variances(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
         shown = [
             Series("derived: Σp_k²/(R(B−1))", _DERIVED, places, derived),
             Series("bound as printed in 2020", _PRINTED, places, printed),
+            *(_points(r, families, places, _curve(r, "variances", "variance")) for r in rows),
         ]
-        for row in rows:
-            family = _family(row)
-            points = _beside(places, _curve(row, "variances", "variance"), families.shift(family))
-            shown.append(Series(family, families.style(family), **points))
         panels.append(Panel(tuple(shown), title=section.part))
-    names = tuple(f"{B}" for B in nums_buckets)
-    yield (
-        "",
-        LinePlot(
-            "Variance of the estimate",
-            _subject(sections, "one world"),
-            Axis("buckets B", "names", names),
-            Axis("variance (log scale)", "log"),
-            tuple(panels),
-            "Above the printed bound: it does not hold. Families stand side by side.",
-        ),
+    plot = LinePlot(
+        "Variance of the estimate",
+        section.about(section.study, "one world"),
+        Axis("buckets B", "names", tuple(map(str, nums_buckets))),
+        Axis("variance (log scale)", "log"),
+        tuple(panels),
+        "Above the printed bound: it does not hold. Families stand side by side.",
     )
+    return {"": plot}
 
 
-def pairs(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+def pairs(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Indistinguishable pairs against R: their number, and whether there is any."""
-    families = _Families.of(sections, "pairs")
+    families = _families(sections, "pairs")
     panels, chances = [], []
     most = 0
     for section in sections:
@@ -223,28 +209,27 @@ def pairs(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
         older = tuple(min(1.0, pair_bound(L, B, r)) for r in worlds)
         line = Series("L(L−1)/2 · B^−R (2020)", _DERIVED, places, expected)
         bound = replace(line, y=tuple(min(1.0, n) for n in expected))
-        counted, shares = [line], [bound, Series("L² B^−R (2018)", _OTHER_BOUND, places, older)]
-        for row in rows:
-            family = _family(row)
-            style, shift = families.style(family), families.shift(family)
-            found, share = (_curve(row, "pairs", name) for name in ("pairs", "share"))
-            counted.append(Series(family, style, **_beside(places, found, shift)))
-            shares.append(Series(family, style, **_beside(places, share, shift)))
-        panels.append(Panel(tuple(counted), title=section.part))
-        chances.append(Panel(tuple(shares), title=section.part))
+        other = Series("L² B^−R (2018)", _OTHER_BOUND, places, older)
+        counted, shares = (
+            [_points(row, families, places, _curve(row, "pairs", name)) for row in rows]
+            for name in ("pairs", "share")
+        )
+        panels.append(Panel((line, *counted), title=section.part))
+        chances.append(Panel((bound, other, *shares), title=section.part))
     axis = Axis("worlds R", "names", tuple(f"{r}" for r in range(1, most + 1)))
     number, chance = Axis("pairs (log scale)", "counts"), Axis("draws with a pair", "linear")
-    subject, note = _subject(sections), "Families stand side by side; zeros are left out."
-    yield "number", LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels), note)
-    yield "chance", LinePlot("Is there a pair?", subject, axis, chance, tuple(chances), note)
+    subject, note = section.about(section.study), "Families stand side by side; zeros are left out."
+    return {
+        "number": LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels), note),
+        "chance": LinePlot("Is there a pair?", subject, axis, chance, tuple(chances), note),
+    }
 
 
-def outcomes(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+def outcomes(sections: Sequence[Section]) -> dict[str, LinePlot]:
     """Outputs and the outcomes that they tell apart, against R."""
     section = sections[0]
     rows = _with_curve(section, "outcomes")
-    worlds = tuple(f"{options_of(row)['num_worlds']:g}" for row in rows)
-    places = tuple(float(place) for place in range(len(rows)))
+    places = tuple(map(float, range(len(rows))))
     looks = {
         "outcomes": ("outcomes told apart", SeriesStyle("#0072B2", "o", "-")),
         "outputs": ("outputs, the cost", SeriesStyle("#D55E00", "s", "-")),
@@ -253,20 +238,19 @@ def outcomes(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
         Series(text, look, places, tuple(float(_curve(row, "outcomes", name)) for row in rows))
         for name, (text, look) in looks.items()
     ]
-    yield (
-        "",
-        LinePlot(
-            "Linear cost, exponential gain",
-            _subject([section], section.part),
-            Axis("worlds R", "names", worlds),
-            Axis("number", "linear"),
-            (Panel(tuple(series)),),
-        ),
+    worlds = tuple(f"{options_of(row)['num_worlds']:g}" for row in rows)
+    plot = LinePlot(
+        "Linear cost, exponential gain",
+        section.about(section.study, section.part),
+        Axis("worlds R", "names", worlds),
+        Axis("number", "linear"),
+        (Panel(tuple(series)),),
     )
+    return {"": plot}
 
 
-Collect = Callable[[Sequence[Section]], Iterator[tuple[str, Plot | str]]]
-#: Figure → the curve that its records hold, and what collects it.
+Collect = Callable[[Sequence[Section]], Mapping[str, LinePlot]]
+#: Figure → the curve that its records hold, and what collects its plots, by what tells them apart.
 FIGURES: Mapping[str, tuple[str, Collect]] = {
     "reconstruction": ("reconstruction", reconstruction),
     "unbiasedness": ("means", unbiasedness),

@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from bench.card import Card, Shown
 from bench.report.columns import model_bytes
 from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.plots.rows import memory_parts, times
 from bench.report.select import Row, Section, best_row
 from bench.report.style import CEILING, Palette, Plot, SeriesStyle
-from bench.report.values import Record, dig
+from bench.report.values import Record, dig, group_by
 
 Collect = Callable[[Section, Palette], Plot | str]
 _LOG_FROM_RATIO = 30
@@ -31,21 +32,14 @@ def _quality_axis(metric: str, split: str) -> Axis:
     return Axis(f"{metric}, {split} split (%)", "quality")
 
 
-def _by_series(rows: Sequence[Row], palette: Palette) -> dict[str, list[Row]]:
-    series: dict[str, list[Row]] = {}
-    for row in rows:
-        series.setdefault(palette.name(row), []).append(row)
-    return series
-
-
 def _floor_levels(section: Section, palette: Palette) -> list[Level]:
     """Lines of the floors and, for the first hit of multiclass data, of the ceiling."""
     metric = section.metrics[0]
-    levels = []
-    for row in section.floors:
-        quality = row.at("test", metric) if row.done else None
-        if quality:
-            levels.append(Level(100 * quality.median, palette.name(row), palette.style(row)))
+    levels = [
+        Level(100 * quality.median, palette.name(row), palette.style(row))
+        for row in section.floors
+        if (quality := row.quality(metric))
+    ]
     if section.ceiling is not None and metric in ("P@1", "top-1"):
         levels.append(Level(100 * section.ceiling, "Ceiling", CEILING, is_bound=True))
     return levels
@@ -55,50 +49,48 @@ def accuracy_memory(section: Section, palette: Palette) -> LinePlot | str:
     """Quality against model memory, with the front that no configuration beats in both."""
     metric = section.metrics[0]
     shown = []
-    for name, rows in _by_series(section.trained, palette).items():
+    for name, rows in group_by(section.trained, palette.name).items():
         points = []
         for row in rows:
-            size, quality = model_bytes(row), row.at("test", metric)
-            if row.done and quality and size and size.median > 0:
+            size, quality = model_bytes(row), row.quality(metric)
+            if quality and size and size.median > 0:
                 points.append((size.median / 1e6, quality.scaled(100), row))
         points.sort(key=lambda point: (point[0], point[1].median))
         if points:
-            x, summaries, members = zip(*points, strict=True)
-            text = _with_range(name, members)
+            text = _with_range(name, [row for _, _, row in points])
             style = palette.style(rows[0])
-            shown.append(
-                Series(
-                    text,
-                    style if text != name else replace(style, linestyle="none"),
-                    x,
-                    tuple(summary.median for summary in summaries),
-                    tuple(summary.low for summary in summaries),
-                    tuple(summary.high for summary in summaries),
-                    kind="points",
-                )
-            )
+            style = style if text != name else replace(style, linestyle="none")
+            spots = [(x, y.median, y.low, y.high) for x, y, _ in points]
+            shown.append(Series.of(text, style, spots, kind="points"))
     every = [point for series in shown for point in zip(series.x, series.y, strict=True)]
     if len(every) < 2:
         return "fewer than two configurations with quality and memory"
-    x, y = zip(*pareto(every), strict=True)
-    front = Series("Pareto front", SeriesStyle("#b5b5b5", "", "-"), x, y, kind="steps")
+    front = pareto(every)
+    largest = max(every)[0]
+    if front[-1][0] < largest:
+        front.append((largest, front[-1][1]))
+    steps = Series.of("Pareto front", SeriesStyle("#b5b5b5", "", "-"), front, kind="steps")
     return LinePlot(
         "Accuracy and model memory",
         section.subject,
         Axis("model (MB, log scale)", "log", air=0.08),
         _quality_axis(metric, "test"),
-        (Panel((*shown, front), tuple(_floor_levels(section, palette))),),
+        (Panel((*shown, steps), tuple(_floor_levels(section, palette))),),
     )
 
 
 def _with_range(name: str, rows: Sequence[Row]) -> str:
     """Name of a series with what moves along its points, `R=4…16`."""
-    card = rows[0].card
-    values = sorted({v for row in rows if isinstance(v := row.flat.get(card.along), int | float)})
-    shown = next((option for option in card.options if option.name == card.along), None)
+    shown = _along(rows[0].card)
+    found = (row.flat.get(shown.name) for row in rows) if shown else ()
+    values = sorted({value for value in found if isinstance(value, int | float)})
     if len(values) < 2 or shown is None:
         return name
     return f"{name}, {shown.write(values[0])}…{values[-1]:g}"
+
+
+def _along(card: Card) -> Shown | None:
+    return next((option for option in card.options if option.name == card.along), None)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -115,11 +107,11 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
-    """Quality on the validation split against training time: steps × median seconds a step."""
+    """Quality on the validation split against training time: steps × seconds a step."""
     metric = section.metrics[0]
     ends: list[tuple[float, list[Series]]] = []
     is_choice = is_untimed = False
-    for name, rows in _by_series(section.trained, palette).items():
+    for name, rows in group_by(section.trained, palette.name).items():
         known = [row for row in rows if any(_curve(r, metric, 1.0) for r in row.done)]
         is_choice |= len(known) > 1
         # The best on the validation split, never on the test split.
@@ -131,38 +123,32 @@ def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
         curves = [c for record in row.done if (c := _curve(record, metric, seconds.median))]
         curves.sort(key=lambda curve: curve[-1][1])
         middle = curves.pop((len(curves) - 1) // 2)
-        text = ", ".join(filter(None, [name, _along(row)]))
-        lines = [_line(text, palette.style(row), middle)]
-        lines += [replace(_line(text, palette.style(row), c), kind="thin") for c in curves]
+        shown = _along(row.card)
+        value = shown.write(row.flat.get(shown.name)) if shown else ""
+        text, style = ", ".join(filter(None, [name, value])), palette.style(row)
+        lines = [Series.of(text, style, middle)]
+        lines += [Series.of(text, style, c, kind="thin") for c in curves]
         ends.append((middle[-1][1], lines))
     if not ends:
         return "no seconds a step were measured" if is_untimed else "no record holds a curve"
-    shown = [series for _, lines in sorted(ends, key=lambda end: -end[0]) for series in lines]
-    xs = [x for series in shown for x in series.x if x > 0]
+    every = [series for _, lines in sorted(ends, key=lambda end: -end[0]) for series in lines]
+    xs = [x for series in every for x in series.x if x > 0]
     is_log = max(xs) / min(xs) > _LOG_FROM_RATIO
-    notes = ["Time: steps × median seconds a step."]
+    notes = ["Time: steps × seconds a step."]
     if is_choice:
         notes.append("Of each series, the setting that ends best on the validation split.")
-    if any(series.kind == "thin" for series in shown):
+    if any(series.kind == "thin" for series in every):
         notes.append("Thin: other replicates.")
     return LinePlot(
         "Accuracy during training",
         section.subject,
-        Axis(
-            "training time (s, log scale)" if is_log else "training time (s)",
-            "log" if is_log else "linear",
-            air=0.03,
-        ),
+        Axis("training time (s, log scale)", "log", air=0.03)
+        if is_log
+        else Axis("training time (s)", "linear", air=0.03),
         _quality_axis(metric, "validation"),
-        (Panel(tuple(_from_start(series, is_log) for series in shown)),),
+        (Panel(tuple(_from_start(series, is_log) for series in every)),),
         " ".join(notes),
     )
-
-
-def _along(row: Row) -> str:
-    shown = next((option for option in row.card.options if option.name == row.card.along), None)
-    value = row.flat.get(row.card.along)
-    return shown.write(value) if shown and value is not None else ""
 
 
 def _curve(record: Record, metric: str, seconds: float) -> list[tuple[float, float]]:
@@ -173,11 +159,6 @@ def _curve(record: Record, metric: str, seconds: float) -> list[tuple[float, flo
         if (value := dig(entry, "metrics", metric)) is not None and entry.get("step") is not None
     ]
     return sorted(points) if any(second > 0 for second, _ in points) else []
-
-
-def _line(text: str, style: SeriesStyle, points: Sequence[tuple[float, float]]) -> Series:
-    x, y = zip(*points, strict=True)
-    return Series(text, style, x, y)
 
 
 def _from_start(series: Series, is_log: bool) -> Series:
@@ -192,11 +173,11 @@ def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
     lines, levels = [], []
     sizes: set[int] = set()
     is_choice = False
-    for name, rows in _by_series(section.trained, palette).items():
+    for name, rows in group_by(section.trained, palette.name).items():
         known = [row for row in rows if any(_subsets(r, metric) for r in row.done)]
         if not known:
-            row = best_row([row for row in rows if row.at("test", metric)], metric)
-            quality = row.at("test", metric) if row else None
+            row = best_row([row for row in rows if row.quality(metric)], metric)
+            quality = row.quality(metric) if row else None
             if row and quality:
                 levels.append(Level(100 * quality.median, name, palette.style(row), width=1.2))
             continue
@@ -205,12 +186,8 @@ def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
         row = best_row([row for row in known if _num_worlds(row, metric) == most], metric)
         if row is not None:
             lines.append(_worlds_line(name, row, metric, palette.style(row)))
-            sizes |= {
-                s["num_points"]
-                for r in row.done
-                for s in _subsets(r, metric)
-                if s.get("num_points")
-            }
+            entries = [entry for record in row.done for entry in _subsets(record, metric)]
+            sizes |= {entry["num_points"] for entry in entries if entry.get("num_points")}
     if not lines:
         return "no record holds subsets of worlds"
     note = "Line and band: median and range over random subsets of the trained worlds"
@@ -239,20 +216,13 @@ def _num_worlds(row: Row, metric: str) -> int:
 
 
 def _worlds_line(name: str, row: Row, metric: str, style: SeriesStyle) -> Series:
-    values: dict[int, list[float]] = {}
-    for record in row.done:
-        for entry in _subsets(record, metric):
-            found = 100 * float(dig(entry, "metrics", metric))
-            values.setdefault(int(entry["num_worlds"]), []).append(found)
-    ordered = sorted(values)
-    return Series(
-        name,
-        style,
-        tuple(ordered),
-        tuple(statistics.median(values[worlds]) for worlds in ordered),
-        tuple(min(values[worlds]) for worlds in ordered),
-        tuple(max(values[worlds]) for worlds in ordered),
-    )
+    entries = [entry for record in row.done for entry in _subsets(record, metric)]
+    points = []
+    by_worlds = group_by(entries, lambda entry: int(entry["num_worlds"]))
+    for worlds, subsets in sorted(by_worlds.items()):
+        found = [100 * float(dig(entry, "metrics", metric)) for entry in subsets]
+        points.append((worlds, statistics.median(found), min(found), max(found)))
+    return Series.of(name, style, points)
 
 
 FIGURES: Mapping[str, Collect] = {
