@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Literal, get_args
 
 from bench.card import KindName
+from bench.errors import UserError
 from bench.settings import Trial
 
 Profile = Literal["cpu", "gpu"]
@@ -22,7 +23,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 _REGISTRY_MODULE = "bench.studies"
 
 
-class StudyError(ValueError):
+class StudyError(UserError):
     """A study cannot be found, or does not hold what a study must."""
 
 
