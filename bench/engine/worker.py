@@ -28,7 +28,7 @@ from bench.measure.visits import Visit
 from bench.record import to_plain
 from bench.registry import resolve
 from bench.settings import Trial
-from bench.study import import_file
+from bench.study_file import import_file
 
 Execute = Callable[..., Mapping[str, Any]]
 
