@@ -2,50 +2,95 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from bench import process
+
+_CACHE = Path(".cache/bench")
+if __name__ == "__main__":
+    process.settle(sys.argv[1:], _CACHE)
+
 import argparse
+import contextlib
 import functools
 import importlib
 import os
 import shutil
-import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
-from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
-from bench.budgets import BudgetError
+from bench import (
+    audit,
+    budgets,
+    costs,
+    folders,
+    progress,
+    provenance,
+    record,
+    rounds,
+    runner,
+    study,
+    turns,
+)
 from bench.cards import card
 from bench.costs import CostLine
 from bench.data.published import cli as data_cli
-from bench.data.raw import DataError
-from bench.record import Record, RecordError
+from bench.errors import UserError
+from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
-from bench.settings import SettingsError, Trial
-from bench.study import PROFILES, Study, StudyError
+from bench.settings import Trial
+from bench.study import PROFILES, Study
 from bench.versions import current_versions, is_older
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
-_CACHE = Path(".cache/bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 if a trial or check failed, 2 for bad usage."""
     options = _build_parser().parse_args(arguments)
     try:
-        status = int(options.command(options))
-        sys.stdout.flush()
-        return status
-    except (StudyError, RunError, SettingsError, RecordError, BudgetError, DataError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return _USAGE
+        try:
+            status = int(options.command(options))
+            sys.stdout.flush()
+            return status
+        except BaseException:
+            if getattr(options, "traceback", False):
+                traceback.print_exc()
+            raise
+    except UserError as error:
+        return _say(str(error), _USAGE)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return _FAILED
-    except KeyboardInterrupt:
-        print("bench: interrupted; a second run goes on from here", file=sys.stderr)
-        return _INTERRUPTED
+    except OSError as error:
+        if (known := folders.of_storage(error)) is None:
+            raise
+        _write_no_more()
+        return _say(str(known), _USAGE)
+    except KeyboardInterrupt as error:
+        reason = getattr(error, "reason", "interrupted")
+        status = getattr(error, "status", _INTERRUPTED)
+        return _say(f"{reason}; a second run goes on from here", status)
+
+
+def _say(sentence: str, status: int) -> int:
+    """Say why a command ends, if anybody is there to read it; the status."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"bench: {progress.printable(sentence)}", file=sys.stderr, flush=True)
+    return status
+
+
+def _write_no_more() -> None:
+    """Where standard output takes nothing, what is left of it must not fail at exit once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -68,6 +113,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
+        _try_folders(run_options, "records", chosen.name)
         if plan.unbudgeted:
             count = len(plan.unbudgeted)
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
@@ -83,6 +129,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"  {_label(entry)}: {entry.reason}", file=sys.stderr)
             log = run_options.cache_dir / "logs" / f"{entry.study}-{entry.trial_id}.log"
             print(f"    log: {log}", file=sys.stderr)
+        # Records name no one's folders.
+        print(f"data was looked for in {failures[0][1].data_dir.resolve()}", file=sys.stderr)
     return _FAILED if failures else _OK
 
 
@@ -102,6 +150,7 @@ def _cost(options: argparse.Namespace) -> int:
             print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
             continue
         is_whole = len({t.cost_id for t in wanted}) == len({t.cost_id for t in trials})
+        _try_folders(run_options, "costs", chosen.name)
         path = _costs_path(chosen, run_options)
         for line in _measured(chosen, wanted, options, run_options):
             if is_whole:
@@ -139,6 +188,7 @@ def _budget(options: argparse.Namespace) -> int:
         if not trials:
             print(f"{chosen.name}: no trial has a budget in seconds")
             continue
+        _try_folders(run_options, "budgets")
         _set_budgets(chosen, trials, options, run_options)
     return _OK
 
@@ -201,6 +251,7 @@ def _audit(options: argparse.Namespace) -> int:
         results_dir=results,
         cache_dir=options.cache_dir,
     )
+    _try_folders(run_options, "audits")
     view = progress.Progress()
     view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
     engine = runner.local_engine(run_options, view.on_event)
@@ -227,7 +278,8 @@ def _seconds(old: Record) -> float | None:
 
 def _report(options: argparse.Namespace) -> int:
     report = importlib.import_module("bench.report")
-    results = _results_dir(options)
+    results = _existing(_results_dir(options), options.results)
+    folders.require_writable(options.out or results, "tables")
     is_own = results != REFERENCE
     paths = report.build(
         results,
@@ -242,7 +294,20 @@ def _report(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((120, 40)).columns
     for name in _reported(options.study, results):
         print(report.terminal_summary(results, REFERENCE, name, width))
+    if paths:
+        print(f"{len(paths)} files of tables and figures in {results}/tables and {results}/figures")
     return _OK
+
+
+def _existing(results: Path, asked: Path | None) -> Path:
+    """A results folder; one that was asked for must be there.
+
+    Raises:
+        RunError: it is not.
+    """
+    if asked is not None and not asked.is_dir():
+        raise RunError(f"{asked}: no such folder; expected one with records of `bench run`")
+    return results
 
 
 def _reported(asked: Sequence[str], results: Path) -> list[str]:
@@ -253,7 +318,7 @@ def _reported(asked: Sequence[str], results: Path) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    results = options.results or REFERENCE
+    results = _existing(options.results or REFERENCE, options.results or REFERENCE)
     found = importlib.import_module("bench.report").check(
         results, reference_dir=None if results == REFERENCE else REFERENCE
     )
@@ -310,6 +375,12 @@ def _smoke_dir(options: argparse.Namespace) -> Path:
     if given.resolve() in (REFERENCE.resolve(), OWN.resolve()):
         raise RunError(f"--smoke does not write to {given}/: it holds real measurements")
     return given
+
+
+def _try_folders(run_options: RunOptions, *below: str) -> None:
+    """Refuse folders that would not take what is about to be made."""
+    folders.require_writable(run_options.results_dir, *below)
+    folders.require_writable(run_options.cache_dir, "logs")
 
 
 def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
@@ -456,8 +527,26 @@ def _build_parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_check)
 
     data_cli.add_commands(commands, default_data_dir=_default_data_dir)
+    _add_traceback(parser)
     return parser
 
 
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    """`--traceback` for a parser and all of its commands."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show where an error comes from",
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _add_traceback(command)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    process.begin()
+    ending = main()
+    process.end()
+    sys.exit(ending)

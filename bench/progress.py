@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import time
@@ -107,7 +108,7 @@ class LiveLine:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self.is_live = stream.isatty() if is_live is None else is_live
+        self.is_live = _can_rewrite(stream) if is_live is None else is_live
         self._now = now
         self._shown_at = now()
         self._is_shown = False
@@ -149,6 +150,11 @@ class LiveLine:
             self._stream.write("\r\x1b[2K")
             self._is_shown = False
         self._stream.flush()
+
+
+def _can_rewrite(stream: TextIO) -> bool:
+    """Whether it is a terminal that knows how to clear a line."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Progress:

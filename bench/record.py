@@ -205,7 +205,7 @@ def append_line(path: Path, text: str) -> None:
 
 def _append_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         with locked(descriptor):
             size = os.fstat(descriptor).st_size
@@ -227,9 +227,9 @@ def _append_line(path: Path, line: bytes) -> None:
 
 def _kept_elsewhere(path: Path, text: str) -> str:
     """Where a line that took hours is, if its own file cannot be written: in words."""
-    for folder in (Path(tempfile.gettempdir()), Path.cwd(), Path.home()):
-        other = folder / f"bench-kept-{path.parent.name}-{path.name}"
+    for folder in (tempfile.gettempdir, Path.cwd, Path.home):
         with contextlib.suppress(OSError, RuntimeError):
+            other = Path(folder()) / f"bench-kept-{path.parent.name}-{path.name}"
             _append_line(other, text.encode() + b"\n")
             return f"the line is kept in {other}; append it to the file when there is room"
     return f"nor could the line be kept elsewhere, which is: {text}"
