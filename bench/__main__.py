@@ -43,6 +43,7 @@ from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
 from bench.study import PROFILES, Study
+from bench.study_file import located
 from bench.versions import current_versions, is_older
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
@@ -108,6 +109,7 @@ def _run(options: argparse.Namespace) -> int:
     for chosen in studies:
         run_options = _run_options(options, chosen)
         plan = runner.plan_run(chosen, run_options)
+        _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         if options.dry_run:
@@ -140,6 +142,7 @@ def _cost(options: argparse.Namespace) -> int:
         run_options = _run_options(options, chosen)
         trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
         runner.check_methods(chosen, trials, run_options.only)
+        _check_sources(chosen, trials)
         if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")
             continue
@@ -163,6 +166,14 @@ def _cost(options: argparse.Namespace) -> int:
         else:
             print(f"{chosen.name}: a part of the study's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
+
+
+def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
+    """Refuse what a data source does not take as an option, before the first trial."""
+    build = getattr(importlib.import_module(chosen.kind.sources), "build_source", None)
+    for spec in {repr(trial.data): trial.data for trial in trials if build}.values():
+        with located(chosen.file):
+            build(spec)
 
 
 def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -> bool:
@@ -237,7 +248,7 @@ def _audit(options: argparse.Namespace) -> int:
     machine = runner.machine_of("cpu")
     names = options.study or study.study_names()
     studies = [study.load_study(name) for name in names]
-    results = options.results or REFERENCE
+    results = _existing(options.results or REFERENCE, options.results)
     found = audit.candidates(studies, results, machine)
     if not found:
         raise RunError(
@@ -360,7 +371,10 @@ def _results_dir(options: argparse.Namespace) -> Path:
     if options.results is not None and options.publish:
         raise RunError("--results and --publish both name a folder; expected one of them")
     given: Path | None = options.results
-    return given or (REFERENCE if options.publish else OWN)
+    results = given or (REFERENCE if options.publish else OWN)
+    if results.exists() and not results.is_dir():
+        raise RunError(f"{results} is a file; expected a folder for results")
+    return results
 
 
 @functools.cache

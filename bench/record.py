@@ -227,10 +227,15 @@ def _append_line(path: Path, line: bytes) -> None:
 
 def _kept_elsewhere(path: Path, text: str) -> str:
     """Where a line that took hours is, if its own file cannot be written: in words."""
+    name = f"bench-kept-{path.parent.name}-{path.stem}-{os.getpid()}{path.suffix}"
     for folder in (tempfile.gettempdir, Path.cwd, Path.home):
         with contextlib.suppress(OSError, RuntimeError):
-            other = Path(folder()) / f"bench-kept-{path.parent.name}-{path.name}"
-            _append_line(other, text.encode() + b"\n")
+            other = Path(folder()) / name
+            try:
+                _append_line(other, text.encode() + b"\n")
+            except OSError:
+                other.unlink(missing_ok=True)  # nobody else's: this process is in its name
+                raise
             return f"the line is kept in {other}; append it to the file when there is room"
     return f"nor could the line be kept elsewhere, which is: {text}"
 

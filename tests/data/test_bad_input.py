@@ -214,9 +214,7 @@ def test_plain_text_named_gz_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     spec = DataSpec(source="vw", name="none", options={"train": "a.vw", "test": "b.vw"})
-    with pytest.raises(
-        DataError, match=r"a\.vw: no such file; expected .*option train.* in "
-    ):
+    with pytest.raises(DataError, match=r"a\.vw: no such file; expected .*option train.* in "):
         load_raw(spec, tmp_path, tmp_path / "cache")
 
 
