@@ -39,6 +39,7 @@ from bench.cards import card
 from bench.costs import CostLine
 from bench.data.published import cli as data_cli
 from bench.errors import UserError
+from bench.folders import folder_named
 from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
@@ -171,7 +172,9 @@ def _cost(options: argparse.Namespace) -> int:
 def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
     """Refuse what a data source does not take as an option, before the first trial."""
     build = getattr(importlib.import_module(chosen.kind.sources), "build_source", None)
-    for spec in {repr(trial.data): trial.data for trial in trials if build}.values():
+    if build is None:  # of what has no options
+        return
+    for spec in {repr(trial.data): trial.data for trial in trials}.values():
         with located(chosen.file):
             build(spec)
 
@@ -430,7 +433,9 @@ def _print_plan(chosen: Study, plan: runner.Plan) -> None:
         was = f" ({planned.previous.status})" if planned.previous is not None else ""
         turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
         state = planned.state + was
-        print(f"  {trial.trial_id} {turn:>4} {state:<18} {progress.describe(trial)}")
+        task = planned.previous.block("data").get("task") if planned.previous is not None else None
+        what = progress.describe(trial, task)
+        print(f"  {trial.trial_id} {turn:>4} {state:<18} {what}")
     for trial in plan.unbudgeted:
         text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
         print(f"  {'':16} {'':>4} {'new':<18} {progress.describe(trial)} ({text})")
@@ -443,7 +448,7 @@ def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
 
 
 def _label(entry: Record) -> str:
-    return f"{entry.study} {entry.trial_id} {progress.describe(Trial.from_dict(entry.settings))}"
+    return f"{entry.study} {entry.trial_id} {progress.describe_record(entry)}"
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -462,20 +467,18 @@ def _setting(text: str) -> tuple[str, str]:
 
 def _add_folders(command: argparse.ArgumentParser) -> None:
     """What trials read, and where results go."""
-    command.add_argument("--data-dir", type=_folder, help="default: data, else ../shared/data")
-    command.add_argument("--cache-dir", type=_folder, default=_CACHE, help="default: %(default)s")
+    command.add_argument("--data-dir", type=folder_named, help="default: data, else ../shared/data")
+    command.add_argument(
+        "--cache-dir", type=folder_named, default=_CACHE, help="default: %(default)s"
+    )
     _add_results(command)
 
 
 def _add_results(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--results", type=_folder, help=f"default: {OWN}")
+    command.add_argument("--results", type=folder_named, help=f"default: {OWN}")
     command.add_argument(
         "--publish", action="store_true", help=f"maintainers: into the reference, {REFERENCE}"
     )
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _add_running(command: argparse.ArgumentParser) -> None:
@@ -533,11 +536,11 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="render tables and figures from records")
     command.add_argument("study", nargs="*", help="default: all that have records")
     _add_results(command)
-    command.add_argument("--out", type=_folder, help="default: the results folder")
+    command.add_argument("--out", type=folder_named, help="default: the results folder")
     command.set_defaults(command=_report)
 
     command = commands.add_parser("check", help="are tables and figures those of the records?")
-    command.add_argument("--results", type=_folder, help=f"default: {REFERENCE}")
+    command.add_argument("--results", type=folder_named, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
 
     data_cli.add_commands(commands, default_data_dir=_default_data_dir)

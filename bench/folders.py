@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import tempfile
 from pathlib import Path
@@ -27,6 +28,18 @@ _OF_STORAGE = frozenset(
         errno.EROFS,
     }
 )
+
+
+def folder_named(text: str) -> Path:
+    """A folder as typed, `~` included where no shell has replaced it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is that of a user whom the system does not know.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def require_writable(folder: Path, *below: str) -> None:

@@ -59,6 +59,7 @@ def settle(arguments: Sequence[str], cache_dir: Path) -> None:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
     os.environ["MPLBACKEND"] = "agg"  # figures are files
+    os.environ.pop("PYTHONWARNINGS", None)  # in trials a library's warning would be an error
     _choose_folders(_cache_dir(arguments) or cache_dir)
 
 

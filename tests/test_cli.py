@@ -225,6 +225,20 @@ def test_wrong_names_are_answered_with_the_right_ones(capsys, arguments, message
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--results", "--data-dir", "--cache-dir"])
+def test_a_folder_of_nobody_is_a_usage_error(capsys, option):
+    with pytest.raises(SystemExit) as ending:
+        main(["run", "keen", f"{option}=~nobody-of-this-name/x"])
+    assert ending.value.code == 2
+    assert "~nobody-of-this-name/x: " in capsys.readouterr().err
+
+
+def test_a_tilde_that_no_shell_has_replaced_is_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["run", "keen", "--results=~/mine"]) == 0
+    assert written(tmp_path) == ["mine/records/keen"]
+
+
 @pytest.mark.parametrize("shard", ["3/2", "0/2", "1", "a/b"])
 def test_wrong_shard_is_a_usage_error(capsys, shard):
     with pytest.raises(SystemExit) as ending:

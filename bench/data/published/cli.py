@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.published.catalogue import ROLES, SETS, PublishedSet
+from bench.folders import folder_named
 
 _OK, _FAILED = 0, 1
 _HEADINGS = ("name", "task", "N train", "N test", "D", "L", "labels a point", "here")
@@ -27,9 +28,7 @@ def add_commands(commands: Any, *, default_data_dir: Callable[[], Path]) -> None
 
     def add(verb: str, function: Callable[[argparse.Namespace, Path], int], what: str) -> Any:
         command = verbs.add_parser(verb, help=what, description=f"{what[0].upper()}{what[1:]}.")
-        command.add_argument(
-            "--data-dir", type=lambda t: Path(t).expanduser(), help="default: as for `run`"
-        )
+        command.add_argument("--data-dir", type=folder_named, help="default: as for `run`")
         command.set_defaults(
             command=lambda options: function(options, options.data_dir or default_data_dir())
         )
