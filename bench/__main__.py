@@ -309,7 +309,7 @@ def _report(options: argparse.Namespace) -> int:
     for name in _reported(options.study, results):
         print(report.terminal_summary(results, REFERENCE, name, width))
     if paths:
-        print(f"{len(paths)} files of tables and figures in {results}/tables and {results}/figures")
+        print("written: " + ", ".join(map(str, sorted({path.parent for path in paths}))))
     return _OK
 
 

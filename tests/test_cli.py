@@ -296,8 +296,7 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module.terminal_summary = lambda own, reference, name, width: f"{own} | {reference}: {name}"
     monkeypatch.setitem(sys.modules, "bench.report", module)
     assert main(["report", "keen"]) == 0
-    shown = "results/own | results: keen\n1 files of tables and figures in results/own/tables and "
-    assert capsys.readouterr().out == f"{shown}results/own/figures\n"
+    assert capsys.readouterr().out == "results/own | results: keen\nwritten: results/own\n"
     assert main(["report", "keen", "--publish"]) == 0
     assert capsys.readouterr().out == "results/['keen'] beside None.md\n"
     assert main(["check"]) == 1
