@@ -47,7 +47,7 @@ def number(
     if low > -MOST_WHOLE:
         expected += f" above {low:g}" if above else f" from {low:g}"
     if high < MOST_WHOLE:
-        expected += f" to {high:g}"
+        expected += f" and up to {high:g}" if above else f" to {high:g}"
 
     def check(value: Any, path: str) -> None:
         # Comparisons are exact between ints and floats of any size, and false of NaN.
