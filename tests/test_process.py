@@ -51,6 +51,12 @@ def write_study(folder, **options):
     return str(path)
 
 
+def hear_signals():
+    """In a child: whoever runs these tests in the background may have signals ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def test_what_a_command_inherits_does_not_decide_whether_it_works(tmp_path):
     folders = ["--results", str(tmp_path / "r"), "--cache-dir", str(tmp_path / "c")]
     ran = bench("run", write_study(tmp_path), *folders, env=environment(**ODD))
@@ -147,6 +153,7 @@ def test_signals_end_a_run_with_one_sentence_however_many_come(tmp_path, number,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_signals,
     )
     try:
         deadline = time.monotonic() + 120
@@ -173,7 +180,12 @@ def test_a_signal_during_the_start_is_a_sentence_too():
     code += "sys.meta_path.insert(0, Slow())\n"
     code += "runpy.run_module('bench', run_name='__main__', alter_sys=True)\n"
     answer = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=hear_signals,
     )
     assert (answer.returncode, answer.stderr) == (130, "bench: interrupted\n")
 
