@@ -347,6 +347,9 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     """The studies that were named: all typing mistakes first."""
     names = study.study_names() if options.study == ["all"] else options.study
     studies = [study.load_study(name) for name in names]
+    for chosen in studies if getattr(options, "smoke", False) else ():
+        if not chosen.build_smoke():
+            raise RunError(f"study {chosen.name} has no trials for --smoke")
     if getattr(options, "publish", False):
         for chosen in studies:
             if chosen.file is not None:

@@ -140,13 +140,16 @@ class Study:
                 f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
             )
         with located(self.file, self.trials):
-            return self._checked_trials(self.trials(profile))
+            trials = self._checked_trials(self.trials(profile))
+            if not trials:
+                raise StudyError(f"study {self.name} has no trials; expected at least one")
+            return trials
 
     def build_smoke(self) -> list[Trial]:
-        """The tiny trials of `--smoke`.
+        """The tiny trials of `--smoke`; there may be none.
 
         Raises:
-            StudyError: there are none, something else is among them, or one twice.
+            StudyError: something else is among them, or one twice.
         """
         with located(self.file, self.smoke):
             return self._checked_trials(self.smoke())
@@ -156,8 +159,6 @@ class Study:
             raise StudyError(
                 f"trials of study {self.name} are a {type(trials).__name__}; expected a list"
             )
-        if not trials:
-            raise StudyError(f"study {self.name} has no trials; expected at least one")
         seen: set[str] = set()
         for trial in trials:
             if not isinstance(trial, Trial):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
 from bench.study import StudyError, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +107,13 @@ def test_smoke_trials_are_checked_like_the_others(write):
     study = load_study(write(study_of(smoke="generate")))
     with pytest.raises(StudyError, match=r"^mine.py:7: trials of study mine are a generator"):
         study.build_smoke()
+
+
+def test_a_study_without_smoke_trials_has_others_and_says_so(write, capsys):
+    name = write(study_of(smoke="list"))
+    assert len(load_study(name).build_trials("cpu")) == 1
+    assert main(["run", name, "--smoke"]) == 2
+    assert capsys.readouterr().err == "bench: study mine has no trials for --smoke\n"
 
 
 def test_an_error_in_a_module_beside_the_file_names_that_module(write, tmp_path):
