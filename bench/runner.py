@@ -15,6 +15,7 @@ from bench.cards import card
 from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
+from bench.errors import UserError
 from bench.progress import Progress, describe
 from bench.record import Record
 from bench.settings import DataSpec, Trial
@@ -32,7 +33,7 @@ REFERENCE = Path("results")
 OWN = REFERENCE / "own"
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run was asked for that makes no sense."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bench.locks import locked
 
 FORMAT = 1
 _READ_BYTES = 1 << 20
@@ -118,8 +119,7 @@ def _write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # released by the system if this process dies
+    with path.open("w") as stream, locked(stream.fileno()):
         yield
 
 

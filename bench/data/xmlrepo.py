@@ -12,9 +12,10 @@ import numpy as np
 
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
-from bench.data.text import MAX_ID, Grammar, parse_file, read_header, settle_task
+from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
 from bench.data.vw import file_identity
 from bench.settings import derive_seed
+from bench.typed import coerce_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class XmlRepoSource:
     new_split: int | None = None
 
     def __post_init__(self) -> None:
+        coerce_fields(self, DataError)
         if self.index_base not in (0, 1):
             raise DataError(f"option index_base is {self.index_base!r}; expected 0 or 1")
 
@@ -95,10 +97,5 @@ class XmlRepoSource:
             num_features=num_features,
             base_option="option index_base",
         )
-        features, labels = parse_file(path, grammar, skip_bytes=num_bytes, first_line=2)
-        if features.num_rows != num_points:
-            raise DataError(
-                f"{path}, line {features.num_rows + 1}: the file ends after {features.num_rows} "
-                f"points; expected {num_points} by its header"
-            )
-        return features, labels
+        check_sizes(f"{path}, line 1", num_features, num_labels)
+        return parse_file(path, grammar, skip_bytes=num_bytes, first_line=2, num_points=num_points)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from bench import cards
-from bench.card import TRAINING_ENTRY, Card, KindName, Shown
+from bench.card import LOSS_OF_TASK, TRAINING_ENTRY, Card, KindName, Shown
 from bench.report.values import clean, dig
 from bench.settings import SettingsError
 
@@ -40,7 +40,6 @@ _LENGTH = (Shown(name="num_steps", text="steps={}"), Shown(name="num_epochs", te
 # Told elsewhere, or nothing that a row is.
 _NEVER = {"loss", "num_steps", "num_epochs", "budget_seconds", "num_validations"}
 _NEVER |= {"trial_timeout_seconds"}
-_LOSS_OF_TASK = {"multilabel": "bce", "multiclass": "softmax"}
 
 
 def card_of(method: str, kind: str) -> Card:
@@ -70,7 +69,7 @@ def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any
     flat = {**model, **(dig(settings, "train") or {}), **told, **options}
     flat["hidden_dims"] = "-".join(str(width) for width in flat.get("hidden_dims") or ()) or None
     if flat.get("loss") is None:
-        flat["loss"] = _LOSS_OF_TASK.get(task)
+        flat["loss"] = LOSS_OF_TASK.get(task)
     for shown in card.options:
         if shown.hidden_by and flat.get(shown.hidden_by[0]) in shown.hidden_by[1]:
             del flat[shown.name]
