@@ -385,6 +385,7 @@ def ranking_metrics(ready: Prepared) -> RankingMetrics:
         num_train_points=data.dataset.train_features.num_rows if scored else None,
         propensity=PROPENSITY[spec.propensity] if scored else None,
         extended=False,
+        weighted=data.dataset.test_labels.values is not None,
     ).to(ready.device)
 
 

@@ -218,6 +218,7 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
         label_counts=torch.from_numpy(dataset.train_labels.column_counts()),
         num_train_points=dataset.train_features.num_rows if is_scored else None,
         propensity=PROPENSITY[trial.data.propensity] if is_scored else None,
+        weighted=labels.values is not None,
     )
     nothing = torch.zeros(0, dtype=torch.int64)
     for start in range(0, best.shape[0], _BLOCK_ROWS):
@@ -228,6 +229,9 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
             feature_values=torch.zeros(0),
             label_offsets=torch.from_numpy(block.offsets.astype(np.int64)),
             label_ids=torch.from_numpy(block.ids.astype(np.int64)),
+            label_weights=None
+            if block.values is None
+            else torch.from_numpy(np.array(block.values)),
         )
         metrics.update(torch.from_numpy(best[start : start + _BLOCK_ROWS]), batch)
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Batch:
         label_offsets: `(N + 1,)` int64.
         label_ids: `(M,)` int64 in [0, L), ascending within a point. Multiclass data has exactly
             one label a point, so that `label_ids` is the target vector.
+        label_weights: `(M,)` float32, positive, what each entry of `label_ids` weighs in weighted
+            metrics; None where the data has no such weights.
     """
 
     feature_offsets: Tensor
@@ -26,6 +29,7 @@ class Batch:
     feature_values: Tensor
     label_offsets: Tensor
     label_ids: Tensor
+    label_weights: Tensor | None = None
 
     @property
     def num_points(self) -> int:
@@ -40,10 +44,13 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device; Lightning calls this."""
-        return Batch(
-            *(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
-        )
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, for asynchronous copies to a GPU."""
-        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        parts = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        mapped = {name: function(part) for name, part in parts.items() if part is not None}
+        return replace(self, **mapped)
