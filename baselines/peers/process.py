@@ -93,6 +93,7 @@ def execute(
         memory["parameter_bytes"] = peer.model_bytes()
         emit({"event": "phase", "phase": "evaluate"})
         k = _most_labels(peer, dataset, max(trial.data.ks))
+        host_peak.begin_phase()
         with clocks.measure("setup"):
             peer.prepare_inference(k)
         with clocks.measure("validation"):
@@ -100,6 +101,7 @@ def execute(
         with clocks.measure("evaluation"):
             test = ranked(peer, dataset.test_features, k)
         peer.finish_inference()
+        memory["host_evaluation_peak_bytes"] = host_peak.phase_bytes()
         memory["host_peak_bytes"] = host_peak.total_bytes()
     passes = peer.num_epochs
     metrics = metrics_of(trial, dataset, dataset.validation_labels, validation)

@@ -99,7 +99,7 @@ def _masked_top_k(
         ranked, labels = ranked[:, :k], labels[:, :k]
         found.append((ranked, labels.masked_fill(~is_kept.gather(1, labels), -1)))
     if not found:
-        return bucket_scores.new_empty(0, k), torch.empty(0, k, dtype=torch.int64)
+        return bucket_scores.new_empty(0, k), best.new_empty(0, k)
     return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
 
 

@@ -109,6 +109,7 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     own = (
         f"Left out: {left_out} published rows that we have none beside." if left_out else "",
         _differences_note(ours),
+        _weights_note(names),
         _subset_note(section, names),
         f"Published: {'; '.join(tags)}." if tags else "",
         _MEANING,
@@ -230,6 +231,13 @@ def _differences_note(lines: Sequence[Line]) -> str:
         return ""
     near = sum(gap <= 1.5 for gap in gaps)
     return f"{near} of {len(gaps)} published shares are within 1.5 points of ours."
+
+
+def _weights_note(names: Sequence[str]) -> str:
+    """What a weighted recall is."""
+    if not any(name.startswith("wR@") for name in names):
+        return ""
+    return "wR@k: share of a query's purchases that are of its k best products, mean over queries."
 
 
 def _subset_note(section: Section, names: Sequence[str]) -> str:

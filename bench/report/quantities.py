@@ -135,9 +135,24 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
         "host peak GB": Quantity(
             "host peak GB", _at("memory", "host_peak_bytes", factor=1e-9), number, _printed
         ),
+        "train peak GB": Quantity(
+            "host peak in training GB",
+            _at("memory", "host_train_peak_bytes", factor=1e-9),
+            number,
+            _printed,
+        ),
+        "evaluation peak GB": Quantity(
+            "host peak in evaluation GB",
+            _at("memory", "host_evaluation_peak_bytes", factor=1e-9),
+            number,
+            _printed,
+        ),
         "train hours": Quantity("train h", _times(train_seconds, 1 / 3600), number, _printed),
         "query ms": Quantity(
             "ms a query", _times(lambda row: row.seconds("latency"), 1e3), number, _printed
+        ),
+        "decode ms": Quantity(
+            "decode ms a query", _times(lambda row: row.seconds("decode"), 1e3), number, _printed
         ),
     }
 )

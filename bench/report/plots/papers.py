@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from bench.card import Dashes
 from bench.report.files import file_safe
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
@@ -13,6 +15,9 @@ from bench.report.style import Palette, Plot, SeriesStyle
 
 _FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")
 _FAINT_LINES = ((0, (5, 2)), (0, (2, 1)), (0, (1, 2)))
+#: Of trainings shorter than the longest, which keeps its method's own look.
+_LENGTH_LINES: tuple[Dashes, ...] = ((0, (1, 1)), (0, (4, 1.5)))
+_LENGTH_MARKERS = "v^"
 #: Light to dark: few to many worlds.
 _WORLDS = ("#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594", "#041f45")
 
@@ -61,6 +66,67 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
         Axis(f"{metric}, test split (%)", "quality"),
         (Panel(tuple(lines), tuple(rival_levels(section, palette)), title), *published),
         "Grey: published, on other data; for the shape." if published else "",
+    )
+
+
+def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
+    """Quality against worlds, a line for each B and length of training; forests against trees.
+
+    Methods without either are horizontal lines.
+    """
+    metric = section.metrics[0]
+    machs = [row for row in section.trained if row.card.along == "num_worlds" and row.done]
+    forests = [row for row in section.trained if row.flat.get("num_trees") and row.done]
+    lengths = sorted({float(row.flat["num_epochs"]) for row in machs if row.flat.get("num_epochs")})
+    lines = []
+    for row in sorted(machs, key=lambda row: (row.flat["num_buckets"], row.flat["num_epochs"])):
+        style, length = palette.style(row), float(row.flat["num_epochs"])
+        if length < lengths[-1]:
+            marker = _LENGTH_MARKERS[lengths.index(length) % len(_LENGTH_MARKERS)]
+            line = _LENGTH_LINES[lengths.index(length) % len(_LENGTH_LINES)]
+            style = SeriesStyle(style.color, marker, line, is_open=True)
+        text = f"{palette.name(row)}, {length:g} epoch" + ("s" if length != 1 else "")
+        lines.append(_along(section, text, style, metric, dict.fromkeys(_nums_worlds(row), row)))
+    by_name: dict[str, dict[int, Row]] = {}
+    for row in forests:
+        by_name.setdefault(palette.name(row), {})[int(row.flat["num_trees"])] = row
+    for name, rows in by_name.items():
+        style = palette.style(next(iter(rows.values())))
+        lines.append(_along(section, f"{name}, by trees", style, metric, rows))
+    if not machs:
+        return "no MACH has finished"
+    others = [row for row in section.rows if not row.flat.get("num_trees")]
+    levels = rival_levels(dataclasses.replace(section, rows=tuple(others)), palette)
+    title = section.data_name if section.curves else ""
+    published = published_panels(section)
+    return LinePlot(
+        "Recall and number of worlds",
+        section.subject,
+        Axis("worlds R, or trees (log scale)", "steps"),
+        Axis(f"{metric}, test split (%)", "quality"),
+        (Panel(tuple(lines), tuple(levels), title), *published),
+        "Smaller R: random subsets of the trained worlds."
+        + (" Grey: published, other data; for the shape." if published else ""),
+    )
+
+
+def _along(
+    section: Section, text: str, style: SeriesStyle, metric: str, rows: Mapping[int, Row]
+) -> Series:
+    """Quality over the number of worlds of a row, or of rows over their number of trees."""
+    points = []
+    for place, row in sorted(rows.items()):
+        is_mach = row.card.along == "num_worlds"
+        name = f"{metric}, R = {place}" if is_mach else metric
+        if found := quantity_of(name).take(section, row):
+            points.append((float(place), found.scaled(100)))
+    return Series(
+        text,
+        style,
+        tuple(x for x, _ in points),
+        tuple(summary.median for _, summary in points),
+        tuple(summary.low for _, summary in points),
+        tuple(summary.high for _, summary in points),
     )
 
 
@@ -115,4 +181,8 @@ def published_panels(section: Section) -> list[Panel]:
 
 Collect = Callable[[Section, Palette], Plot | str]
 #: Name → figure; those of any study that trains are among them.
-FIGURES: Mapping[str, Collect] = {**training.FIGURES, "tradeoff": tradeoff}
+FIGURES: Mapping[str, Collect] = {
+    **training.FIGURES,
+    "tradeoff": tradeoff,
+    "recall-worlds": recall_worlds,
+}
