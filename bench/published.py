@@ -56,11 +56,14 @@ class PaperRow(Published):
             tuple, one of its values. Empty: we have no such system, the row is shown as published
             only.
         why: what explains a difference, where something does.
+        data: what they were measured on, where ours is other data in its place: nobody can expect
+            the numbers to agree.
     """
 
     tag: Tag
     beside: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
     why: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

