@@ -15,12 +15,14 @@ from typing import Any
 from bench.presets import PRESETS
 from bench.published import Curve, PaperRow
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.grids import grid, linear, mlp, shrink
+from bench.studies.grids import grid, mlp, shrink
+from bench.studies.papers.rows import peer, repeat
 from bench.study import PAPERS, Profile, Study
 
 METRICS = ("wR@100", "R@100", "MAP@100", "MRR@100", "nDCG@100", "P@1")
 _NUM_WORLDS = 32
 _NUM_TREES = 16
+_TREES = (2, 4, 8, _NUM_TREES)
 _KS = (1, 3, 5, 10, 100)
 
 
@@ -152,10 +154,6 @@ def _scale(profile: Profile) -> _Scale:
     return _ours(log, (250, 500), num_hashed_features=10_000, hidden_dim=64, batch_size=256)
 
 
-def _parabel(num_trees: int) -> tuple[ModelSpec, TrainSpec]:
-    return linear("omikuji", num_trees=num_trees), TrainSpec()
-
-
 def table_search(profile: Profile) -> list[Trial]:
     """Product search on a planted log: weighted recall, time, memory and parameters.
 
@@ -169,10 +167,11 @@ def table_search(profile: Profile) -> list[Trial]:
     Expected: the order of the methods is the log's own; recall rises with B.
     """
     scale = _scale(profile)
-    rows = [scale.dssm, _parabel(_NUM_TREES), *(scale.mach(B) for B in scale.buckets)]
+    rows = [scale.dssm, *(scale.mach(B) for B in scale.buckets)]
     if scale.sampled is not None:
         rows.append(scale.sampled)
-    return grid(scale.data, rows, floors=profile != "paper")
+    trials = grid(scale.data, rows, floors=profile != "paper")
+    return repeat([*trials, peer(scale.data, "omikuji", num_trees=_NUM_TREES)], 1)
 
 
 def figure_recall_worlds(profile: Profile) -> list[Trial]:
@@ -193,8 +192,8 @@ def figure_recall_worlds(profile: Profile) -> list[Trial]:
         for model, train in machs
         for num_epochs in (1, 5, 10)
     ]
-    rows += [scale.dssm, *(_parabel(num_trees) for num_trees in (2, 4, 8, 16))]
-    return grid(scale.data, rows, floors=False)
+    forests = [peer(scale.data, "omikuji", num_trees=num_trees) for num_trees in _TREES]
+    return repeat([*grid(scale.data, [*rows, scale.dssm], floors=False), *forests], 1)
 
 
 _TABLE = "NeurIPS 2019, Amazon search table"
@@ -267,7 +266,6 @@ RECALL: Mapping[tuple[int, int], tuple[float, ...]] = MappingProxyType(
         (20_000, 10): (0.242, 0.580, 0.638, 0.652, 0.654),
     }
 )
-_TREES = (2, 4, 8, 16)
 #: Parabel's epochs → weighted recall@100 at 2, 4, 8 and 16 trees.
 RECALL_OF_TREES: Mapping[int, tuple[float, ...]] = MappingProxyType(
     {1: (0.311, 0.387, 0.465, 0.521), 5: (0.350, 0.475, 0.536, 0.591)}
