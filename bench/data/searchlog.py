@@ -177,6 +177,7 @@ class _Shop:
         titles: see :meth:`SearchLogSource.titles`.
         spelling: see :meth:`SearchLogSource.spelling`.
         popularity: `(L,)`.
+        cumulative: `(L,)`, its running sum.
         starts: `(num_words + 1,)`: word w stands in the titles of
             `owners[starts[w] : starts[w + 1]]`, ascending, and so by falling popularity.
         owners: `(L · title_words,)` int32.
@@ -186,6 +187,7 @@ class _Shop:
     titles: Int32s = field(init=False)
     spelling: _Letters = field(init=False)
     popularity: npt.NDArray[np.float64] = field(init=False)
+    cumulative: npt.NDArray[np.float64] = field(init=False)
     starts: Int64s = field(init=False)
     owners: Int32s = field(init=False)
 
@@ -198,6 +200,7 @@ class _Shop:
             ("titles", titles),
             ("spelling", source.spelling()),
             ("popularity", source.popularity()),
+            ("cumulative", np.cumsum(source.popularity())),
             ("starts", starts),
             ("owners", (order // source.title_words).astype(np.int32)),
         ):
@@ -211,7 +214,7 @@ class _Shop:
         for start in range(0, num_points, _BLOCK_QUERIES):
             num = min(_BLOCK_QUERIES, num_points - start)
             generator = self.source.generator(split, start)
-            wanted = inverse_cdf(np.cumsum(self.popularity), generator.random(num))
+            wanted = inverse_cdf(self.cumulative, generator.random(num))
             words = self._words(wanted, generator)
             letters, is_misspelt = self._typed(words, generator)
             codes = _codes(letters)
@@ -287,7 +290,7 @@ class _Shop:
             self.starts,
             self.owners,
             self.popularity,
-            np.cumsum(self.popularity),
+            self.cumulative,
             ends,
             generator.random(bought.size),
             generator.random(bought.size) < source.noise,

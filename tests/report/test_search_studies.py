@@ -139,9 +139,14 @@ def test_recall_figure_has_a_line_for_each_length_and_the_published_ones_beside(
     assert machs[0].y[-1] == pytest.approx(100 * 0.6 * 0.6 * (1 - math.exp(-8)))
     assert len({(series.style.color, str(series.style.linestyle)) for series in machs}) == 6
     (trees,) = (series for series in ours.series if series not in machs)
-    assert trees.x == (2, 4, 8, 16)
+    assert (trees.text, trees.x) == ("Omikuji, Parabel, by trees", (2, 4, 8, 16))
     assert [level.text for level in ours.levels] == ["Two towers"]
     assert [len(series.x) for series in published.series] == [5] * 6 + [4] * 2
+    assert published.series[3].text == "published: MACH B=20,000, 1 epoch"
+    looks = [(s.style.color, str(s.style.linestyle)) for s in published.series]
+    assert len(set(looks)) == 8
+    # The same line for the same length, there as here.
+    assert [s.style.linestyle for s in published.series[:6]] == [s.style.linestyle for s in machs]
     assert [level.y for level in published.levels] == [44.1]
     assert draw_files(plot)[".png"]
 

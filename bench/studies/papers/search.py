@@ -87,10 +87,10 @@ def _ours(
         data=data,
         buckets=buckets,
         mach=mach,
-        dssm=(mlp("two_tower", 256), train(5, 0.005)),
+        dssm=(mlp("two_tower", 256), train(5, 0.01)),
         sampled=(
             mlp("sampled_softmax", 256, sampler="unigram", num_samples=2048),
-            train(5, 0.005),
+            train(5, 0.01),
         ),
     )
 
@@ -151,7 +151,7 @@ def _scale(profile: Profile) -> _Scale:
         num_unknown_slots=10_000,
         num_pair_slots=10_000,
     )
-    return _ours(log, (250, 500), num_hashed_features=10_000, hidden_dim=64, batch_size=256)
+    return _ours(log, (250, 500), num_hashed_features=10_000, hidden_dim=128, batch_size=512)
 
 
 def table_search(profile: Profile) -> list[Trial]:
