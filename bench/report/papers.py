@@ -142,8 +142,9 @@ def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
         words = ", ".join(filter(None, [entry.label, entry.data, entry.source]))
         told.append(words + (f" ({entry.why})" if entry.why else ""))
     if line.row is None:
-        ((name, source),) = {(entry.label, entry.source) for entry in line.published}
-        return Cell(name, is_italic=True), Cell(""), Cell(source), Cell("")
+        ((name, data, source),) = {(e.label, e.data, e.source) for e in line.published}
+        where = ", ".join(filter(None, [data, source]))
+        return Cell(name, is_italic=True), Cell(""), Cell(where), Cell("")
     setting = ", ".join(filter(None, [_setting(line.row), forms[id(line.row)]]))
     return (
         Cell(marked(line.row), is_italic=line.row.is_floor),

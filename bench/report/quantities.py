@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from bench.card import TRAINING_ENTRY
 from bench.report.columns import model_bytes, train_seconds
 from bench.report.format import number, percent
 from bench.report.select import Row, Section
@@ -99,6 +100,13 @@ def _at(*path: str, factor: float = 1.0) -> Take:
     return _times(lambda row: row.at(*path), factor)
 
 
+def _parameters(row: Row) -> Summary | None:
+    """Bytes of parameters of 32 bits; None of a peer, whose files hold more than numbers."""
+    if row.card.entry != TRAINING_ENTRY:
+        return None
+    return row.at("memory", "parameter_bytes")
+
+
 def _reduction(section: Section, row: Row) -> Summary | None:
     """L ÷ (B · R): by how much linear worlds are smaller than one linear layer over all labels."""
     sizes = [row.flat.get("num_buckets"), row.flat.get("num_worlds")]
@@ -129,7 +137,7 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         "reduction": Quantity("size reduction ×", _reduction, number, _printed),
         "parameters": Quantity(
-            "million parameters", _at("memory", "parameter_bytes", factor=0.25e-6), number, _printed
+            "million parameters", _times(_parameters, 0.25e-6), number, _printed
         ),
         "model GB": Quantity("model GB", _times(model_bytes, 1e-9), number, _printed),
         "host peak GB": Quantity(

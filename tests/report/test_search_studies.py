@@ -105,6 +105,8 @@ def test_search_table_shows_published_beside_measured() -> None:
     assert line["train h"] == "31.8 [A] | 0.100 | 0.00314×"
     assert line["host peak in training GB"] == "150 [A] | 2.00 | 0.0133×"
     assert line["host peak in evaluation GB"] == "80 [A] | 1.00 | 0.0125×"
+    # Bytes of a peer's files are no number of parameters.
+    assert cells(section, with_words=("Parabel, 16 trees",))["million parameters"] == "–"
     notes = " ".join(build_papers_table(section).notes)
     assert "wR@k: share" in notes
     assert "within 1.5 points" not in notes  # of other data
