@@ -273,13 +273,18 @@ def _refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
 
 
 def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of the test split, and what a method's own analysis finds there."""
+    """Metrics of the test split, and what a method's own analysis finds there.
+
+    The host's peak in evaluation, without the analysis, joins `ready.memory`.
+    """
     emit({"event": "phase", "phase": "evaluate"})
     model, metrics = ready.model, ranking_metrics(ready)
     model.eval()
     model.prepare_inference(_most_labels(ready.trial, ready.data))
+    ready.host_peak.begin_phase()
     with ready.clocks.measure("evaluation"):
         test = evaluate(model, ready.test_batches(), metrics)
+    ready.memory["host_evaluation_peak_bytes"] = ready.host_peak.phase_bytes()
     emit({"event": "phase", "phase": "analyse"})
     with torch.inference_mode():
         analysis = dict(model.analyse(ready.test_batches(), metrics))
@@ -390,6 +395,7 @@ def ranking_metrics(ready: Prepared) -> RankingMetrics:
         num_train_points=data.dataset.train_features.num_rows if scored else None,
         propensity=PROPENSITY[spec.propensity] if scored else None,
         extended=False,
+        weighted=data.dataset.test_labels.values is not None,
     ).to(ready.device)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -21,6 +21,8 @@ class Batch:
         label_offsets: `(N + 1,)` int64.
         label_ids: `(M,)` int64 in [0, L), ascending within a point. Multiclass data has exactly
             one label a point, so that `label_ids` is the target vector.
+        label_weights: `(M,)` float32, positive, what each entry of `label_ids` weighs in weighted
+            metrics; None where the data has no such weights.
     """
 
     feature_offsets: Tensor
@@ -28,6 +30,7 @@ class Batch:
     feature_values: Tensor
     label_offsets: Tensor
     label_ids: Tensor
+    label_weights: Tensor | None = None
 
     @property
     def num_points(self) -> int:
@@ -50,4 +53,6 @@ class Batch:
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         """A batch of the same class; an own encoder's may have further fields."""
-        return type(self)(*(function(getattr(self, each.name)) for each in fields(self)))
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        mapped = {name: function(part) for name, part in parts.items() if part is not None}
+        return replace(self, **mapped)

@@ -188,4 +188,5 @@ def to_batch(features: Csr, labels: Csr) -> Batch:
         else torch.from_numpy(np.array(values)),
         label_offsets=torch.from_numpy(labels.offsets.astype(np.int64)),
         label_ids=torch.from_numpy(labels.ids.astype(np.int64)),
+        label_weights=None if labels.values is None else torch.from_numpy(np.array(labels.values)),
     )
