@@ -124,7 +124,7 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
         twin.name: twin
         for twin in (
             Twin(
-                preset="eurlex-4k",
+                preset="eurlex-4k-third-party",
                 set_name="eurlex-4k",
                 features_per_point=237,
                 feature_draws=444,

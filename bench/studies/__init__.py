@@ -1,8 +1,8 @@
 """The studies: tables and figures as named grids of trials; the only home of outside numbers.
 
 A new study is one function and one line in the `STUDIES` of the file of its question: `rivals`,
-`decode`, `papers`, `bench.theory.studies` or `bench.scale.studies`. Nothing here imports torch or models: listing,
-planning and reporting must not need them.
+`decode`, `papers`, `bench.theory.studies` or `bench.scale.studies`. Nothing here imports torch or
+models: listing, planning and reporting must not need them.
 """
 
 from __future__ import annotations
