@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.columns import LOAD, Column, quality_column, recorded, timed
-from bench.report.format import GAP, gibibytes, number
+from bench.report.format import GAP, number
 from bench.report.notes import notes_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
 from bench.report.tables import cells, count_text, marked
-from bench.report.values import Number, Record, Summary, dig, summarize
+from bench.report.values import Number, Record, Summary, dig
 from bench.scale.twins import TWINS, Length, whole_length
 
 _MEANING = (
-    "GB = 10⁹ bytes; needs: the most that any phase needs by arithmetic, at once: MACH's as if all "
-    "its worlds were trained together; peaks: of the process, as measured, of all it holds; a "
-    "world: its weights on disk; h in all: measured seconds a step × steps of the whole training × "
-    "worlds, computed; trained s: of a world, as it went in the run; query ms: worlds × a world's "
-    "bucket scores + decode in batches of 64, or a full layer's answer in batches of 256; OOM: out "
-    f"of memory (predicted need); {GAP} not measured."
+    "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic; at once: what training all "
+    "worlds together would need; a world: its weights; peaks: of the whole process, as measured; s "
+    "a world and epoch, h in all: computed, measured seconds a step × steps (× worlds) of the whole "
+    "training; trained s: of a world, as the run took it; query ms: worlds × a world's bucket "
+    "scores + decode in batches of 64, or a full layer's answer in batches of 256; decode: from "
+    f"bucket scores to labels; OOM: out of memory, as predicted; {GAP} not measured."
 )
 _FLAT = (
     "Worlds that were not all trained are decoded from flat random scores, the worst case of a "
     "decode."
 )
+
+
+NEEDED = recorded("memory", "predicted_bytes")
 
 
 def _gigabytes(num_bytes: float) -> str:
@@ -79,24 +82,19 @@ def _query(row: Row) -> Summary | None:
     return seconds.scaled(1e3) if seconds else None
 
 
-def _at_once(record: Record) -> Number | None:
-    memory = "memory"
-    found = dig(record, memory, "all_at_once_bytes")
-    found = dig(record, memory, "predicted_bytes") if found is None else found
-    return None if found is None else float(found)
-
-
-def needed_bytes(row: Row) -> Summary | None:
-    """Bytes of training everything at once, by arithmetic."""
-    return summarize(_at_once(record) for record in row.records)
-
-
 def scale_columns(section: Section) -> tuple[Column, ...]:
     """Columns of these studies: bytes, times, quality."""
     is_twin = any(row.settings["data"]["name"] in TWINS for row in section.rows)
     qualities = () if is_twin else tuple(quality_column(metric) for metric in section.metrics)
     return (
-        Column("needs", "needs GB", needed_bytes, _gigabytes, is_compact=True),
+        Column("needs", "needs GB", NEEDED, _gigabytes, is_compact=True),
+        Column(
+            "at_once",
+            "at once GB",
+            recorded("memory", "all_at_once_bytes"),
+            _gigabytes,
+            is_optional=True,
+        ),
         Column("model", "model GB", recorded("memory", "parameter_bytes"), _gigabytes),
         Column(
             "world",
@@ -182,13 +180,10 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
 def _line(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
     found = cells(row, columns, lambda row, column: False)
     if not row.done:
-        needed = needed_bytes(row)
-        status = str(row.records[-1].get("status"))
-        text = "OOM" if status == "oom" else status
         found = [Cell(column.write(row) or GAP) for column in columns]
-        if needed and status == "oom":
-            text += f" ({gibibytes(needed.median)})"
-        found[0] = Cell(text)
+        status = str(row.records[-1].get("status"))
+        needed = found[0].text
+        found[0] = Cell(f"OOM: {needed}" if status == "oom" else status)
     return (Cell(marked(row)), Cell(row.setting), Cell(count_text(row)), *found)
 
 

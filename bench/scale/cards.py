@@ -46,6 +46,7 @@ CARDS = (
                 is_always=False,
             ),
             Shown(name="num_hashed_features", text="features hashed to {}", is_always=False),
+            Shown(name="trained_worlds", text="costs of {} alone", is_always=False),
         ),
         along="num_worlds",
         color="#0072B2",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.published import Published
 from bench.scale.sources import STREAM
@@ -165,6 +165,16 @@ def _shrunk(trial: Trial) -> Trial:
     return Trial(data=data, model=model, train=train)
 
 
+def _smoke(trials: Sequence[Trial]) -> list[Trial]:
+    """Of each kind of row one: ways to decode, samples, full layers; of twins two."""
+    kept: dict[tuple[Scalar, ...], Trial] = {}
+    for trial in trials:
+        options = trial.model.options
+        kind = (trial.model.method, trial.model.encoder, options.get("decode"))
+        kept.setdefault((*kind, "trained_worlds" in options), trial)
+    return [_shrunk(trial) for trial in kept.values()]
+
+
 _PAPER = "NeurIPS slides, p. 8; private log, weighted recall, 8 V100, 10 epochs [A]"
 _PUBLISHED = tuple(
     Published(
@@ -195,7 +205,7 @@ def _study(
         name=name,
         claim=function.__doc__ or "",
         trials=function,
-        smoke=lambda: [_shrunk(trial) for trial in function("cpu")],
+        smoke=lambda: _smoke(function("cpu")),
         duration=duration,
         primary_metrics=metrics,
         profiles=profiles,

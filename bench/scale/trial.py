@@ -288,7 +288,8 @@ def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[
     """
     plan, counts = shop.plan, shop.facts.label_counts
     ks = [k for k in plan.trial.data.ks if k <= model.num_labels]
-    sizes = worlds_shown(plan.num_worlds)
+    # However labels are found they are the same: the plainest way shows the smaller R, too.
+    sizes = worlds_shown(plan.num_worlds) if plan.decode == "dense" else [plan.num_worlds]
     hits = torch.zeros(len(sizes), len(ks), dtype=torch.int64)
     num_seen = num_asked = 0
     for batch in shop.points.test(_batch_size(plan.num_worlds, model.num_buckets)):

@@ -196,10 +196,10 @@ def whole_length(settings: Mapping[str, Any]) -> Length | None:
     data, train = settings.get("data") or {}, settings.get("train") or {}
     twin = TWINS.get(str(data.get("name")))
     if twin is not None:
-        spec, num_points = twin.set_up.train, twin.set_up.sizes.num_train_points
-        steps = num_points / spec.batch_size
-        whole = math.floor(steps) if spec.drop_last else math.ceil(steps)
-        return Length(whole, float(spec.num_epochs or 1.0))
+        spec, whole = twin.set_up.train, twin.set_up.sizes.num_train_points
+        steps = (whole - twin.set_up.data.num_validation_points) / spec.batch_size
+        num_steps = math.floor(steps) if spec.drop_last else math.ceil(steps)
+        return Length(num_steps, float(spec.num_epochs or 1.0))
     num_queries = (data.get("options") or {}).get("num_train_queries")
     if num_queries is None or not train.get("batch_size"):
         return None
