@@ -14,12 +14,13 @@ from bench.report.values import Number, Record, Summary, dig
 from bench.scale.twins import TWINS, Length, whole_length
 
 _MEANING = (
-    "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic; at once: what training all "
-    "worlds together would need; a world: its weights; peaks: of the whole process, as measured; s "
-    "a world and epoch, h in all: computed, measured seconds a step × steps (× worlds) of the whole "
-    "training; trained s: of a world, as the run took it; query ms: worlds × a world's bucket "
-    "scores + decode in batches of 64, or a full layer's answer in batches of 256; decode: from "
-    f"bucket scores to labels; OOM: out of memory, as predicted; {GAP} not measured."
+    "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic; at once: what training "
+    "all worlds together would need; a world: its weights; peaks: of the whole process, as "
+    "measured; s a world and epoch, h in all: computed, measured seconds a step × steps (× worlds) "
+    "of the whole training; trained s: of a world, as the run took it; query ms: worlds × a "
+    "world's bucket scores + decode in batches of 64, or a full layer's answer in batches of 256; "
+    "decode: from bucket scores to labels; OOM: out of memory, as predicted; "
+    f"{GAP} not measured."
 )
 _FLAT = (
     "Worlds that were not all trained are decoded from flat random scores, the worst case of a "
