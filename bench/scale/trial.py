@@ -201,7 +201,7 @@ def attend(
     k = min(max(trial.data.ks), points.described.num_labels)
     labels, logits = _decode_problem(shop, is_trained)
     labels.prepare(logits.shape[2], k)
-    world = build_model(plan.world(0), shop.facts).to(shop.device)
+    world = cast(Mach, build_model(plan.world(0), shop.facts).to(shop.device))
 
     def infer(visit: Visit) -> None:
         batches = [
@@ -212,9 +212,9 @@ def attend(
         if batches:
             time_calls(visit, "world", batches[0].num_points, world.bucket_logits, batches, drain)
         find = functools.partial(labels.top_k, k=k)
-        parts = list(logits.split(DECODE_BATCH))
+        parts = list(torch.split(logits, DECODE_BATCH))
         time_calls(visit, "decode", parts[0].shape[0], find, parts, drain)
-        singles = list(logits[:_SINGLE_QUERIES].split(1))
+        singles = list(torch.split(logits[:_SINGLE_QUERIES], 1))
         time_calls(visit, "decode-alone", 1, find, singles, drain)
 
     callback = TimedTraining(
@@ -295,7 +295,7 @@ def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[
     for batch in shop.points.test(_batch_size(plan.num_worlds, model.num_buckets)):
         is_seen = counts[batch.label_ids] > 0
         wanted, points = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
-        asked, place_of = points.unique(return_inverse=True)
+        asked, place_of = torch.unique(points, return_inverse=True)
         logits = model.bucket_logits(batch.to(shop.device))[asked.to(shop.device)]
         num_asked += batch.label_ids.numel()
         num_seen += wanted.shape[0]
