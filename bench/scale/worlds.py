@@ -7,6 +7,7 @@ killed run leaves behind are the worlds that it finished, and the next run goes 
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,10 +175,14 @@ class Workshop:
         return [self._world(number) for number in range(self.plan.num_trained)]
 
     def _world(self, number: int) -> Mapping[str, Any]:
-        if not self.plan.is_whole:  # a sample for its costs, which nobody will ask for again
-            return dict(self._train(number).meta)
-        folder, key = self.cache_dir / "worlds", self.plan.key(number)
-        return dict(load_or_build(folder, key, lambda: self._train(number)).meta)
+        if self.plan.is_whole:
+            folder, key = self.cache_dir / "worlds", self.plan.key(number)
+            facts = dict(load_or_build(folder, key, lambda: self._train(number)).meta)
+        else:  # a sample for its costs, which nobody will ask for again
+            facts = dict(self._train(number).meta)
+        # Trainer, model and optimiser refer to each other: the next world would stand beside them.
+        gc.collect()
+        return facts
 
     def _train(self, number: int) -> Entry:
         """Train one world from its start to its end."""

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,23 @@ def test_what_does_not_fit_is_refused_before_a_label_is_counted(monkeypatch, tmp
     )
     with pytest.raises(PredictedOutOfMemory):
         run(trial(), tmp_path)
+
+
+def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
+    made = []
+
+    def build(of, facts):
+        if torch.get_default_device().type != "meta":
+            assert not any(model() is not None for model in made)
+        model = build_model(of, facts)
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(worlds, "build_model", build)
+    of = trial(num_worlds=3)
+    shop, _ = scale_trial._open(of, NOWHERE, tmp_path, "cpu", lambda event: None)
+    shop.all_worlds()
+    assert len(made) >= 3
 
 
 def test_sampled_worlds_are_not_kept_and_find_no_labels(tmp_path):
