@@ -111,7 +111,8 @@ def _sample(hidden_dim: int, num_worlds: int) -> Trial:
 
 
 def _full(hidden_dim: int) -> Trial:
-    model = ModelSpec(method="full_softmax", hidden_dims=(hidden_dim,))
+    # Of the logits, too, only some are in memory at a time: those of eight queries.
+    model = ModelSpec(method="full_softmax", hidden_dims=(hidden_dim,), options={"chunk_size": 8})
     return Trial(data=_products(), model=model, train=_train())
 
 

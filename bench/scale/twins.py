@@ -165,6 +165,7 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
                 features_per_point=76,
                 feature_draws=92,
                 label_draws=6,
+                num_steps=4,
             ),
         )
     }
