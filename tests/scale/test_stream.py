@@ -95,3 +95,10 @@ def test_tokens_are_the_products_own_as_often_as_told():
 def test_impossible_sizes_are_refused(changes, said):
     with pytest.raises(SettingsError, match=said):
         stream(**changes)
+
+
+def test_the_stream_gives_what_its_version_stands_for():
+    """Whoever changes these numbers raises `bench.scale.sources.STREAM_VERSION`."""
+    batch = next(stream().batches("train", 4))
+    assert batch.label_ids.tolist() == [334, 600, 394, 394]
+    assert batch.feature_ids[:8].tolist() == [12, 109, 109, 109, 109, 255, 542, 2540]
