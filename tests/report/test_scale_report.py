@@ -28,6 +28,7 @@ VIEW = StudyView(
 )
 SECONDS = {"train": (0.05, 10), "world": (1e-4, 256), "decode": (0.01, 64)}
 SECONDS["decode-alone"] = (0.2, 1)
+CALM = (1.0, 1.0, 1.0)
 
 
 def _record(of: Trial, *, status: str = "done", memory: dict[str, Any], **more: Any) -> Any:
@@ -102,7 +103,9 @@ def _sections() -> tuple[Section, ...]:
         _record(trials["64"], status="oom", memory={"predicted_bytes": 51e9}),
         _record(trials["2000"], status="oom", memory={"predicted_bytes": 1.58e12}),
     ]
-    costs = [made.cost_line([made.cost_row(trials[kind], SECONDS) for kind in ("dense", "sample")])]
+    costs = [
+        made.cost_line([made.cost_row(trials[kind], SECONDS, CALM) for kind in ("dense", "sample")])
+    ]
     return made.sections(records, costs, VIEW)
 
 
@@ -176,7 +179,7 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
         _record(mach, memory=memory, training={"worlds": [{"seconds": 8.0}]}),
         _record(full, memory=memory, test={"P@1": 0.4}),
     ]
-    costs = [made.cost_line([made.cost_row(mach, SECONDS)])]
+    costs = [made.cost_line([made.cost_row(mach, SECONDS, CALM)])]
     view = dataclasses.replace(VIEW, metrics=("R@1",), published=())
     (section,) = made.sections(records, costs, view)
     table = build_scale_table(section)
