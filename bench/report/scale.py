@@ -185,7 +185,13 @@ def _line(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
         status = str(row.records[-1].get("status"))
         needed = found[0].text
         found[0] = Cell(f"OOM: {needed}" if status == "oom" else status)
-    return (Cell(marked(row)), Cell(row.setting), Cell(count_text(row)), *found)
+    return (Cell(marked(row)), Cell(setting_of(row)), Cell(count_text(row)), *found)
+
+
+def setting_of(row: Row) -> str:
+    """What tells a row from the others: its widths first."""
+    widths = row.flat.get("hidden_dims")
+    return ", ".join(filter(None, [f"H={widths}" if widths else "linear", row.setting]))
 
 
 def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
@@ -215,7 +221,8 @@ def _length_note(section: Section) -> str:
 
 
 def _seen_note(section: Section) -> str:
-    seen = section.facts.get("num_labels_seen")
+    known = (dig(record, "data", "num_labels_seen") for record in section.records)
+    seen = next((found for found in known if found is not None), None)
     shares = [row.at("test", "seen in training") for row in section.rows if row.done]
     share = next((found for found in shares if found), None)
     if not isinstance(seen, int) or share is None:
@@ -235,4 +242,4 @@ def compared(section: Section) -> list[Column]:
 
 def rows_of(section: Section) -> list[tuple[Row, str]]:
     """Rows in order, and what tells each from the others."""
-    return [(row, row.setting) for row in section.rows]
+    return [(row, setting_of(row)) for row in section.rows]

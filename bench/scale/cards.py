@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from bench.card import Card, Shown
 
-_H = Shown(name="hidden_dims", text="H={}")
-_ENCODER = Shown(name="encoder", text="{}", words={"mlp": ""})
-
 CARDS = (
     Card(
         name="full_softmax",
@@ -17,7 +14,6 @@ CARDS = (
         kind="scale",
         entry="bench.scale.whole:execute",
         cost_entry="bench.scale.whole:attend",
-        options=(_ENCODER, _H),
         color="#000000",
         marker="s",
     ),
@@ -30,8 +26,6 @@ CARDS = (
         entry="bench.scale.trial:execute",
         cost_entry="bench.scale.trial:attend",
         options=(
-            _ENCODER,
-            _H,
             Shown(name="num_buckets", text="B={}"),
             Shown(name="num_worlds", text="R={}"),
             Shown(

@@ -133,8 +133,6 @@ def execute(
         memory["host_merge_peak_bytes"] = shop.host_peak.phase_bytes()
         shop.host_peak.begin_phase()
         labels = Labels.of(model, plan.decode)
-        if plan.decode == "recompute":
-            model.table = model.table[:, :0].clone()
         emit({"event": "phase", "phase": "index"})
         labels.prepare(model.num_buckets, max(trial.data.ks))
         emit({"event": "phase", "phase": "evaluate"})

@@ -111,8 +111,8 @@ def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
     """Bytes by arithmetic, and the most that any phase needs; nothing is allocated.
 
     `parameter_bytes` are those of all worlds, the other parts those of the one in training. The
-    largest phase is a world's training beside the label counts, or the merge, in which worlds and
-    merged model stand side by side, or the decode with its table or index.
+    largest phase is a world's training beside the label counts, or the merge, in which the weights
+    of worlds and merged model stand side by side, or the decode with its table or index.
     """
     facts = points.described
     one = predicted_memory(plan.world(0), facts, points.entries_per_point)
@@ -130,7 +130,7 @@ def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
         decode += index_bytes(facts.num_labels, plan.num_worlds, world.num_buckets)
     phases = [training]
     if plan.is_whole:
-        merge = 2 * (parameters + plan.num_worlds * table) + 2 * counts
+        merge = 2 * parameters + tables + table + 2 * counts
         phases += [merge, parameters + decode + counts]
     return {
         "parameter_bytes": parameters,
@@ -235,12 +235,25 @@ class Workshop:
         )
 
     def merged(self) -> Mach:
-        """One model of all worlds in the cache.
+        """One model of all worlds in the cache; its table is empty where hashes are recomputed.
 
         Raises:
             FileNotFoundError: a world is not there.
         """
-        return merge_worlds([self._restored(number) for number in range(self.plan.num_worlds)])
+        plan, table, models = self.plan, None, []
+        for number in range(plan.num_worlds):
+            model = self._restored(number)
+            if plan.decode != "recompute":
+                if table is None:
+                    table = model.table.new_empty(plan.num_worlds, model.num_labels)
+                table[number] = model.table[0]
+            # The merge would have all tables twice.
+            model.table = model.table[:, :0].clone()
+            models.append(model)
+        merged = merge_worlds(models)
+        if table is not None:
+            merged.table = table
+        return merged
 
     def _restored(self, number: int) -> Mach:
         entry = read(self.cache_dir / "worlds" / self.plan.key(number))

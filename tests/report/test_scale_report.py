@@ -47,7 +47,7 @@ def _record(of: Trial, *, status: str = "done", memory: dict[str, Any], **more: 
             "num_labels": 49_460_000,
             "num_train_points": 1_200_000,
             "num_test_points": 2000,
-            "num_labels_seen": 500_000,
+            **({"num_labels_seen": 500_000} if status == "done" else {}),
         },
         "memory": memory,
         "provenance": made.provenance(),
@@ -146,6 +146,10 @@ def test_what_does_not_fit_says_by_how_much_and_what_was_published_is_no_measure
     lines = _lines(build_scale_table(section))
     needs = [line["needs GB"] for line in lines if line["method"] == "Full softmax"]
     assert needs == ["OOM: 51.0", "OOM: 1,580"]
+    assert [line["setting"] for line in lines if line["method"] == "Full softmax"] == [
+        "H=64",
+        "H=2000",
+    ]
     (theirs,) = (line for line in lines if line["method"] == "elsewhere: theirs")
     assert (theirs["h in all"], theirs["R@100 %"], theirs["needs GB"]) == ("31.8", "64.2", "–")
 

@@ -124,6 +124,7 @@ def test_merged_worlds_are_the_model_that_is_trained_at_once(tmp_path):
         optimizer.step()
         optimizer.zero_grad()
     assert merged.world_ids == (0, 1)
+    assert torch.equal(merged.table, together.table)
     for (name, own), other in zip(merged.named_parameters(), together.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -184,6 +185,9 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
         # A process of torch and Numba has about 1 GB before.
         assert memory["predicted_bytes"] < 7e9, memory
         assert is_whole or memory["all_at_once_bytes"] > 60e9
+    (many,) = load_study("amazon-r32").build_trials("cpu")
+    bytes_of_many = forecast(Plan.of(many), load_points(many, NOWHERE, NOWHERE))
+    assert bytes_of_many["predicted_bytes"] < 7e9
     assert found["auto", True, (64,)]["decode_bytes"] == 49_460_000 * 8 * (2 + 2 + 4) + (
         8 * 8 * 10_001
     )
