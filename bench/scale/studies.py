@@ -124,7 +124,7 @@ def table_twins(profile: Profile) -> list[Trial]:
     whole training is computed from its measured seconds a step.
     Command: `make table-twins`. Hardware: 2 CPU cores, 20 GB (`PROFILE=gpu`: one GPU of 80 GB).
     Duration: about 40 minutes.
-    Expected: one world of any set-up fits into 7 GB; all 32 worlds at once of Delicious-200K do not
+    Expected: one world of any set-up fits into 9 GB; all 32 worlds at once of Delicious-200K do not
     fit into 100 GB, nor does a full layer on ODP. On 2 cores the papers' trainings would take
     weeks. A twin's accuracy is the twin's own and says nothing of the set.
     """
