@@ -192,6 +192,21 @@ _PUBLISHED = tuple(
 )
 
 
+_TITAN_X = "NeurIPS slides, p. 7; one Titan X, real data [A]"
+_PUBLISHED_OF_TWINS = tuple(
+    Published(
+        label=label,
+        metrics={"hours": hours, "query": milliseconds},
+        source=_TITAN_X,
+        part=next(twin.name for twin in TWINS.values() if twin.set_name == name),
+    )
+    for name, label, hours, milliseconds in (
+        ("odp", "MACH, B = 32, R = 25", 7.2, 2.85),
+        ("imagenet", "MACH, B = 512, R = 20", 23.0, 8.5),
+    )
+)
+
+
 def _study(
     function: Callable[[Profile], list[Trial]],
     name: str,
@@ -231,5 +246,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         "about 40 minutes on 2 cores",
         part=lambda trial: trial.data.name,
         metrics=("R@1",),
+        published=_PUBLISHED_OF_TWINS,
     ),
 }

@@ -67,3 +67,10 @@ def test_studies_are_of_the_kind_and_shrink(name):
         assert trial.data.options["num_labels"] <= 900
         if trial.model.method == "mach_in_turn":
             Plan.of(trial)
+
+
+def test_published_times_stand_beside_their_twins():
+    study = load_study("table-twins")
+    parts = {study.part(trial) for trial in study.build_trials("cpu")}
+    assert {entry.part for entry in study.published} <= parts
+    assert {entry.metrics["hours"] for entry in study.published} == {7.2, 23.0}
