@@ -62,9 +62,9 @@ def _hours(row: Row) -> Summary | None:
 
 
 def _trained_seconds(record: Record) -> Number | None:
-    worlds = dig(record, "training", "worlds") or ()
-    is_whole = len(worlds) == dig(record, "settings", "model", "options", "num_worlds")
-    return sum(world["seconds"] for world in worlds) / len(worlds) if worlds and is_whole else None
+    seconds = dig(record, "clock", "world_seconds") or ()
+    is_whole = len(seconds) == dig(record, "settings", "model", "options", "num_worlds")
+    return sum(seconds) / len(seconds) if seconds and is_whole else None
 
 
 def _query_seconds(row: Row) -> Summary | None:

@@ -146,17 +146,23 @@ def execute(
         "memory": memory
         | {
             "host_train_peak_bytes": None if None in peaks else max(peaks),
+            "world_bytes": worlds[0]["weight_bytes"],
+            "host_world_peak_bytes": peaks,
             "host_peak_bytes": shop.host_peak.total_bytes(),
             "device_allocated_peak_bytes": allocated,
             "device_reserved_peak_bytes": reserved,
         },
-        "clock": shop.clocks.to_record(),
+        # Of worlds that an earlier run has trained, too; the clocks know of this one alone.
+        "clock": {
+            **shop.clocks.to_record(),
+            "world_seconds": [world["seconds"] for world in worlds],
+        },
         "training": {
             "num_steps": worlds[0]["num_steps"],
             "num_epochs": worlds[0]["num_epochs"],
             "points_seen": worlds[0]["points_seen"],
             "curve": [],
-            "worlds": worlds,
+            "worlds": [{"world": w["world"], "loss": w["loss"]} for w in worlds],
         },
         "test": test,
         "worlds": rows,

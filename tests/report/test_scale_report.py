@@ -92,10 +92,10 @@ def _sections() -> tuple[Section, ...]:
         "memory": memory,
         "test": _worlds(8)[-1]["metrics"],
         "worlds": _worlds(8),
-        "training": {"num_steps": 2400, "worlds": [{"seconds": 120.0 + r} for r in range(8)]},
+        "clock": {"world_seconds": [120.0 + r for r in range(8)]},
     }
     sample = {"memory": memory | {"predicted_bytes": 3.9e9, "all_at_once_bytes": 80e9}}
-    sample["training"] = {"num_steps": 12, "worlds": [{"seconds": 9.0}]}
+    sample["clock"] = {"world_seconds": [9.0]}
     records = [
         _record(trials["dense"], **done),
         _record(trials["auto"], **done),
@@ -180,7 +180,7 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
     mach, full = twin.mach(), twin.full()
     memory = {"predicted_bytes": 1.2e9, "parameter_bytes": 9.4e9, "world_bytes": 0.29e9}
     records = [
-        _record(mach, memory=memory, training={"worlds": [{"seconds": 8.0}]}),
+        _record(mach, memory=memory, clock={"world_seconds": [8.0]}),
         _record(full, memory=memory, test={"P@1": 0.4}),
     ]
     costs = [made.cost_line([made.cost_row(mach, SECONDS, CALM)])]
