@@ -29,7 +29,7 @@ def amazon(profile: Profile) -> list[Trial]:
     its 70,000,000 queries and 10 epochs, too). Duration: about 40 minutes; a killed run goes on
     with the next world.
     Expected: recall rises with every world and flattens towards R = 8. A planted stream stands in
-    for the private log: 1,200,000 queries, each for one product, products asked for by Zipf's law,
+    for the private log: 2,000,000 queries, each for one product, products asked for by Zipf's law,
     tokens hashed to 80,000 in each world; labels without a training query are not counted.
     """
     if profile != "cpu":
@@ -62,7 +62,7 @@ def _at_length_of_paper(trial: Trial) -> Trial:
 
 def _products(**sizes: Scalar) -> DataSpec:
     options: dict[str, Scalar] = {
-        "num_train_queries": 1_200_000,
+        "num_train_queries": 2_000_000,
         "num_test_queries": 2000,
         "num_features": _TOKENS,
         "num_labels": _PRODUCTS,

@@ -45,7 +45,7 @@ def _record(of: Trial, *, status: str = "done", memory: dict[str, Any], **more: 
             "fingerprint": "f" * 16,
             "task": "multiclass",
             "num_labels": 49_460_000,
-            "num_train_points": 1_200_000,
+            "num_train_points": 2_000_000,
             "num_test_points": 2000,
             **({"num_labels_seen": 500_000} if status == "done" else {}),
         },
@@ -121,8 +121,8 @@ def test_needs_times_and_recall_stand_in_a_row() -> None:
                 and "alone" not in line["setting"])  # fmt: skip
     assert dense["needs GB"] == "4.00"
     assert dense["step ms"].startswith("50.0")
-    assert dense["s a world and epoch"].startswith("120")  # 2,400 steps of 50 ms
-    assert dense["h in all"].startswith("0.267")  # 8 worlds
+    assert dense["s a world and epoch"].startswith("200")  # 4,000 steps of 50 ms
+    assert dense["h in all"].startswith("0.444")  # 8 worlds
     assert dense["trained s"] == "124"  # as it went: the mean of 120 … 127
     assert dense["query ms"].startswith("10.8")  # 8 × 0.1 + 10
     assert dense["R@100 %"] == "64.0"
@@ -135,7 +135,7 @@ def test_a_sample_has_the_hours_of_the_whole_and_no_seconds_of_its_own() -> None
     (sample,) = (
         line for line in _lines(build_scale_table(section)) if "costs of 1 alone" in line["setting"]
     )
-    assert sample["h in all"].startswith("1.07")  # 2,400 steps × 32 worlds × 50 ms
+    assert sample["h in all"].startswith("1.78")  # 4,000 steps × 32 worlds × 50 ms
     assert sample["trained s"] == "–"
     assert sample["at once GB"] == "80.0"
     assert sample["R@1 %"] == "–"
@@ -159,7 +159,7 @@ def test_notes_tell_of_what_was_learnt_and_of_the_whole_length() -> None:
     notes = " ".join(build_scale_table(section).notes)
     assert "500,000 labels have training points" in notes
     assert "69.0 % of 2,000 test queries" in notes
-    assert "1 × 2,400 steps" in notes
+    assert "1 × 4,000 steps" in notes
     assert "flat random scores" in notes
 
 

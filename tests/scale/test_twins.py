@@ -53,7 +53,7 @@ def test_the_whole_training_is_the_papers_on_all_points():
         if "trained_worlds" in trial.model.options
     )
     assert sample.train.num_steps < 100
-    assert whole_length(sample.to_dict()).steps == 2400
+    assert whole_length(sample.to_dict()).steps == 4000
     assert whole_length({"data": {"name": "another", "options": {}}}) is None
 
 
