@@ -216,7 +216,10 @@ def _length_note(section: Section) -> str:
     points = section.facts.get("num_train_points")
     if twin and isinstance(points, int):
         whole = twin.set_up.sizes.num_train_points
-        whose += f"; the twin has {points:,} of {whole:,} points; its accuracy is its own"
+        whose += (
+            f"; the twin has {points:,} of {whole:,} points, {twin.features_per_point:g} features "
+            "a point and labels by Zipf's law, which are ours; its accuracy is its own"
+        )
     return f"Whole training: {' or '.join(texts)}{whose}." if texts else ""
 
 

@@ -24,9 +24,9 @@ NUM_TEST_POINTS = 512
 class Twin:
     """One set's twin, and the published set-up that is measured on it.
 
-    The prior of the labels is Zipf's, p(y) ∝ 1/(y + 1), unless `zipf_exponent` says otherwise: no
-    source gives the sets' own [ours]. Draws are more than what is left of them, as a label or
-    feature drawn twice stands once; they are chosen so that what is left has the mean of the set.
+    The prior of the labels is Zipf's, p(y) ∝ 1/(y + 1), as no source gives the sets' own [ours].
+    Draws are more than what is left of them, as a label or feature drawn twice stands once; they
+    are chosen so that what is left has the mean of the set.
 
     Attributes:
         preset: name of the set-up.
@@ -35,7 +35,6 @@ class Twin:
         feature_draws: draws a point that leave so many.
         label_draws: draws a point that leave the catalogue's mean of labels.
         num_steps: steps that are trained; N is as many batches.
-        zipf_exponent: of the labels' prior.
     """
 
     preset: str
@@ -44,7 +43,6 @@ class Twin:
     feature_draws: int
     label_draws: int = 1
     num_steps: int = 8
-    zipf_exponent: float = 1.0
 
     @property
     def set_up(self) -> Preset:
@@ -68,7 +66,6 @@ class Twin:
             "num_labels": sizes.num_labels,
             "features_per_point": self.feature_draws,
             "labels_per_point": self.label_draws,
-            "zipf_exponent": self.zipf_exponent,
         }
         return DataSpec(
             source="planted",

@@ -190,7 +190,7 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
     assert not any("R@" in column or "P@" in column for column in table.columns)
     notes = " ".join(table.notes)
     assert "40 × 490 steps of NeurIPS 2019" in notes
-    assert "of 490,449 points; its accuracy is its own" in notes
+    assert "of 490,449 points, 76 features a point" in notes
     own = next(line for line in _lines(table) if "MACH" in line["method"])
     assert own["s a world and epoch"].startswith("24.5")
     assert own["h in all"].startswith("8.71")  # 40 epochs × 32 worlds
