@@ -77,6 +77,8 @@ class Mach(ExtremeClassifier):
     Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
     """
 
+    tables = (*ExtremeClassifier.tables, "table")
+
     def __init__(
         self,
         facts: DataFacts,
@@ -111,8 +113,9 @@ class Mach(ExtremeClassifier):
         self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
+        self.num_hashed_features = num_hashed_features
         self.decode_method = decode_method
-        self.is_shared = share_encoder and self.encoder_kind == "mlp"
+        self.is_shared = share_encoder and self.encoder_kind != "linear"
         # Where a model is only described, to predict its bytes, nothing of the size of L is made.
         is_described = torch.get_default_device().type == "meta"
         if hash_seed is None:
@@ -136,13 +139,30 @@ class Mach(ExtremeClassifier):
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, num_buckets, **options
         )
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             width = self.hidden_dims[-1]
             self.output = output_weight(
                 num_worlds, width, num_buckets, seeds, output_std, self.start
             )
         if not is_described:
             self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+
+    def identity(self) -> Mapping[str, object]:
+        """Loss and hash functions: which labels a bucket is made of."""
+        hashes = {f"hash {name}": value for name, value in self.hashes.to_dict().items()}
+        loss = {"loss": self.loss_kind, "num_hashed_features": self.num_hashed_features}
+        return {**super().identity(), **loss, **hashes}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse worlds that settings cannot name.
+
+        Raises:
+            ValueError: worlds merged from here and there, whose numbers leave gaps.
+        """
+        first = self.world_ids[0]
+        if self.world_ids != tuple(range(first, first + self.num_worlds)):
+            raise ValueError(f"worlds are {self.world_ids}; a checkpoint needs them without gaps")
+        super().on_save_checkpoint(checkpoint)
 
     def _bucket_counts(self, label_counts: Tensor) -> Tensor:
         """`(R, B)` int64 training points of each bucket, from those of each label."""
@@ -176,7 +196,9 @@ class Mach(ExtremeClassifier):
 
     def bucket_logits(self, batch: Batch) -> Tensor:
         """Logits `(N, R, B)` of every world's buckets, without a gradient."""
-        return self._logits(self.encode(batch))
+        hidden = self.encode(batch)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.encoder_kind == "linear":
@@ -275,7 +297,7 @@ class Mach(ExtremeClassifier):
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients."""
         worlds = self.num_worlds
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             worlds = min(self.worlds_per_step or self.num_worlds, self.num_worlds)
         copies = 1 if self.is_shared else self.num_worlds
         hidden = 2 * copies * batch_size * sum(self.hidden_dims)
