@@ -179,7 +179,7 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
 
 
 def _line(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
-    found = cells(row, columns, lambda row, column: False)
+    found = cells(row, columns)
     if not row.done:
         found = [Cell(column.write(row) or GAP) for column in columns]
         status = str(row.records[-1].get("status"))
