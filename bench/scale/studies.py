@@ -216,12 +216,13 @@ def _study(
     published: tuple[Published, ...] = (),
     metrics: tuple[str, ...] = ("R@1", "R@10", "R@100"),
     part: Callable[[Trial], str] = lambda trial: "",
+    has_smoke: bool = True,
 ) -> Study:
     return Study(
         name=name,
         claim=function.__doc__ or "",
         trials=function,
-        smoke=lambda: _smoke(function("cpu")),
+        smoke=lambda: _smoke(function("cpu")) if has_smoke else [],
         duration=duration,
         primary_metrics=metrics,
         profiles=profiles,
@@ -238,6 +239,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         "amazon-r32",
         "about 2 hours on 2 cores after amazon",
         profiles=("cpu",),
+        has_smoke=False,  # its rows are amazon's
         published=_PUBLISHED,
     ),
     "table-twins": lambda: _study(
