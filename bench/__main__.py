@@ -352,9 +352,12 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     """The studies that were named: all typing mistakes first."""
     names = study.study_names() if options.study == ["all"] else options.study
     studies = [study.load_study(name) for name in names]
-    for chosen in studies if getattr(options, "smoke", False) else ():
-        if not chosen.build_smoke():
+    if getattr(options, "smoke", False):
+        small = [chosen for chosen in studies if chosen.build_smoke()]
+        if options.study != ["all"] and len(small) < len(studies):
+            [chosen, *_] = (each for each in studies if each not in small)
             raise RunError(f"study {chosen.name} has no trials for --smoke")
+        studies = small
     if getattr(options, "publish", False):
         for chosen in studies:
             if chosen.file is not None:
