@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +33,28 @@ def data_dir() -> Path:
         if candidate.is_dir():
             return candidate
     return pytest.skip(f"no data sets: none of {[str(path) for path in candidates]} exists")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, which `tmp_path` is not."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-test-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def as_nobody() -> Callable[..., str]:
+    """Runs Python code as a user without any rights; what it prints, errors included."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    # The interpreter may lie where nobody may read: what is imported is imported before.
+    drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+
+    def run(imports: str, code: str, *arguments: object) -> str:
+        command = [sys.executable, "-c", f"{imports}\n{drop}\n{code}", *map(str, arguments)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return str(subprocess.run(command, cwd=_REPOSITORY, text=True, **streams).stdout)
+
+    return run

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import locks
+
+
+def _hold(path: Path, held: Path) -> None:
+    with locks.locked(path, f"pid {os.getpid()}"):
+        held.touch()
+        time.sleep(60)
+
+
+@pytest.fixture
+def rival(tmp_path: Path):
+    """Another process that holds `tmp_path / "lock"`."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_hold, args=(tmp_path / "lock", tmp_path / "held")
+    )
+    process.start()
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "held").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_lock_has_one_holder_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = locks.try_lock(path, "me")
+    assert first is not None
+    assert locks.try_lock(path) is None
+    assert locks.holder(path) == "me"
+    first.release()
+    assert locks.holder(path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_ends_with_its_killed_process(tmp_path: Path, rival) -> None:
+    path = tmp_path / "lock"
+    assert locks.try_lock(path) is None
+    locks.sweep(tmp_path, "lock")
+    assert locks.holder(path) == f"pid {rival.pid}"
+    os.kill(rival.pid, signal.SIGKILL)
+    rival.join()
+    assert path.exists()
+    assert locks.holder(path) is None
+    locks.sweep(tmp_path, "lock")
+    assert not path.exists()
+
+
+def test_one_who_waits_has_the_lock_once_its_holder_is_gone(tmp_path: Path, rival) -> None:
+    os.kill(rival.pid, signal.SIGKILL)
+    with locks.locked(tmp_path / "lock", "next"):
+        assert locks.holder(tmp_path / "lock") == "next"
+
+
+def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def come_and_go() -> None:
+        for _ in range(60):
+            with locks.locked(tmp_path / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (max(most), len(most)) == (1, 360)
+    assert list(tmp_path.iterdir()) == []
+
+
+IMPORTS = "import fcntl, sys; from pathlib import Path; from bench import locks"
+TAKE = """
+path = Path(sys.argv[1])
+lock = locks.try_lock(path, "nobody")
+print(lock and (locks.holder(path), path.stat().st_uid))
+lock and lock.release()
+"""
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_the_lock_of_another_users_dead_process_can_be_taken(
+    open_folder: Path, as_nobody, mode: int
+) -> None:
+    open_folder.chmod(mode)  # where each may remove but their own, as in /tmp, the file stays
+    path = open_folder / "lock"
+    path.touch(mode=0o644)
+    said = as_nobody(IMPORTS, TAKE, path).strip()
+    assert said == ("('nobody', 65534)" if mode == 0o777 else "('', 0)")
+    assert path.exists() == (mode == 0o1777)
+
+
+def test_a_lock_that_another_user_holds_is_held(open_folder: Path, as_nobody) -> None:
+    with locks.locked(open_folder / "lock", "root"):
+        assert as_nobody(IMPORTS, TAKE, open_folder / "lock").strip() == "None"
