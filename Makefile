@@ -12,7 +12,7 @@ OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
 STUDIES := quickstart delicious bible citeulike simplewiki decode figure-quadratic figure-theory table-claims
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow lint types smoke golden losses audit report check clean $(STUDIES)
+.PHONY: bench test test-slow lint types smoke golden losses digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -49,6 +49,9 @@ golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 
 losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in turns
 	$(BIN)/python -m bench.benchmarks.losses
+
+digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
+	$(BIN)/python -m bench.benchmarks.digests --data-dir $(DATA)
 
 audit: $(VENV)/installed ## make reference records drawn at random again, and compare
 	$(BENCH) audit --minutes 10 --data-dir $(DATA)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import presence
+
 # Triton reads it when it is imported: kernels then run as plain Python, without a GPU.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -23,6 +25,15 @@ def _denormals_are_kept():
     """A trial flushes them for as long as its process lives; a test's process lives on."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _alone_on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever measures on this machine meanwhile is not the tests' concern, nor they theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(presence, "FOLDER", Path(os.environ["TMPDIR"]) / "mach-bench-runners")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import locks
+from bench import lockfiles
 
 FORMAT = 1
 _READ_BYTES = 1 << 20
@@ -141,6 +141,11 @@ def _read(folder: Path) -> Entry:
     return Entry(arrays, head["meta"], texts)
 
 
+def forget() -> None:
+    """Check every entry's digests at its next opening, as a new process does."""
+    _verified.clear()
+
+
 def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
     """State of an entry's files, whose digests are right.
 
@@ -172,7 +177,7 @@ def _building(cache_dir: Path, key: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with _permitted(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locks.locked(cache_dir / f"{key}.lock"))
+            stack.enter_context(lockfiles.locked(cache_dir / f"{key}.lock"))
         _sweep(cache_dir)
         yield
 
@@ -197,11 +202,11 @@ def _sweep(cache_dir: Path) -> None:
     for remains in cache_dir.glob(".*.partial"):
         # Whoever writes it holds the lock of its key; this process itself cleans up its own.
         with contextlib.suppress(OSError):
-            lock = locks.try_lock(cache_dir / f"{remains.name.split('.')[1]}.lock")
+            lock = lockfiles.try_lock(cache_dir / f"{remains.name.split('.')[1]}.lock")
             if lock is not None:
                 shutil.rmtree(remains, ignore_errors=True)
                 lock.release()
-    locks.sweep(cache_dir, "*.lock")
+    lockfiles.sweep(cache_dir, "*.lock")
 
 
 def _write(cache_dir: Path, key: str, entry: Entry) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +70,7 @@ class LocalEngine:
         self._accelerator = accelerator
         self._on_event = on_event
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Record]:
         """Records in the order of the jobs."""
         for job in jobs:
             yield self._run_one(job)
@@ -159,6 +159,8 @@ class Child:
         # -u: the log is whole up to the moment of a kill.
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
         try:
+            with suppress(OSError):
+                log.unlink()  # another user's, in a shared cache, could not be written
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [*command, "--events-fd", str(child_end)],

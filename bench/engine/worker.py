@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import queue
 import re
@@ -50,6 +51,7 @@ def main() -> int:
     request = json.loads(lines.get())
     die_with_parent(request["parent_pid"])
     channel = _Channel(arguments.events_fd)
+    logging.getLogger("bench").addHandler(_Notes(channel))
     if request["accelerator"] == "cpu":
         limit_memory()
     channel.send(_outcome(request, lines, channel))
@@ -108,6 +110,19 @@ class _Channel:
                     line = line[os.write(self._descriptor, line) :]
             except BrokenPipeError:
                 abandon()
+
+
+class _Notes(logging.Handler):
+    """What our own code logs: into the trial's log, and to the person who follows the run."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__(logging.WARNING)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        sys.stderr.write(f"{text}\n")
+        self._channel.emit({"event": "note", "text": text})
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:

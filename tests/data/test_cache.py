@@ -126,7 +126,8 @@ def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(
     with monkeypatch.context() as patch:
         patch.setattr(cache, "_file_digest", lambda path: pytest.fail("read again"))
         load_or_build(tmp_path, "key", refuse_to_build)
-    monkeypatch.setattr(cache, "_verified", {})  # as in another process
+    cache.forget()
+    load_or_build(tmp_path, "key", refuse_to_build)
     os.utime(tmp_path / "key" / "a.npy", (1, 1))
     read = []
     digest = cache._file_digest

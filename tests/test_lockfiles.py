@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks
+from bench import lockfiles
 
 
 def _hold(path: Path, held: Path) -> None:
-    with locks.locked(path, f"pid {os.getpid()}"):
+    with lockfiles.locked(path, f"pid {os.getpid()}"):
         held.touch()
         time.sleep(60)
 
@@ -36,32 +36,32 @@ def rival(tmp_path: Path):
 
 def test_a_lock_has_one_holder_and_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    first = locks.try_lock(path, "me")
+    first = lockfiles.try_lock(path, "me")
     assert first is not None
-    assert locks.try_lock(path) is None
-    assert locks.holder(path) == "me"
+    assert lockfiles.try_lock(path) is None
+    assert lockfiles.holder(path) == "me"
     first.release()
-    assert locks.holder(path) is None
+    assert lockfiles.holder(path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_ends_with_its_killed_process(tmp_path: Path, rival) -> None:
     path = tmp_path / "lock"
-    assert locks.try_lock(path) is None
-    locks.sweep(tmp_path, "lock")
-    assert locks.holder(path) == f"pid {rival.pid}"
+    assert lockfiles.try_lock(path) is None
+    lockfiles.sweep(tmp_path, "lock")
+    assert lockfiles.holder(path) == f"pid {rival.pid}"
     os.kill(rival.pid, signal.SIGKILL)
     rival.join()
     assert path.exists()
-    assert locks.holder(path) is None
-    locks.sweep(tmp_path, "lock")
+    assert lockfiles.holder(path) is None
+    lockfiles.sweep(tmp_path, "lock")
     assert not path.exists()
 
 
 def test_one_who_waits_has_the_lock_once_its_holder_is_gone(tmp_path: Path, rival) -> None:
     os.kill(rival.pid, signal.SIGKILL)
-    with locks.locked(tmp_path / "lock", "next"):
-        assert locks.holder(tmp_path / "lock") == "next"
+    with lockfiles.locked(tmp_path / "lock", "next"):
+        assert lockfiles.holder(tmp_path / "lock") == "next"
 
 
 def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
 
     def come_and_go() -> None:
         for _ in range(60):
-            with locks.locked(tmp_path / "lock"):
+            with lockfiles.locked(tmp_path / "lock"):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -83,11 +83,11 @@ def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-IMPORTS = "import fcntl, sys; from pathlib import Path; from bench import locks"
+IMPORTS = "import fcntl, sys; from pathlib import Path; from bench import lockfiles"
 TAKE = """
 path = Path(sys.argv[1])
-lock = locks.try_lock(path, "nobody")
-print(lock and (locks.holder(path), path.stat().st_uid))
+lock = lockfiles.try_lock(path, "nobody")
+print(lock and (lockfiles.holder(path), path.stat().st_uid))
 lock and lock.release()
 """
 
@@ -105,5 +105,5 @@ def test_the_lock_of_another_users_dead_process_can_be_taken(
 
 
 def test_a_lock_that_another_user_holds_is_held(open_folder: Path, as_nobody) -> None:
-    with locks.locked(open_folder / "lock", "root"):
+    with lockfiles.locked(open_folder / "lock", "root"):
         assert as_nobody(IMPORTS, TAKE, open_folder / "lock").strip() == "None"
