@@ -12,7 +12,7 @@ OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
 STUDIES := quickstart delicious bible citeulike simplewiki decode figure-quadratic figure-theory table-claims
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow lint types smoke golden losses digests audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke golden losses digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -25,13 +25,19 @@ $(STUDIES): $(VENV)/installed ## one study: quality, then costs, then its report
 	$(BENCH) report $@ $(WHERE)
 
 # With other load on the machine, spinning OpenMP barriers make small tests many times slower.
-test test-slow: export OMP_WAIT_POLICY := PASSIVE
+test test-slow soak: export OMP_WAIT_POLICY := PASSIVE
 
 test: $(VENV)/installed ## the test suite, without slow tests
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: $(VENV)/installed ## the slow tests alone
 	$(BIN)/python -m pytest -q -m slow
+
+soak: $(VENV)/installed ## tiny trials under kills, signals and damage, with counts at the end
+	$(BIN)/python tests/soak/soak.py --minutes $(or $(MINUTES),20)
+
+fuzz: $(VENV)/installed ## mutated files to every reader, with counts at the end
+	$(BIN)/python tests/soak/fuzz.py --inputs $(or $(INPUTS),1000000)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
