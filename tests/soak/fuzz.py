@@ -377,15 +377,10 @@ def shortest(folder: Path) -> list[str]:
     return sorted((min(path.read_text().splitlines(), key=len) for path in files), key=len)
 
 
-def abridged(texts: Iterable[str]) -> tuple[str, ...]:
-    """JSON texts with two items of every list: what is short is tried more often."""
-    return tuple(json.dumps(_abridged(json.loads(text)), ensure_ascii=False) for text in texts)
-
-
-def _abridged(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _abridged(item) for name, item in value.items()}
-    return [_abridged(item) for item in value[:2]] if isinstance(value, list) else value
+def abridged(texts: Iterable[str], name: str) -> tuple[str, ...]:
+    """JSON texts with one item of a list: what is short is tried more often."""
+    values = map(json.loads, texts)
+    return tuple(json.dumps({**v, name: v[name][:1]}, ensure_ascii=False) for v in values)
 
 
 def targets() -> list[Target]:
@@ -397,8 +392,8 @@ def targets() -> list[Target]:
         TextFormat("vw", _VW, VwSource),
         Texts(),
         Lines("records", tuple(shortest(results / "records")[:3]), record.read),
-        Lines("costs", abridged(shortest(results / "costs")), costs.read_costs),
-        BudgetFiles(abridged(budgets)),
+        Lines("costs", abridged(shortest(results / "costs"), "rows"), costs.read_costs),
+        BudgetFiles(abridged(budgets, "budgets")),
         StudyFiles(),
     ]
 
