@@ -306,4 +306,7 @@ def _quality_text(test: Mapping[str, object]) -> str:
 
 def _number(event: Event, name: str) -> float | None:
     value = event.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # a whole number that no float can be
+        return None

@@ -178,6 +178,12 @@ def send_rubbish(options, emit):
     time.sleep(600)
 
 
+def send_without_end(options, emit):
+    descriptor = int(sys.argv[sys.argv.index("--events-fd") + 1])
+    while True:
+        os.write(descriptor, b"x" * (1 << 16))
+
+
 def have_a_child(options, emit):
     """Leaves a process behind that holds all that it can inherit, as forked loaders do."""
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -205,6 +211,7 @@ BEHAVIOURS = {
         fail_until_file,
         return_rubbish,
         send_rubbish,
+        send_without_end,
         have_a_child,
     )
 }

@@ -212,3 +212,41 @@ def test_another_users_measuring_is_seen(open_folder, as_nobody, monkeypatch):
         imports = "import fcntl; from bench.presence import announced"
         said = as_nobody(imports, ANNOUNCE)
     assert f"pid={os.getpid()}, command='cost', study='ours'" in said
+
+
+JOIN_IN = """
+path = Path(sys.argv[1])
+leases = Leases(path, on_elsewhere=print, tell=print)
+for planned in leases.hand_out([Asked("theirs")]):
+    record.append_line(path, "theirs")
+    print(sorted(each.name for each in path.parent.iterdir()))
+leases.close()
+"""
+IMPORTS = """
+import fcntl, sys
+from pathlib import Path
+from types import SimpleNamespace
+from bench import record
+from bench.leases import Leases
+
+def Asked(trial_id):
+    return SimpleNamespace(trial=SimpleNamespace(trial_id=trial_id), previous=None)
+"""
+
+
+def test_two_users_of_a_shared_folder_write_one_file_of_records(open_folder, as_nobody):
+    folder = open_folder / "records"
+    umask = os.umask(0)  # as in a shared folder whose group may write
+    try:
+        folder.mkdir(0o777)
+        path = folder / "m.jsonl"
+        dead = folder / ".m.theirs.lease"
+        dead.touch()
+        record.append_line(path, "ours")
+    finally:
+        os.umask(umask)
+    said = as_nobody(IMPORTS, JOIN_IN, path)
+    assert said == "['.m.theirs.lease', 'm.jsonl']\n"
+    record.append_line(path, "ours again")
+    assert path.read_text().split("\n") == ["ours", "theirs", "ours again", ""]
+    assert [each.name for each in folder.iterdir()] == ["m.jsonl"]

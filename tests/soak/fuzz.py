@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import gzip
 import json
+import os
 import random
 import re
 import resource
@@ -23,16 +24,20 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+from unittest import mock
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
+
+from stub_trials import build_trial  # noqa: E402
 
 from bench import costs, record  # noqa: E402
 from bench.budgets import BudgetError, read_budgets  # noqa: E402
@@ -41,6 +46,9 @@ from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: 
 from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402
 from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
+from bench.engine import local  # noqa: E402
+from bench.engine.base import Job  # noqa: E402
+from bench.progress import Progress  # noqa: E402
 from bench.record import RecordError  # noqa: E402
 from bench.study import Study, StudyError, load_study  # noqa: E402
 
@@ -120,10 +128,10 @@ def mutated_json(value: Any, draw: random.Random) -> Any:
     return {**value, name: mutated_json(value[name], draw)}
 
 
-def written(value: Any) -> bytes:
+def written(value: Any, depth: int = 50_000) -> bytes:
     """JSON text, in which one value is nested deeper than Python itself would write it."""
     text = json.dumps(value)
-    return text.replace(f'"{_DEEP}"', "[" * 50_000 + "]" * 50_000).encode()
+    return text.replace(f'"{_DEEP}"', "[" * depth + "]" * depth).encode()
 
 
 class Target(Protocol):
@@ -285,6 +293,58 @@ def _values(lines: bytes) -> Iterator[Any]:
             yield json.loads(line)
 
 
+class _Said(local.Child):
+    """A trial's process that has said what it had to say, and has ended."""
+
+    def __init__(self, words: bytes, log: Path) -> None:
+        self._events, end = os.pipe()
+        os.write(end, words)
+        os.close(end)
+        self._pending = bytearray()
+        self._log, self._num_oom_kills = log, None
+        log.touch()
+        self._process = cast(Any, SimpleNamespace(returncode=0, poll=lambda: 0))
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """It knows what to do."""
+
+    def wait(self, seconds: float) -> None:
+        """It has ended."""
+
+    def terminate(self) -> None:
+        """It has ended."""
+
+    def kill(self) -> None:
+        """Close the pipe."""
+        os.close(self._events)
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What a trial's process says to the runner."""
+
+    name: str = "messages"
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """Follow a trial to its record; whether its result was taken."""
+        words = [json.dumps(message).encode() for message in _MESSAGES]
+        place = draw.randrange(len(words))
+        if draw.random() < 0.7:
+            words[place] = written(mutated_json(_MESSAGES[place], draw), depth=15_000)
+        else:
+            words[place] = mutated(words[place], draw)
+        said = b"\n".join(words)[:60_000] + b"\n"  # what a pipe holds
+        progress = Progress.silent()
+        progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
+        engine = local.LocalEngine(data_dir=folder, cache_dir=folder, on_event=progress.on_event)
+        with mock.patch.object(local, "Child", lambda log: _Said(said, log)):
+            [made] = engine.run([_JOB])
+        if json.loads(made.to_json()) != made.raw:
+            raise WrongError("the record reads back as another")
+        progress.finish(made)
+        return made.status == "done"
+
+
 @dataclass(frozen=True)
 class BudgetFiles:
     """Files of budgets."""
@@ -326,6 +386,38 @@ class StudyFiles:
         return True
 
 
+_JOB = Job(
+    study="fuzz",
+    trial=build_trial(),
+    entry="stub_trials:execute",
+    versions={"method": 1, "source": 1, "protocol": 1},
+    provenance={"commit": None, "is_dirty": None, "python": "3", "packages": {}, "flags": {}}
+    | {"machine": {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}},
+)
+_MESSAGES: tuple[Mapping[str, Any], ...] = (
+    {"event": "phase", "phase": "train"},
+    {"event": "partial", "memory": {"parameter_bytes": 8}, "data": {"fingerprint": "f"}},
+    {
+        "event": "step",
+        "epoch": 1.0,
+        "loss": 0.5,
+        "quality": 0.2,
+        "fraction": 0.5,
+        "seconds_left": 2,
+    },
+    {"event": "note", "text": "a damaged entry is built again"},
+    {
+        "event": "result",
+        "payload": {
+            "test": {"P@1": 0.5},
+            "training": {"num_steps": 3, "curve": [{"step": 1, "epoch": 0.5, "loss": 0.7}]},
+            "clock": {"train_seconds": 0.25, "wall_seconds": 0.0},
+            "resolved": {"loss": "softmax"},
+            "worlds": None,
+        },
+        "flags": {"num_threads": 2},
+    },
+)
 _XMLREPO = (
     b"3 8 6\n0,3 0:1 5:0.25\n2 1:3\n5 7:1e-3\n",
     b"4 500 50\n7,17,49 3:1 44:2.5 499:1\n 1:1 2:1\n0\n3 10:0.125 11:7\n",
@@ -393,6 +485,7 @@ def targets() -> list[Target]:
         Texts(),
         Lines("records", tuple(shortest(results / "records")[:3]), record.read),
         Lines("costs", abridged(shortest(results / "costs"), "rows"), costs.read_costs),
+        Messages(),
         BudgetFiles(abridged(budgets, "budgets")),
         StudyFiles(),
     ]
