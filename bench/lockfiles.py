@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,25 @@ def sweep(folder: Path, pattern: str) -> None:
             lock = try_lock(path)
             if lock is not None:
                 lock.release()
+
+
+@contextlib.contextmanager
+def scratch_folder(home: Path) -> Iterator[Path]:
+    """A folder below another one, removed afterwards; as are those whose process was killed."""
+    home.mkdir(parents=True, exist_ok=True)
+    for path in home.glob("*.lock"):
+        with contextlib.suppress(OSError):
+            lock = try_lock(path)
+            if lock is not None:
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                lock.release()
+    folder = home / f"{os.getpid()}-{os.urandom(4).hex()}"
+    with locked(folder.with_suffix(".lock")):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

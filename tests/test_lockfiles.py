@@ -83,6 +83,34 @@ def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _work_in_a_scratch_folder(home: Path, held: Path) -> None:
+    with lockfiles.scratch_folder(home) as folder:
+        (folder / "model").touch()
+        held.touch()
+        time.sleep(60)
+
+
+def test_a_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    home, held = tmp_path / "home", tmp_path / "held"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work_in_a_scratch_folder, args=(home, held)
+    )
+    process.start()
+    deadline = time.monotonic() + 120
+    while not held.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with lockfiles.scratch_folder(home) as own:
+        assert len(list(home.glob("*/model"))) == 1  # whose process is at work
+        assert own.is_dir()
+    process.kill()
+    process.join()
+    assert len(list(home.iterdir())) == 2
+    with lockfiles.scratch_folder(home) as own:
+        assert sorted(home.iterdir()) == [own, own.with_suffix(".lock")]
+    assert list(home.iterdir()) == []
+
+
 IMPORTS = "import fcntl, sys; from pathlib import Path; from bench import lockfiles"
 TAKE = """
 path = Path(sys.argv[1])
