@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from soak import BAD, Campaign, Tally, judged, soak
+from stub_trials import build_trial
 
 from bench import record
 
@@ -49,7 +50,9 @@ def test_lost_doubled_and_invented_records_are_noticed(finished):
     assert judge(campaign, expected, lines) == {}
     assert judge(campaign, expected, lines[1:]) == {"lost": 1}
     assert judge(campaign, expected, [*lines, lines[0]]) == {"doubled": 1}
-    assert judge(campaign, expected, [*lines, lines[0] | {"trial_id": "feed"}]) == {"invented": 1}
+    other = build_trial(replicate=99)
+    unasked = {"trial_id": other.trial_id, "settings": other.to_dict()}
+    assert judge(campaign, expected, [*lines, lines[0] | unasked]) == {"invented": 1}
     done = next(i for i, each in enumerate(records) if each.status == "done")
     lines[done] = lines[done] | {"test": {"P@1": 0.75}}
     assert judge(campaign, expected, lines) == {"invented": 1}
