@@ -9,7 +9,7 @@ PROFILE ?= cpu
 WHERE := $(if $(PUBLISH),--publish)
 BENCH := $(BIN)/python -m bench
 OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
-STUDIES := quickstart delicious bible citeulike simplewiki decode figure-quadratic figure-theory table-claims
+STUDIES := quickstart delicious bible citeulike simplewiki decode figure-quadratic figure-theory table-claims table-multilabel table-multiclass figure-tradeoff
 
 .DELETE_ON_ERROR:
 .PHONY: bench test test-slow soak fuzz lint types smoke golden losses digests audit report check clean $(STUDIES)

@@ -2,59 +2,99 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from bench import process
+
+_CACHE = Path(".cache/bench")
+if __name__ == "__main__":
+    process.settle(sys.argv[1:], _CACHE)
+
 import argparse
+import contextlib
 import functools
 import importlib
 import os
 import shutil
-import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
-from bench import audit, budgets, costs, progress, provenance, record, rounds, runner, study, turns
-from bench.budgets import BudgetError
+from bench import (
+    audit,
+    budgets,
+    costs,
+    folders,
+    progress,
+    provenance,
+    record,
+    rounds,
+    runner,
+    study,
+    turns,
+)
 from bench.cards import card
 from bench.costs import CostLine
 from bench.data.published import cli as data_cli
-from bench.data.raw import DataError
-from bench.presence import Busy, announced
-from bench.record import Record, RecordError
+from bench.data.published.catalogue import SETS
+from bench.errors import UserError
+from bench.folders import folder_named
+from bench.presence import announced
+from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
-from bench.settings import SettingsError, Trial
-from bench.study import PROFILES, Study, StudyError
+from bench.settings import Trial
+from bench.study import PROFILES, Study
+from bench.study_file import located
 from bench.versions import current_versions, is_older
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
-_CACHE = Path(".cache/bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 if a trial or check failed, 2 for bad usage."""
     options = _build_parser().parse_args(arguments)
     try:
-        status = int(options.command(options))
-        sys.stdout.flush()
-        return status
-    except (
-        StudyError,
-        RunError,
-        SettingsError,
-        RecordError,
-        BudgetError,
-        DataError,
-        Busy,
-    ) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return _USAGE
+        try:
+            status = int(options.command(options))
+            sys.stdout.flush()
+            return status
+        except BaseException:
+            if getattr(options, "traceback", False):
+                traceback.print_exc()
+            raise
+    except UserError as error:
+        return _say(str(error), _USAGE)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return _FAILED
-    except KeyboardInterrupt:
-        print("bench: interrupted; a second run goes on from here", file=sys.stderr)
-        return _INTERRUPTED
+    except OSError as error:
+        if (known := folders.of_storage(error)) is None:
+            raise
+        _write_no_more()
+        return _say(str(known), _USAGE)
+    except KeyboardInterrupt as error:
+        reason = getattr(error, "reason", "interrupted")
+        status = getattr(error, "status", _INTERRUPTED)
+        return _say(f"{reason}; a second run goes on from here", status)
+
+
+def _say(sentence: str, status: int) -> int:
+    """Say why a command ends, if anybody is there to read it; the status."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"bench: {progress.printable(sentence)}", file=sys.stderr, flush=True)
+    return status
+
+
+def _write_no_more() -> None:
+    """Where standard output takes nothing, what is left of it must not fail at exit once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -72,11 +112,14 @@ def _run(options: argparse.Namespace) -> int:
     for chosen in studies:
         run_options = _run_options(options, chosen)
         plan = runner.plan_run(chosen, run_options)
+        _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
+        _print_absent(chosen, plan.absent)
+        _try_folders(run_options, "records", chosen.name)
         if plan.unbudgeted:
             count = len(plan.unbudgeted)
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
@@ -92,6 +135,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"  {_label(entry)}: {entry.reason}", file=sys.stderr)
             log = run_options.cache_dir / "logs" / f"{entry.study}-{entry.trial_id}.log"
             print(f"    log: {log}", file=sys.stderr)
+        # Records name no one's folders.
+        print(f"data was looked for in {failures[0][1].data_dir.resolve()}", file=sys.stderr)
     return _FAILED if failures else _OK
 
 
@@ -101,6 +146,10 @@ def _cost(options: argparse.Namespace) -> int:
         run_options = _run_options(options, chosen)
         trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
         runner.check_methods(chosen, trials, run_options.only)
+        _check_sources(chosen, trials)
+        absent = runner.absent_data(chosen, trials, run_options)
+        trials = [trial for trial in trials if trial.data.name not in absent]
+        _print_absent(chosen, absent)
         if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")
             continue
@@ -111,6 +160,7 @@ def _cost(options: argparse.Namespace) -> int:
             print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
             continue
         is_whole = len({t.cost_id for t in wanted}) == len({t.cost_id for t in trials})
+        _try_folders(run_options, "costs", chosen.name)
         path = _costs_path(chosen, run_options)
         for line in _measured(chosen, wanted, options, run_options):
             if is_whole:
@@ -123,6 +173,16 @@ def _cost(options: argparse.Namespace) -> int:
         else:
             print(f"{chosen.name}: a part of the study's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
+
+
+def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
+    """Refuse what a data source does not take as an option, before the first trial."""
+    build = getattr(importlib.import_module(chosen.kind.sources), "build_source", None)
+    if build is None:  # of what has no options
+        return
+    for spec in {repr(trial.data): trial.data for trial in trials}.values():
+        with located(chosen.file):
+            build(spec)
 
 
 def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -> bool:
@@ -148,6 +208,7 @@ def _budget(options: argparse.Namespace) -> int:
         if not trials:
             print(f"{chosen.name}: no trial has a budget in seconds")
             continue
+        _try_folders(run_options, "budgets")
         _set_budgets(chosen, trials, options, run_options)
     return _OK
 
@@ -181,7 +242,7 @@ def _measured(
         study=chosen,
         data_dir=run_options.data_dir,
         cache_dir=run_options.cache_dir,
-        profile=run_options.profile,
+        accelerator=runner.accelerator_of(run_options.profile),
         machine=runner.machine_of(run_options.profile),
         num_rounds=num_rounds,
         on_turn=view.on_turn,
@@ -199,7 +260,7 @@ def _audit(options: argparse.Namespace) -> int:
     machine = runner.machine_of("cpu")
     names = options.study or study.study_names()
     studies = [study.load_study(name) for name in names]
-    results = options.results or REFERENCE
+    results = _existing(options.results or REFERENCE, options.results)
     found = audit.candidates(studies, results, machine)
     if not found:
         raise RunError(
@@ -213,6 +274,7 @@ def _audit(options: argparse.Namespace) -> int:
         results_dir=results,
         cache_dir=options.cache_dir,
     )
+    _try_folders(run_options, "audits")
     view = progress.Progress()
     view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
     engine = runner.local_engine(run_options, view.on_event)
@@ -242,7 +304,8 @@ def _seconds(old: Record) -> float | None:
 
 def _report(options: argparse.Namespace) -> int:
     report = importlib.import_module("bench.report")
-    results = _results_dir(options)
+    results = _existing(_results_dir(options), options.results)
+    folders.require_writable(options.out or results, "tables")
     is_own = results != REFERENCE
     paths = report.build(
         results,
@@ -257,7 +320,20 @@ def _report(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((120, 40)).columns
     for name in _reported(options.study, results):
         print(report.terminal_summary(results, REFERENCE, name, width))
+    if paths:
+        print("written: " + ", ".join(map(str, sorted({path.parent for path in paths}))))
     return _OK
+
+
+def _existing(results: Path, asked: Path | None) -> Path:
+    """A results folder; one that was asked for must be there.
+
+    Raises:
+        RunError: it is not.
+    """
+    if asked is not None and not asked.is_dir():
+        raise RunError(f"{asked}: no such folder; expected one with records of `bench run`")
+    return results
 
 
 def _reported(asked: Sequence[str], results: Path) -> list[str]:
@@ -268,7 +344,7 @@ def _reported(asked: Sequence[str], results: Path) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    results = options.results or REFERENCE
+    results = _existing(options.results or REFERENCE, options.results or REFERENCE)
     found = importlib.import_module("bench.report").check(
         results, reference_dir=None if results == REFERENCE else REFERENCE
     )
@@ -283,6 +359,9 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     """The studies that were named: all typing mistakes first."""
     names = study.study_names() if options.study == ["all"] else options.study
     studies = [study.load_study(name) for name in names]
+    for chosen in studies if getattr(options, "smoke", False) else ():
+        if not chosen.build_smoke():
+            raise RunError(f"study {chosen.name} has no trials for --smoke")
     if getattr(options, "publish", False):
         for chosen in studies:
             if chosen.file is not None:
@@ -310,7 +389,10 @@ def _results_dir(options: argparse.Namespace) -> Path:
     if options.results is not None and options.publish:
         raise RunError("--results and --publish both name a folder; expected one of them")
     given: Path | None = options.results
-    return given or (REFERENCE if options.publish else OWN)
+    results = given or (REFERENCE if options.publish else OWN)
+    if results.exists() and not results.is_dir():
+        raise RunError(f"{results} is a file; expected a folder for results")
+    return results
 
 
 @functools.cache
@@ -325,6 +407,12 @@ def _smoke_dir(options: argparse.Namespace) -> Path:
     if given.resolve() in (REFERENCE.resolve(), OWN.resolve()):
         raise RunError(f"--smoke does not write to {given}/: it holds real measurements")
     return given
+
+
+def _try_folders(run_options: RunOptions, *below: str) -> None:
+    """Refuse folders that would not take what is about to be made."""
+    folders.require_writable(run_options.results_dir, *below)
+    folders.require_writable(run_options.cache_dir, "logs")
 
 
 def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
@@ -350,6 +438,16 @@ def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]
     ]
 
 
+def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
+    """What brings the optional data sets that are not there."""
+    for name in absent:
+        text = f"{chosen.name}: {name} is not at hand, its rows are left out"
+        if name in SETS:
+            text += f"; `bench data fetch {name}` downloads it, `bench data import FILE … --as "
+            text += f"{name}` takes files that you have"
+        print(text)
+
+
 def _print_plan(chosen: Study, plan: runner.Plan) -> None:
     order = {planned.trial.trial_id: i for i, planned in enumerate(plan.to_run, start=1)}
     total = len(plan.trials) + len(plan.unbudgeted)
@@ -360,7 +458,9 @@ def _print_plan(chosen: Study, plan: runner.Plan) -> None:
         was = f" ({planned.previous.status})" if planned.previous is not None else ""
         turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
         state = planned.state + was
-        print(f"  {trial.trial_id} {turn:>4} {state:<18} {progress.describe(trial)}")
+        task = planned.previous.block("data").get("task") if planned.previous is not None else None
+        what = progress.describe(trial, task)
+        print(f"  {trial.trial_id} {turn:>4} {state:<18} {what}")
     for trial in plan.unbudgeted:
         text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
         print(f"  {'':16} {'':>4} {'new':<18} {progress.describe(trial)} ({text})")
@@ -373,7 +473,7 @@ def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
 
 
 def _label(entry: Record) -> str:
-    return f"{entry.study} {entry.trial_id} {progress.describe(Trial.from_dict(entry.settings))}"
+    return f"{entry.study} {entry.trial_id} {progress.describe_record(entry)}"
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -392,20 +492,18 @@ def _setting(text: str) -> tuple[str, str]:
 
 def _add_folders(command: argparse.ArgumentParser) -> None:
     """What trials read, and where results go."""
-    command.add_argument("--data-dir", type=_folder, help="default: data, else ../shared/data")
-    command.add_argument("--cache-dir", type=_folder, default=_CACHE, help="default: %(default)s")
+    command.add_argument("--data-dir", type=folder_named, help="default: data, else ../shared/data")
+    command.add_argument(
+        "--cache-dir", type=folder_named, default=_CACHE, help="default: %(default)s"
+    )
     _add_results(command)
 
 
 def _add_results(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--results", type=_folder, help=f"default: {OWN}")
+    command.add_argument("--results", type=folder_named, help=f"default: {OWN}")
     command.add_argument(
         "--publish", action="store_true", help=f"maintainers: into the reference, {REFERENCE}"
     )
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _add_running(command: argparse.ArgumentParser) -> None:
@@ -463,16 +561,34 @@ def _build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="render tables and figures from records")
     command.add_argument("study", nargs="*", help="default: all that have records")
     _add_results(command)
-    command.add_argument("--out", type=_folder, help="default: the results folder")
+    command.add_argument("--out", type=folder_named, help="default: the results folder")
     command.set_defaults(command=_report)
 
     command = commands.add_parser("check", help="are tables and figures those of the records?")
-    command.add_argument("--results", type=_folder, help=f"default: {REFERENCE}")
+    command.add_argument("--results", type=folder_named, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
 
     data_cli.add_commands(commands, default_data_dir=_default_data_dir)
+    _add_traceback(parser)
     return parser
 
 
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    """`--traceback` for a parser and all of its commands."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show where an error comes from",
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _add_traceback(command)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    process.begin()
+    ending = main()
+    process.end()
+    sys.exit(ending)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.costs import CostLine, calmest_seconds
+from bench.errors import UserError, told
+from bench.lines import BUDGETS
+from bench.schema import Misfit
 from bench.settings import Trial
 
 _SCHEMA = 1
 
 
-class BudgetError(ValueError):
+class BudgetError(UserError):
     """A budget is not written down, or what is written is none."""
 
 
@@ -66,18 +70,21 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
     """
     try:
         value = json.loads(path.read_bytes())
-        if value["schema"] != _SCHEMA:
-            raise BudgetError(f"{path}: schema is {value['schema']!r}; expected {_SCHEMA}")
-        found = [Budget(**entry) for entry in value["budgets"]]
-        if not all(isinstance(b.num_steps, int) and b.num_steps >= 1 for b in found):
-            raise BudgetError(f"{path}: a budget has no whole number of steps above 0")
-        return {budget.key: budget for budget in found}
     except FileNotFoundError:
         return {}
-    except BudgetError:
-        raise
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except OSError as error:
+        raise BudgetError(f"{path}: {told(error)}; expected the budgets of a study") from error
+    except (ValueError, RecursionError) as error:
         raise BudgetError(f"{path}: {error}; expected the budgets of a study") from None
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if type(schema) is not int or schema != _SCHEMA:  # `true` is not 1
+        raise BudgetError(f"{path}: schema is {reprlib.repr(schema)}; expected {_SCHEMA}")
+    try:
+        BUDGETS(value, "")
+        found = [Budget(**entry) for entry in value["budgets"]]
+    except (Misfit, TypeError) as error:
+        raise BudgetError(f"{path}: {error}; expected the budgets of a study") from None
+    return {budget.key: budget for budget in found}
 
 
 def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:

@@ -15,6 +15,9 @@ Dashes = str | tuple[int, tuple[float, ...]]
 TRAINING_ENTRY = "bench.trial:execute"
 TRAINING_COST_ENTRY = "bench.trial:attend"
 
+#: What a method trains by where its options leave that open.
+LOSS_OF_TASK: Mapping[str, str] = MappingProxyType({"multilabel": "bce", "multiclass": "softmax"})
+
 _NO_WORDS: Mapping[Any, str] = MappingProxyType({})
 
 

@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench import record
-from bench.record import SCHEMA, RecordError, check_schema, machine_key, require_type, to_plain
-
-_ROW_STATUSES = ("done", "oom", "timeout", "error")
+from bench.lines import COST_LINE, PHASES
+from bench.record import (
+    SCHEMA,
+    RecordError,
+    check_id,
+    check_line,
+    check_value,
+    machine_key,
+    to_plain,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class CostLine:
     raw: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _validate(self.raw)
+        check_line(self.raw, COST_LINE)
 
     @property
     def study(self) -> str:
@@ -124,8 +131,19 @@ def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
 
     Raises:
         SchemaError: a line of another schema.
+        RecordError: the file cannot be read.
     """
-    return record.read_lines(path, CostLine)
+    return record.read_lines(path, _own)
+
+
+def _own(raw: Any) -> CostLine:
+    """A line whose rows have settings that are still those of their ids, and its group's data."""
+    line = CostLine(raw)
+    for place, row in enumerate(line.rows):
+        if row["settings"]["data"] != line.group["data"]:
+            raise RecordError(f"'group.data' is not 'rows[{place}].settings.data'")
+        check_id(row["settings"], "cost_id", row["cost_id"])
+    return line
 
 
 def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
@@ -186,48 +204,10 @@ def _share(spans: Iterable[tuple[float, float | None]], num_cores: int) -> float
     return float(min(1.0, sum(others) / (sum(walls) * num_cores)))
 
 
-def _validate(raw: Any) -> None:
-    check_schema(raw)
-    for name, expected in (
-        ("study", str),
-        ("started_at", str),
-        ("group", Mapping),
-        ("provenance", Mapping),
-        ("rows", list),
-        ("num_rounds", int),
-    ):
-        require_type(raw, name, expected)
-    require_type(raw["provenance"], "machine", Mapping)
-    require_type(raw["group"], "part", str)
-    require_type(raw["group"], "data", Mapping)
-    for row in raw["rows"]:
-        if not isinstance(row, Mapping):
-            raise RecordError(f"a row is {row!r}; expected an object")
-        require_type(row, "cost_id", str)
-        require_type(row, "settings", Mapping)
-        require_type(row, "versions", Mapping)
-        if row.get("status") not in _ROW_STATUSES:
-            raise RecordError(f"a row's status is {row.get('status')!r}; expected {_ROW_STATUSES}")
-        require_type(row, "visits", list)
-        for visit in row["visits"]:
-            if not isinstance(visit, Mapping):
-                raise RecordError(f"a visit is {visit!r}; expected an object")
-            require_type(visit, "phases", Mapping)
-            require_type(visit, "round", int)
-            check_phases(visit["phases"])
-
-
-def check_phases(phases: Mapping[str, Any]) -> None:
+def check_phases(phases: Any) -> None:
     """Refuse what a visit cannot have measured.
 
     Raises:
         RecordError: a phase is no list of seconds above 0, each of as many units.
     """
-    for name, phase in phases.items():
-        if not isinstance(phase, Mapping):
-            raise RecordError(f"phase {name!r} is {phase!r}; expected an object")
-        require_type(phase, "seconds", list)
-        require_type(phase, "units", int)
-        numbers = [*phase["seconds"], phase["units"]]
-        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-            raise RecordError(f"phase {name!r} has {numbers!r}; expected seconds and units above 0")
+    check_value(phases, PHASES)

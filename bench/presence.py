@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import lockfiles
+from bench.errors import UserError
 
 FOLDER = Path(tempfile.gettempdir()) / "mach-bench-runners"
 
 
-class Busy(RuntimeError):  # noqa: N818 - says what the machine is
+class Busy(UserError):  # noqa: N818 - says what the machine is
     """Somebody measures on this machine; the message says who, and what."""
 
 

@@ -4,7 +4,7 @@ Whoever reproduces a row takes the preset; whoever asks what a choice of the pap
 and turns that one switch back. This file imports no torch.
 
 Confidence tags, as in `PAPER.md`: A authors' file, C source code, X the repository's page, T third
-party, I inferred, M memory. "ours" is a number that no source gives.
+party, I inferred, M memory.
 
 The switches that these set-ups needed, each with the suite's own choice as its default: optimiser
 `tf_adam`, orders `file` and `batches`, `drop_last`, schedule `step_decay`, `keep_best`
@@ -22,9 +22,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.data.published.catalogue import SETS
+from bench.published import Tag
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 
-Tag = Literal["A", "C", "X", "T", "I", "M", "ours"]
+#: "ours" is a number that no source gives.
+Origin = Tag | Literal["ours"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class Preset:
     data: DataSpec
     model: ModelSpec
     train: TrainSpec
-    tags: Mapping[str, Tag]
+    tags: Mapping[str, Origin]
     deviations: tuple[str, ...]
 
     def trial(self, replicate: int = 0) -> Trial:
@@ -126,7 +128,7 @@ _MURMUR_BCE: Mapping[str, Scalar] = MappingProxyType(
 _TF_START: Mapping[str, Scalar] = MappingProxyType(
     {"start": "truncated_normal", "start_std": 0.05, "start_biases": True}
 )
-_TF_TAGS: Mapping[str, Tag] = MappingProxyType(
+_TF_TAGS: Mapping[str, Origin] = MappingProxyType(
     dict.fromkeys(
         (
             *("num_buckets", "num_worlds", "hidden_dims", "batch_size", "num_epochs"),
@@ -316,7 +318,7 @@ _SEARCH_SIZES = Sizes(
     num_features=715_000,
     num_labels=49_460_000,
 )
-_SEARCH_TAGS: Mapping[str, Tag] = MappingProxyType(
+_SEARCH_TAGS: Mapping[str, Origin] = MappingProxyType(
     {
         "num_train_points": "A",
         "num_test_points": "A",
@@ -440,7 +442,7 @@ def third_party(
     decay_epochs: tuple[float, ...],
     num_validation_points: int,
     num_hashed_features: int | None = None,
-    tags: Mapping[str, Tag],
+    tags: Mapping[str, Origin],
     deviations: tuple[str, ...] = (),
 ) -> Preset:
     """Bibtex, Delicious, EURLex-4K and Wiki10-31K as Odaimoko/MACH-Pytorch trains them.
@@ -569,7 +571,7 @@ def wiki10_dissertation() -> Preset:
     )
 
 
-def _tags(tag: Tag, *names: str) -> dict[str, Tag]:
+def _tags(tag: Origin, *names: str) -> dict[str, Origin]:
     return dict.fromkeys(names, tag)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import time
@@ -10,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TextIO, get_args
 
-from bench.card import TRAINING_ENTRY, KindName, Shown
+from bench.card import LOSS_OF_TASK, TRAINING_ENTRY, KindName, Shown
 from bench.cards import cards
 from bench.engine.base import Event, Job
 from bench.record import Record
@@ -21,12 +22,19 @@ _LIVE_INTERVAL_SECONDS = 0.2
 _PLAIN_INTERVAL_SECONDS = 15.0
 
 
-def describe(trial: Trial) -> str:
-    """A trial in a few words: method, width, what its card shows, rate, data, replicate."""
+def describe(trial: Trial, task: str | None = None) -> str:
+    """A trial in a few words: method, width, what its card shows, rate, data, replicate.
+
+    Args:
+        trial: the trial.
+        task: of its data, which decides the loss where the trial leaves that open, and with it
+            what tables call the method; None where the data has not been read.
+    """
     model = trial.model
     known = {each.name: each for kind in _KINDS for each in cards(kind)}
     card = known.get(model.method)
-    words = [card.name_for(str(model.options.get("loss"))) if card else model.method]
+    loss = model.options.get("loss") or LOSS_OF_TASK.get(task or "")
+    words = [card.name_for(None if loss is None else str(loss)) if card else model.method]
     shown = {option.name: option for option in card.options} if card else {}
     is_ours = card is None or (card.entry == TRAINING_ENTRY and not card.is_floor)
     if is_ours:
@@ -40,6 +48,12 @@ def describe(trial: Trial) -> str:
     if trial.replicate:
         words.append(f"replicate {trial.replicate}")
     return printable(" ".join(word for word in words if word))
+
+
+def describe_record(record: Record) -> str:
+    """The trial of a record, by the name that tables give it."""
+    task = record.block("data").get("task")
+    return describe(Trial.from_dict(record.settings), None if task is None else str(task))
 
 
 def duration(seconds: float | None) -> str:
@@ -107,7 +121,7 @@ class LiveLine:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self.is_live = stream.isatty() if is_live is None else is_live
+        self.is_live = _can_rewrite(stream) if is_live is None else is_live
         self._now = now
         self._shown_at = now()
         self._is_shown = False
@@ -149,6 +163,11 @@ class LiveLine:
             self._stream.write("\r\x1b[2K")
             self._is_shown = False
         self._stream.flush()
+
+
+def _can_rewrite(stream: TextIO) -> bool:
+    """Whether it is a terminal that knows how to clear a line."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Progress:
@@ -223,7 +242,7 @@ class Progress:
         self._is_running = False
         seconds = self._now() - self._trial_began_at  # with the start of the process
         self._over_seconds.append(seconds)
-        what = describe(Trial.from_dict(record.settings))
+        what = describe_record(record)
         quality = _quality_text(record.block("test"))
         reason = f": {printable(record.reason)}" if record.reason else ""
         self._line.say(

@@ -6,59 +6,37 @@ derived. Missing is null, never 0. What depends on a machine's speed is in `benc
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import reprlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
+
+from bench import lines
+from bench.errors import StorageError, UserError, told
+from bench.locks import locked
+from bench.schema import Check, Misfit
+from bench.settings import SettingsError, Trial
 
 SCHEMA = 2
 
 Status = Literal["done", "oom", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# Blocks that a trial's own process fills; null for what it did not reach.
-PAYLOAD_MAPPINGS = (
-    "data",
-    "memory",
-    "clock",
-    "training",
-    "test",
-    "estimators",
-    "inference",
-    "resolved",
-)
-PAYLOAD_LISTS = ("worlds",)
-PAYLOAD_KEYS = PAYLOAD_MAPPINGS + PAYLOAD_LISTS
-
-_MEMORY_KEYS = (
-    "parameter_bytes",
-    "gradient_bytes",
-    "optimizer_bytes",
-    "activation_bytes",
-    "predicted_bytes",
-    "host_baseline_bytes",
-    "host_peak_bytes",
-    "host_train_peak_bytes",
-    "device_allocated_peak_bytes",
-    "device_reserved_peak_bytes",
-    "decode_bytes",
-)
-_CLOCK_KEYS = (
-    "setup_seconds",
-    "train_seconds",
-    "validation_seconds",
-    "evaluation_seconds",
-    "wall_seconds",
-)
+PAYLOAD_KEYS = tuple(lines.PAYLOAD)
 # A block that was reached in part has all its names, with null for the rest.
-_BLOCK_KEYS: Mapping[str, tuple[str, ...]] = {"memory": _MEMORY_KEYS, "clock": _CLOCK_KEYS}
+_BLOCK_KEYS: Mapping[str, tuple[str, ...]] = {
+    "memory": lines.MEMORY_NAMES,
+    "clock": lines.CLOCK_NAMES,
+}
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A value is not a record."""
 
 
@@ -77,7 +55,7 @@ class Record:
     raw: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _validate(self.raw)
+        check_line(self.raw, lines.RECORD)
 
     @property
     def study(self) -> str:
@@ -215,27 +193,51 @@ def append_line(path: Path, text: str) -> None:
 
     A torn last line, left by a killed writer, is closed first so that it spoils nothing else. A
     line that cannot be written whole (a full disk) is taken back.
+
+    Raises:
+        StorageError: it cannot be written; it is kept in another folder then, which is named.
     """
-    line = text.encode() + b"\n"
+    try:
+        _append_line(path, text.encode() + b"\n")
+    except OSError as error:
+        raise StorageError(f"{path}: {told(error)}; {_kept_elsewhere(path, text)}") from error
+
+
+def _append_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(descriptor, line[written:])
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
+        with locked(descriptor):
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.write(descriptor, line[written:])
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
     finally:
-        os.close(descriptor)  # releases the lock
+        os.close(descriptor)
     if not size:
         _sync_directory(path.parent)
+
+
+def _kept_elsewhere(path: Path, text: str) -> str:
+    """Where a line that took hours is, if its own file cannot be written: in words."""
+    name = f"bench-kept-{path.parent.name}-{path.stem}-{os.getpid()}{path.suffix}"
+    for folder in (tempfile.gettempdir, Path.cwd, Path.home):
+        with contextlib.suppress(OSError, RuntimeError):
+            other = Path(folder()) / name
+            try:
+                _append_line(other, text.encode() + b"\n")
+            except OSError:
+                other.unlink(missing_ok=True)  # nobody else's: this process is in its name
+                raise
+            return f"the line is kept in {other}; append it to the file when there is room"
+    return f"nor could the line be kept elsewhere, which is: {text}"
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:
@@ -245,8 +247,36 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
 
     Raises:
         SchemaError: a record of another schema; ignoring it would run its trial again.
+        RecordError: the file cannot be read.
     """
-    return read_lines(path, Record)
+    return read_lines(path, _own)
+
+
+def _own(raw: Any) -> Record:
+    """A record whose settings are still those of its id."""
+    found = Record(raw)
+    check_id(found.settings, "trial_id", found.trial_id)
+    return found
+
+
+def check_id(settings: Mapping[str, Any], name: Literal["trial_id", "cost_id"], known: str) -> None:
+    """Refuse settings that are not those of an id.
+
+    Of settings whose names are not today's, nothing is known.
+
+    Raises:
+        RecordError: they have another id, or no trial has such values: one of them was changed.
+    """
+    try:
+        trial = Trial.from_dict({"replicate": 0, **settings})
+    except SettingsError as error:
+        if isinstance(
+            error.__cause__, TypeError | KeyError
+        ):  # a name that is not known, or missing
+            return
+        raise RecordError(str(error)) from None
+    if (own := getattr(trial, name)) != known:
+        raise RecordError(f"{name!r} is {known!r}, but its settings give {own!r}")
 
 
 T = TypeVar("T")
@@ -261,14 +291,17 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str
 
     Raises:
         SchemaError: a line of another schema.
+        RecordError: the file cannot be read.
     """
     parsed: list[T] = []
     warnings: list[str] = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines_of_file = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return parsed, warnings
-    for number, line in enumerate(lines, start=1):
+    except OSError as error:
+        raise RecordError(f"{path}: {told(error)}; expected a file of lines") from error
+    for number, line in enumerate(lines_of_file, start=1):
         if not line.strip():
             continue
         try:
@@ -278,7 +311,7 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str
         except RecordError as error:
             warnings.append(f"{path}:{number}: line ignored: {error}")
         except (ValueError, RecursionError) as error:
-            what = "torn last line" if number == len(lines) else "line is not JSON"
+            what = "torn last line" if number == len(lines_of_file) else "line is not JSON"
             warnings.append(f"{path}:{number}: {what} ignored ({_brief(error)})")
     return parsed, warnings
 
@@ -305,56 +338,31 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def check_schema(raw: Any) -> None:
-    """Refuse what is no JSON object of this schema.
+def check_line(raw: Any, check: Check) -> None:
+    """Refuse what is no JSON object of this schema, or has a field of another type or range.
 
     Raises:
         SchemaError: it is of another schema.
-        RecordError: it is of none.
+        RecordError: it is of none, or a field is not what it must be; the message names it.
     """
-    if not isinstance(raw, Mapping):
-        raise RecordError(f"a record is a JSON object, not {type(raw).__name__}")
-    schema = raw.get("schema")
+    schema = raw.get("schema") if isinstance(raw, Mapping) else None
+    if type(schema) is not int:  # neither true nor 2.0
+        raise RecordError(f"'schema' is {reprlib.repr(schema)}; expected {SCHEMA}")
     if schema != SCHEMA:
-        if isinstance(schema, int):
-            raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
-        raise RecordError(f"'schema' is {schema!r}; expected {SCHEMA}")
+        raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
+    check_value(raw, check)
 
 
-def _validate(raw: Any) -> None:
-    check_schema(raw)
-    for name in ("study", "trial_id", "started_at"):
-        require_type(raw, name, str)
-    for name in ("settings", "provenance", "versions"):
-        require_type(raw, name, Mapping)
-    for name, version in raw["versions"].items():
-        if not isinstance(version, int):
-            raise RecordError(f"version of {name!r} is {version!r}; expected a whole number")
-    for name in ("data", "model", "train"):
-        require_type(raw["settings"], name, Mapping)
-    require_type(raw["settings"]["model"], "method", str)
-    require_type(raw["settings"], "replicate", int)
-    if raw.get("status") not in STATUSES:
-        raise RecordError(f"'status' is {raw.get('status')!r}; expected one of {STATUSES}")
-    if raw.get("reason") is not None:
-        require_type(raw, "reason", str)
-    for name in PAYLOAD_MAPPINGS:
-        if raw.get(name) is not None:
-            require_type(raw, name, Mapping)
-    for name in PAYLOAD_LISTS:
-        if raw.get(name) is not None:
-            require_type(raw, name, Sequence)
-    require_type(raw["provenance"], "machine", Mapping)
-
-
-def require_type(raw: Mapping[str, Any], name: str, expected: type) -> None:
-    """Refuse a value of another type.
+def check_value(value: Any, check: Check) -> None:
+    """Refuse a value that a check of `bench.lines` does not take.
 
     Raises:
-        RecordError: the value under a name is not of this type.
+        RecordError: with the field's path, its value and what was expected.
     """
-    if not isinstance(raw.get(name), expected):
-        raise RecordError(f"{name!r} is {raw.get(name)!r}; expected {expected.__name__}")
+    try:
+        check(value, "")
+    except Misfit as error:
+        raise RecordError(str(error)) from None
 
 
 def _sync_directory(directory: Path) -> None:

@@ -18,9 +18,10 @@ from bench import costs, provenance
 from bench.cards import card
 from bench.costs import CostLine
 from bench.engine.attendant import Attendant, AttendantFailed
+from bench.engine.base import Accelerator
 from bench.measure.memory import available_memory_bytes
 from bench.settings import Trial
-from bench.study import Profile, Study
+from bench.study import Study
 from bench.versions import current_versions
 
 # What is left free for the process that is timed, beside what the largest one so far took.
@@ -84,7 +85,7 @@ class Session:
         study: whose rows.
         data_dir: where data sets lie.
         cache_dir: for prepared data, kept weights and logs.
-        profile: what is computed on.
+        accelerator: what is computed on.
         machine: the `machine` block of the lines.
         num_rounds: those of the study's kind if None.
         on_turn: told of every turn.
@@ -93,7 +94,7 @@ class Session:
     study: Study
     data_dir: Path
     cache_dir: Path
-    profile: Profile
+    accelerator: Accelerator
     machine: Mapping[str, Any]
     num_rounds: int | None = None
     on_turn: OnTurn = lambda group, number, place, trial, word, phases: None
@@ -184,7 +185,7 @@ class Session:
             log=self.cache_dir / "logs" / name,
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,
-            accelerator=self.profile,
+            accelerator=self.accelerator,
             study_file=self.study.file,
             on_phase=tell,
         )

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from bench import presence, provenance, record
 from bench.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.cards import card
-from bench.engine.base import Engine, Job, OnEvent
+from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
+from bench.errors import UserError
 from bench.leases import Leases
 from bench.progress import Progress, describe
 from bench.record import Record
@@ -28,7 +29,7 @@ SETTLED = ("done", "oom", "timeout")
 
 BuildEngine = Callable[[OnEvent], Engine]
 
-State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard"]
+State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard", "no data"]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
 
 #: Folder of the committed results, and below it of those of whoever runs the suite.
@@ -36,7 +37,7 @@ REFERENCE = Path("results")
 OWN = REFERENCE / "own"
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run was asked for that makes no sense."""
 
 
@@ -83,7 +84,7 @@ class Planned:
         versions: of method, source and protocol that it will be run with.
         state: `new`; `stale` (the code behaves differently since); `other data` (the data has
             changed); `retry` (an error); `again` (asked for); `kept` (settled, not run);
-            `other shard` (not run here).
+            `other shard` (not run here); `no data` (of a published set that nobody has brought).
         previous: its latest record on this machine.
     """
 
@@ -109,6 +110,7 @@ class Plan:
         machine: the record's `machine` block.
         records_path: file that the records go to.
         warnings: lines of that file that could not be read.
+        absent: names of the study's optional data sets that nobody has brought.
     """
 
     study: Study
@@ -117,6 +119,7 @@ class Plan:
     machine: Mapping[str, Any]
     records_path: Path
     warnings: tuple[str, ...]
+    absent: tuple[str, ...] = ()
 
     @property
     def to_run(self) -> list[Planned]:
@@ -142,22 +145,39 @@ def study_budgets(study: Study, results_dir: Path) -> Budgets:
 
 
 def machine_of(profile: Profile) -> dict[str, Any]:
-    """The record's `machine` block for a profile.
+    """The record's `machine` block for a profile; `paper` takes a GPU where there is one.
 
     Raises:
         RunError: the profile wants a GPU, and there is none.
     """
-    accelerator = provenance.accelerator_name() if profile == "gpu" else None
+    accelerator = None if profile == "cpu" else provenance.accelerator_name()
     if profile == "gpu" and accelerator is None:
         raise RunError("profile is 'gpu', but torch finds no CUDA device on this machine")
     return provenance.machine(accelerator=accelerator)
+
+
+def accelerator_of(profile: Profile) -> Accelerator:
+    """What a profile computes on."""
+    if profile == "paper":
+        return "gpu" if provenance.accelerator_name() else "cpu"
+    return profile
+
+
+def absent_data(study: Study, trials: Iterable[Trial], options: RunOptions) -> list[str]:
+    """Names of a study's optional data sets whose files are not there."""
+    fingerprint = _fingerprints(study.kind, options)
+    specs = {
+        trial.data.name: trial.data for trial in trials if trial.data.name in study.optional_data
+    }
+    return [name for name, spec in specs.items() if fingerprint(spec) is None]
 
 
 def plan_run(study: Study, options: RunOptions) -> Plan:
     """What a run would do; nothing is started or written.
 
     Raises:
-        RunError: no trial of the study uses a method of `only`, or there is no GPU for its profile.
+        RunError: no trial of the study uses a method of `only`, there is no GPU for its profile, or
+            a trial's precision needs one.
         StudyError: the study has no such profile.
         SettingsError: a method is not known.
         DataError: a data source is not known.
@@ -172,12 +192,14 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     wanted = [trial for trial in trials if _is_wanted(trial, options)]
     missing = [trial for trial in missing if _is_wanted(trial, options)]
     check_methods(study, [*trials, *missing], options.only)
+    _check_precision([*wanted, *missing], options.profile)
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)
     previous = {old.trial_id: old for old in records}
     fingerprint = _fingerprints(study.kind, options)
+    absent = absent_data(study, trials, options)
     index, count = options.shard
     planned = []
     for position, trial in enumerate(wanted):
@@ -186,6 +208,8 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         state: State = "other shard"
         if position % count == index - 1:
             state = _state(old, trial, versions, fingerprint, options)
+            if trial.data.name in absent and state != "kept":
+                state = "no data"
         planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
     return Plan(
         study=study,
@@ -194,6 +218,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         machine=machine,
         records_path=path,
         warnings=tuple(warnings),
+        absent=tuple(absent),
     )
 
 
@@ -282,7 +307,7 @@ def local_engine(options: RunOptions, on_event: OnEvent) -> LocalEngine:
     return LocalEngine(
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
-        accelerator=options.profile,
+        accelerator=accelerator_of(options.profile),
         on_event=on_event,
     )
 
@@ -344,6 +369,14 @@ def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) 
                 f"study {study.name} has no trial of method {method!r}; "
                 f"it has {', '.join(sorted(methods)) or 'no trials'}"
             )
+
+
+def _check_precision(trials: Iterable[Trial], profile: Profile) -> None:
+    if profile == "cpu" and any(trial.train.precision == "16-mixed" for trial in trials):
+        raise RunError(
+            "a trial's precision is '16-mixed' and the profile 'cpu', which has no float16 "
+            "training; expected 'bf16-mixed' or '32-true'"
+        )
 
 
 def _expected_seconds(planned: Planned) -> float | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from bench.errors import UserError
 from bench.typed import coerce_fields
 
 Scalar = bool | int | float | str | None
@@ -35,7 +36,7 @@ LATER: Mapping[str, Any] = MappingProxyType({"is_later": True})
 _NO_RESULT: Mapping[str, Any] = MappingProxyType({"is_identity": False})
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting has a value that no trial can run with."""
 
 

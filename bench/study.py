@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, get_args
 
 from bench.card import KindName
+from bench.published import Curve, Published
 from bench.settings import Trial
+from bench.study_file import StudyError as StudyError
+from bench.study_file import defined_in, import_file, located
 
-Profile = Literal["cpu", "gpu"]
+#: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
+#: on a GPU where there is one.
+Profile = Literal["cpu", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 _REGISTRY_MODULE = "bench.studies"
-
-
-class StudyError(ValueError):
-    """A study cannot be found, or does not hold what a study must."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One row of numbers that others published, printed beside ours.
-
-    Attributes:
-        label: what the row is called (system and set-up).
-        metrics: metric's name → value on the same scale as ours (0.271, not 27.1).
-        source: where it was published.
-        part: table of the study that the row stands in; "" for each of them.
-    """
-
-    label: str
-    metrics: Mapping[str, float]
-    source: str
-    part: str = ""
+_LONGEST_NAME = 80  # logs and leases are files that begin with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +51,8 @@ DECODING = Kind(
 )
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="bench.theory.sources", prepares_data=False)
+#: What shows the studies that reproduce a paper's table or figure: published beside measured.
+PAPERS = "papers"
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY)}
 
 
@@ -89,8 +73,14 @@ class Study:
         duration: what `list` says about how long the `cpu` profile takes.
         primary_metrics: columns that tables and figures lead with; the first one is "quality".
         profiles: those that `trials` answers to.
+        optional_data: names of published data sets that a user may bring; without their files the
+            trials on them are left out, and a run says what brings them.
         part: trial → name of the table it stands in; "" when there is one table.
         published: reference rows.
+        curves: published curves, for figures.
+        quantities: further columns of a paper's table (`bench.report.quantities`).
+        figures: names of the figures that show it (`bench.report.kinds`); () for those of its kind.
+        shown_as: what renders it, where that is not its kind's (`bench.report.kinds`).
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.
@@ -102,20 +92,35 @@ class Study:
     smoke: Callable[[], list[Trial]]
     duration: str = ""
     primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
-    profiles: tuple[Profile, ...] = PROFILES
+    profiles: tuple[Profile, ...] = ("cpu", "gpu")
+    optional_data: tuple[str, ...] = ()
     part: Callable[[Trial], str] = _no_part
     published: tuple[Published, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    shown_as: str = ""
     file: Path | None = None
     kind: Kind = TRAINING
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) or self.name == "all":
+        name, claim = self.name, self.claim
+        is_name = isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
+        if not is_name or len(name) > _LONGEST_NAME or name == "all":
             raise StudyError(
-                f"study name {self.name!r} is no file name; expected lower-case letters, digits, "
-                "'-' and '_', and not 'all'"
+                f"study name {name!r:.100} is no file name; expected lower-case letters, digits, "
+                f"'-' and '_', at most {_LONGEST_NAME} in all, and not 'all'"
             )
-        if not self.claim.strip():
-            raise StudyError(f"study {self.name} has no claim; give its function a docstring")
+        if not isinstance(claim, str) or not claim.strip():
+            raise StudyError(f"study {name} has no claim; give its function a docstring")
+        for what in ("trials", "smoke", "part"):
+            if not callable(getattr(self, what)):
+                raise StudyError(
+                    f"{what} of study {name} is a {type(getattr(self, what)).__name__}; "
+                    "expected a function"
+                )
+        if not isinstance(self.kind, Kind):
+            raise StudyError(f"kind of study {name} is {self.kind!r}; expected a bench.study.Kind")
 
     @property
     def headline(self) -> str:
@@ -126,38 +131,53 @@ class Study:
         """The trials of a profile; a budget in seconds may still be in them (`bench.budgets`).
 
         Raises:
-            StudyError: the study has no such profile, or asks for one trial twice.
+            StudyError: the study has no such profile, no trials in it, something else among them,
+                or one twice.
         """
         if profile not in self.profiles:
             raise StudyError(
                 f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
             )
-        trials = self.trials(profile)
-        if not isinstance(trials, Sequence):
+        with located(self.file, self.trials):
+            trials = self._checked_trials(self.trials(profile))
+            if not trials:
+                raise StudyError(f"study {self.name} has no trials; expected at least one")
+            return trials
+
+    def build_smoke(self) -> list[Trial]:
+        """The tiny trials of `--smoke`; there may be none.
+
+        Raises:
+            StudyError: something else is among them, or one twice.
+        """
+        with located(self.file, self.smoke):
+            return self._checked_trials(self.smoke())
+
+    def _checked_trials(self, trials: object) -> list[Trial]:
+        if not isinstance(trials, list | tuple):
             raise StudyError(
                 f"trials of study {self.name} are a {type(trials).__name__}; expected a list"
             )
-        return _distinct(self.name, trials)
-
-    def build_smoke(self) -> list[Trial]:
-        """The tiny trials of `--smoke`.
-
-        Raises:
-            StudyError: the study asks for one trial twice.
-        """
-        return _distinct(self.name, self.smoke())
-
-
-def _distinct(name: str, trials: Sequence[Trial]) -> list[Trial]:
-    seen: set[str] = set()
-    for trial in trials:
-        if trial.trial_id in seen:
-            raise StudyError(
-                f"study {name} asks twice for trial {trial.trial_id} "
-                f"({trial.model.method}, replicate {trial.replicate})"
-            )
-        seen.add(trial.trial_id)
-    return list(trials)
+        seen: set[str] = set()
+        for trial in trials:
+            if not isinstance(trial, Trial):
+                raise StudyError(
+                    f"among the trials of study {self.name} is a {type(trial).__name__}; "
+                    "expected bench.settings.Trial alone"
+                )
+            if trial.trial_id in seen:
+                raise StudyError(
+                    f"study {self.name} asks twice for trial {trial.trial_id} "
+                    f"({trial.model.method}, replicate {trial.replicate})"
+                )
+            seen.add(trial.trial_id)
+            with located(self.file, self.part):
+                part: object = self.part(trial)
+                if not isinstance(part, str):
+                    raise StudyError(
+                        f"part of study {self.name} gives a {type(part).__name__}; expected text"
+                    )
+        return list(trials)
 
 
 def study_names() -> list[str]:
@@ -177,7 +197,7 @@ def load_study(name_or_path: str) -> Study:
     registry = _registry()
     if name_or_path.endswith(".py"):
         path = Path(name_or_path)
-        study = _checked(_defined_in(import_file(path), path), name_or_path)
+        study = _checked(defined_in(import_file(path), path), name_or_path)
         if study.name in registry:
             raise StudyError(
                 f"{path} defines a study named {study.name!r}, as the suite does; "
@@ -195,34 +215,6 @@ def load_study(name_or_path: str) -> Study:
 def _registry() -> Mapping[str, Callable[[], Study]]:
     registry: Mapping[str, Callable[[], Study]] = importlib.import_module(_REGISTRY_MODULE).STUDIES
     return registry
-
-
-def import_file(path: Path) -> ModuleType:
-    """Run a study file as a module; its name depends on the file's name alone.
-
-    Raises:
-        StudyError: there is no such file.
-    """
-    if not path.is_file():
-        raise StudyError(f"no study file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(f"study_file_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise StudyError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # registries and dataclasses look the module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def _defined_in(module: ModuleType, path: Path) -> object:
-    if hasattr(module, "study"):
-        return module.study()
-    if hasattr(module, "STUDY"):
-        return module.STUDY
-    studies = getattr(module, "STUDIES", {})
-    if len(studies) != 1:
-        raise StudyError(f"{path} defines no study; expected study(), STUDY or one in STUDIES")
-    return next(iter(studies.values()))()
 
 
 def _checked(study: object, where: str) -> Study:

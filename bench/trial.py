@@ -39,6 +39,7 @@ from bench.metrics.propensity import PROPENSITY
 from bench.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
 from bench.study import TRAINING
+from bench.threads import keep_threads
 from bench.versions import current_versions
 from bench.weights import keep_weights, restore_weights, weights_key
 
@@ -192,6 +193,10 @@ def prepare(
         ValueError: data or settings that cannot be run.
     """
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    if trial.train.precision == "16-mixed" and device.type == "cpu":
+        # Lightning would compute in bfloat16, and the record say otherwise.
+        raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
+    keep_threads()
     # Late in training, probabilities far below 1e-38 must not slow matrix products down.
     torch.set_flush_denormal(True)
     torch.manual_seed(derive_seed("torch", trial.replicate))

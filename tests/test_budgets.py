@@ -42,7 +42,7 @@ def written(path, *budgets):
 def line(*rows, started_at="2026-01-01T00:00:00Z"):
     return costs.build(
         study="stub",
-        group={"part": "", "data": {}},
+        group={"part": "", "data": rows[0]["settings"]["data"]},
         started_at=started_at,
         num_rounds=len(rows[0]["visits"]),
         rows=rows,
@@ -97,7 +97,7 @@ def test_a_file_of_something_else_is_refused_by_its_name(tmp_path, content):
 
 @pytest.mark.parametrize("num_steps", [0, 1.5, None])
 def test_a_budget_without_steps_is_refused(tmp_path, num_steps):
-    with pytest.raises(BudgetError, match="no whole number of steps above 0"):
+    with pytest.raises(BudgetError, match=r"num_steps' is .*; expected a whole number"):
         written(
             tmp_path / "b.json", dataclasses.replace(budget(with_budget()), num_steps=num_steps)
         )

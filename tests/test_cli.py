@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -241,6 +243,20 @@ def test_wrong_names_are_answered_with_the_right_ones(capsys, arguments, message
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--results", "--data-dir", "--cache-dir"])
+def test_a_folder_of_nobody_is_a_usage_error(capsys, option):
+    with pytest.raises(SystemExit) as ending:
+        main(["run", "keen", f"{option}=~nobody-of-this-name/x"])
+    assert ending.value.code == 2
+    assert "~nobody-of-this-name/x: " in capsys.readouterr().err
+
+
+def test_a_tilde_that_no_shell_has_replaced_is_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["run", "keen", "--results=~/mine"]) == 0
+    assert written(tmp_path) == ["mine/records/keen"]
+
+
 @pytest.mark.parametrize("shard", ["3/2", "0/2", "1", "a/b"])
 def test_wrong_shard_is_a_usage_error(capsys, shard):
     with pytest.raises(SystemExit) as ending:
@@ -298,7 +314,7 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module.terminal_summary = lambda own, reference, name, width: f"{own} | {reference}: {name}"
     monkeypatch.setitem(sys.modules, "bench.report", module)
     assert main(["report", "keen"]) == 0
-    assert capsys.readouterr().out == "results/own | results: keen\n"
+    assert capsys.readouterr().out == "results/own | results: keen\nwritten: results/own\n"
     assert main(["report", "keen", "--publish"]) == 0
     assert capsys.readouterr().out == "results/['keen'] beside None.md\n"
     assert main(["check"]) == 1
@@ -307,6 +323,98 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     assert "note: a row is stale" in captured.out
     found.problems.clear()
     assert main(["check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "keen", "--results", "file"], "file is a file; expected a folder for results"),
+        (["run", "keen", "--results", "odd"], "odd/records/keen/"),
+        (["run", "keen", "--cache-dir", "file"], "file is or lies in a file; expected a folder"),
+        (["cost", "keen", "--results", "file/below"], "file/below is or lies in a file; expected"),
+        (["audit", "keen", "--results", "file"], "file: no such folder; expected one with records"),
+        (["report", "keen", "--out", "file"], "file is or lies in a file; expected a folder"),
+        (["report", "--results", "absent"], "absent: no such folder; expected one with records"),
+        (["check", "--results", "absent"], "absent: no such folder; expected one with records"),
+        (["check", "--results", "file"], "file: no such folder; expected one with records"),
+    ],
+)
+def test_folders_that_are_none_are_refused_before_any_work(capsys, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "records").touch()
+    assert main(arguments) == 2
+    assert f"bench: {message}" in capsys.readouterr().err
+    assert written(tmp_path) == []
+    assert not list(tmp_path.rglob("*.log"))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_folders_that_take_nothing_are_refused_before_any_work(
+    capsys, tmp_path, monkeypatch, number
+):
+    def refuse(**options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert main(["run", "keen"]) == 2
+    said = capsys.readouterr().err
+    reason = os.strerror(number)
+    assert said.startswith(f"bench: results/own: {reason[0].lower()}{reason[1:]}; expected a fold")
+    assert written(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_during_a_trial_costs_no_record(capsys, tmp_path, monkeypatch):
+    append, spare = record._append_line, tmp_path / "spare"
+
+    def append_elsewhere(path, line):
+        if not path.is_relative_to(spare):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(path, line)
+
+    monkeypatch.setattr(record, "_append_line", append_elsewhere)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(spare))
+    assert main(["run", "keen"]) == 2
+    said = capsys.readouterr().err
+    assert "no space left on device; the line is kept in " in said
+    assert "Traceback" not in said
+    [kept] = spare.glob("bench-kept-keen-*.jsonl")
+    assert [entry.status for entry in record.read(kept)[0]] == ["done"]
+
+
+def test_errors_of_the_disk_are_sentences_and_others_keep_their_traceback(capsys, monkeypatch):
+    def fail(error):
+        def build(*arguments, **options):
+            raise error
+
+        monkeypatch.setitem(sys.modules, "bench.report", SimpleNamespace(build=build))
+
+    fail(OSError(errno.ENOSPC, "No space left on device", "tables/keen.md"))
+    assert main(["report", "keen"]) == 2
+    assert capsys.readouterr().err == "bench: tables/keen.md: no space left on device\n"
+    fail(FileNotFoundError(errno.ENOENT, "No such file or directory", "template"))
+    with pytest.raises(FileNotFoundError):
+        main(["report", "keen"])
+
+
+def test_where_data_was_looked_for_is_said_of_failed_trials(capsys, tmp_path):
+    assert main(["run", write_study(tmp_path, "fail"), "--data-dir", "elsewhere"]) == 1
+    assert f"data was looked for in {tmp_path}/elsewhere" in capsys.readouterr().err
+
+
+def test_options_that_a_source_does_not_take_are_refused_before_any_trial(capsys, tmp_path):
+    (tmp_path / "own.py").write_text("""
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.study import Study
+
+DATA = DataSpec(source="vw", name="n", options={"train": "a", "test": "b", "num_labels": "9"})
+TRIAL = Trial(data=DATA, model=ModelSpec(method="mach"), train=TrainSpec())
+STUDY = Study(name="own", claim="c", trials=lambda profile: [TRIAL], smoke=lambda: [TRIAL])
+""")
+    for command in (["run", "own.py", "--dry-run"], ["run", "own.py"], ["cost", "own.py"]):
+        assert main(command) == 2
+        assert "own.py: VwSource.num_labels is '9'; expected a whole" in capsys.readouterr().err
+    assert written(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from bench import costs
 from bench.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
 from bench.record import RecordError, SchemaError
+from bench.settings import Trial
 from bench.turns import summary
 
 
@@ -14,14 +15,17 @@ def phase(*seconds, units=1, **load):
     return {"seconds": list(seconds), "units": units, "wall_seconds": sum(seconds)} | load
 
 
+SETTINGS = {
+    "data": {"source": "planted", "name": "p"},
+    "model": {"method": "mach", "options": {"num_buckets": 16, "num_worlds": 2}},
+    "train": {"learning_rate": 0.0123456789},
+}
+
+
 def row(*visits, status="done", **changes):
     return {
-        "cost_id": "c",
-        "settings": {
-            "data": {"source": "planted", "name": "p"},
-            "model": {"method": "mach", "options": {"num_buckets": 16, "num_worlds": 2}},
-            "train": {"learning_rate": 0.0123456789},
-        },
+        "cost_id": Trial.from_dict(SETTINGS).cost_id,
+        "settings": SETTINGS,
         "status": status,
         "reason": None,
         "versions": {"method": 1},
@@ -32,7 +36,7 @@ def row(*visits, status="done", **changes):
 def build(*rows, part="", cpu="c", **changes):
     parts = {
         "study": "stub",
-        "group": {"part": part, "data": {"name": "p"}},
+        "group": {"part": part, "data": SETTINGS["data"]},
         "started_at": "2026-01-01T00:00:00Z",
         "num_rounds": 3,
         "rows": list(rows),
@@ -74,19 +78,19 @@ def test_what_was_not_measured_has_no_seconds():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row({"train": phase(0.0)}), "expected seconds and units above 0"),
-        (row({"train": phase(float("nan"))}), "expected seconds and units above 0"),
-        (row({"train": {"seconds": ["1"], "units": 1}}), "expected seconds and units above 0"),
-        (row({"train": phase(1.0, units=0)}), "expected seconds and units above 0"),
-        (row({"train": phase(1.0, units=1.5)}), "'units' is 1.5; expected int"),
-        (row({"train": [1.0]}), "expected an object"),
-        (row(status="fine"), "a row's status is 'fine'"),
-        (row(cost_id=None), "'cost_id' is None; expected str"),
-        (row(settings=[]), r"'settings' is \[\]; expected Mapping"),
-        (row(versions=None), "'versions' is None; expected Mapping"),
-        (row(visits=[3]), "a visit is 3"),
-        (row(visits=[{"phases": {}}]), "'round' is None; expected int"),
-        (3, "a row is 3"),
+        (row({"train": phase(0.0)}), "seconds.0.' is 0.0; expected a finite number above 0"),
+        (row({"train": phase(float("nan"))}), "is nan; expected a finite number above 0"),
+        (row({"train": {"seconds": ["1"], "units": 1}}), "is '1'; expected a finite number above"),
+        (row({"train": phase(1.0, units=0)}), "units' is 0; expected a whole number from 1"),
+        (row({"train": phase(1.0, units=1.5)}), "units' is 1.5; expected a whole number"),
+        (row({"train": [1.0]}), "phases.train' is .1.0.; expected values by name"),
+        (row(status="fine"), "'rows.0..status' is 'fine'"),
+        (row(cost_id=None), "'rows.0..cost_id' is None; expected letters"),
+        (row(settings=[]), r"settings' is \[\]; expected values by name"),
+        (row(versions=None), "versions' is None; expected values by name"),
+        (row(visits=[3]), r"visits\[0\]' is 3"),
+        (row(visits=[{"phases": {}}]), "round' is None; expected a value"),
+        (3, r"'rows\[0\]' is 3"),
     ],
 )
 def test_a_bad_row_is_warned_of_and_the_rest_is_read(tmp_path, bad, message):

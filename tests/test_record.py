@@ -4,11 +4,14 @@ import errno
 import json
 import multiprocessing
 import os
+import tempfile
 
 import numpy as np
 import pytest
+from stub_trials import build_trial
 
 from bench import record
+from bench.errors import StorageError
 from bench.record import RecordError, SchemaError
 
 
@@ -16,7 +19,12 @@ def build(trial_id="0123456789abcdef", **changes):
     parts = {
         "study": "stub",
         "trial_id": trial_id,
-        "settings": {"data": {}, "model": {"method": "mach"}, "train": {}, "replicate": 0},
+        "settings": {
+            "data": {"source": "s", "name": "n", "of_old": 1},
+            "model": {"method": "mach"},
+            "train": {},
+            "replicate": 0,
+        },
         "status": "done",
         "reason": None,
         "started_at": "2026-01-01T00:00:00Z",
@@ -52,12 +60,12 @@ def test_nan_infinity_and_arrays_become_plain_json():
     built = build(
         payload={
             "test": {"P@1": float("nan"), "P@3": np.float32("inf"), "P@5": np.float64(0.25)},
-            "training": {"curve": np.array([1.0, np.nan])},
+            "resolved": {"rates": np.array([1.0, np.nan])},
         }
     )
     raw = json.loads(built.to_json())
     assert raw["test"] == {"P@1": None, "P@3": None, "P@5": 0.25}
-    assert raw["training"]["curve"] == [1.0, None]
+    assert raw["resolved"]["rates"] == [1.0, None]
 
 
 def test_text_that_is_no_utf8_is_escaped_and_written(tmp_path):
@@ -144,22 +152,56 @@ def test_an_append_that_fails_is_taken_back(tmp_path, monkeypatch, num_written):
         return whole(descriptor, data[: room.pop()])
 
     monkeypatch.setattr(os, "write", write)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        StorageError, match=r"r\.jsonl: no space left on device; nor could the line"
+    ):
         record.append(path, build("b"))
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_line_that_its_file_does_not_take_is_kept_where_the_error_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "spare"))
+    (tmp_path / "stub").write_text("a file where the folder should be")
+    path = tmp_path / "stub" / "r.jsonl"
+    with pytest.raises(StorageError, match="the line is kept in ") as caught:
+        record.append(path, build("b"))
+    [other] = (tmp_path / "spare").glob("bench-kept-stub-r-*.jsonl")
+    assert str(other) in str(caught.value)
+    assert [kept.trial_id for kept in record.read(other)[0]] == ["b"]
+
+
+def test_a_folder_in_a_files_place_is_named(tmp_path):
+    with pytest.raises(RecordError, match="is a directory; expected a file of lines"):
+        record.read(tmp_path)
+
+
+def test_settings_that_were_changed_are_told_by_the_trial_s_id(tmp_path):
+    trial = build_trial()
+    own = build(trial.trial_id, settings=trial.to_dict())
+    settings = json.loads(own.to_json())["settings"]
+    settings["train"]["learning_rate"] *= 2
+    changed = build(trial.trial_id, settings=settings)
+    path = tmp_path / "r.jsonl"
+    for each in (own, changed):
+        record.append(path, each)
+    records, [warning] = record.read(path)
+    assert [kept.raw for kept in records] == [own.raw]
+    assert warning.startswith(f"{path}:2: line ignored: 'trial_id' is '{trial.trial_id}', but its")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"status": "fine"}, "'status' is 'fine'; expected one of"),
-        ({"study": 3}, "'study' is 3; expected str"),
-        ({"provenance": {}}, "'machine' is None; expected Mapping"),
-        ({"versions": {"method": "1"}}, "version of 'method' is '1'; expected a whole number"),
-        ({"settings": {"model": {"method": "mach"}, "replicate": 0}}, "'data' is None"),
+        ({"status": "fine"}, "'status' is 'fine'; expected 'done' or"),
+        ({"study": 3}, "'study' is 3; expected text"),
+        ({"provenance": {}}, "'provenance.machine' is None; expected a value"),
+        ({"versions": {"method": "1"}}, "'versions.method' is '1'; expected a whole number"),
+        ({"settings": {"model": {"method": "mach"}, "replicate": 0}}, "'settings.data' is None"),
         ({"status": "skipped"}, "'status' is 'skipped'"),
         ({"payload": {"tset": {}}}, "unknown block 'tset'"),
-        ({"payload": {"test": 3}}, "'test' is 3; expected Mapping"),
+        ({"payload": {"test": 3}}, "'test' is 3; expected values by name"),
         ({"payload": {"test": {"P@1": object()}}}, "cannot hold"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -38,12 +40,14 @@ class Batch:
         counts = self.label_offsets.diff()
         return torch.repeat_interleave(counts, output_size=self.label_ids.numel())
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same batch on another device; Lightning calls this."""
-        return Batch(
-            *(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
-        )
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         """The same batch in page-locked memory, for asynchronous copies to a GPU."""
-        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A batch of the same class; an own encoder's may have further fields."""
+        return type(self)(*(function(getattr(self, each.name)) for each in fields(self)))

@@ -82,9 +82,31 @@ class Csr:
         values = None if self.values is None else self.values[first:last]
         return Csr(offsets - first, self.ids[first:last], values, self.num_columns)
 
+    def followed_by(self, other: Csr) -> Csr:
+        """These rows, then those of another with as many columns, copied.
+
+        Raises:
+            ValueError: the numbers of columns differ.
+        """
+        if other.num_columns != self.num_columns:
+            raise ValueError(f"{other.num_columns} columns; expected {self.num_columns}")
+        values = None
+        if self.values is not None or other.values is not None:
+            values = np.concatenate([_values(self), _values(other)])
+        return Csr(
+            np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+            np.concatenate([self.ids, other.ids]),
+            values,
+            self.num_columns,
+        )
+
     def column_counts(self) -> Int64s:
         """`(num_columns,)` int64: rows that hold each column."""
         return np.bincount(self.ids, minlength=self.num_columns).astype(np.int64, copy=False)
+
+
+def _values(rows: Csr) -> Float32s:
+    return np.ones(rows.ids.size, np.float32) if rows.values is None else rows.values
 
 
 @dataclass(frozen=True)

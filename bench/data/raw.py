@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Int32s, JsonScalar, Task
+from bench.errors import UserError
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data, or the options that describe it, cannot be used; the message says where and why."""
 
 

@@ -27,10 +27,17 @@ import numpy.typing as npt
 from bench.data.csr import Csr, Task
 from bench.data.linekernel import parse_bytes
 from bench.data.raw import DataError
+from bench.measure.memory import available_memory_bytes
 
 BLOCK_BYTES = 1 << 24
 MAX_ID = 2**31 - 2
+#: A line is held as a whole. The longest of the published sets takes some megabytes.
+MAX_LINE_BYTES = 1 << 26
+_MOST_DIGITS = 10
 _MAX_SHOWN = 60
+# Of labels seen: ids beyond so many times as many are a slip rather than a data set.
+_PLAUSIBLE_RATIO = 1000
+_PLAUSIBLE_LABELS = 100_000
 _NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -64,6 +71,16 @@ class LineError(ValueError):
     """A line does not follow the grammar; the message names the value and the expectation."""
 
 
+class _EndlessLineError(Exception):
+    """A line is longer than any point's; its reader knows which one."""
+
+
+def _too_long(path: Path, line: int) -> DataError:
+    return DataError(
+        f"{path}, line {line}: longer than {MAX_LINE_BYTES:,} bytes; expected a point a line"
+    )
+
+
 def parse_line(line: bytes, grammar: Grammar) -> tuple[list[int], list[int], list[float]]:
     """Labels, feature ids and values of one line (without its newline), both counted from 0.
 
@@ -85,31 +102,35 @@ def parse_line(line: bytes, grammar: Grammar) -> tuple[list[int], list[int], lis
             raise LineError(f"namespace {_shown(tail)}; expected one, without a weight")
         label_text, tokens = head.rstrip(b" "), rest.split(b" ")
         if b" " in label_text:
-            raise LineError(f"{_shown(label_text)} before '|'; expected a label and no weight")
+            raise LineError(
+                f"{_shown(label_text)} before '|'; expected a label and no weight, or labels "
+                "parted by commas alone"
+            )
     else:
         if not line.strip(b" "):
             raise LineError("the line is empty; expected labels or features")
         label_text, *tokens = line.split(b" ")
         if b":" in label_text:
             label_text, tokens = b"", [label_text, *tokens]
-    labels = _ids(
-        label_text.split(b",") if label_text else [],
-        "label",
-        grammar.label_base,
-        grammar.stop(grammar.num_labels, grammar.label_base),
-        grammar.base_option,
-    )
-    pairs = [token.partition(b":") for token in tokens if token]
-    features = _ids(
-        [name for name, _, _ in pairs],
-        "feature",
-        grammar.feature_base,
-        grammar.stop(grammar.num_features, grammar.feature_base),
-        grammar.base_option,
-    )
+    if label_text.endswith(b",") and tokens:
+        raise LineError(
+            f"a space after the comma of {_shown(label_text)}; expected labels parted by commas "
+            "alone"
+        )
+    labels: list[int] = []
+    for token in label_text.split(b",") if label_text else []:
+        labels.append(_id(token, "label", labels, grammar))
+    features: list[int] = []
     values = []
-    for name, colon, text in pairs:
-        if not colon and grammar.dialect == "vw":
+    for token in filter(None, tokens):
+        name, colon, text = token.partition(b":")
+        if not colon and grammar.dialect == "xmlrepo":
+            raise LineError(
+                f"{_shown(token)} has no ':'; expected feature:value, and before the features "
+                "labels parted by commas alone"
+            )
+        features.append(_id(name, "feature", features, grammar))
+        if not colon:
             values.append(1.0)
             continue
         if not _NUMBER.fullmatch(text) or not abs(value := float(text)) <= _FLOAT32_MAX:
@@ -120,20 +141,34 @@ def parse_line(line: bytes, grammar: Grammar) -> tuple[list[int], list[int], lis
     return labels, features, values
 
 
-def _ids(tokens: list[bytes], what: str, base: int, stop: int, option: str) -> list[int]:
-    ids: list[int] = []
-    for token in tokens:
-        if not re.fullmatch(rb"[0-9]{1,10}", token):
-            raise LineError(f"{what} {_shown(token)}; expected a whole number")
-        number = int(token)
-        if not base <= number < stop:
-            raise LineError(
-                f"{what} {number}; expected {base} to {stop - 1} (see {option} for the first id)"
-            )
-        if ids and number - base <= ids[-1]:
-            raise LineError(f"{what} {number} after {ids[-1] + base}; expected ascending, no twice")
-        ids.append(number - base)
-    return ids
+def _id(
+    token: bytes, what: Literal["label", "feature"], before: list[int], grammar: Grammar
+) -> int:
+    """A token's id, counted from 0.
+
+    Args:
+        token: as it stands in the line.
+        what: the kind of id.
+        before: ids of that kind to its left.
+        grammar: says which ids there are.
+    """
+    is_label = what == "label"
+    base = grammar.label_base if is_label else grammar.feature_base
+    stop = grammar.stop(grammar.num_labels if is_label else grammar.num_features, base)
+    if not re.fullmatch(rb"[0-9]+", token):
+        alone = ", parted from others by commas alone" if is_label else ""
+        raise LineError(f"{what} {_shown(token)}; expected a whole number{alone}")
+    if len(token) > _MOST_DIGITS:
+        raise LineError(f"{what} {_shown(token)}; expected at most {_MOST_DIGITS} digits")
+    number = int(token)
+    if not base <= number < stop:
+        raise LineError(
+            f"{what} {number}; expected {base} to {stop - 1} (see {grammar.base_option} for the "
+            "first id)"
+        )
+    if before and number - base <= before[-1]:
+        raise LineError(f"{what} {number} after {before[-1] + base}; expected ascending, no twice")
+    return number - base
 
 
 def _shown(text: bytes) -> str:
@@ -147,14 +182,22 @@ def read_header(path: Path) -> tuple[bytes, int]:
     Raises:
         DataError: the file is empty or unreadable.
     """
-    for block in _blocks(path, 0):
-        line = block[: block.index(b"\n")]
-        return line, len(line) + 1
+    try:
+        for block in _blocks(path, 0):
+            line = block[: block.index(b"\n")]
+            return line, len(line) + 1
+    except _EndlessLineError:
+        raise _too_long(path, 1) from None
     raise DataError(f"{path}: the file is empty; expected at least one line")
 
 
 def parse_file(
-    path: Path, grammar: Grammar, *, skip_bytes: int = 0, first_line: int = 1
+    path: Path,
+    grammar: Grammar,
+    *,
+    skip_bytes: int = 0,
+    first_line: int = 1,
+    num_points: int | None = None,
 ) -> tuple[Csr, Csr]:
     """All points of a plain or gzip-compressed file.
 
@@ -163,22 +206,37 @@ def parse_file(
         grammar: how to read a line.
         skip_bytes: bytes of a header that has been read already.
         first_line: number of the first line after it, for messages.
+        num_points: N as the header promises it; None where nothing does.
 
     Returns:
         Features and labels, with D and L from the grammar; where it has None, one more than the
         largest id.
 
     Raises:
-        DataError: a line does not follow the grammar, the file is empty, or its compression broken.
+        DataError: a line does not follow the grammar or is endless, the file is empty, has another
+            number of points, or its compression is broken.
     """
     parts: list[tuple[npt.NDArray[np.generic], ...]] = []
     line_number = first_line
-    for block in _blocks(path, skip_bytes):
-        part = _parse_block(block, grammar, path, line_number)
-        line_number += part[0].size
-        parts.append(part)
+    try:
+        for block in _blocks(path, skip_bytes):
+            part = _parse_block(block, grammar, path, line_number)
+            line_number += part[0].size
+            parts.append(part)
+            if num_points is not None and line_number - first_line > num_points:
+                raise DataError(
+                    f"{path}, line {first_line + num_points}: one more point; expected "
+                    f"{num_points} by its header"
+                )
+    except _EndlessLineError:
+        raise _too_long(path, line_number) from None
     if not parts:
         raise DataError(f"{path}: the file has no points; expected at least one line of data")
+    if num_points is not None and line_number - first_line < num_points:
+        raise DataError(
+            f"{path}, line {line_number - 1}: the file ends after {line_number - first_line} "
+            f"points; expected {num_points} by its header"
+        )
     label_lengths, labels, feature_lengths, features, values = (
         np.concatenate(columns) for columns in zip(*parts, strict=True)
     )
@@ -186,6 +244,49 @@ def parse_file(
     return (
         _csr(feature_lengths, features, kept_values, grammar.num_features),
         _csr(label_lengths, labels, None, grammar.num_labels),
+    )
+
+
+def check_sizes(where: str, num_features: int | None, num_labels: int | None) -> None:
+    """Refuse sizes whose columns could not even be counted in the memory that there is.
+
+    Args:
+        where: file and line, or option, that states them.
+        num_features: D, if it is stated.
+        num_labels: L, if it is stated.
+
+    Raises:
+        DataError: counting takes more than is available.
+    """
+    needed = 8 * ((num_features or 0) + (num_labels or 0))
+    available = available_memory_bytes()
+    if available is not None and needed > available:
+        sizes = (("D", num_features), ("L", num_labels))
+        stated = " and ".join(f"{name} = {size:,}" for name, size in sizes if size)
+        raise DataError(
+            f"{where}: {stated}; to count points by column alone takes {needed / 2**30:.1f} GiB, "
+            f"and {available / 2**30:.1f} GiB are available"
+        )
+
+
+def check_labels_seen(parts: Sequence[tuple[Path, Csr]], num_labels: int) -> None:
+    """Refuse an L that one line sets far beyond the labels that have a point: a slip of an id.
+
+    Args:
+        parts: path and labels of each file, a line a point.
+        num_labels: L, one more than the largest label of them.
+
+    Raises:
+        DataError: with that line.
+    """
+    seen = np.unique(np.concatenate([np.unique(labels.ids) for _, labels in parts])).size
+    if num_labels <= max(_PLAUSIBLE_LABELS, _PLAUSIBLE_RATIO * seen):
+        return
+    path, labels = max(parts, key=lambda part: int(part[1].ids.max(initial=-1)))
+    line = int(np.searchsorted(labels.offsets, labels.ids.argmax(), side="right"))
+    raise DataError(
+        f"{path}, line {line}: its largest label makes L = {num_labels:,}, of which {seen:,} have "
+        f"a point; expected option num_labels where that is meant"
     )
 
 
@@ -237,12 +338,16 @@ def _blocks(path: Path, skip_bytes: int) -> Iterator[bytes]:
         with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
             stream.read(skip_bytes)
             rest: list[bytes] = []
+            held = 0
             while block := stream.read(BLOCK_BYTES):
                 cut = block.rfind(b"\n") + 1
                 if cut:
                     yield b"".join((*rest, block[:cut]))
                     rest = []
                 rest.append(block[cut:])
+                held = len(block) - cut + (0 if cut else held)
+                if held > MAX_LINE_BYTES:
+                    raise _EndlessLineError
             if tail := b"".join(rest):
                 yield tail + b"\n"
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

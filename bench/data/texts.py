@@ -21,6 +21,7 @@ from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
+from bench.typed import coerce_fields
 
 _REMEMBERED_TOKENS = 1 << 18
 
@@ -83,6 +84,7 @@ class TextsSource:
     task: str | None = None
 
     def __post_init__(self) -> None:
+        coerce_fields(self, DataError)
         for name in ("min_document_frequency", "max_features", "num_hashed_features"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= MAX_ID:
@@ -164,7 +166,10 @@ class TextsSource:
         found = sorted(glob.glob(str(data_dir / name)))  # noqa: PTH207
         paths = [path for path in map(Path, found) if path.is_file()]
         if not paths:
-            raise DataError(f"{data_dir / name}: no such file; expected the {role} data")
+            raise DataError(
+                f"{data_dir / name}: no such file; expected the {role} data (option {role}) in "
+                f"{data_dir}"
+            )
         return paths
 
     def _points(self, data_dir: Path) -> Iterator[_Point]:

@@ -63,7 +63,13 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
             (raw.train_features, raw.train_features, raw.test_features), rows, strict=True
         )
     ]
-    weights = inverse_document_weights(features[0]) if spec.feature_weighting == "tfidf" else None
+    weights = None
+    if spec.feature_weighting == "tfidf":
+        for part, index, split in zip(
+            features, rows, ("training", "training", "test"), strict=True
+        ):
+            _check_counts(spec, part, index, split)
+        weights = inverse_document_weights(features[0])
     features = [weigh(spec, part, weights) for part in features]
     labels = [train_labels.rows(rows[0]), train_labels.rows(rows[1]), test_labels.rows(rows[2])]
     facts = _facts(spec, raw, features, labels)
@@ -148,22 +154,34 @@ def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:
     return np.asarray(np.log((1 + train_features.num_rows) / (1 + counts)) + 1.0)
 
 
-def weigh(spec: DataSpec, features: Csr, weights: npt.NDArray[np.float64] | None) -> Csr:
-    """Features weighted and normalised as the spec says; see `DataSpec.feature_weighting`.
+def _check_counts(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> None:
+    """Refuse what is no count of a term: below 1/e its weight would even be negative.
 
-    Raises:
-        DataError: a value of 0 or less meets `tfidf`, whose logarithm it has not.
+    Args:
+        spec: for the message.
+        features: `(n, D)`, some rows of a split.
+        rows: `(n,)` which ones.
+        split: what the message calls it.
     """
+    if features.values is None:
+        return
+    wrong = np.flatnonzero(~(features.values >= 1))
+    if wrong.size:
+        row = int(np.searchsorted(features.offsets, wrong[0], side="right")) - 1
+        raise DataError(
+            f"{spec.name}: {split} point {rows[row] + 1:,} (in the order of the file, from 1) has "
+            f"value {features.values[wrong[0]]:g} of feature {features.ids[wrong[0]]} (from 0); "
+            "expected counts from 1 with feature_weighting 'tfidf', or 'raw' for values that are "
+            "weights already"
+        )
+
+
+def weigh(spec: DataSpec, features: Csr, weights: npt.NDArray[np.float64] | None) -> Csr:
+    """Features weighted and normalised as the spec says; see `DataSpec.feature_weighting`."""
     values = _ones(features) if features.values is None else features.values.copy()
     if spec.feature_weighting == "binary":
         values = _ones(features)
     elif weights is not None:
-        wrong = np.flatnonzero(~(values > 0))
-        if wrong.size:
-            raise DataError(
-                f"{spec.name}: feature {features.ids[wrong[0]]} has value {values[wrong[0]]}; "
-                "expected more than 0 with feature_weighting 'tfidf'"
-            )
         _apply_tfidf(features.ids, values, weights)
     if spec.normalize_rows:
         _normalize_rows(features.offsets, values)

@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
-from bench.data.text import Grammar, parse_file, settle_task
+from bench.data.text import (
+    MAX_ID,
+    Grammar,
+    check_labels_seen,
+    check_sizes,
+    parse_file,
+    settle_task,
+)
+from bench.typed import coerce_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,19 @@ class VwSource:
     num_features: int | None = None
     task: str | None = None
 
+    def __post_init__(self) -> None:
+        coerce_fields(self, DataError)
+        for name, least in (
+            ("label_base", 0),
+            ("feature_base", 0),
+            ("num_labels", 1),
+            ("num_features", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= MAX_ID:
+                raise DataError(f"option {name} is {value}; expected {least} to {MAX_ID}")
+        check_sizes("options num_features, num_labels", self.num_features, self.num_labels)
+
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
         """Checksums of both files; see `bench.data.raw.Source`."""
         return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
@@ -60,6 +81,9 @@ class VwSource:
         )
         num_features = max(train_x.num_columns, test_x.num_columns)
         num_labels = max(train_y.num_columns, test_y.num_columns)
+        if self.num_labels is None:
+            check_labels_seen([(paths[0], train_y), (paths[1], test_y)], num_labels)
+        check_sizes(f"{paths[0]}, {paths[1]}", num_features, num_labels)
         return RawData(
             train_features=_widened(train_x, num_features),
             train_labels=_widened(train_y, num_labels),
@@ -83,6 +107,8 @@ def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str,
     for role, name in files.items():
         path = data_dir / name
         if not path.is_file():
-            raise DataError(f"{path}: no such file; expected the {role} data (option {role})")
+            raise DataError(
+                f"{path}: no such file; expected the {role} data (option {role}) in {data_dir}"
+            )
         checksums[role] = file_checksum(path, cache_dir)
     return checksums

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
-from bench.data.text import MAX_ID, Grammar, parse_file, read_header, settle_task
+from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
 from bench.data.vw import file_identity
+from bench.settings import derive_seed
+from bench.typed import coerce_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class XmlRepoSource:
         index_base: number of the first label and of the first feature in the files: 0 or 1. Checked
             by the ids: one outside the header's range is refused.
         task: `multiclass` (exactly one label a point), `multilabel`, or None to go by the files.
+        new_split: seed of another split than the published one: the points of both files are put
+            together, and as many as before are drawn for testing. Tells what a split is worth.
     """
 
     version: ClassVar[int] = 1
@@ -32,8 +38,10 @@ class XmlRepoSource:
     test: str
     index_base: int = 0
     task: str | None = None
+    new_split: int | None = None
 
     def __post_init__(self) -> None:
+        coerce_fields(self, DataError)
         if self.index_base not in (0, 1):
             raise DataError(f"option index_base is {self.index_base!r}; expected 0 or 1")
 
@@ -54,12 +62,20 @@ class XmlRepoSource:
                 raise DataError(
                     f"{test}, line 1: {what} is {column}; expected {expected} as {train}"
                 )
+        task = settle_task(self.task, [(train, 2, train_y), (test, 2, test_y)])
+        if self.new_split is not None:
+            order = np.random.default_rng(derive_seed("new split", self.new_split)).permutation(
+                train_x.num_rows + test_x.num_rows
+            )
+            parts = np.split(order, [train_x.num_rows])
+            train_x, test_x = (train_x.followed_by(test_x).rows(part) for part in parts)
+            train_y, test_y = (train_y.followed_by(test_y).rows(part) for part in parts)
         return RawData(
             train_features=train_x,
             train_labels=train_y,
             test_features=test_x,
             test_labels=test_y,
-            task=settle_task(self.task, [(train, 2, train_y), (test, 2, test_y)]),
+            task=task,
         )
 
     def _parse(self, path: Path) -> tuple[Csr, Csr]:
@@ -81,10 +97,5 @@ class XmlRepoSource:
             num_features=num_features,
             base_option="option index_base",
         )
-        features, labels = parse_file(path, grammar, skip_bytes=num_bytes, first_line=2)
-        if features.num_rows != num_points:
-            raise DataError(
-                f"{path}, line {features.num_rows + 1}: the file ends after {features.num_rows} "
-                f"points; expected {num_points} by its header"
-            )
-        return features, labels
+        check_sizes(f"{path}, line 1", num_features, num_labels)
+        return parse_file(path, grammar, skip_bytes=num_bytes, first_line=2, num_points=num_points)

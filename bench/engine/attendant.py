@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.costs import check_phases
+from bench.engine.base import Accelerator
 from bench.engine.local import Child, request
 from bench.record import RecordError, Status
 from bench.settings import Trial
-from bench.study import Profile
 
 _READY_SECONDS = 1800.0
 _VISIT_SECONDS = 900.0
@@ -60,7 +60,7 @@ class Attendant:
         log: Path,
         data_dir: Path,
         cache_dir: Path,
-        accelerator: Profile,
+        accelerator: Accelerator,
         study_file: Path | None,
         on_phase: OnPhase,
     ) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bench.record import Record
 from bench.settings import Trial
+
+#: What trials compute on.
+Accelerator = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import record
-from bench.engine.base import Event, Job, OnEvent
+from bench.engine.base import Accelerator, Event, Job, OnEvent
 from bench.engine.worker import mentions_memory, without_folders
 from bench.measure.memory import num_oom_kills
 from bench.record import STATUSES, Record, RecordError, Status
 from bench.settings import Trial
-from bench.study import Profile
 
 _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0
@@ -64,7 +63,7 @@ class LocalEngine:
         *,
         data_dir: Path,
         cache_dir: Path,
-        accelerator: Profile = "cpu",
+        accelerator: Accelerator = "cpu",
         on_event: OnEvent = _ignore,
     ) -> None:
         self._data_dir = data_dir.resolve()
@@ -129,7 +128,7 @@ def request(
     *,
     data_dir: Path,
     cache_dir: Path,
-    accelerator: Profile,
+    accelerator: Accelerator,
     study_file: Path | None,
     is_attending: bool = False,
 ) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import logging
 import os
 import queue
 import re
-import resource
 import sys
 import threading
 import traceback
@@ -28,7 +27,7 @@ from bench.measure.visits import Visit
 from bench.record import to_plain
 from bench.registry import resolve
 from bench.settings import Trial
-from bench.study import import_file
+from bench.study_file import import_file
 
 Execute = Callable[..., Mapping[str, Any]]
 
@@ -161,6 +160,8 @@ def without_folders(text: str) -> str:
 
 def limit_memory() -> None:
     """Let allocations beyond the available memory fail, before the kernel kills the process."""
+    import resource  # where there is none, nothing is run, but what there is can be listed
+
     available, used = available_memory_bytes(), host_data_bytes()
     if available is None or used is None:
         return
@@ -173,6 +174,8 @@ def limit_memory() -> None:
 
 def lift_memory_limit() -> None:
     """Undo :func:`limit_memory`."""
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 

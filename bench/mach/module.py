@@ -34,7 +34,7 @@ from bench.mach.index import index_bytes
 from bench.metrics.modular import RankingMetrics
 from bench.settings import derive_seed
 
-#: Points scored for the curves over R and over estimators; they cost one decode per subset.
+#: Points scored for the curves over R and over estimators, unless a trial asks for more.
 ANALYSIS_POINTS = 2048
 #: Bucket logits kept for them, in floats (1 GiB); wide models score fewer points.
 ANALYSIS_FLOATS = 1 << 28
@@ -68,6 +68,8 @@ class Mach(ExtremeClassifier):
         num_hashed_features: hash features per world to this many; needs independent encoders.
         first_world: number of the first of the R worlds.
         decode_method: see :func:`bench.mach.decode.top_k`.
+        analysis_points: test points that the curves over R and over estimators are scored on, at
+            most; they cost one decode per subset. Their bucket logits are kept within 1 GiB.
         output_std: standard deviation of the output layers' initial weights.
         **shared: see :class:`ExtremeClassifier`.
 
@@ -76,6 +78,8 @@ class Mach(ExtremeClassifier):
 
     Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
     """
+
+    tables = (*ExtremeClassifier.tables, "table")
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class Mach(ExtremeClassifier):
         num_hashed_features: int | None = None,
         first_world: int = 0,
         decode_method: str = DEFAULT,
+        analysis_points: int = ANALYSIS_POINTS,
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
@@ -111,8 +116,10 @@ class Mach(ExtremeClassifier):
         self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
+        self.num_hashed_features = num_hashed_features
         self.decode_method = decode_method
-        self.is_shared = share_encoder and self.encoder_kind == "mlp"
+        self.analysis_points = analysis_points
+        self.is_shared = share_encoder and self.encoder_kind != "linear"
         # Where a model is only described, to predict its bytes, nothing of the size of L is made.
         is_described = torch.get_default_device().type == "meta"
         if hash_seed is None:
@@ -136,13 +143,30 @@ class Mach(ExtremeClassifier):
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, num_buckets, **options
         )
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             width = self.hidden_dims[-1]
             self.output = output_weight(
                 num_worlds, width, num_buckets, seeds, output_std, self.start
             )
         if not is_described:
             self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+
+    def identity(self) -> Mapping[str, object]:
+        """Loss and hash functions: which labels a bucket is made of."""
+        hashes = {f"hash {name}": value for name, value in self.hashes.to_dict().items()}
+        loss = {"loss": self.loss_kind, "num_hashed_features": self.num_hashed_features}
+        return {**super().identity(), **loss, **hashes}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse worlds that settings cannot name.
+
+        Raises:
+            ValueError: worlds merged from here and there, whose numbers leave gaps.
+        """
+        first = self.world_ids[0]
+        if self.world_ids != tuple(range(first, first + self.num_worlds)):
+            raise ValueError(f"worlds are {self.world_ids}; a checkpoint needs them without gaps")
+        super().on_save_checkpoint(checkpoint)
 
     def _bucket_counts(self, label_counts: Tensor) -> Tensor:
         """`(R, B)` int64 training points of each bucket, from those of each label."""
@@ -176,7 +200,9 @@ class Mach(ExtremeClassifier):
 
     def bucket_logits(self, batch: Batch) -> Tensor:
         """Logits `(N, R, B)` of every world's buckets, without a gradient."""
-        return self._logits(self.encode(batch))
+        hidden = self.encode(batch)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.encoder_kind == "linear":
@@ -242,7 +268,8 @@ class Mach(ExtremeClassifier):
         """
         kept: list[tuple[Batch, Tensor]] = []
         num_points = 0
-        limit = min(ANALYSIS_POINTS, ANALYSIS_FLOATS // (self.num_worlds * self.num_buckets))
+        per_point = self.num_worlds * self.num_buckets
+        limit = min(self.analysis_points, ANALYSIS_FLOATS // per_point)
         for batch in batches:
             if num_points >= limit:
                 break
@@ -275,7 +302,7 @@ class Mach(ExtremeClassifier):
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients."""
         worlds = self.num_worlds
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             worlds = min(self.worlds_per_step or self.num_worlds, self.num_worlds)
         copies = 1 if self.is_shared else self.num_worlds
         hidden = 2 * copies * batch_size * sum(self.hidden_dims)

@@ -118,8 +118,9 @@ def compare_results(own: MachineResults, reference: MachineResults | None) -> Co
         twin = next(iter(same_data or twins), None)
         return Pair(row, words, twin, judge(section, row, twin))
 
-    rows = rendering_of(own.view.kind).rows
-    parts = [(part, tuple(pair(part, *row) for row in rows(part))) for part in own.sections]
+    rows = rendering_of(own.view.rendering).rows
+    shown = (section for section in own.sections if section.rows)
+    parts = [(part, tuple(pair(part, *row) for row in rows(part))) for part in shown]
     return Comparison(own, reference, tuple(parts))
 
 
@@ -166,7 +167,7 @@ def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     """A table for each section: own | reference of each quantity, and the verdict."""
     for section, pairs in comparison.parts:
-        columns = list(rendering_of(comparison.own.view.kind).compared(section))
+        columns = list(rendering_of(comparison.own.view.rendering).compared(section))
         lines = [
             (
                 Cell(marked(pair.own)),
@@ -218,7 +219,7 @@ def render_comparison(comparison: Comparison) -> str:
         ]
         texts += [f"## Own | reference\n\n{comparison.head}", *tables]
         texts.append(f"**{comparison.count}** <sub>{_MEANING}</sub>")
-    if rendering_of(comparison.own.view.kind).has_overview:
+    if rendering_of(comparison.own.view.rendering).has_overview:
         texts.append(render_markdown(overview_table(comparison.own.sections)).rstrip())
     return "\n\n".join(text.rstrip() for text in texts) + "\n\n"
 
@@ -236,9 +237,11 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     if comparison is None:
         return f"{study}: no own results under {own_dir}\n"
     own = comparison.own
-    rendering = rendering_of(own.view.kind)
+    rendering = rendering_of(own.view.rendering)
     if comparison.reference is None:
-        tables: Sequence[Table] = [rendering.build_table(s, is_compact=True) for s in own.sections]
+        tables: Sequence[Table] = [
+            rendering.build_table(s, is_compact=True) for s in own.sections if s.rows
+        ]
     else:
         tables = list(comparison_tables(comparison))
     texts = [comparison.head, *(render_text(table, width) for table in tables)]

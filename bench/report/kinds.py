@@ -1,4 +1,4 @@
-"""How the studies of each kind are shown: a kind of one's own is one entry here."""
+"""How studies are shown, by their kind or by what they name: one of one's own is an entry here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.report import decoding, theory
+from bench.report import decoding, papers, theory
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -16,12 +16,13 @@ from bench.report.columns import (
     validation_column,
 )
 from bench.report.plots import decode, training
+from bench.report.plots import papers as papers_plots
 from bench.report.plots import theory as theory_plots
 from bench.report.select import Row, Section
 from bench.report.style import Plot
 from bench.report.syntax import Table
 from bench.report.tables import build_table
-from bench.study import DECODING, THEORY, TRAINING, StudyError
+from bench.study import DECODING, PAPERS, THEORY, TRAINING, StudyError
 
 
 class BuildTable(Protocol):
@@ -43,6 +44,7 @@ class Rendering:
         rows: section → its rows in order, and what tells each from others of its method.
         arrange: puts the sections in the order of the tables.
         has_overview: its sections have a best row by validation.
+        build_details: section → a second table, on the study's page alone; None: it has none.
     """
 
     build_table: BuildTable
@@ -51,6 +53,7 @@ class Rendering:
     rows: Callable[[Section], Sequence[tuple[Row, str]]]
     arrange: Callable[[Sequence[Section]], tuple[Section, ...]] = tuple
     has_overview: bool = True
+    build_details: Callable[[Section], Table | None] = lambda section: None
 
 
 def _compared_training(section: Section) -> list[Column]:
@@ -82,6 +85,14 @@ RENDERINGS: Mapping[str, Rendering] = {
         decoding.arrange,
         has_overview=False,
     ),
+    PAPERS: Rendering(
+        papers.build_papers_table,
+        papers_plots.plots,
+        _compared_training,
+        _rows_training,
+        has_overview=False,
+        build_details=papers.build_measured_table,
+    ),
     THEORY.name: Rendering(
         theory.build_theory_table,
         theory_plots.plots,
@@ -92,12 +103,12 @@ RENDERINGS: Mapping[str, Rendering] = {
 }
 
 
-def rendering_of(kind: str) -> Rendering:
-    """How studies of a kind are shown.
+def rendering_of(name: str) -> Rendering:
+    """How studies of a kind, or those that name another rendering, are shown.
 
     Raises:
-        StudyError: there is nothing to show this kind with.
+        StudyError: there is nothing to show such studies with.
     """
-    if kind not in RENDERINGS:
-        raise StudyError(f"no tables for studies of kind {kind!r}; known: {', '.join(RENDERINGS)}")
-    return RENDERINGS[kind]
+    if name not in RENDERINGS:
+        raise StudyError(f"no tables for studies of kind {name!r}; known: {', '.join(RENDERINGS)}")
+    return RENDERINGS[name]

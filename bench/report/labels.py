@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from bench import cards
-from bench.card import Card, KindName, Shown
+from bench.card import LOSS_OF_TASK, TRAINING_ENTRY, Card, KindName, Shown
 from bench.report.values import clean, dig
 from bench.settings import SettingsError
 
-_MODEL = (
-    Shown(name="encoder", text="{}", words={"mlp": ""}),
-    Shown(name="hidden_dims", text="H={}"),
-)
+_WIDTHS = Shown(name="hidden_dims", text="H={}")
+_MODEL = (Shown(name="encoder", text="{}", words={"mlp": ""}), _WIDTHS)
 _TRAINING = (
     Shown(name="batch_size", text="batch={}", is_always=False),
     Shown(name="learning_rate", text="lr={}", is_always=False),
@@ -42,7 +40,6 @@ _LENGTH = (Shown(name="num_steps", text="steps={}"), Shown(name="num_epochs", te
 # Told elsewhere, or nothing that a row is.
 _NEVER = {"loss", "num_steps", "num_epochs", "budget_seconds", "num_validations"}
 _NEVER |= {"trial_timeout_seconds"}
-_LOSS_OF_TASK = {"multilabel": "bce", "multiclass": "softmax"}
 
 
 def card_of(method: str, kind: str) -> Card:
@@ -72,7 +69,7 @@ def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any
     flat = {**model, **(dig(settings, "train") or {}), **told, **options}
     flat["hidden_dims"] = "-".join(str(width) for width in flat.get("hidden_dims") or ()) or None
     if flat.get("loss") is None:
-        flat["loss"] = _LOSS_OF_TASK.get(task)
+        flat["loss"] = LOSS_OF_TASK.get(task)
     for shown in card.options:
         if shown.hidden_by and flat.get(shown.hidden_by[0]) in shown.hidden_by[1]:
             del flat[shown.name]
@@ -102,12 +99,19 @@ def _learns_by_steps(card: Card) -> bool:
     return card.kind == "training" and not card.is_floor
 
 
+def _is_trained_by_us(card: Card) -> bool:
+    """Whether the settings of training say anything of a method: a peer trains as it does."""
+    return _learns_by_steps(card) and card.entry == TRAINING_ENTRY
+
+
 def _sayable(card: Card, flat: Mapping[str, Any]) -> list[Shown]:
     """What could be said of a row, in order; how it learns only where it learns by steps."""
     known = {shown.name for shown in (*_MODEL, *card.options, *_TRAINING)} | _NEVER
     others = [Shown(name=name, is_always=False) for name in sorted(set(flat) - known)]
     if not _learns_by_steps(card):
         return [*card.options, *others]
+    if not _is_trained_by_us(card):
+        return [_WIDTHS, *card.options, *others]
     return [*_MODEL, *card.options, *others, *_TRAINING]
 
 
@@ -117,7 +121,7 @@ def _describe(
     words = []
     for shown in _sayable(card, own):
         if shown in _MODEL or shown in _TRAINING:
-            peers = [flat for other, flat in rows if not other.is_floor]
+            peers = [flat for other, flat in rows if _is_trained_by_us(other)]
         else:
             peers = [flat for other, flat in rows if other.name == card.name]
         values = {json.dumps(flat.get(shown.name), sort_keys=True) for flat in peers}

@@ -61,9 +61,11 @@ def write_results(
     """Write the tables and figures of one study on one machine; returns the files."""
     if not results.sections:
         return []
-    name, rendering = results.view.name, rendering_of(results.view.kind)
+    name, rendering = results.view.name, rendering_of(results.view.rendering)
     head = "generated from records and costs by `python -m bench report`; do not edit"
     tables = [rendering.build_table(section) for section in results.sections]
+    details = (rendering.build_details(section) for section in results.sections)
+    tables += [table for table in details if table is not None]
     plots = list(rendering.plots(results.sections))
     reasons = [f"{stem}: {plot}" for stem, plot in plots if isinstance(plot, str)]
     skipped = [f"Figures not drawn: {'; '.join(reasons)}."] if reasons else []

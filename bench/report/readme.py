@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import record
-from bench.record import RecordError
+from bench.lines import AUDIT
 from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
@@ -98,7 +98,7 @@ def _table(words: str, find: Find) -> str:
         return _NOTHING
     texts = []
     for section in _sections(chosen, part):
-        table = rendering_of(chosen.view.kind).build_table(section, is_compact=True)
+        table = rendering_of(chosen.view.rendering).build_table(section, is_compact=True)
         head = f"**{escape_markdown(table.title)}**"
         texts.append(f"{head}\n\n{markdown_body(table)}\n{markdown_notes(table)}")
     return "\n" + "\n".join(texts) + "\n"
@@ -119,10 +119,8 @@ def read_audits(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _audit(value: Any) -> dict[str, Any]:
-    names = ("at", "study", "trial_id", "outcome")
-    if not isinstance(value, dict) or not all(isinstance(value.get(n), str) for n in names):
-        raise RecordError(f"an audit has {', '.join(names)}")
-    return value
+    record.check_value(value, AUDIT)
+    return dict(value)
 
 
 def _audits(folder: Path) -> str:

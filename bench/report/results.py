@@ -92,7 +92,7 @@ def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineRes
     records = [entry.raw for entry in record.latest(entries)]
     timings = Timings(costs.latest_costs(lines))
     sections = select_sections(records, view, machine, timings, staleness(view.kind))
-    arranged = rendering_of(view.kind).arrange(sections)
+    arranged = rendering_of(view.rendering).arrange(sections)
     return MachineResults(view, machine, arranged, len(records))
 
 

@@ -7,17 +7,18 @@ finished replicates lacks does not exist. What was timed joins a row by what its
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from bench import cards
 from bench.card import Card, KindName
+from bench.published import Curve, Published
 from bench.record import machine_key
 from bench.report.labels import card_of, describe_rows, flatten, method_of, sort_key
 from bench.report.timings import Timing, Timings
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
-from bench.study import TRAINING, Published
+from bench.study import PAPERS, TRAINING
 
 IsStale = Callable[[Record], bool]
 
@@ -122,6 +123,9 @@ class Section:
         facts: the data facts of its records (they agree on the fingerprint).
         metrics: the study's quality columns; the first one leads.
         published: the study's published numbers for this part.
+        curves: its published curves.
+        quantities: further columns of a paper's table.
+        figures: names of the figures that show it; () for those of its kind.
         is_only: the study has no other one on this machine.
     """
 
@@ -133,6 +137,9 @@ class Section:
     facts: Mapping[str, Any]
     metrics: tuple[str, ...]
     published: tuple[Published, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     is_only: bool = True
 
     @property
@@ -201,7 +208,11 @@ class StudyView:
         expected: profile → its trials, to say which of them have no record.
         part_of: names the part that a record's settings belong to.
         published: published rows; one with a `part` stands in that part's table only.
+        curves: published curves; one with a `part` belongs to that part.
+        quantities: further columns of a paper's table.
+        figures: names of the figures that show it; () for those of its kind.
         kind: name of what its trials are.
+        shown_as: name of what renders it; "": its kind's.
     """
 
     name: str
@@ -210,7 +221,21 @@ class StudyView:
     expected: Mapping[str, frozenset[str]] = field(default_factory=dict)
     part_of: Callable[[Mapping[str, Any]], str] = field(default=lambda settings: "")
     published: tuple[Published, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     kind: str = TRAINING.name
+    shown_as: str = ""
+
+    @property
+    def rendering(self) -> str:
+        """Name of what renders it."""
+        return self.shown_as or self.kind
+
+    @property
+    def is_of_papers(self) -> bool:
+        """Whether it reproduces a paper's table or figure."""
+        return self.shown_as == PAPERS
 
 
 def select_sections(
@@ -224,7 +249,8 @@ def select_sections(
 
     Records of trials that the study no longer has are left out. Records that differ in the machine
     or in the data's fingerprint never share a section; one that stopped before its data were read
-    joins the fingerprint seen last.
+    joins the fingerprint seen last. A paper's table is one section although its rows weigh features
+    as each system does; what was published and nobody has run is a section without rows.
     """
 
     def group_of(record: Record) -> tuple[str, str, str]:
@@ -238,8 +264,10 @@ def select_sections(
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
         # Problems of the decode differ in size and share a table: they are not one set of data.
         is_one_set = study.kind == TRAINING.name
+        if study.is_of_papers and not _has_changed_data(members):
+            is_one_set = False
         for same_data in _split_by_fingerprint(members) if is_one_set else [members]:
-            facts = clean(next((m["data"] for m in same_data if m.get("data")), {}))
+            facts = clean(_common_facts(same_data) if study.is_of_papers else _facts(same_data))
             sections.append(
                 Section(
                     study=study.name,
@@ -250,10 +278,55 @@ def select_sections(
                     facts=facts,
                     metrics=study.metrics,
                     published=tuple(p for p in study.published if p.part in ("", part)),
+                    curves=tuple(c for c in study.curves if c.part in ("", part)),
+                    quantities=study.quantities,
+                    figures=study.figures,
                     is_only=len(groups) == 1,
                 )
             )
-    return tuple(sections)
+    return (*sections, *(_without_rows(sections, study) if study.is_of_papers else ()))
+
+
+def _facts(records: Sequence[Record]) -> Mapping[str, Any]:
+    return next((record["data"] for record in records if record.get("data")), {})
+
+
+def _common_facts(records: Sequence[Record]) -> dict[str, Any]:
+    """Facts of the data that hold for all records: rows may weigh features or validate apart."""
+    known = [record["data"] for record in records if record.get("data")]
+    first = known[0] if known else {}
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in known)
+    }
+
+
+def _has_changed_data(records: Sequence[Record]) -> bool:
+    """Whether records of one and the same data settings were made from different data."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        fingerprint = _fingerprint(record)
+        if fingerprint is not None:
+            key = json.dumps(dig(record, "settings", "data"), sort_keys=True)
+            found.setdefault(key, set()).add(fingerprint)
+    return any(len(fingerprints) > 1 for fingerprints in found.values())
+
+
+def _without_rows(sections: Sequence[Section], study: StudyView) -> Iterator[Section]:
+    """A section for each published part of which there is no record."""
+    met = {section.part for section in sections}
+    for part in dict.fromkeys(entry.part for entry in study.published):
+        if sections and part and part not in met:
+            yield replace(
+                sections[0],
+                part=part,
+                data_name=part,
+                rows=(),
+                facts={},
+                published=tuple(p for p in study.published if p.part in ("", part)),
+                curves=tuple(c for c in study.curves if c.part in ("", part)),
+            )
 
 
 def hardware_of(record: Record) -> str:

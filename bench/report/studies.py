@@ -48,20 +48,27 @@ def view_study(study: Study, budgets: Budgets) -> StudyView:
         StudyError: the study asks for one trial twice.
     """
     by_profile = {
-        str(profile): frozenset(
-            trial.trial_id for trial in resolve(study.build_trials(profile), budgets)[0]
-        )
-        for profile in study.profiles
+        str(profile): resolve(study.build_trials(profile), budgets)[0] for profile in study.profiles
     }
+    # Nobody has to have brought optional data.
+    expected = {
+        name: frozenset(t.trial_id for t in trials if t.data.name not in study.optional_data)
+        for name, trials in by_profile.items()
+    }
+    known = {trial.trial_id for trials in by_profile.values() for trial in trials}
     smoke = frozenset(trial.trial_id for trial in study.build_smoke())
     return StudyView(
         name=study.name,
         metrics=tuple(study.primary_metrics),
-        trial_ids=smoke.union(*by_profile.values()),
-        expected=by_profile,
+        trial_ids=smoke | known,
+        expected=expected,
         part_of=functools.partial(_part_of, study),
         published=study.published,
+        curves=study.curves,
+        quantities=study.quantities,
+        figures=study.figures,
         kind=study.kind.name,
+        shown_as=study.shown_as,
     )
 
 

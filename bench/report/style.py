@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -242,12 +244,34 @@ def draw_files(plot: Plot) -> dict[str, bytes]:
     mark = figure_mark(dataclasses.asdict(cast(Any, plot)))
     svg, png = io.BytesIO(), io.BytesIO()
     with styled():
-        figure = plot.draw()
+        figure = _drawable(plot).draw()
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, for both
         figure.savefig(png, format="png", metadata={"Software": mark})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": mark})
     return {".svg": svg.getvalue(), ".png": png.getvalue()}
+
+
+def _drawable(value: Any) -> Any:
+    """A plot whose texts have only characters of the font; others are told by their code points.
+
+    Names of data may be in any script, and boxes would make them all alike.
+    """
+    if isinstance(value, str):
+        return "".join(c if ord(c) in _glyphs() else ascii(c)[1:-1] for c in value)
+    if isinstance(value, tuple):
+        return tuple(map(_drawable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        fresh = {name: _drawable(field) for name, field in fields.items()}
+        return value if fresh == fields else replace(value, **fresh)
+    return value
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    font = font_manager.get_font(font_manager.findfont(RC["font.family"]))
+    return frozenset({*font.get_charmap(), ord("\n")})
 
 
 def figure_mark(facts: object) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bench.published import TAGS, has_options
 from bench.report.columns import Column, recorded
 from bench.report.format import GAP, number
 from bench.report.notes import notes_of
@@ -16,7 +17,7 @@ from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
 from bench.report.tables import marked, status_text
 from bench.report.values import dig, group_by
-from bench.theory.published import TAGS, Claim, has_options
+from bench.theory.published import Claim
 
 _MEANING = (
     "±: standard error over draws; difference: measured − published; ratio: measured ÷ published; "

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
+from bench.published import Published, Tag
 from bench.settings import Scalar
-from bench.study import Published
 
-#: How sure a published number is: read in an author's file, read off an author's figure, in an
-#: abstract, in code, inferred or computed by us, from memory.
-Tag = Literal["A", "F", "ABS", "C", "I", "M"]
-TAGS: Mapping[Tag, str] = MappingProxyType(
-    {
-        "A": "read in a file of the authors",
-        "F": "read off a figure of the authors",
-        "ABS": "read in an abstract",
-        "C": "read in code",
-        "I": "inferred or derived by us",
-        "M": "from memory, unverified",
-    }
-)
 Relation = Literal["=", "≤", "≥"]
 
 
@@ -78,8 +64,3 @@ class Claim(Published):
         if self.relation == "≤":
             return difference <= slack
         return difference >= -slack if self.relation == "≥" else abs(difference) <= slack
-
-
-def has_options(options: Mapping[str, Any], wanted: Mapping[str, Scalar]) -> bool:
-    """Whether a trial with these options is the one that a claim names."""
-    return all(name in options and options[name] == value for name, value in wanted.items())

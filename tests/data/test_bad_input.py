@@ -33,7 +33,24 @@ XMLREPO_CASES = {
     "infinity": (b"1 4 5\n1 0:inf\n", "line 2", "value 'inf'"),
     "overflow": (b"1 4 5\n1 0:1e400\n", "line 2", "value '1e400'"),
     "overflow of 32 bits": (b"2 4 5\n1 0:1\n1 0:1e39\n", "line 3", "value '1e39'"),
-    "no value": (b"1 4 5\n1 0\n", "line 2", "value '' of feature '0'"),
+    "no value": (b"1 4 5\n1 0\n", "line 2", "'0' has no ':'"),
+    "value left out": (b"1 4 5\n1 0:\n", "line 2", "value '' of feature '0'"),
+    "labels parted by a comma and a space": (
+        b"1 40 50\n5, 32 8:1\n",
+        "line 2",
+        "a space after the comma of '5,'; expected labels parted by commas alone",
+    ),
+    "labels parted by a space": (b"1 40 50\n5 32 8:1\n", "line 2", "'32' has no ':'; expected"),
+    "labels parted by a semicolon": (
+        b"1 40 50\n5;32 8:1\n",
+        "line 2",
+        "label '5;32'; expected a whole number, parted from others by commas alone",
+    ),
+    "label of eleven digits": (
+        b"1 40 50\n12345678901 8:1\n",
+        "line 2",
+        "label '12345678901'; expected at most 10 digits",
+    ),
     "duplicate feature": (b"1 4 5\n1 2:1 2:1\n", "line 2", "feature 2 after 2"),
     "unsorted features": (b"1 4 5\n1 2:1 0:1\n", "line 2", "feature 0 after 2"),
     "duplicate label": (b"1 4 5\n1,1 2:1\n", "line 2", "label 1 after 1"),
@@ -52,6 +69,14 @@ XMLREPO_CASES = {
 VW_CASES = {
     "no bar": (b"1 0 2\n", "line 1", "no '|'"),
     "two bars": (b"1 | 0 | 2\n", "line 1", "namespace"),
+    "labels parted by a space": (b"1 2 | 0\n", "line 1", "or labels parted by commas alone"),
+    "labels parted by a comma and a space": (b"1, 2 | 0\n", "line 1", "'1, 2' before '|'"),
+    "a space after the last comma": (b"1, | 0\n", "line 1", "a space after the comma of '1,'"),
+    "fused id": (
+        b"1 | 0\n15193740 | 0\n2 | 0\n",
+        "line 2",
+        "makes L = 15,193,740, of which 3 have a point; expected option num_labels",
+    ),
     "weight": (b"1 0.5 | 0\n", "line 1", "expected a label and no weight"),
     "namespace weight": (b"1 |words:2 0\n", "line 1", "namespace"),
     "word for a label": (b"1 | 0\nseven | 0\n", "line 2", "label 'seven'"),
@@ -102,6 +127,73 @@ def test_line_number_counts_on_over_blocks(tmp_path: Path, monkeypatch: pytest.M
     assert "line 1000:" in message
 
 
+@pytest.mark.parametrize("name", ["train.vw.gz", "train.vw"])
+def test_an_endless_line_ends_the_reading_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("bench.data.text.BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr("bench.data.text.MAX_LINE_BYTES", 1 << 14)
+    content = b"1 | 0\n" * 500 + b" " * (1 << 22)
+    train = gzip.compress(content) if name.endswith(".gz") else content
+    message = refuse(tmp_path, "vw", train, VW_TEST, name)
+    assert f"{name}, line 501: longer than 16,384 bytes" in message
+
+
+def test_an_endless_header_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.data.text.BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr("bench.data.text.MAX_LINE_BYTES", 1 << 14)
+    message = refuse(tmp_path, "xmlrepo", b"1" * (1 << 20), XMLREPO_TEST)
+    assert "line 1: longer than 16,384 bytes" in message
+
+
+def test_points_beyond_the_header_end_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.text.BLOCK_BYTES", 64)
+    message = refuse(tmp_path, "xmlrepo", b"3 4 5\n" + b"1 0:1\n" * 5000 + b"x\n", XMLREPO_TEST)
+    assert "line 5: one more point; expected 3 by its header" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "where"),
+    [
+        ("xmlrepo", {}, "train.txt, line 1: D = 2,147,483,646 and L = 2,147,483,646; to count"),
+        ("vw", {"num_labels": 2**31 - 2}, "options num_features, num_labels: L = 2,147,483,646"),
+        ("vw", {"num_labels": 10**12}, "option num_labels is 1000000000000; expected 1 to 2147"),
+        ("vw", {"num_features": 10**10}, "option num_features is 10000000000; expected 1 to"),
+        ("vw", {"label_base": -5}, "option label_base is -5; expected 0 to 2147483646"),
+        ("vw", {"feature_base": 2**31}, "option feature_base is 2147483648; expected 0 to"),
+        ("vw", {"label_base": "1"}, "VwSource.label_base is '1'; expected a whole number"),
+        ("xmlrepo", {"index_base": 0.5}, "XmlRepoSource.index_base is 0.5; expected a whole"),
+        ("texts", {"lowercase": "yes"}, "TextsSource.lowercase is 'yes'; expected True or False"),
+        ("texts", {"min_document_frequency": 1.5}, "TextsSource.min_document_frequency is 1.5"),
+    ],
+)
+def test_sizes_and_options_that_promise_too_much_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    options: dict[str, int | float | str],
+    where: str,
+) -> None:
+    monkeypatch.setattr("bench.data.text.available_memory_bytes", lambda: 2**33)
+    (tmp_path / "train.txt").write_bytes(b"1 2147483646 2147483646\n1 0:1\n")
+    (tmp_path / "test.txt").write_bytes(b"1 2147483646 2147483646\n1 0:1\n")
+    files = {"train": "train.txt", "test": "test.txt"}
+    spec = DataSpec(source=source, name="bad", options=files | options)
+    with pytest.raises(DataError) as caught:
+        load_raw(spec, tmp_path, tmp_path / "cache")
+    assert where in str(caught.value)
+
+
+def test_a_label_far_beyond_the_others_is_taken_where_its_number_is_stated(tmp_path: Path) -> None:
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_bytes(b"1 | 0\n15193740 | 0\n")
+    options: dict[str, int | str] = {"train": "train.txt", "test": "test.txt"}
+    spec = DataSpec(source="vw", name="wide", options=options | {"num_labels": 15_193_740})
+    assert load_raw(spec, tmp_path, tmp_path / "cache").train_labels.num_columns == 15_193_740
+
+
 @pytest.mark.parametrize("num_kept", [5, 15, 30])
 def test_truncated_gzip_is_refused(tmp_path: Path, num_kept: int) -> None:
     whole = gzip.compress(b"1 | 0 2 5\n" * 1000)
@@ -122,7 +214,7 @@ def test_plain_text_named_gz_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     spec = DataSpec(source="vw", name="none", options={"train": "a.vw", "test": "b.vw"})
-    with pytest.raises(DataError, match=r"a\.vw: no such file"):
+    with pytest.raises(DataError, match=r"a\.vw: no such file; expected .*option train.* in "):
         load_raw(spec, tmp_path, tmp_path / "cache")
 
 

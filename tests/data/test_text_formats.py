@@ -159,6 +159,26 @@ def test_points_without_labels_make_the_task_multilabel(tmp_path: Path) -> None:
     assert raw.train_features.ids.tolist() == [0, 0, 3, 2]
 
 
+def test_a_new_split_draws_as_many_test_points_from_both_files(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("4 9 9\n0 0:1\n1 1:2\n2 2:3\n3 3:4\n")
+    (tmp_path / "test.txt").write_text("2 9 9\n4 4:1\n5 5:1\n")
+    splits = set()
+    for seed in range(4):
+        options = {"train": "train.txt", "test": "test.txt", "new_split": seed}
+        spec = DataSpec(source="xmlrepo", name="tiny", options=options)
+        raw = load_raw(spec, tmp_path, tmp_path / "cache")
+        assert (raw.train_labels.num_rows, raw.test_labels.num_rows) == (4, 2)
+        labels = [*raw.train_labels.ids.tolist(), *raw.test_labels.ids.tolist()]
+        # A point's features and labels stay together: here they are numbered alike.
+        assert labels == [*raw.train_features.ids.tolist(), *raw.test_features.ids.tolist()]
+        assert sorted(labels) == [0, 1, 2, 3, 4, 5]
+        assert raw.train_features.values is not None
+        by_label = dict(zip(raw.train_features.ids, raw.train_features.values, strict=True))
+        assert all(by_label[i] == i + 1 for i in range(4) if i in by_label)
+        splits.add(tuple(sorted(raw.test_labels.ids.tolist())))
+    assert len(splits) > 1
+
+
 def test_vw_takes_the_larger_of_both_files_sizes(tmp_path: Path) -> None:
     (tmp_path / "train.vw").write_text("1 |words 0 5:2\n2 | 1\n")
     (tmp_path / "test.vw").write_text("7 | 3\n1 | 9\n")

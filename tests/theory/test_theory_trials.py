@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from bench.cards import card, cards
+from bench.published import TAGS, has_options
 from bench.record import to_plain
 from bench.settings import SettingsError
 from bench.study import THEORY, load_study
-from bench.theory.published import TAGS, Claim, has_options
+from bench.theory.published import Claim
 from bench.theory.trial import execute
 
 STUDIES = ("figure-quadratic", "figure-theory", "table-claims")

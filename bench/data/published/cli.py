@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.published.catalogue import ROLES, SETS, PublishedSet
+from bench.folders import folder_named
 
-_OK, _FAILED, _USAGE = 0, 1, 2
+_OK, _FAILED = 0, 1
 _HEADINGS = ("name", "task", "N train", "N test", "D", "L", "labels a point", "here")
 
 
@@ -27,13 +28,9 @@ def add_commands(commands: Any, *, default_data_dir: Callable[[], Path]) -> None
 
     def add(verb: str, function: Callable[[argparse.Namespace, Path], int], what: str) -> Any:
         command = verbs.add_parser(verb, help=what, description=f"{what[0].upper()}{what[1:]}.")
-        command.add_argument(
-            "--data-dir", type=lambda t: Path(t).expanduser(), help="default: as for `run`"
-        )
+        command.add_argument("--data-dir", type=folder_named, help="default: as for `run`")
         command.set_defaults(
-            command=lambda options: _answered(
-                function, options, options.data_dir or default_data_dir()
-            )
+            command=lambda options: function(options, options.data_dir or default_data_dir())
         )
         return command
 
@@ -57,19 +54,6 @@ def _add_permissions(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--replace", action="store_true", help="what is at hand, and what was pinned"
     )
-
-
-def _answered(
-    function: Callable[[argparse.Namespace, Path], int],
-    options: argparse.Namespace,
-    data_dir: Path,
-) -> int:
-    raw = importlib.import_module("bench.data.raw")
-    try:
-        return function(options, data_dir)
-    except raw.DataError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return _USAGE
 
 
 def _list(options: argparse.Namespace, data_dir: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench import locks
 from bench.data.raw import DataError
 
 FILE_NAME = "checksums.json"
@@ -131,7 +131,7 @@ def locked(path: Path) -> Iterator[None]:
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(path.open("w"))
-            fcntl.flock(stream, fcntl.LOCK_EX)  # released by the system if this process dies
+            stack.enter_context(locks.locked(stream.fileno()))
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
                     break

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from bench.published import Tag
 from bench.settings import DataSpec, Scalar, Trial
 from bench.study import Profile
-from bench.theory.published import Claim, Tag
+from bench.theory.published import Claim
 from bench.theory.studies.grid import trial_of
 
 _ODP: Mapping[str, Scalar] = {"num_features": 422_713, "num_labels": 105_033}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from bench.published import Tag
 from bench.settings import DataSpec, Scalar, Trial
 from bench.study import Profile
 from bench.theory.bounds import (
@@ -13,7 +14,7 @@ from bench.theory.bounds import (
     probabilities,
     variance,
 )
-from bench.theory.published import Claim, Relation, Tag
+from bench.theory.published import Claim, Relation
 from bench.theory.studies.grid import trial_of
 
 _FAMILIES = ("independent", "universal", "murmur3", "balanced", "odp")

@@ -1,133 +1,14 @@
-"""The studies: tables and figures as named grids of trials; the only home of outside numbers.
-
-A new study is one function and one line in `STUDIES`. This file imports neither torch nor models:
-listing, planning and reporting must not need them.
-"""
+"""MACH against full and sampled softmax: the same data, encoder, optimiser and clock for all."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from bench.cards import cards
+from bench.published import Published
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.study import DECODING, Profile, Published, Study
-from bench.theory.studies import STUDIES as THEORY_STUDIES
-
-FLOORS = (
-    ModelSpec(method="frequency", encoder="linear"),
-    ModelSpec(method="centroid", encoder="linear"),
-)
-
-
-def mlp(method: str, hidden_dim: int, **options: Scalar) -> ModelSpec:
-    """A method over one hidden layer."""
-    return ModelSpec(method=method, encoder="mlp", hidden_dims=(hidden_dim,), options=options)
-
-
-def linear(method: str, **options: Scalar) -> ModelSpec:
-    """A method straight on the features."""
-    return ModelSpec(method=method, encoder="linear", options=options)
-
-
-def grid(
-    data: DataSpec,
-    rows: Iterable[tuple[ModelSpec, TrainSpec]],
-    *,
-    replicates: int = 1,
-    floors: bool = True,
-) -> list[Trial]:
-    """Trials of every row, replicates outermost, floors (which have no seed) once at the front."""
-    plain = TrainSpec(batch_size=4096)
-    trials = [Trial(data=data, model=floor, train=plain) for floor in FLOORS] if floors else []
-    kept = list(rows)
-    for replicate in range(replicates):
-        trials += [
-            Trial(data=data, model=model, train=train, replicate=replicate) for model, train in kept
-        ]
-    return trials
-
-
-def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -> list[Trial]:
-    """The same grid in seconds: small planted data, every size of the model cut down.
-
-    Rows that become equal are kept once, replicates left out. Each method and each kind of setting
-    is still run.
-    """
-    data = DataSpec(
-        source="planted",
-        name="planted",
-        options={
-            "num_train_points": 1500,
-            "num_test_points": 200,
-            "num_features": 300,
-            "num_labels": 60,
-            "labels_per_point": 1 if task == "multiclass" else 3,
-        },
-        feature_weighting="tfidf",
-        num_validation_points=100,
-    )
-    limits: Mapping[str, int] = {
-        "num_buckets": 16,
-        "num_worlds": 3,
-        "num_samples": 20,
-        "chunk_size": 16,
-        "worlds_per_step": 2,
-        "num_hashed_features": 64,
-    }
-    small: dict[str, Trial] = {}
-    for trial in trials:
-        if trial.replicate > 0:
-            continue
-        options = {
-            name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
-            for name, value in trial.model.options.items()
-        }
-        model = dataclasses.replace(
-            trial.model,
-            options=options,
-            hidden_dims=tuple(min(width, 8) for width in trial.model.hidden_dims),
-        )
-        train = dataclasses.replace(
-            trial.train,
-            batch_size=min(trial.train.batch_size, 64),
-            num_steps=None,
-            num_epochs=1.0,
-            budget_seconds=None,
-            num_validations=2,
-            trial_timeout_seconds=300.0,
-        )
-        shrunk = Trial(data=data, model=model, train=train, replicate=trial.replicate)
-        small.setdefault(shrunk.trial_id, shrunk)
-    return list(small.values())
-
-
-def _study(
-    function: Callable[[Profile], list[Trial]],
-    *,
-    name: str,
-    duration: str,
-    task: Literal["multiclass", "multilabel"],
-    **hints: Any,
-) -> Study:
-    profiles: tuple[Profile, ...] = hints.get("profiles", ("cpu", "gpu"))
-    return Study(
-        name=name,
-        claim=function.__doc__ or "",
-        trials=function,
-        smoke=lambda: shrink(function(profiles[0]), task),
-        duration=duration,
-        **hints,
-    )
-
-
-def _budget(seconds: float, profile: Profile, *, gpu_epochs: float, **settings: Any) -> TrainSpec:
-    """Equal seconds for every method on a CPU; on a GPU, epochs enough to converge."""
-    if profile == "gpu":
-        settings["batch_size"] = max(1024, settings.get("batch_size", 256))
-        return TrainSpec(num_epochs=gpu_epochs, **settings)
-    return TrainSpec(budget_seconds=seconds, **settings)
+from bench.studies.grids import budget, grid, linear, mlp, study
+from bench.study import Profile, Study
 
 
 def quickstart(profile: Profile) -> list[Trial]:
@@ -150,7 +31,7 @@ def quickstart(profile: Profile) -> list[Trial]:
 
     def train(learning_rate: float) -> TrainSpec:
         # Chosen on the validation split from 0.003 … 0.04, for each method by itself.
-        return _budget(
+        return budget(
             20.0,
             profile,
             gpu_epochs=10,
@@ -181,7 +62,7 @@ def delicious(profile: Profile) -> list[Trial]:
     Expected: one-vs-all and MACH within two points of each other, sampled softmax close.
     """
     data = _xmlrepo("delicious-983", num_validation_points=1000)
-    train = _budget(10.0, profile, gpu_epochs=40, learning_rate=0.003, num_validations=5)
+    train = budget(10.0, profile, gpu_epochs=40, learning_rate=0.003, num_validations=5)
     common: dict[str, Scalar] = {"feature_dropout": 0.2}
     models = [
         mlp("full_softmax", 256, chunk_size=None, **common),
@@ -210,7 +91,7 @@ def bible(profile: Profile) -> list[Trial]:
     data = _xmlrepo("bible-verse-id", max_test_points=10_000)
 
     def train(learning_rate: float = 0.01) -> TrainSpec:
-        return _budget(120.0, profile, gpu_epochs=20, learning_rate=learning_rate)
+        return budget(120.0, profile, gpu_epochs=20, learning_rate=learning_rate)
 
     sampled: dict[str, Scalar] = {"sampler": "uniform", "num_samples": 2048}
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
@@ -245,7 +126,7 @@ def citeulike(profile: Profile) -> list[Trial]:
     data = _xmlrepo("citeulike-t", num_validation_points=1000)
 
     def train(learning_rate: float = 0.005) -> TrainSpec:
-        return _budget(100.0, profile, gpu_epochs=40, learning_rate=learning_rate)
+        return budget(100.0, profile, gpu_epochs=40, learning_rate=learning_rate)
 
     common: dict[str, Scalar] = {"feature_dropout": 0.3}
     mach: dict[str, Scalar] = {"share_encoder": True, **common}
@@ -315,7 +196,7 @@ def _simplewiki(num_top_labels: int | None, max_test_points: int | None) -> Data
 
 def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[Trial]:
     def train(learning_rate: float) -> TrainSpec:
-        return _budget(seconds, profile, gpu_epochs=10, learning_rate=learning_rate)
+        return budget(seconds, profile, gpu_epochs=10, learning_rate=learning_rate)
 
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
@@ -367,134 +248,15 @@ def _xmlrepo(folder: str, **settings: Any) -> DataSpec:
     )
 
 
-# FAISS scans codes of half a byte or a byte.
-_FAISS_BUCKETS = (16, 256)
-_DECODE_TRAIN = TrainSpec(trial_timeout_seconds=1800.0)
-
-
-def decode(profile: Profile) -> list[Trial]:
-    """From bucket scores to the exact k best labels: who is fast, at which L, R, B and peakedness.
-
-    Claim: `pruned` is at least 20 times as fast as the authors' exact gather at L = 670,091,
-    R = 32, B = 10,000 on peaked scores; `dense` at least 4 times at L = 105,033, R = 25, B = 32;
-    `auto` stays near the better of the two at every one of these problems. Labels and memory come
-    from the trials, times from rounds: from the scores, and from the hidden vector of 128, which a
-    softmax multiplies with L columns and MACH with R · B.
-    Command: `make decode`. Hardware: 2 CPU cores, 20 GiB. Duration: about an hour.
-    Expected: on peaked scores the time of `pruned` grows far slower than L; on uniform ones, or
-    where more labels are asked for than stand out, nothing can be pruned, and `auto` scans.
-    """
-    labels = (10_000, 105_033, 670_091, 2_812_281)
-    trials = [
-        trial
-        for num_labels in labels
-        for trial in _decoders(_planted_scores(num_labels, 32, 10_000, 0.9))
-    ]
-    large = 670_091
-    for peak in (0.5, 0.1, 0.0):
-        trials += _decoders(_planted_scores(large, 32, 10_000, peak), skip=("softmax_matmul",))
-    for num_labels, num_worlds, num_buckets in (
-        (105_033, 25, 32),
-        (large, 32, 256),
-        (large, 32, 2000),
-        (large, 16, 20_000),
-        (large, 8, 10_000),
-    ):
-        problem = _planted_scores(num_labels, num_worlds, num_buckets, 0.9)
-        trials += _decoders(problem, skip=("softmax_matmul",))
-    trained = [
-        _model_scores(dataset, 16, 2000, num_steps)
-        for dataset, num_steps in (("simplewiki", 9000), ("citeulike", 3000))
-    ]
-    for problem in trained:
-        trials += _decoders(problem, skip=("softmax_matmul",))
-    # The decode method where little or nothing can be pruned: it looks, and scans.
-    for problem in (_planted_scores(large, 32, 10_000, 0.0), *trained):
-        trials += _decode_grid(problem, [linear("pruned", k=5, falls_back=True)])
-    peaked = _planted_scores(large, 32, 10_000, 0.9)
-    trials += _decoders(peaked, k=100, skip=("softmax_matmul",))
-    # What fewer bits for a bucket score would cost in labels.
-    for problem in (peaked, trained[0]):
-        rounded = [linear("dense", k=5, score_type=name) for name in ("float16", "bfloat16")]
-        trials += _decode_grid(problem, rounded)
-    # Fifty million labels within 20 GiB. One label of a query stands out, so that a hundred cannot
-    # be had without a scan: `pruned` alone would take seconds a query, and needs its way back.
-    huge = _planted_scores(49_460_000, 32, 10_000, 0.9, num_queries=64, hash_family="universal")
-    trials += _decoders(huge, only=("dense", "pruned", "auto"))
-    rows = [
-        linear("dense", k=100),
-        linear("dense", k=100, recompute=True),
-        linear("pruned", k=100, falls_back=True),
-    ]
-    return trials + _decode_grid(huge, rows)
-
-
-def _planted_scores(
-    num_labels: int, num_worlds: int, num_buckets: int, peak: float, **options: Scalar
-) -> DataSpec:
-    return DataSpec(
-        source="planted_scores",
-        name=f"peak {peak:g}" if peak else "uniform",
-        options={
-            "num_labels": num_labels,
-            "num_worlds": num_worlds,
-            "num_buckets": num_buckets,
-            "peak": peak,
-        }
-        | options,
-    )
-
-
-def _model_scores(dataset: str, num_worlds: int, num_buckets: int, num_steps: int) -> DataSpec:
-    return DataSpec(
-        source="model_scores",
-        name=dataset,
-        options={
-            "dataset": dataset,
-            "num_worlds": num_worlds,
-            "num_buckets": num_buckets,
-            "num_steps": num_steps,
-        },
-    )
-
-
-def _decoders(
-    data: DataSpec,
-    *,
-    k: int = 5,
-    skip: tuple[str, ...] = (),
-    only: tuple[str, ...] = (),
-) -> list[Trial]:
-    """Every contender that can decode the problem."""
-    if data.options["num_buckets"] not in _FAISS_BUCKETS:
-        skip = (*skip, "faiss_pq")
-    named = only or [card.name for card in cards("decoding")]
-    methods = [method for method in named if method not in skip]
-    return _decode_grid(data, [linear(method, k=k) for method in methods])
-
-
-def _decode_grid(data: DataSpec, models: Iterable[ModelSpec]) -> list[Trial]:
-    return [Trial(data=data, model=model, train=_DECODE_TRAIN) for model in models]
-
-
-def _decode_smoke() -> list[Trial]:
-    """Every contender on a small problem of each source."""
-    problems = (
-        _planted_scores(3000, 4, 256, 0.9, num_queries=80),
-        _model_scores("planted", 4, 16, 20),
-    )
-    return [trial for problem in problems for trial in _decoders(problem)]
-
-
-STUDIES: dict[str, Callable[[], Study]] = {
-    "quickstart": lambda: _study(
+STUDIES: Mapping[str, Callable[[], Study]] = {
+    "quickstart": lambda: study(
         quickstart,
         name="quickstart",
         duration="about 6 minutes on 2 cores, 14 with all replicates",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
     ),
-    "delicious": lambda: _study(
+    "delicious": lambda: study(
         delicious,
         name="delicious",
         duration="about 10 minutes on 2 cores",
@@ -512,7 +274,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
             ),
         ),
     ),
-    "bible": lambda: _study(
+    "bible": lambda: study(
         bible,
         name="bible",
         duration="about 33 minutes on 2 cores",
@@ -526,7 +288,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
             ),
         ),
     ),
-    "citeulike": lambda: _study(
+    "citeulike": lambda: study(
         citeulike,
         name="citeulike",
         duration="about 38 minutes on 2 cores",
@@ -539,7 +301,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
             ),
         ),
     ),
-    "simplewiki": lambda: _study(
+    "simplewiki": lambda: study(
         simplewiki,
         name="simplewiki",
         duration="under 2.5 hours on 2 cores",
@@ -555,16 +317,4 @@ STUDIES: dict[str, Callable[[], Study]] = {
             ),
         ),
     ),
-    "decode": lambda: Study(
-        name="decode",
-        claim=decode.__doc__ or "",
-        trials=decode,
-        smoke=_decode_smoke,
-        duration="about an hour on 2 cores",
-        primary_metrics=("recall",),
-        profiles=("cpu",),
-        part=lambda trial: f"k = {trial.model.options['k']}",
-        kind=DECODING,
-    ),
-    **THEORY_STUDIES,
 }

@@ -1,0 +1,25 @@
+"""What the person who runs the suite can mend, and is therefore told in a sentence."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A request, a file or a folder is not what it must be; the message says which and why.
+
+    Every error that a command turns into a sentence is of this type; anything else is a fault of
+    the suite and keeps its traceback.
+    """
+
+
+class StorageError(UserError):
+    """A folder or file cannot be read or written."""
+
+
+def told(error: OSError) -> str:
+    """What the system said, without number and path.
+
+    >>> told(FileNotFoundError(2, "No such file or directory", "x"))
+    'no such file or directory'
+    """
+    text = error.strerror or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,74 @@
+"""Folders that a command writes to are tried before the work whose outcome they take."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import tempfile
+from pathlib import Path
+
+from bench.errors import StorageError, told
+
+# As much as a long record.
+_TRIED_BYTES = 1 << 17
+
+# What the system says of folders, disks and rights; anything else may be a fault of the suite.
+_OF_STORAGE = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
+
+def folder_named(text: str) -> Path:
+    """A folder as typed, `~` included where no shell has replaced it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is that of a user whom the system does not know.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def require_writable(folder: Path, *below: str) -> None:
+    """Make a folder, and try to write to it and to those below it that exist.
+
+    Args:
+        folder: the folder.
+        below: names of folders inside one another.
+
+    Raises:
+        StorageError: one of them is a file, or takes no file.
+    """
+    inner = folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("", *below):
+            inner = inner / name
+            if inner.exists():
+                with tempfile.TemporaryFile(dir=inner) as file:
+                    file.write(b"\0" * _TRIED_BYTES)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"{inner} is or lies in a file; expected a folder") from error
+    except OSError as error:
+        raise StorageError(f"{inner}: {told(error)}; expected a folder to write to") from error
+
+
+def of_storage(error: OSError) -> StorageError | None:
+    """The sentence for an error of a folder or disk; None where the suite may be to blame."""
+    if error.errno not in _OF_STORAGE:
+        return None
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return StorageError(f"{where}{told(error)}")

@@ -1,0 +1,118 @@
+"""Figures of the papers: ours, and the published curves faintly beside them for their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bench.report.files import file_safe
+from bench.report.plots import training
+from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
+from bench.report.quantities import quantity_of
+from bench.report.select import Row, Section, best_row
+from bench.report.style import Palette, Plot, SeriesStyle
+
+_FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")
+_FAINT_LINES = ((0, (5, 2)), (0, (2, 1)), (0, (1, 2)))
+#: Light to dark: few to many worlds.
+_WORLDS = ("#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594", "#041f45")
+
+
+def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+    """The figures that the study names, for each section with rows."""
+    palette = Palette(sections)
+    for section in (section for section in sections if section.rows):
+        place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
+        for name in section.figures:
+            yield name + place, FIGURES[name](section, palette)
+
+
+def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
+    """Quality against buckets, a line for each number of worlds; rivals are horizontal lines."""
+    metric = section.metrics[0]
+    rows: dict[int, Row] = {}
+    for row in section.trained:
+        if row.card.along == "num_worlds" and row.done:
+            rows[int(row.flat["num_buckets"])] = row
+    worlds = sorted({r for row in rows.values() for r in _nums_worlds(row)})
+    lines = []
+    for place, num_worlds in enumerate(worlds):
+        quantity = quantity_of(f"{metric}, R = {num_worlds}")
+        found = [(B, quantity.take(section, row)) for B, row in sorted(rows.items())]
+        points = [(float(B), summary.scaled(100)) for B, summary in found if summary]
+        color = _WORLDS[round(place * (len(_WORLDS) - 1) / max(len(worlds) - 1, 1))]
+        lines.append(
+            Series(
+                f"MACH R={num_worlds}",
+                SeriesStyle(color, "o", "-"),
+                tuple(B for B, _ in points),
+                tuple(summary.median for _, summary in points),
+                tuple(summary.low for _, summary in points),
+                tuple(summary.high for _, summary in points),
+            )
+        )
+    if not lines:
+        return "no MACH has finished"
+    title = section.data_name if section.curves else ""
+    published = published_panels(section)
+    return LinePlot(
+        "Accuracy over buckets and worlds",
+        section.subject,
+        Axis("buckets B (log scale)", "log", air=0.03),
+        Axis(f"{metric}, test split (%)", "quality"),
+        (Panel(tuple(lines), tuple(rival_levels(section, palette)), title), *published),
+        "Grey: published, on other data; for the shape." if published else "",
+    )
+
+
+def _nums_worlds(row: Row) -> set[int]:
+    """Numbers of worlds that a row's records tell of."""
+    return {int(entry["num_worlds"]) for record in row.done for entry in record.get("worlds") or ()}
+
+
+def rival_levels(section: Section, palette: Palette) -> list[Level]:
+    """A line for each series without worlds, of its row that is best on validation, and floors."""
+    metric = section.metrics[0]
+    series: dict[str, list[Row]] = {}
+    for row in section.rows:
+        if row.card.along != "num_worlds" and row.at("test", metric) and row.done:
+            series.setdefault(palette.name(row), []).append(row)
+    levels = []
+    for name, rows in series.items():
+        row = best_row(rows, metric) or rows[0]
+        quality = row.at("test", metric)
+        if quality:
+            width = 0.8 if row.is_floor else 1.2
+            levels.append(Level(100 * quality.median, name, palette.style(row), width))
+    return sorted(levels, key=lambda level: -level.y)
+
+
+def published_panels(section: Section) -> list[Panel]:
+    """A panel of grey lines for everything that curves were published of.
+
+    Lines of one panel go from light to dark in their order; a system has one dash in all panels.
+    """
+    systems = sorted({curve.label for curve in section.curves if curve.level is not None})
+    panels = []
+    for title in dict.fromkeys(curve.panel for curve in section.curves):
+        curves = [curve for curve in section.curves if curve.panel == title]
+        moving = [curve for curve in curves if curve.level is None]
+        series = []
+        for place, curve in enumerate(moving):
+            color = _FAINT[round(place * (len(_FAINT) - 1) / max(len(moving) - 1, 1))]
+            x, y = zip(*((float(x or 0), 100 * y) for x, y in curve.points), strict=True)
+            style = SeriesStyle(color, "o", "-", is_open=True)
+            series.append(Series("published, few worlds (light) to many", style, x, y))
+        levels = []
+        for curve in curves:
+            if curve.level is not None:
+                line = _FAINT_LINES[systems.index(curve.label) % len(_FAINT_LINES)]
+                text = f"published: {curve.label}"
+                levels.append(Level(100 * curve.level, text, SeriesStyle("#8c8c8c", "", line)))
+        tags = "".join(sorted({f"[{curve.tag}]" for curve in curves}))
+        panels.append(Panel(tuple(series), tuple(levels), f"published: {title} {tags}"))
+    return panels
+
+
+Collect = Callable[[Section, Palette], Plot | str]
+#: Name → figure; those of any study that trains are among them.
+FIGURES: Mapping[str, Collect] = {**training.FIGURES, "tradeoff": tradeoff}

@@ -1,0 +1,134 @@
+"""What studies are built of: models, grids of trials, and the same in small."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
+from bench.study import Profile, Study
+
+FLOORS = (
+    ModelSpec(method="frequency", encoder="linear"),
+    ModelSpec(method="centroid", encoder="linear"),
+)
+
+
+def mlp(method: str, hidden_dim: int, **options: Scalar) -> ModelSpec:
+    """A method over one hidden layer."""
+    return ModelSpec(method=method, encoder="mlp", hidden_dims=(hidden_dim,), options=options)
+
+
+def linear(method: str, **options: Scalar) -> ModelSpec:
+    """A method straight on the features."""
+    return ModelSpec(method=method, encoder="linear", options=options)
+
+
+def grid(
+    data: DataSpec,
+    rows: Iterable[tuple[ModelSpec, TrainSpec]],
+    *,
+    replicates: int = 1,
+    floors: bool = True,
+) -> list[Trial]:
+    """Trials of every row, replicates outermost, floors (which have no seed) once at the front."""
+    plain = TrainSpec(batch_size=4096)
+    trials = [Trial(data=data, model=floor, train=plain) for floor in FLOORS] if floors else []
+    kept = list(rows)
+    for replicate in range(replicates):
+        trials += [
+            Trial(data=data, model=model, train=train, replicate=replicate) for model, train in kept
+        ]
+    return trials
+
+
+def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -> list[Trial]:
+    """The same grid in seconds: small planted data, every size of the model cut down.
+
+    Rows that become equal are kept once, replicates left out. Each method and each kind of setting
+    is still run.
+    """
+    data = DataSpec(
+        source="planted",
+        name="planted",
+        options={
+            "num_train_points": 1500,
+            "num_test_points": 200,
+            "num_features": 300,
+            "num_labels": 60,
+            "labels_per_point": 1 if task == "multiclass" else 3,
+        },
+        feature_weighting="tfidf",
+        num_validation_points=100,
+    )
+    limits: Mapping[str, int] = {
+        "num_buckets": 16,
+        "num_worlds": 3,
+        "num_samples": 20,
+        "chunk_size": 16,
+        "worlds_per_step": 2,
+        "num_hashed_features": 64,
+        "bits": 18,
+    }
+    small: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.replicate > 0:
+            continue
+        options = {
+            name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
+            for name, value in trial.model.options.items()
+        }
+        model = dataclasses.replace(
+            trial.model,
+            options=options,
+            hidden_dims=tuple(min(width, 8) for width in trial.model.hidden_dims),
+        )
+        train = dataclasses.replace(
+            trial.train,
+            batch_size=min(trial.train.batch_size, 64),
+            num_steps=None,
+            num_epochs=1.0,
+            budget_seconds=None,
+            num_validations=2,
+            trial_timeout_seconds=300.0,
+        )
+        shrunk = Trial(data=data, model=model, train=train, replicate=trial.replicate)
+        small.setdefault(shrunk.trial_id, shrunk)
+    return list(small.values())
+
+
+def study(
+    function: Callable[[Profile], list[Trial]],
+    *,
+    name: str,
+    duration: str,
+    task: Literal["multiclass", "multilabel"],
+    **hints: Any,
+) -> Study:
+    """A study whose smoke trials are those of its first profile, shrunk.
+
+    Args:
+        function: its trials; its docstring is the claim.
+        name: of the study.
+        duration: see `Study`.
+        task: of its data.
+        **hints: other fields of `Study`.
+    """
+    profiles: tuple[Profile, ...] = hints.get("profiles", ("cpu", "gpu"))
+    return Study(
+        name=name,
+        claim=function.__doc__ or "",
+        trials=function,
+        smoke=lambda: shrink(function(profiles[0]), task),
+        duration=duration,
+        **hints,
+    )
+
+
+def budget(seconds: float, profile: Profile, *, gpu_epochs: float, **settings: Any) -> TrainSpec:
+    """Equal seconds for every method on a CPU; on a GPU, epochs enough to converge."""
+    if profile == "gpu":
+        settings["batch_size"] = max(1024, settings.get("batch_size", 256))
+        return TrainSpec(num_epochs=gpu_epochs, **settings)
+    return TrainSpec(budget_seconds=seconds, **settings)

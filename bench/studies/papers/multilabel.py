@@ -1,0 +1,211 @@
+"""table-multilabel: the papers' multi-label table, and the small sets that check it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.data.published.catalogue import SETS
+from bench.presets import PRESETS
+from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
+from bench.studies.grids import linear, mlp, study
+from bench.studies.papers.multilabel_published import multilabel_published
+from bench.studies.papers.rows import peer, repeat
+from bench.study import PAPERS, Profile, Study
+
+_REPLICATES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """How our own methods are trained on a set.
+
+    Attributes:
+        num_buckets: B of MACH, R = 32; the published one.
+        num_samples: of sampled BCE.
+        hidden_dim: H of every method with a hidden layer; these fields are theirs.
+        num_epochs: passes.
+        batch_size: points a step.
+        learning_rate: peak rate.
+        feature_dropout: share of features left out.
+        linear_epochs: passes of linear one-vs-all.
+        linear_batch_size: points a step of it.
+        chunk_size: of one-vs-all.
+    """
+
+    num_buckets: int
+    num_samples: int = 1024
+    hidden_dim: int = 512
+    num_epochs: float = 30
+    batch_size: int = 256
+    learning_rate: float = 0.003
+    feature_dropout: float = 0.3
+    linear_epochs: float = 20
+    linear_batch_size: int = 64
+    chunk_size: int | None = 128
+
+
+# The first two are chosen on points held out of the training file: at Bibtex, of 500, one-vs-all
+# with H = 256 came to P@1 0.628 with dropout 0.5 and 0.590 with 0.3; MACH to 0.634 at rate 0.005
+# and 0.600 at 0.003, and to 0.602 with encoders of its own; neither gained after 18 passes. The
+# others are not at hand: the settings of citeulike, which is most like Wiki10-31K.
+_OURS: Mapping[str, _Ours] = {
+    "bibtex-159": _Ours(
+        num_buckets=100,
+        num_samples=64,
+        hidden_dim=256,
+        num_epochs=20,
+        batch_size=128,
+        learning_rate=0.005,
+        feature_dropout=0.5,
+        chunk_size=None,
+    ),
+    "delicious-983": _Ours(
+        num_buckets=200,
+        num_samples=256,
+        hidden_dim=256,
+        num_epochs=25,
+        feature_dropout=0.2,
+        chunk_size=None,
+    ),
+    "eurlex-4k": _Ours(num_buckets=500),
+    "wiki10-31k": _Ours(num_buckets=2000),
+    "delicious-200k": _Ours(num_buckets=5000, num_epochs=10, batch_size=1000, linear_epochs=5),
+    "amazon-670k": _Ours(num_buckets=10_000, num_epochs=20, batch_size=1000, linear_epochs=5),
+    "amazon-3m": _Ours(num_buckets=10_000, num_epochs=10, batch_size=1000, linear_epochs=5),
+}
+# Straight on sparse features, Adam gives words that are met twice the steps of those met daily; an
+# ε as large as gradients takes that back: at Bibtex P@1 on 500 held-out points rose from 0.562, the
+# best with 1e-8, to 0.638.
+_LINEAR_RATE, _LINEAR_EPSILON = 0.1, 0.01
+# Set → its published set-ups.
+_SETUPS: Mapping[str, tuple[str, ...]] = {
+    "bibtex-159": ("bibtex-159-third-party",),
+    "delicious-983": ("delicious-983-third-party",),
+    "eurlex-4k": ("eurlex-4k-third-party",),
+    "wiki10-31k": (
+        "wiki10-31k",
+        "wiki10-31k-third-party-b1000",
+        "wiki10-31k-third-party-b2000",
+    ),
+    "delicious-200k": ("delicious-200k",),
+    "amazon-670k": ("amazon-670k",),
+    "amazon-3m": ("amazon-3m",),
+}
+_SMALL = ("bibtex-159", "delicious-983")
+_MEDIUM = (*_SMALL, "eurlex-4k", "wiki10-31k")
+_SETS: Mapping[Profile, tuple[str, ...]] = {"cpu": _SMALL, "gpu": _MEDIUM, "paper": tuple(_OURS)}
+# On which one-vs-rest by napkinXC, and label trees by Vowpal Wabbit, take minutes.
+_CHEAP_FOR_PEERS = _MEDIUM
+_TO_SPLIT = ("mach", "full_softmax", "omikuji")
+_NEWLY_SPLIT = "delicious-983, split anew"
+_REASONS: Mapping[str, str] = {
+    "delicious-983": "perhaps of another split: one drawn at random is easier, see there",
+}
+
+
+def table_multilabel(profile: Profile) -> list[Trial]:
+    """The papers' multi-label table: MACH, one-vs-all, sampled BCE and label trees, P@k and PSP@k.
+
+    Claim: published set-ups give published numbers: MACH, Parabel and one-vs-all within 1.5 points
+    of P@1, P@3 and P@5 on the two sets whose official splits are at hand.
+    Command: `make table-multilabel`; `PROFILE=gpu` adds EURLex-4K and Wiki10-31K, `PROFILE=paper`
+    Delicious-200K, Amazon-670K and Amazon-3M, where `bench data` has brought them.
+    Hardware: 2 CPU cores; a GPU of 80 GB. Duration: about an hour with all three replicates, most
+    of it the published set-up of Delicious.
+    Expected: Bibtex as published; on Delicious the third party's MACH is out of reach of everybody
+    whose numbers stand on the repository's page, and nearer on a split drawn at random.
+    """
+    trials: list[Trial] = []
+    for name in _SETS[profile]:
+        is_small = name in _SMALL
+        trials += repeat(_rows(name), _REPLICATES if is_small else 1)
+    trials += repeat(_newly_split(), _REPLICATES)
+    return sorted(trials, key=lambda trial: trial.replicate)
+
+
+def _rows(name: str) -> Iterator[Trial]:
+    ours = _OURS[name]
+    for setup in _SETUPS[name]:
+        yield PRESETS[setup].trial()
+    for model, train in _own_methods(ours):
+        yield Trial(data=whole(name, feature_weighting="tfidf"), model=model, train=train)
+    data = whole(name)
+    yield peer(data, "omikuji", preset="parabel")
+    yield peer(data, "omikuji", preset="bonsai")
+    yield peer(data, "napkinxc", model="plt", num_trees=3)
+    if name in _CHEAP_FOR_PEERS:
+        yield peer(data, "napkinxc", model="ovr")
+        yield peer(data, "vowpal_wabbit", reduction="plt", bits=22, passes=5)
+
+
+def _newly_split() -> Iterator[Trial]:
+    """Delicious under another split: would the third party's MACH be within reach there?
+
+    A row's replicates keep the split; what else they draw is their own.
+    """
+    rows = [row for row in _rows("delicious-983") if row.model.method in _TO_SPLIT]
+    rows = [row for row in rows if not row.train.keep_best]  # the longest one
+    for row in rows:
+        options = {**row.data.options, "new_split": 0}
+        data = dataclasses.replace(row.data, name=_NEWLY_SPLIT, options=options)
+        yield dataclasses.replace(row, data=data)
+
+
+def whole(name: str, **settings: Any) -> DataSpec:
+    """A published set with every training point, in rows of length 1.
+
+    Features have the files' own values, as Parabel and its relatives are published with; ours are
+    weighed by TF-IDF, which did better on Bibtex's held-out points.
+    """
+    return SETS[name].spec(**{"num_validation_points": 0, **settings})
+
+
+def _own_methods(ours: _Ours) -> Iterator[tuple[ModelSpec, TrainSpec]]:
+    train = TrainSpec(
+        batch_size=ours.batch_size,
+        learning_rate=ours.learning_rate,
+        num_epochs=ours.num_epochs,
+        num_validations=0,
+    )
+    straight = TrainSpec(
+        batch_size=ours.linear_batch_size,
+        learning_rate=_LINEAR_RATE,
+        adam_epsilon=_LINEAR_EPSILON,
+        num_epochs=ours.linear_epochs,
+        num_validations=0,
+    )
+    common: dict[str, Scalar] = {"feature_dropout": ours.feature_dropout}
+    chunk, H = ours.chunk_size, ours.hidden_dim
+    worlds: dict[str, Scalar] = {"num_buckets": ours.num_buckets, "num_worlds": 32}
+    yield mlp("mach", H, share_encoder=True, **worlds, **common), train
+    yield linear("full_softmax", chunk_size=chunk, loss="bce"), straight
+    yield mlp("full_softmax", H, chunk_size=chunk, loss="bce", **common), train
+    samples: dict[str, Scalar] = {"sampler": "unigram", "num_samples": ours.num_samples}
+    yield mlp("sampled_bce", H, **samples, **common), train
+
+
+def _part(trial: Trial) -> str:
+    return SETS[trial.data.name].title if trial.data.name in SETS else trial.data.name
+
+
+STUDIES: Mapping[str, Callable[[], Study]] = {
+    "table-multilabel": lambda: study(
+        table_multilabel,
+        name="table-multilabel",
+        duration="about an hour on 2 cores with all replicates",
+        task="multilabel",
+        primary_metrics=(
+            *("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5"),
+            *("nDCG@3", "nDCG@5", "authors P@3", "authors P@5"),
+        ),
+        profiles=("cpu", "gpu", "paper"),
+        optional_data=(*_OURS, _NEWLY_SPLIT),
+        part=_part,
+        published=multilabel_published(_REASONS, {_NEWLY_SPLIT: "delicious-983"}),
+        figures=("accuracy-memory",),
+        shown_as=PAPERS,
+    ),
+}
