@@ -41,6 +41,7 @@ from bench.data.published import cli as data_cli
 from bench.data.published.catalogue import SETS
 from bench.errors import UserError
 from bench.folders import folder_named
+from bench.presence import announced
 from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
@@ -246,8 +247,11 @@ def _measured(
         num_rounds=num_rounds,
         on_turn=view.on_turn,
     )
+    # What is tiny and not recorded is no measurement.
+    alone = not options.smoke
     try:
-        yield from session.measure(rounds.groups_of(chosen, trials))
+        with announced("cost", chosen.name, alone=alone):
+            yield from session.measure(rounds.groups_of(chosen, trials))
     finally:
         view.close()
 
@@ -276,13 +280,16 @@ def _audit(options: argparse.Namespace) -> int:
     engine = runner.local_engine(run_options, view.on_event)
     path = results / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
+    findings = audit.audit(chosen, engine, machine=machine)
     try:
-        for finding in audit.audit(chosen, engine, machine=machine):
-            record.append_line(path, finding.to_json())
-            counts[finding.outcome] += 1
-            what = f"{finding.candidate.study.name} {progress.describe(finding.candidate.trial)}"
-            detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
-            view.tell(f"{finding.outcome.upper()}{detail} {what} {finding.reason or ''}".rstrip())
+        with announced("audit", " ".join(options.study) or "all"):
+            for finding in findings:
+                record.append_line(path, finding.to_json())
+                counts[finding.outcome] += 1
+                words = (finding.candidate.study.name, progress.describe(finding.candidate.trial))
+                detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
+                text = f"{finding.outcome.upper()}{detail} {' '.join(words)}"
+                view.tell(f"{text} {finding.reason or ''}".rstrip())
     finally:
         view.close()
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
