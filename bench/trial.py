@@ -33,7 +33,14 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.training import SteppedTraining, TimedTraining
-from bench.measure.visits import Visit
+from bench.measure.visits import (
+    BATCH_SIZE,
+    LATENCY_QUERIES,
+    MIN_SAMPLES,
+    NUM_BATCHES,
+    PHASE_SECONDS,
+    Visit,
+)
 from bench.methods import check_options, method_class, resolved_options
 from bench.metrics.modular import RankingMetrics
 from bench.metrics.propensity import PROPENSITY
@@ -47,12 +54,6 @@ from bench.weights import keep_weights, restore_weights, weights_key
 Emit = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 
-LATENCY_QUERIES = 100
-BATCH_SIZE = 256
-NUM_BATCHES = 12
-# Queries and batches of a visit are timed for so long at most, but at least three of them.
-_PHASE_SECONDS = 0.3
-_MIN_SAMPLES = 3
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 STANDSTILL_RATE = 1e-30
 
@@ -543,7 +544,7 @@ def time_calls(
     synchronize()
     with visit.timed(phase, units=units) as seconds:
         for number, each in enumerate(inputs):
-            if number >= _MIN_SAMPLES and sum(seconds) > _PHASE_SECONDS:
+            if number >= MIN_SAMPLES and sum(seconds) > PHASE_SECONDS:
                 break
             start = time.perf_counter()
             function(each)

@@ -27,19 +27,20 @@ from bench.measure.memory import (
     available_memory_bytes,
     host_current_bytes,
 )
-from bench.measure.visits import Visit
+from bench.measure.visits import (
+    BATCH_SIZE,
+    LATENCY_QUERIES,
+    MIN_SAMPLES,
+    NUM_BATCHES,
+    PHASE_SECONDS,
+    Visit,
+)
 from bench.methods import method_class
 from bench.settings import Trial, derive_seed
 
 Emit = Callable[[dict[str, Any]], None]
 
-# As our own methods are timed, see `bench.trial`.
-LATENCY_QUERIES = 100
-BATCH_SIZE = 256
-NUM_BATCHES = 12
 TIMED_K = 5
-_PHASE_SECONDS = 0.7
-_MIN_SAMPLES = 3
 # A training that took longer is not repeated in later visits.
 _LONG_FIT_SECONDS = 20.0
 # Points in a library's own form, and in memory, at a time.
@@ -302,7 +303,7 @@ def _time_calls(
         function(warm)
     with visit.timed(phase, units=units) as seconds:
         for number, each in enumerate(inputs):
-            if number >= _MIN_SAMPLES and sum(seconds) > _PHASE_SECONDS:
+            if number >= MIN_SAMPLES and sum(seconds) > PHASE_SECONDS:
                 break
             start = time.perf_counter()
             function(each)

@@ -8,6 +8,14 @@ from typing import Any
 
 from bench.measure.load import LoadMeter
 
+#: Inference is timed of so many single queries, and of so many batches of this size.
+LATENCY_QUERIES = 100
+BATCH_SIZE = 256
+NUM_BATCHES = 12
+#: A phase takes so long at most, but at least so many samples.
+PHASE_SECONDS = 0.3
+MIN_SAMPLES = 3
+
 
 class Visit:
     """One turn of one row: raw seconds of its phases, and the load by others during each.

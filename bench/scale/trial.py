@@ -19,15 +19,13 @@ from bench.measure.clock import Clocks
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.training import TimedTraining
-from bench.measure.visits import Visit
+from bench.measure.visits import BATCH_SIZE, NUM_BATCHES, Visit
 from bench.methods import resolved_options
 from bench.optimizers import warm_up_row_adam
 from bench.scale.points import load_points
 from bench.scale.worlds import Plan, Workshop, forecast
 from bench.settings import Trial, derive_seed
 from bench.trial import (
-    BATCH_SIZE,
-    NUM_BATCHES,
     STANDSTILL_RATE,
     build_model,
     refuse_what_cannot_fit,
