@@ -9,7 +9,9 @@ PROFILE ?= cpu
 WHERE := $(if $(PUBLISH),--publish)
 BENCH := $(BIN)/python -m bench
 OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
-STUDIES := quickstart delicious bible citeulike simplewiki decode figure-quadratic figure-theory table-claims table-multilabel table-multiclass figure-tradeoff
+STUDIES := quickstart delicious bible citeulike simplewiki decode \
+	figure-quadratic figure-theory table-claims table-multilabel table-multiclass figure-tradeoff \
+	table-search figure-recall-worlds table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
 .PHONY: bench test test-slow lint types smoke golden losses audit report check clean $(STUDIES)

@@ -37,6 +37,8 @@ class ClassFrequency(ClosedForm):
     def __init__(self, facts: DataFacts, **shared: Any) -> None:
         super().__init__(facts, **shared)
         self.counts = nn.Parameter(torch.zeros(facts.num_labels), requires_grad=False)
+        self.register_buffer("order", torch.arange(facts.num_labels))
+        self.order: Tensor
 
     def fit_closed_form(self, batches: Iterable[Batch]) -> None:
         """Count labels."""
@@ -44,7 +46,7 @@ class ClassFrequency(ClosedForm):
         for batch in batches:
             total += torch.bincount(batch.label_ids.cpu(), minlength=self.num_labels)
         self.counts.data.copy_(total)
-        self._order = torch.argsort(total, descending=True, stable=True)
+        self.order.copy_(torch.argsort(total, descending=True, stable=True))
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """The k most frequent labels and their counts, for every point.
@@ -53,7 +55,7 @@ class ClassFrequency(ClosedForm):
             ValueError: k is not in 1 … L.
         """
         check_k(k, self.num_labels)
-        labels = self._order[:k].to(self.counts.device).expand(batch.num_points, -1)
+        labels = self.order[:k].expand(batch.num_points, -1)
         return self.counts[labels], labels
 
 
@@ -90,6 +92,17 @@ class NearestCentroid(ClosedForm):
         self._labels = labels.astype(np.int32)
         self._weights = (sums[0] / norms[labels]).astype(np.float32)
         self._offsets = np.searchsorted(feature_ids, np.arange(self.num_features + 1))
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The inverted lists, for a checkpoint: their lengths are known after the fit only."""
+        lists = {"offsets": self._offsets, "labels": self._labels, "weights": self._weights}
+        return {name: torch.from_numpy(values) for name, values in lists.items()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take over the lists of a checkpoint."""
+        self._offsets, self._labels, self._weights = (
+            state[name].cpu().numpy() for name in ("offsets", "labels", "weights")
+        )
 
     def decode_bytes(self) -> int:
         """Bytes of the inverted lists."""

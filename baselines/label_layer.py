@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class LabelLayer(ExtremeClassifier):
         super().__init__(facts, **shared)
         self.loss_kind: LossKind = loss
         self.encoder = self.build_encoder((self.seed,), self.num_labels)
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             weight = torch.zeros(self.num_labels, self.hidden_dims[-1])
             bias = torch.zeros(self.num_labels)
             if weight.device.type != "meta":
@@ -48,6 +49,10 @@ class LabelLayer(ExtremeClassifier):
 
     def _output_biases(self) -> Tensor:
         return self.output_bias.unsqueeze(0)
+
+    def identity(self) -> Mapping[str, object]:
+        """The loss that logits are of."""
+        return {**super().identity(), "loss": self.loss_kind}
 
     def encode(self, batch: Batch) -> Tensor:
         """Hidden vectors `(N, H)`; logits `(N, L)` of a linear model."""

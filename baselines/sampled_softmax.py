@@ -13,6 +13,7 @@ from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
 from bench.losses import LossKind
+from bench.streams import Stream
 
 
 class SampledSoftmax(LabelLayer):
@@ -79,7 +80,13 @@ class SampledSoftmax(LabelLayer):
             row_lookup(parameter, rows, dense_gradient=self.has_dense_gradients)
             for parameter in (self.output, self.output_bias)
         )
-        return torch.addmm(bias, self.encode(batch), weight.t()), rows, negatives
+        # Corrections of the sample are added to logits: bfloat16 would round them to steps of 0.03.
+        return torch.addmm(bias, self.encode(batch), weight.t()).float(), rows, negatives
+
+    def streams(self) -> dict[str, Stream]:
+        """Feature dropout's, and that of the negatives if they are drawn."""
+        own = self.sampler.stream
+        return super().streams() | ({} if own is None else {"negatives": own})
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""

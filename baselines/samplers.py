@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.settings import derive_seed
+from bench.streams import Stream
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Negatives:
 
 class Sampler(Protocol):
     """Draws the negatives of a batch."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """Of the draws; None: nothing is drawn."""
+        ...
 
     def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
         """Negatives for a batch whose (non-distinct) labels are `batch_labels` `(M,)`."""
@@ -67,18 +73,18 @@ class DistributionSampler:
         self.cumulative = weights.cumsum(0)
         self.cumulative[-1] = 1.0
         self.log_expected_count = (weights * num_samples).log().float()
-        self._seed = derive_seed("negatives", seed)
-        self._generator: torch.Generator | None = None
+        self.stream: Stream = Stream(derive_seed("negatives", seed))
 
     def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
         """S draws, repeats merged; the batch does not matter."""
         device = batch_labels.device
-        if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device).manual_seed(self._seed)
-            self.cumulative = self.cumulative.to(device)
-            self.log_expected_count = self.log_expected_count.to(device)
+        self.cumulative = self.cumulative.to(device)
+        self.log_expected_count = self.log_expected_count.to(device)
         uniform = torch.rand(
-            self.num_samples, dtype=torch.float64, device=device, generator=self._generator
+            self.num_samples,
+            dtype=torch.float64,
+            device=device,
+            generator=self.stream.on(device),
         )
         draws = torch.searchsorted(self.cumulative, uniform, right=True)
         return _merge(draws, self.log_expected_count)
@@ -86,6 +92,8 @@ class DistributionSampler:
 
 class AllLabels:
     """Every label once: sampled softmax with it is full softmax."""
+
+    stream = None
 
     def __init__(self, num_labels: int) -> None:
         self.num_labels = num_labels
@@ -105,6 +113,8 @@ class InBatchSampler:
         label_counts: `(L,)` training points of each label.
         num_train_points: training points.
     """
+
+    stream = None
 
     def __init__(self, label_counts: Tensor, num_train_points: int) -> None:
         # Every label of a batch occurs in training, so that no count here is 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from bench.data.batch import Batch
 from bench.layers import row_lookup
 from bench.ranking import compile_top_k, top_k_of_product
 from bench.settings import derive_seed
+from bench.streams import Stream
 
 Similarity = Literal["cosine", "dot"]
 # A vector shorter than this is not made longer than 1: a point without features has the vector 0.
@@ -101,6 +103,14 @@ class TwoTower(ExtremeClassifier):
         self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
         self._ranked: tuple[Tensor, Tensor] | None = None
 
+    def identity(self) -> Mapping[str, object]:
+        """What is done with two vectors."""
+        return {
+            **super().identity(),
+            "similarity": self.similarity,
+            "temperature": self.temperature,
+        }
+
     def encode(self, batch: Batch) -> Tensor:
         """Vectors `(N, H)` of the queries, of unit length for a cosine, over τ."""
         hidden: Tensor = self.encoder(batch)
@@ -121,7 +131,8 @@ class TwoTower(ExtremeClassifier):
         negatives = self.sampler.sample(batch.label_ids, batch.num_points)
         rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
         labels = row_lookup(self.output, rows, dense_gradient=self.has_dense_gradients)
-        scores = self.encode(batch) @ self._scaled(labels).t()
+        # As in a sampled softmax: bfloat16 is too coarse for the corrections.
+        scores = (self.encode(batch) @ self._scaled(labels).t()).float()
         return sampled_loss(scores, rows, batch, batch.label_point_ids, negatives)
 
     def prepare_inference(self, k: int) -> None:
@@ -142,6 +153,11 @@ class TwoTower(ExtremeClassifier):
     def _rows(self, batch_size: int) -> int:
         """Rows of labels that a step can touch."""
         return min(int(self._num_drawn + batch_size * self._labels_per_point), self.num_labels)
+
+    def streams(self) -> dict[str, Stream]:
+        """Feature dropout's, and that of the negatives if they are drawn."""
+        own = self.sampler.stream
+        return super().streams() | ({} if own is None else {"negatives": own})
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""

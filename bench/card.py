@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-KindName = Literal["training", "decoding", "theory"]
+KindName = Literal["training", "decoding", "theory", "scale"]
 #: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
 Dashes = str | tuple[int, tuple[float, ...]]
 

@@ -16,12 +16,14 @@ PLACES = (
     "baselines.peers.cards",
     "bench.decoding.cards",
     "bench.theory.cards",
+    "bench.scale.cards",
 )
 
 _NOUNS: Mapping[KindName, str] = {
     "training": "method",
     "decoding": "decode contender",
     "theory": "measurement",
+    "scale": "way to train",
 }
 _registered: list[Card] = []
 

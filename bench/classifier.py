@@ -2,7 +2,7 @@
 
 `training_loss(batch)` and `top_k(batch, k)`, or its two halves `encode` and `rank`, are a method's
 own. Sparse encoder, optimiser and evaluation are here, so that a difference in memory, time or
-accuracy is the output layer's.
+accuracy is the output layer's. What a checkpoint holds is in `bench.checkpoint`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
+from bench.checkpoint import Restorable
 from bench.data.batch import Batch
-from bench.layers import OWN_START, Encoder, Start, StartKind
+from bench.layers import OWN_START, Encoder, OwnEncoder, Start, StartKind
 from bench.losses import LossKind, prior_bias
 from bench.metrics.modular import RankingMetrics
-from bench.optimizers import build_optimizer
+from bench.optimizers import average_rows, build_optimizer, clip_gradients
 from bench.settings import Optimizer, derive_seed
+from bench.streams import Stream
+from bench.threads import keep_threads
 
 Task = Literal["multiclass", "multilabel"]
 Reduction = Literal["sum", "mean"]
 EvaluationBatches = Iterable[Batch]
+# Weights, moments and hash functions are kept and compared in 32 bits.
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,16 @@ class DataFacts:
     num_train_points: int
 
 
-class ExtremeClassifier(L.LightningModule):
+class ExtremeClassifier(Restorable):
     """Sparse points to ranked labels.
 
     Args:
         facts: sizes and label frequencies of the training data.
-        encoder: `linear` (features straight to the output layer) or `mlp`.
-        hidden_dims: hidden widths of an `mlp`; the last is H.
+        encoder: `linear` (features straight to the output layer), `mlp`, or a module of the user's
+            own: from a batch to hidden vectors `(N, H)`, initialised as it is given. Its batches
+            are whatever it takes, if they have a :class:`Batch`'s `num_points`, `label_ids`,
+            `label_offsets` and `label_point_ids`.
+        hidden_dims: hidden widths of an `mlp`; the last is H, also of an own encoder.
         learning_rate: peak learning rate.
         optimizer: `adam`, `row_adam` or `tf_adam`, see `bench.optimizers`.
         adam_epsilon: ε of Adam.
@@ -68,17 +76,24 @@ class ExtremeClassifier(L.LightningModule):
         start_std: σ of start `truncated_normal`.
         start_biases: draw biases, too; otherwise they start at 0.
         seed: seed of all initial weights.
-        ks: cut-offs of the metrics that `validation_step` and `test_step` log.
+        ks: cut-offs of the metrics that `validation_step` and `test_step` log; those above L are
+            left out. `predict_step` gives as many labels as the largest.
+
+    Raises:
+        ValueError: an unknown encoder, one without the widths that it needs, or no k up to L.
     """
 
     #: True for methods that are computed from the data rather than trained by steps.
     is_closed_form = False
+    #: Buffers that settings alone determine: no process need send them to another.
+    tables: ClassVar[tuple[str, ...]] = ("encoder.feature_table",)
+    facts_type = DataFacts
 
     def __init__(
         self,
         facts: DataFacts,
         *,
-        encoder: Literal["linear", "mlp"] = "mlp",
+        encoder: Literal["linear", "mlp"] | nn.Module = "mlp",
         hidden_dims: tuple[int, ...] = (128,),
         learning_rate: float = 1e-3,
         optimizer: Optimizer = "row_adam",
@@ -93,18 +108,26 @@ class ExtremeClassifier(L.LightningModule):
         ks: tuple[int, ...] = (1, 3, 5),
     ) -> None:
         super().__init__()
-        if encoder == "mlp" and not hidden_dims:
+        # A module is no setting: its weights are in a checkpoint, its code is not.
+        self.keep_settings(ignore=["encoder"] if isinstance(encoder, nn.Module) else [])
+        keep_threads()
+        self.encoder_kind = "own" if isinstance(encoder, nn.Module) else encoder
+        if self.encoder_kind not in ("linear", "mlp", "own"):
+            raise ValueError(f"encoder is {encoder!r}; expected 'linear', 'mlp' or a module")
+        if self.encoder_kind != "linear" and not hidden_dims:
             raise ValueError(
-                "encoder is 'mlp' but hidden_dims is empty; expected one width or more"
+                f"encoder is {self.encoder_kind!r} but hidden_dims is empty; expected one width or "
+                "more"
             )
-        self.encoder: Encoder
+        self._own_encoder = [encoder] if isinstance(encoder, nn.Module) else []
+        self.facts = facts
+        self.encoder: Encoder | OwnEncoder
         self.output: nn.Parameter
         self._num_train_points = facts.num_train_points
         self.num_features = facts.num_features
         self.num_labels = facts.num_labels
         self.task: Task = facts.task
-        self.encoder_kind = encoder
-        self.hidden_dims = tuple(hidden_dims) if encoder == "mlp" else ()
+        self.hidden_dims = tuple(hidden_dims) if self.encoder_kind != "linear" else ()
         self.learning_rate = learning_rate
         self.optimizer_name = optimizer
         self.adam_epsilon = adam_epsilon
@@ -114,9 +137,11 @@ class ExtremeClassifier(L.LightningModule):
         self.feature_dropout = feature_dropout
         self.prior_start = prior_start
         self.start = Start(start, start_std, start_biases)
-        self._dropout_generator: torch.Generator | None = None
         self.seed = seed
-        self.ks = ks
+        self._dropout = Stream(derive_seed("feature dropout", seed))
+        self.ks = tuple(k for k in ks if k <= facts.num_labels)
+        if not self.ks:
+            raise ValueError(f"ks are {ks}; expected one of at most L = {facts.num_labels}")
         self._metrics: RankingMetrics | None = None
 
     # What a method fills in -------------------------------------------------------------------
@@ -139,8 +164,15 @@ class ExtremeClassifier(L.LightningModule):
         raise NotImplementedError
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first."""
-        return self.rank(self.encode(batch), k)
+        """Scores `(N, k)` and labels `(N, k)` int64 of the batch's points, best first.
+
+        In 32 bits whatever the precision of training: many labels have equal bfloat16 scores.
+        """
+        hidden = self.encode(batch)
+        if not torch.is_autocast_enabled(hidden.device.type):
+            return self.rank(hidden, k)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.rank(hidden.float(), k)
 
     def prepare_inference(self, k: int) -> None:
         """Make ready what prediction needs and training does not, off every clock.
@@ -162,7 +194,9 @@ class ExtremeClassifier(L.LightningModule):
         raise NotImplementedError
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows that a batch can touch, of each parameter whose gradient is row-sparse."""
+        """Rows that a batch can touch, of each parameter whose gradient may be row-sparse."""
+        if self.encoder_kind == "own":
+            return {}
         return {"encoder.first.weight": int(batch_size * entries_per_point)}
 
     def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
@@ -187,15 +221,19 @@ class ExtremeClassifier(L.LightningModule):
         *,
         activate_last: bool = True,
         **options: Any,
-    ) -> Encoder:
+    ) -> Encoder | OwnEncoder:
         """Stacked encoder; with `linear`, its one layer already gives `output_width` logits.
 
         Args:
             copy_seeds: one for each copy.
             output_width: of a linear model.
             activate_last: ReLU on the hidden vectors of an `mlp`.
-            **options: see :class:`bench.layers.Encoder`.
+            **options: see :class:`bench.layers.Encoder`; an own encoder has none.
         """
+        if self._own_encoder:
+            if options:
+                raise ValueError(f"{', '.join(options)} are of our encoders, not of an own one")
+            return OwnEncoder(self._own_encoder.pop(), len(copy_seeds), self.hidden_dims[-1])
         if self.encoder_kind == "linear":
             if output_width is None:
                 raise ValueError("a linear model needs the width of its output layer")
@@ -221,8 +259,10 @@ class ExtremeClassifier(L.LightningModule):
             counts: `(G, C)` training points of each column of each layer.
             kind: the loss that the layer is trained with.
         """
-        is_linear = self.encoder_kind == "linear"
-        start = self.encoder.first_bias.squeeze(1) if is_linear else self._output_biases()
+        if isinstance(self.encoder, Encoder) and self.encoder_kind == "linear":
+            start = self.encoder.first_bias.squeeze(1)
+        else:
+            start = self._output_biases()
         if not self.prior_start or start.device.type == "meta":
             return
         with torch.no_grad():
@@ -264,31 +304,112 @@ class ExtremeClassifier(L.LightningModule):
         if self.feature_dropout == 0:
             return batch
         values = batch.feature_values
-        if self._dropout_generator is None or self._dropout_generator.device != values.device:
-            seed = derive_seed("feature dropout", self.seed)
-            self._dropout_generator = torch.Generator(values.device).manual_seed(seed)
         keep = 1.0 - self.feature_dropout
-        kept = torch.empty_like(values).bernoulli_(keep, generator=self._dropout_generator)
+        generator = self._dropout.on(values.device)
+        kept = torch.empty_like(values).bernoulli_(keep, generator=generator)
         return dataclasses.replace(batch, feature_values=values * kept / keep)
 
+    # What Lightning asks ----------------------------------------------------------------------
+
+    def identity(self) -> Mapping[str, object]:
+        """Method-independent part of what gives weights their meaning."""
+        return {"encoder": self.encoder_kind, "hidden_dims": list(self.hidden_dims)}
+
+    def streams(self) -> dict[str, Stream]:
+        """The stream of feature dropout."""
+        return {"feature dropout": self._dropout}
+
+    @property
+    def row_sparse(self) -> tuple[str, ...]:
+        """Names of the parameters whose gradients are row-sparse."""
+        return () if self.has_dense_gradients else tuple(self.sparse_rows(1, 1.0))
+
+    def setup(self, stage: str) -> None:
+        """Refuse what a trainer would do wrong or fail at later, before anything runs.
+
+        Raises:
+            ValueError: a trainer's option, its value and what is expected instead.
+        """
+        trainer = self.trainer
+        if trainer.precision not in _PRECISIONS:
+            raise ValueError(
+                f"precision is {trainer.precision!r}; expected one of {', '.join(_PRECISIONS)}: "
+                "weights, moments and kernels have 32 bits"
+            )
+        if not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
+            raise ValueError(
+                f"strategy is {type(trainer.strategy).__name__}; expected one device or 'ddp'"
+            )
+        if stage == "fit" and self.is_closed_form:
+            raise ValueError(
+                f"{type(self).__name__} is not trained by steps; expected "
+                "model.fit_closed_form(data.train_dataloader())"
+            )
+        if stage == "fit" and trainer.gradient_clip_val and trainer.precision == "16-mixed":
+            raise ValueError(
+                f"gradient_clip_val is {trainer.gradient_clip_val} and precision '16-mixed', whose "
+                "scaled gradients are unscaled inside of the optimizer; expected 'bf16-mixed'"
+            )
+        if isinstance(trainer.strategy, DDPStrategy):
+            if self.feature_dropout and trainer.global_rank:
+                seed = derive_seed("feature dropout", self.seed, trainer.global_rank)
+                self._dropout = Stream(seed)
+            # Row-sparse gradients are averaged below: their rows differ from process to process.
+            names = (*self.row_sparse, *self.tables)
+            # PyTorch calls a parameter of the outermost module by its name in some places, and with
+            # a dot before it in others.
+            both = [*names, *(f".{name}" for name in names)]
+            self._ddp_params_and_buffers_to_ignore = both
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average row-sparse gradients over processes; all others PyTorch has averaged."""
+        if self.trainer.world_size > 1:
+            for name in self.row_sparse:
+                parameter = self.get_parameter(name)
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    parameter.grad = average_rows(parameter.grad)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer's `gradient_clip_val` says, row-sparse gradients too."""
+        if gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            by_norm = gradient_clip_algorithm != "value"
+            clip_gradients(parameters, float(gradient_clip_val), by_norm=by_norm)
+
     def _evaluation_step(self, batch: Batch) -> None:
-        if self._metrics is None:
-            self._metrics = RankingMetrics(ks=self.ks, task=self.task).to(self.device)
-        self._metrics.update(self.top_k(batch, max(self.ks))[1], batch)
+        if self._metrics is not None and batch.num_points:
+            self._metrics.update(self.top_k(batch, max(self.ks))[1], batch)
 
     def _log_metrics(self, prefix: str) -> None:
         if self._metrics is not None:
             values = self._metrics.compute()
-            self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
-            self._metrics.reset()
+            # Every process has the sums of all; told so, Lightning asks for nothing.
+            is_shared = self.trainer.world_size > 1
+            named = {f"{prefix}/{name}": value for name, value in values.items()}
+            self.log_dict(named, sync_dist=is_shared)
+            self._metrics = None
+
+    def _start_evaluation(self) -> None:
+        """Compile and lay out before the first batch, and count from nothing.
+
+        Metrics are made anew: tensors of `validate`, made in inference mode, could not be changed
+        in the validation of a `fit`.
+        """
+        self.prepare_inference(max(self.ks))
+        self._metrics = RankingMetrics(ks=self.ks, task=self.task).to(self.device)
 
     def on_validation_start(self) -> None:
         """Compile and lay out before the first batch."""
-        self.prepare_inference(max(self.ks))
+        self._start_evaluation()
 
     def on_test_start(self) -> None:
         """Compile and lay out before the first batch."""
-        self.prepare_inference(max(self.ks))
+        self._start_evaluation()
 
     def on_predict_start(self) -> None:
         """Compile and lay out before the first batch."""

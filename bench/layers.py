@@ -276,3 +276,38 @@ class Encoder(nn.Module):
         values = batch.feature_values.repeat(self.num_copies)
         flat = cast(Tensor, self.first(ids, torch.cat([starts, end]), values))
         return flat.view(self.num_copies, batch.num_points, self.widths[0])
+
+
+class OwnEncoder(nn.Module):
+    """A user's module in the place of :class:`Encoder`.
+
+    Args:
+        module: from a batch to hidden vectors, `(N, H)`, or `(G, N, H)` if `num_copies` is above 1.
+        num_copies: G.
+        width: H.
+    """
+
+    def __init__(self, module: nn.Module, num_copies: int, width: int) -> None:
+        super().__init__()
+        self.module = module
+        self.num_copies = num_copies
+        self.width = width
+
+    def forward(self, batch: Any) -> Tensor:
+        """Hidden vectors `(G, N, H)` of the batch's points.
+
+        Raises:
+            ValueError: the module gave another shape.
+        """
+        hidden: Tensor = self.module(batch)
+        shape = (batch.num_points, self.width)
+        if self.num_copies == 1 and hidden.shape == shape:
+            return hidden.unsqueeze(0)
+        if self.num_copies > 1 and hidden.shape == (self.num_copies, *shape):
+            return hidden
+        wanted = shape if self.num_copies == 1 else (self.num_copies, *shape)
+        raise ValueError(
+            f"the encoder gave hidden vectors of shape {tuple(hidden.shape)}; expected {wanted} by "
+            "the last of hidden_dims and, where each world has a vector of its own, num_worlds "
+            "(share_encoder=True: one for all)"
+        )

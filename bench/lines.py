@@ -94,6 +94,7 @@ MEMORY_NAMES = (
     "host_baseline_bytes",
     "host_peak_bytes",
     "host_train_peak_bytes",
+    "host_evaluation_peak_bytes",
     "device_allocated_peak_bytes",
     "device_reserved_peak_bytes",
     "decode_bytes",

@@ -310,28 +310,48 @@ class _ChunkedLoss(torch.autograd.Function):
             device=hidden.device.type,
         )
         fold = _softmax_tiles if kind == "softmax" else _bce_tiles
-        layer = _Layers(hidden, weight, bias)
-        total = fold(layer, positives, tiles)
-        layer.grad_hidden.mul_(1 / hidden.shape[1])
+        product_type = _product_type(hidden, weight)
+        with torch.autocast(hidden.device.type, enabled=False):
+            layer = _Layers(hidden, weight, bias, product_type)
+            total = fold(layer, positives, tiles)
+            layer.grad_hidden.mul_(1 / hidden.shape[1])
         ctx.gradients = (layer.grad_hidden, layer.grad_weight, layer.grad_bias)
-        return (total / hidden.shape[1]).to(hidden.dtype)
+        return (total / hidden.shape[1]).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         return *_handed_over(ctx, grad_outputs[0]), None, None, None, None
 
 
+def _product_type(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """Type of the factors of all products: that of the weights, or autocast's bfloat16.
+
+    Not its float16: a logit's gradient, a probability over very many columns, vanishes in it, and
+    no scale of the loss reaches a gradient that is made in the forward pass.
+    """
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
+        return torch.bfloat16
+    return weight.dtype
+
+
 class _Layers:
     """Inputs of the output layers and their gradients, tile by tile.
 
     The mean's 1/N is applied where it is cheap: to hidden vectors, not to logits nor weights.
+    Logits, losses and gradients have the type of the weights whatever that of the factors is.
     """
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        self.hidden, self.weight, self.bias = hidden, weight, bias
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, product_type: torch.dtype
+    ) -> None:
+        self.bias = bias
+        self.product_type = product_type
         self.is_shared = hidden.shape[0] == 1 and weight.shape[0] > 1
         self.num_points = hidden.shape[1]
-        self.scaled = hidden / self.num_points
+        hidden = hidden.to(weight.dtype)
+        self.hidden, self.weight = hidden.to(product_type), weight.to(product_type)
+        self.scaled = (hidden / self.num_points).to(product_type)
         self.shares = hidden.new_full((self.num_points,), 1 / self.num_points)
         self.grad_hidden = torch.zeros_like(hidden, memory_format=torch.contiguous_format)
         self.grad_weight = torch.empty_like(weight)
@@ -346,12 +366,13 @@ class _Layers:
     def fold(self, grad: Tensor, layers: slice, points: slice, columns: slice) -> None:
         """Add the gradient `(g, n, c)` of a tile of summed logits to those of the inputs."""
         is_first = points.start == 0
-        scaled = self.inputs(self.scaled, layers, points)
-        _product(self.grad_weight[layers, columns], grad.mT, scaled, accumulate=not is_first)
         if self.grad_bias is not None:
             into = self.grad_bias[layers, columns]
             shares = self.shares[points].expand(grad.shape[0], 1, -1)
             _product(into.unsqueeze(1), shares, grad, accumulate=not is_first)
+        grad = grad.to(self.product_type)
+        scaled = self.inputs(self.scaled, layers, points)
+        _product(self.grad_weight[layers, columns], grad.mT, scaled, accumulate=not is_first)
         weight = self.weight[layers, columns]
         if not self.is_shared:
             into = self.grad_hidden[layers, points]
@@ -359,11 +380,17 @@ class _Layers:
         elif grad.shape[0] == 1:
             _product(self.grad_hidden[:, points], grad, weight, accumulate=True)
         else:
-            self.grad_hidden[0, points] += torch.bmm(grad, weight).sum(dim=0)
+            self.grad_hidden[0, points] += torch.bmm(grad, weight).sum(
+                dim=0, dtype=self.grad_hidden.dtype
+            )
 
 
 def _product(out: Tensor, left: Tensor, right: Tensor, *, accumulate: bool) -> None:
     """`out (+)= left @ right` of `(g, ·, ·)`, written where it belongs whatever its strides."""
+    if left.dtype != out.dtype:
+        value = torch.bmm(left, right)
+        _ = out.add_(value) if accumulate else out.copy_(value)
+        return
     if out.stride(-1) != 1:
         out, left, right = out.mT, right.mT, left.mT
     if out.shape[0] > 1:
@@ -379,7 +406,11 @@ def _product(out: Tensor, left: Tensor, right: Tensor, *, accumulate: bool) -> N
 
 def _logits(out: Tensor, left: Tensor, right: Tensor, bias: Tensor | None) -> None:
     """`out = left @ right`, plus `bias` if there is one."""
-    if out.shape[0] > 1:
+    if left.dtype != out.dtype:
+        out.copy_(torch.bmm(left, right))
+        if bias is not None:
+            out.add_(bias)
+    elif out.shape[0] > 1:
         torch.bmm(left, right, out=out)
         if bias is not None:
             out.add_(bias)
@@ -403,7 +434,7 @@ def _softmax_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tenso
         edges = [*(span.start for span in point_spans), layer.num_points]
         ends = positives.offsets[torch.tensor(edges, device=positives.offsets.device)].tolist()
     total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
-    buffer = layer.hidden.new_empty(tiles.layers, tiles.points, tiles.width)
+    buffer = layer.grad_hidden.new_empty(tiles.layers, tiles.points, tiles.width)
     for layers in _spans(num_layers, tiles.layers):
         weight = layer.weight[layers].mT
         bias = None if layer.bias is None else layer.bias[layers].unsqueeze(1)
@@ -459,7 +490,7 @@ def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
         ends = torch.searchsorted(columns, bounds).tolist()
     total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
     everything = slice(0, layer.num_points)
-    buffer = layer.hidden.new_empty(tiles.layers * tiles.columns * tiles.points)
+    buffer = layer.grad_hidden.new_empty(tiles.layers * tiles.columns * tiles.points)
     for layers in _spans(num_layers, tiles.layers):
         count = layers.stop - layers.start
         inputs = layer.inputs(layer.hidden, layers, everything).mT

@@ -74,17 +74,7 @@ _SET_BY_TRIAL = {
 
 def _keywords(method: str) -> dict[str, Any]:
     """Keyword-only parameters of a method's class and its bases, with their defaults."""
-    known: dict[str, Any] = {}
-    for kind in method_class(method).__mro__:
-        if "__init__" not in vars(kind) or not issubclass(kind, _shared_class()):
-            continue
-        for name, parameter in inspect.signature(vars(kind)["__init__"]).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                known.setdefault(name, parameter.default)
-    return known
-
-
-def _shared_class() -> type[Any]:
+    from bench.checkpoint import keyword_defaults
     from bench.classifier import ExtremeClassifier
 
-    return ExtremeClassifier
+    return keyword_defaults(method_class(method), ExtremeClassifier)

@@ -20,14 +20,15 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 class RowAdam(torch.optim.Adam):
     """Adam that updates only the rows present in a row-sparse gradient.
 
     Dense gradients get PyTorch's own (fused) Adam. Bias correction counts the steps of the whole
-    parameter, not those of a row, as in TensorFlow's LazyAdam and PyTorch's SparseAdam.
+    parameter, not those of a row, as in TensorFlow's LazyAdam and PyTorch's SparseAdam. As fused
+    Adam does, it unscales gradients itself, and makes no step where a `GradScaler` found infinity.
 
     Args:
         params: parameters; `(rows, width)` ones may have row-sparse gradients.
@@ -53,13 +54,15 @@ class RowAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         held: list[tuple[nn.Parameter, Tensor]] = []
+        is_skipped = _is_skipped(self)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     held.append((parameter, parameter.grad))
-                    self._step_rows(parameter, parameter.grad, group)
+                    if not is_skipped:
+                        self._step_rows(parameter, parameter.grad, group)
                     parameter.grad = None
-        super().step()
+        super().step()  # looks at `found_inf` and `grad_scale` itself
         for parameter, grad in held:
             parameter.grad = grad
         return loss
@@ -76,7 +79,10 @@ class RowAdam(torch.optim.Adam):
         num_steps = float(state["step"])
         step_size = float(group["lr"]) / (1 - beta1**num_steps)
         inverse_root = 1.0 / math.sqrt(1 - beta2**num_steps)
-        rows, values = _distinct_rows(grad)
+        rows, values = distinct_rows(grad)
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        if scale is not None:
+            values = values / scale
         update = _update_rows_cpu if _has_kernel(parameter, values) else update_rows
         update(
             parameter.data,
@@ -121,14 +127,21 @@ class TfAdam(torch.optim.Adam):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step over all parameters."""
         for group in self.param_groups:
-            group["num_steps"] += 1
-            correction = 1 - group["betas"][1] ** group["num_steps"]
+            # A step that is not made is not counted, neither here nor by PyTorch's own Adam.
+            group["num_steps"] += not _is_skipped(self)
+            correction = 1 - group["betas"][1] ** max(group["num_steps"], 1)
             group["eps"] = group["epsilon_hat"] / math.sqrt(correction)
         return super().step(closure)
 
 
-def _distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows, each once, and their gradients.
+def _is_skipped(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a `GradScaler` found a gradient that is not finite, so that no step is made."""
+    found: Tensor | None = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
+
+
+def distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a row-sparse gradient, each once and ascending, and their gradients.
 
     Autograd drops the mark of a coalesced gradient when it stores it; sorting and copying wide rows
     again would cost more than the step itself.
@@ -138,6 +151,65 @@ def _distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
         grad = grad.coalesce()
         rows = grad.indices()[0]
     return rows, grad._values()
+
+
+def _row_sparse(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    return torch.sparse_coo_tensor(
+        rows.unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False
+    )
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, by_norm: bool) -> None:
+    """Clip gradients in place, row-sparse ones too, which PyTorch's own clipping refuses.
+
+    Args:
+        parameters: whose gradients are clipped together.
+        limit: largest norm of all of them, or largest absolute value of an entry.
+        by_norm: which of the two.
+
+    Source: the formula of `torch.nn.utils.clip_grad_norm_`.
+    """
+    parts = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        part = parameter.grad
+        if part.is_sparse:
+            rows, part = distinct_rows(part)
+            parameter.grad = _row_sparse(rows, part, parameter.shape)
+        parts.append(part)
+    if by_norm:
+        scale = (limit / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
+        for part in parts:
+            part.mul_(scale)
+        return
+    for part in parts:
+        part.clamp_(-limit, limit)
+
+
+def average_rows(grad: Tensor) -> Tensor:
+    """Mean over all processes of a row-sparse gradient, each with rows of its own.
+
+    Every process calls it for the same parameters in the same order.
+    """
+    rows, values = distinct_rows(grad)
+    num_processes = distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(num_processes)]
+    distributed.all_gather(counts, torch.tensor([rows.numel()], device=rows.device))
+    most = max(int(count) for count in counts)
+
+    def gathered(part: Tensor) -> Tensor:
+        padded = part.new_zeros(most, *part.shape[1:])
+        padded[: part.shape[0]] = part
+        every = [torch.empty_like(padded) for _ in range(num_processes)]
+        distributed.all_gather(every, padded)
+        return torch.cat([each[: int(n)] for each, n in zip(every, counts, strict=True)])
+
+    joined = torch.sparse_coo_tensor(
+        gathered(rows).unsqueeze(0), gathered(values), grad.shape, check_invariants=False
+    ).coalesce()
+    joined.values().div_(num_processes)
+    return joined
 
 
 def _has_kernel(parameter: Tensor, values: Tensor) -> bool:

@@ -52,14 +52,18 @@ class PaperRow(Published):
     Attributes:
         tag: how sure the numbers are.
         beside: settings of the rows that it stands beside: `method`, and options of data, model or
-            training as `bench.report.labels.flatten` names them (`hidden_dims` as "512-512").
-            Empty: we have no such system, the row is shown as published only.
+            training as `bench.report.labels.flatten` names them (`hidden_dims` as "512-512"); of a
+            tuple, one of its values. Empty: we have no such system, the row is shown as published
+            only.
         why: what explains a difference, where something does.
+        data: what they were measured on, where ours is other data in its place: nobody can expect
+            the numbers to agree.
     """
 
     tag: Tag
-    beside: Mapping[str, Scalar] = field(default_factory=dict)
+    beside: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
     why: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,15 @@ class Curve:
         return y if x is None and not others else None
 
 
-def has_options(options: Mapping[str, Any], wanted: Mapping[str, Scalar]) -> bool:
-    """Whether a trial with these options is the one that a published number names."""
-    return all(name in options and options[name] == value for name, value in wanted.items())
+def has_options(
+    options: Mapping[str, Any], wanted: Mapping[str, Scalar | tuple[Scalar, ...]]
+) -> bool:
+    """Whether a trial with these options is the one that a published number names.
+
+    >>> has_options({"method": "mach", "num_buckets": 500}, {"num_buckets": (500, 10_000)})
+    True
+    """
+    return all(
+        name in options and options[name] in (value if isinstance(value, tuple) else (value,))
+        for name, value in wanted.items()
+    )

@@ -172,7 +172,8 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     """What a run would do; nothing is started or written.
 
     Raises:
-        RunError: no trial of the study uses a method of `only`, or there is no GPU for its profile.
+        RunError: no trial of the study uses a method of `only`, there is no GPU for its profile, or
+            a trial's precision needs one.
         StudyError: the study has no such profile.
         SettingsError: a method is not known.
         DataError: a data source is not known.
@@ -187,6 +188,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     wanted = [trial for trial in trials if _is_wanted(trial, options)]
     missing = [trial for trial in missing if _is_wanted(trial, options)]
     check_methods(study, [*trials, *missing], options.only)
+    _check_precision([*wanted, *missing], options.profile)
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
@@ -347,6 +349,14 @@ def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) 
                 f"study {study.name} has no trial of method {method!r}; "
                 f"it has {', '.join(sorted(methods)) or 'no trials'}"
             )
+
+
+def _check_precision(trials: Iterable[Trial], profile: Profile) -> None:
+    if profile == "cpu" and any(trial.train.precision == "16-mixed" for trial in trials):
+        raise RunError(
+            "a trial's precision is '16-mixed' and the profile 'cpu', which has no float16 "
+            "training; expected 'bf16-mixed' or '32-true'"
+        )
 
 
 def _expected_seconds(planned: Planned) -> float | None:

@@ -51,9 +51,11 @@ DECODING = Kind(
 )
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="bench.theory.sources", prepares_data=False)
+#: Trains at the papers' largest sizes, or says by how much they do not fit.
+SCALE = Kind(name="scale", sources="bench.scale.sources", prepares_data=False, num_rounds=3)
 #: What shows the studies that reproduce a paper's table or figure: published beside measured.
 PAPERS = "papers"
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}
 
 
 def _no_part(trial: Trial) -> str:

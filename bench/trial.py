@@ -6,14 +6,15 @@ row's part in rounds of timing: the first step, and then `measure` whenever its 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
@@ -39,6 +40,7 @@ from bench.metrics.propensity import PROPENSITY
 from bench.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
 from bench.study import TRAINING
+from bench.threads import keep_threads
 from bench.versions import current_versions
 from bench.weights import keep_weights, restore_weights, weights_key
 
@@ -52,7 +54,7 @@ NUM_BATCHES = 12
 _PHASE_SECONDS = 0.3
 _MIN_SAMPLES = 3
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
-_STANDSTILL_RATE = 1e-30
+STANDSTILL_RATE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,10 @@ def prepare(
         ValueError: data or settings that cannot be run.
     """
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    if trial.train.precision == "16-mixed" and device.type == "cpu":
+        # Lightning would compute in bfloat16, and the record say otherwise.
+        raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
+    keep_threads()
     # Late in training, probabilities far below 1e-38 must not slow matrix products down.
     torch.set_flush_denormal(True)
     torch.manual_seed(derive_seed("torch", trial.replicate))
@@ -219,7 +225,7 @@ def prepare(
         memory["host_baseline_bytes"] = baseline_bytes
         # What is known now is recorded even if the trial does not reach its end.
         emit({"event": "partial", "data": data.facts, "memory": memory})
-        _refuse_what_cannot_fit(memory, device)
+        refuse_what_cannot_fit(memory, device)
         model = build_model(trial, facts).to(device)
         if not model.is_closed_form:
             model.prepare_inference(_most_labels(trial, data))
@@ -243,7 +249,7 @@ def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
     metrics = ranking_metrics(ready)
 
     def validate() -> dict[str, float]:
-        _refuse_what_is_not_finite(model)
+        refuse_what_is_not_finite(model)
         return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
 
     callback = SteppedTraining(
@@ -255,11 +261,12 @@ def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
     )
     _train(ready, callback, max_steps=callback.num_steps)
     callback.restore_best(model)
-    _refuse_what_is_not_finite(model)
+    refuse_what_is_not_finite(model)
     return callback.to_record()
 
 
-def _refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
+def refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
+    """Raise `FloatingPointError` where a weight is no finite number."""
     for name, value in model.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise FloatingPointError(
@@ -268,13 +275,18 @@ def _refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
 
 
 def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of the test split, and what a method's own analysis finds there."""
+    """Metrics of the test split, and what a method's own analysis finds there.
+
+    The host's peak in evaluation, without the analysis, joins `ready.memory`.
+    """
     emit({"event": "phase", "phase": "evaluate"})
     model, metrics = ready.model, ranking_metrics(ready)
     model.eval()
     model.prepare_inference(_most_labels(ready.trial, ready.data))
+    ready.host_peak.begin_phase()
     with ready.clocks.measure("evaluation"):
         test = evaluate(model, ready.test_batches(), metrics)
+    ready.memory["host_evaluation_peak_bytes"] = ready.host_peak.phase_bytes()
     emit({"event": "phase", "phase": "analyse"})
     with torch.inference_mode():
         analysis = dict(model.analyse(ready.test_batches(), metrics))
@@ -296,7 +308,7 @@ def measure(ready: Prepared, visits: Iterator[Visit], *, is_trained: bool) -> No
         return
     callback = TimedTraining(
         visits,
-        learning_rate=_STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
+        learning_rate=STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
         synchronize=ready.synchronize,
         infer=lambda visit: _time_inference(ready, visit),
     )
@@ -365,7 +377,8 @@ def predicted_memory(
     }
 
 
-def _refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:
+def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:
+    """Raise `PredictedOutOfMemory` where `predicted_bytes` exceed what the device can give."""
     predicted = memory["predicted_bytes"] or 0
     available = available_memory_bytes()
     if device.type == "cuda":
@@ -385,12 +398,42 @@ def ranking_metrics(ready: Prepared) -> RankingMetrics:
         num_train_points=data.dataset.train_features.num_rows if scored else None,
         propensity=PROPENSITY[spec.propensity] if scored else None,
         extended=False,
+        weighted=data.dataset.test_labels.values is not None,
     ).to(ready.device)
 
 
 def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
+    train_by_steps(
+        ready.model,
+        ready.data.train_dataloader(),
+        callback,
+        device=ready.device,
+        precision=ready.trial.train.precision,
+        max_steps=max_steps,
+    )
+
+
+def train_by_steps(
+    model: ExtremeClassifier,
+    batches: Iterable[Batch],
+    callback: L.Callback,
+    *,
+    device: torch.device,
+    precision: str,
+    max_steps: int,
+) -> None:
+    """Train a model on batches, over and over; the callback says how fast and looks on.
+
+    Args:
+        model: on the device; it is there afterwards, too.
+        batches: a data loader.
+        callback: of `bench.measure.training`.
+        device: where it computes.
+        precision: Lightning's flag.
+        max_steps: length; −1: the callback ends it.
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    ready.model.train()
+    model.train()
     with warnings.catch_warnings():
         # Batches are cut in the main process by slicing; workers would only copy them around.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -398,11 +441,11 @@ def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
         trainer = L.Trainer(
-            accelerator="gpu" if ready.device.type == "cuda" else "cpu",
+            accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=-1,
             max_steps=max_steps,
-            precision=ready.trial.train.precision,
+            precision=cast(Any, precision),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -411,9 +454,9 @@ def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
             limit_val_batches=0,
             callbacks=[callback],
         )
-        trainer.fit(ready.model, train_dataloaders=ready.data.train_dataloader())
-    ready.model.zero_grad(set_to_none=True)
-    ready.model.to(ready.device)  # Lightning hands a model back on the CPU after training
+        trainer.fit(model, train_dataloaders=batches)
+    model.zero_grad(set_to_none=True)
+    model.to(device)  # Lightning hands a model back on the CPU after training
 
 
 def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -469,30 +512,40 @@ def _time_inference(ready: Prepared, visit: Visit) -> None:
     def answer(batch: Batch) -> object:
         return model.top_k(batch, k)
 
-    _time_calls(ready, visit, "latency", 1, answer, singles)
-    _time_calls(ready, visit, "throughput", units, answer, batches)
+    time_calls(visit, "latency", 1, answer, singles, ready.synchronize)
+    time_calls(visit, "throughput", units, answer, batches, ready.synchronize)
     if not model.is_closed_form:
         hidden = [model.encode(batch) for batch in batches]
-        _time_calls(ready, visit, "decode", units, lambda part: model.rank(part, k), hidden)
+        rank = functools.partial(model.rank, k=k)
+        time_calls(visit, "decode", units, rank, hidden, ready.synchronize)
 
 
-def _time_calls(
-    ready: Prepared,
+def time_calls(
     visit: Visit,
     phase: str,
     units: int,
     function: Callable[[T], object],
-    inputs: list[T],
+    inputs: Sequence[T],
+    synchronize: Callable[[], None],
 ) -> None:
-    """Time calls one by one, after two that warm caches and allocators."""
+    """Time calls one by one, after two that warm caches and allocators.
+
+    Args:
+        visit: takes the seconds.
+        phase: their name there.
+        units: queries of a call.
+        function: what is timed.
+        inputs: one for each call; the last ones are left out when the phase gets long.
+        synchronize: drains the device.
+    """
     for warm in inputs[:2]:
         function(warm)
-    ready.synchronize()
+    synchronize()
     with visit.timed(phase, units=units) as seconds:
         for number, each in enumerate(inputs):
             if number >= _MIN_SAMPLES and sum(seconds) > _PHASE_SECONDS:
                 break
             start = time.perf_counter()
             function(each)
-            ready.synchronize()
+            synchronize()
             seconds.append(time.perf_counter() - start)

@@ -93,6 +93,7 @@ def execute(
         memory["parameter_bytes"] = peer.model_bytes()
         emit({"event": "phase", "phase": "evaluate"})
         k = _most_labels(peer, dataset, max(trial.data.ks))
+        host_peak.begin_phase()
         with clocks.measure("setup"):
             peer.prepare_inference(k)
         with clocks.measure("validation"):
@@ -100,6 +101,7 @@ def execute(
         with clocks.measure("evaluation"):
             test = ranked(peer, dataset.test_features, k)
         peer.finish_inference()
+        memory["host_evaluation_peak_bytes"] = host_peak.phase_bytes()
         memory["host_peak_bytes"] = host_peak.total_bytes()
     passes = peer.num_epochs
     metrics = metrics_of(trial, dataset, dataset.validation_labels, validation)
@@ -218,6 +220,7 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
         label_counts=torch.from_numpy(dataset.train_labels.column_counts()),
         num_train_points=dataset.train_features.num_rows if is_scored else None,
         propensity=PROPENSITY[trial.data.propensity] if is_scored else None,
+        weighted=labels.values is not None,
     )
     nothing = torch.zeros(0, dtype=torch.int64)
     for start in range(0, best.shape[0], _BLOCK_ROWS):
@@ -228,6 +231,9 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
             feature_values=torch.zeros(0),
             label_offsets=torch.from_numpy(block.offsets.astype(np.int64)),
             label_ids=torch.from_numpy(block.ids.astype(np.int64)),
+            label_weights=None
+            if block.values is None
+            else torch.from_numpy(np.array(block.values)),
         )
         metrics.update(torch.from_numpy(best[start : start + _BLOCK_ROWS]), batch)
     return {name: float(value) for name, value in metrics.compute().items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -19,6 +21,8 @@ class Batch:
         label_offsets: `(N + 1,)` int64.
         label_ids: `(M,)` int64 in [0, L), ascending within a point. Multiclass data has exactly
             one label a point, so that `label_ids` is the target vector.
+        label_weights: `(M,)` float32, positive, what each entry of `label_ids` weighs in weighted
+            metrics; None where the data has no such weights.
     """
 
     feature_offsets: Tensor
@@ -26,6 +30,7 @@ class Batch:
     feature_values: Tensor
     label_offsets: Tensor
     label_ids: Tensor
+    label_weights: Tensor | None = None
 
     @property
     def num_points(self) -> int:
@@ -38,12 +43,16 @@ class Batch:
         counts = self.label_offsets.diff()
         return torch.repeat_interleave(counts, output_size=self.label_ids.numel())
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same batch on another device; Lightning calls this."""
-        return Batch(
-            *(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self))
-        )
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         """The same batch in page-locked memory, for asynchronous copies to a GPU."""
-        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A batch of the same class; an own encoder's may have further fields."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        mapped = {name: function(part) for name, part in parts.items() if part is not None}
+        return replace(self, **mapped)

@@ -1,11 +1,18 @@
-"""Cuts sparse rows into batches by vectorised slicing; no Python loop over points."""
+"""Cuts sparse rows into batches by vectorised slicing; no Python loop over points.
+
+Where several processes train one model, each is given its share of every batch. A loader's place
+can be kept in a checkpoint: Lightning finds `state_dict` and, by `batch_sampler`, `set_epoch`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import distributed
 
 from bench.data.batch import Batch
 from bench.data.csr import Csr
@@ -18,12 +25,15 @@ class BatchLoader:
     Args:
         features: `(N, D)`.
         labels: `(N, L)`.
-        batch_size: points a batch; the last batch of the file's order may be shorter.
+        batch_size: points a batch of one process; the last of the file's order may be shorter.
         order: `points` shuffles the points in each pass, `batches` the batches that the order of
             the rows makes, `file` nothing.
         seed: of the order, together with the number of the pass.
         num_points: use only this many points, the first ones; None uses all.
         drop_last: leave out a batch that is shorter than the others.
+        is_exact: where several processes share the points, give each point to exactly one of them,
+            though a last batch then has more points in one process than in another, or none.
+            Otherwise as few points as it takes are repeated, so that all have equally many.
 
     Raises:
         ValueError: if the parts have different numbers of rows, a size is impossible, or no batch
@@ -39,6 +49,7 @@ class BatchLoader:
         seed: int,
         num_points: int | None = None,
         drop_last: bool = False,
+        is_exact: bool = False,
     ) -> None:
         if features.num_rows != labels.num_rows:
             raise ValueError(f"{features.num_rows} feature rows but {labels.num_rows} label rows")
@@ -59,41 +70,111 @@ class BatchLoader:
             )
         self._order = order
         self._drop_last = drop_last
+        self._is_exact = is_exact
         self._seed = seed
-        self._epoch = 0
+        self._epoch = 0  # of the next pass, or of the one that is on
+        self._num_given = 0  # batches of it that were handed out
+        self._place: Mapping[str, int] | None = None  # to go on from
 
     def __len__(self) -> int:
         """Batches of a pass."""
+        size = self.batch_size * _processes()[1]
         if self._drop_last:
-            return self.num_points // self.batch_size
-        return -(-self.num_points // self.batch_size)
+            return self.num_points // size
+        return -(-self.num_points // size)
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the next pass; each pass raises it by one."""
-        self._epoch = epoch
+        self._epoch, self._num_given = epoch, 0
+        if self._place is not None and self._place["epoch"] != epoch:
+            self._place = None
+
+    @property
+    def batch_sampler(self) -> _Passes:
+        """Where Lightning tells a loader the number of the next pass."""
+        return _Passes(self)
+
+    def state_dict(self) -> dict[str, int]:
+        """Plain numbers from which :meth:`load_state_dict` goes on with the pass that is on."""
+        return {"epoch": self._epoch, "num_given": self._num_given, **self._cut()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with a pass after the batches that were handed out."""
+        self._epoch = int(state["epoch"])
+        self._place = {name: int(value) for name, value in state.items()}
+
+    def _cut(self) -> dict[str, int]:
+        """What decides which points a batch has."""
+        return {
+            "seed": self._seed,
+            "num_points": self.num_points,
+            "batch_size": self.batch_size,
+            "num_processes": _processes()[1],
+        }
 
     def __iter__(self) -> Iterator[Batch]:
-        """One pass over the points."""
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        generator = np.random.default_rng(derive_seed("shuffle", self._seed, epoch))
+        """One pass over the points, or the rest of one.
+
+        Raises:
+            ValueError: the rest of a pass is asked for that was cut otherwise.
+        """
+        place, self._place = self._place, None
+        if place is None and self._num_given:
+            self._epoch += 1
+        self._num_given = 0
+        if place is not None and 0 < place["num_given"] < len(self):
+            cut = {name: place[name] for name in self._cut()}
+            if cut != self._cut():
+                raise ValueError(
+                    f"the pass to go on with was cut by {cut}, this one by {self._cut()}; expected "
+                    "the same in the middle of a pass"
+                )
+            self._num_given = place["num_given"]
+        elif place is not None and place["num_given"]:
+            self._epoch += 1
+        generator = np.random.default_rng(derive_seed("shuffle", self._seed, self._epoch))
+        order: npt.NDArray[np.int64] = np.arange(len(self))
+        points = None
         if self._order == "points":
             points = generator.permutation(self.num_points)
-            for number in range(len(self)):
-                index = points[self._span(number)]
-                yield to_batch(self._features.rows(index), self._labels.rows(index))
-            return
-        numbers = generator.permutation(len(self)) if self._order == "batches" else range(len(self))
-        for number in numbers:
-            span = self._span(int(number))
-            yield to_batch(
-                self._features.slice(span.start, span.stop),
-                self._labels.slice(span.start, span.stop),
-            )
+        elif self._order == "batches":
+            order = generator.permutation(len(self))
+        for number in order[self._num_given :]:
+            self._num_given += 1
+            yield self._batch(int(number), points)
 
-    def _span(self, number: int) -> slice:
-        """Places of a batch's points in the order of the pass."""
-        start = number * self.batch_size
-        return slice(start, min(start + self.batch_size, self.num_points))
+    def _batch(self, number: int, points: npt.NDArray[np.int64] | None) -> Batch:
+        """This process's share of a batch; `points` is the order, None that of the file."""
+        rank, num_processes = _processes()
+        start = number * self.batch_size * num_processes
+        stop = start + self.batch_size * num_processes
+        if num_processes > 1 and not self._is_exact:
+            # Wrapped around, as torch's `DistributedSampler` does it.
+            stop = min(stop, -(-self.num_points // num_processes) * num_processes)
+        else:
+            stop = min(stop, self.num_points)
+        size = stop - start
+        start, stop = (start + size * part // num_processes for part in (rank, rank + 1))
+        if points is None and stop <= self.num_points:
+            return to_batch(self._features.slice(start, stop), self._labels.slice(start, stop))
+        index = np.arange(start, stop) % self.num_points
+        if points is not None:
+            index = points[index]
+        return to_batch(self._features.rows(index), self._labels.rows(index))
+
+
+class _Passes:
+    """What Lightning looks for in a loader to tell it the number of a pass."""
+
+    def __init__(self, sampler: BatchLoader) -> None:
+        self.sampler = sampler
+
+
+def _processes() -> tuple[int, int]:
+    """Number of this process and how many train together."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def to_batch(features: Csr, labels: Csr) -> Batch:
@@ -107,4 +188,5 @@ def to_batch(features: Csr, labels: Csr) -> Batch:
         else torch.from_numpy(np.array(values)),
         label_offsets=torch.from_numpy(labels.offsets.astype(np.int64)),
         label_ids=torch.from_numpy(labels.ids.astype(np.int64)),
+        label_weights=None if labels.values is None else torch.from_numpy(np.array(labels.values)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -119,6 +120,27 @@ class ExtremeDataModule(lightning.LightningDataModule):
         data = self.dataset
         return self._in_order(data.test_features, data.test_labels, batch_size)
 
+    def predict_dataloader(self) -> BatchLoader:
+        """The test points, in the order of the file."""
+        return self.test_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the data: its fingerprint."""
+        return {"fingerprint": self.dataset.facts.get("fingerprint")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to train on with other data; any may be scored.
+
+        Raises:
+            ValueError: the checkpoint's training had other data.
+        """
+        own = self.state_dict()
+        if state_dict != own and self.trainer is not None and self.trainer.state.fn == "fit":
+            raise ValueError(
+                f"the data's fingerprint is {own['fingerprint']}, in the checkpoint "
+                f"{state_dict.get('fingerprint')}; expected the same data to train on"
+            )
+
     def _in_order(self, features: Csr, labels: Csr, batch_size: int | None) -> BatchLoader:
         size = self.eval_batch_size if batch_size is None else batch_size
-        return BatchLoader(features, labels, size, order="file", seed=self._seed)
+        return BatchLoader(features, labels, size, order="file", seed=self._seed, is_exact=True)

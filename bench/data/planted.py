@@ -23,7 +23,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Float32s, Int32s
+from bench.data.csr import Csr, Int32s
+from bench.data.drawing import count_rows, inverse_cdf, stack_rows, zipf
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.settings import derive_seed
@@ -109,13 +110,11 @@ class PlantedSource:
 
     def label_prior(self) -> npt.NDArray[np.float64]:
         """`(L,)` float64: p(y)."""
-        weights = np.arange(1, self.num_labels + 1, dtype=np.float64) ** -self.zipf_exponent
-        return np.asarray(weights / weights.sum())
+        return zipf(self.num_labels, self.zipf_exponent)
 
     def background(self) -> npt.NDArray[np.float64]:
         """`(D,)` float64: q(f)."""
-        weights = 1.0 / np.arange(1, self.num_features + 1, dtype=np.float64)
-        return np.asarray(weights / weights.sum())
+        return zipf(self.num_features, 1.0)
 
     def signatures(self) -> Int32s:
         """`(L, m)` int32: the features that each class owns, ascending and distinct."""
@@ -162,46 +161,19 @@ class PlantedSource:
         for start in range(0, num_points, block):
             num = min(block, num_points - start)
             generator = self._generator(split, start)
-            drawn = _inverse_cdf(prior, generator.random((num, self.labels_per_point)))
-            labels.append(_counted(drawn))
+            drawn = inverse_cdf(prior, generator.random((num, self.labels_per_point)))
+            labels.append(count_rows(drawn))
             shape = (num, self.features_per_point)
             which = generator.integers(self.labels_per_point, size=shape)
             place = generator.integers(self.signature_size, size=shape)
             own = signatures[np.take_along_axis(drawn, which, axis=1), place]
-            other = _inverse_cdf(noise, generator.random(shape))
-            features.append(_counted(np.where(generator.random(shape) < self.signal, own, other)))
-        label_rows = _stacked(labels, self.num_labels)
+            other = inverse_cdf(noise, generator.random(shape))
+            features.append(count_rows(np.where(generator.random(shape) < self.signal, own, other)))
+        label_rows = stack_rows(labels, self.num_labels)
         return (
-            _stacked(features, self.num_features),
+            stack_rows(features, self.num_features),
             Csr(label_rows.offsets, label_rows.ids, None, self.num_labels),
         )
-
-
-_Counted = tuple[npt.NDArray[np.int64], Int32s, Float32s]
-
-
-def _inverse_cdf(
-    cumulative: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int32]:
-    found = np.searchsorted(cumulative, uniform, side="right")
-    # The last cumulative sum may round to less than 1.
-    return np.minimum(found, cumulative.size - 1).astype(np.int32)
-
-
-def _counted(drawn: Int32s) -> _Counted:
-    """Row lengths, distinct ids ascending in each row, and how often each was drawn."""
-    drawn = np.sort(drawn, axis=1)
-    is_first = np.ones(drawn.shape, dtype=bool)
-    is_first[:, 1:] = drawn[:, 1:] != drawn[:, :-1]
-    counts = np.diff(np.append(np.flatnonzero(is_first), drawn.size))
-    return is_first.sum(axis=1), drawn[is_first], counts.astype(np.float32)
-
-
-def _stacked(parts: list[_Counted], num_columns: int) -> Csr:
-    lengths, ids, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Csr(offsets, ids, counts, num_columns)
 
 
 @numba.njit(cache=True)

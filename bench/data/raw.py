@@ -24,7 +24,8 @@ class RawData:
 
     Attributes:
         train_features: `(N, D)`.
-        train_labels: `(N, L)`.
+        train_labels: `(N, L)`; values, where there are any, are what each label weighs in weighted
+            metrics (how often a product was bought), and are not learnt from.
         test_features: `(N_test, D)`.
         test_labels: `(N_test, L)`.
         task: `multiclass` has exactly one label a point.

@@ -26,6 +26,7 @@ SOURCES: dict[str, str] = {
     "xmlrepo": "bench.data.xmlrepo:XmlRepoSource",
     "pysource": "bench.data.pysource:PySource",
     "planted": "bench.data.planted:PlantedSource",
+    "searchlog": "bench.data.searchlog:SearchLogSource",
 }
 
 _PARTS = ("train_features", "train_labels", "test_features", "test_labels")

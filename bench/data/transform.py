@@ -137,12 +137,14 @@ def _relabel(labels: Csr, kept: Int64s) -> Csr:
     new_ids = np.full(labels.num_columns, -1, dtype=np.int32)
     new_ids[kept] = np.arange(kept.size, dtype=np.int32)
     ids = new_ids[labels.ids]
-    rows = np.repeat(np.arange(labels.num_rows), labels.row_lengths)[ids >= 0]
-    ids = ids[ids >= 0]
-    ids = ids[np.lexsort((ids, rows))]
+    is_kept = ids >= 0
+    rows = np.repeat(np.arange(labels.num_rows), labels.row_lengths)[is_kept]
+    ids = ids[is_kept]
+    order = np.lexsort((ids, rows))
     offsets = np.zeros(labels.num_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=labels.num_rows), out=offsets[1:])
-    return Csr(offsets, ids, None, int(kept.size))
+    values = None if labels.values is None else labels.values[is_kept][order]
+    return Csr(offsets, ids[order], values, int(kept.size))
 
 
 def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:

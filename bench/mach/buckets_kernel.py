@@ -41,14 +41,14 @@ def _answer(
     for position in range(num_seen):
         label = seen[position]
         if counts[label] >= needed:
-            size = _insert(out_scores, out_labels, size, sums[label], label)
+            size = insert(out_scores, out_labels, size, sums[label], label)
     for position in range(num_seen):
         counts[seen[position]] = 0
     return num_seen
 
 
 @njit(cache=True, nogil=True)
-def _insert(scores: Any, labels: Any, size: int, score: float, label: int) -> Any:
+def insert(scores: Any, labels: Any, size: int, score: float, label: int) -> Any:
     """Keeps a list sorted, best first, equal scores by label; gives its new size."""
     k = labels.shape[0]
     if size == k and not (

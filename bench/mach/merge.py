@@ -34,9 +34,11 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
     worlds = tuple(world for model in ordered for world in model.world_ids)
     if len(set(worlds)) != len(worlds):
         raise ValueError(f"a world stands twice among {worlds}; expected each once")
+    encoders = []
     for model in ordered:
-        if model.is_shared:
+        if model.is_shared or not isinstance(model.encoder, Encoder):
             raise ValueError("worlds that share an encoder cannot be merged; expected their own")
+        encoders.append(model.encoder)
         if _shape(model) != _shape(first):
             raise ValueError(f"sizes disagree: {_shape(model)} and {_shape(first)}")
         if _hash(model) != _hash(first):
@@ -48,7 +50,9 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
         family, first.num_labels, first.num_buckets, max(worlds) + 1, seed
     ).subset(worlds)
     merged.table = torch.cat([model.table for model in ordered])
-    _merge_encoders(merged.encoder, [model.encoder for model in ordered])
+    merged.hparams.update(first_world=worlds[0], num_worlds=len(worlds))
+    if isinstance(merged.encoder, Encoder):
+        _merge_encoders(merged.encoder, encoders)
     if merged.encoder_kind == "mlp":
         merged.output = _joined([model.output for model in ordered], dim=0)
     return merged

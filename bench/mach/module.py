@@ -27,7 +27,7 @@ from bench.losses import (
     fused_loss_of_logits,
     with_ones,
 )
-from bench.mach import decode, estimators
+from bench.mach import decode, estimators, filtered
 from bench.mach.decoders import DEFAULT, INDEXED
 from bench.mach.hashing import HashFamily, build_hash
 from bench.mach.index import index_bytes
@@ -70,6 +70,8 @@ class Mach(ExtremeClassifier):
         decode_method: see :func:`bench.mach.decode.top_k`.
         analysis_points: test points that the curves over R and over estimators are scored on, at
             most; they cost one decode per subset. Their bucket logits are kept within 1 GiB.
+        filter_buckets: rank only the labels of so many best buckets of the first world, see
+            `bench.mach.filtered`; approximate. None: all labels.
         output_std: standard deviation of the output layers' initial weights.
         **shared: see :class:`ExtremeClassifier`.
 
@@ -78,6 +80,8 @@ class Mach(ExtremeClassifier):
 
     Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
     """
+
+    tables = (*ExtremeClassifier.tables, "table")
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class Mach(ExtremeClassifier):
         first_world: int = 0,
         decode_method: str = DEFAULT,
         analysis_points: int = ANALYSIS_POINTS,
+        filter_buckets: int | None = None,
         output_std: float = 0.0,
         **shared: Any,
     ) -> None:
@@ -114,9 +119,15 @@ class Mach(ExtremeClassifier):
         self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
         estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
+        self.num_hashed_features = num_hashed_features
         self.decode_method = decode_method
         self.analysis_points = analysis_points
-        self.is_shared = share_encoder and self.encoder_kind == "mlp"
+        if filter_buckets is not None and not 1 <= filter_buckets <= num_buckets:
+            raise ValueError(
+                f"filter_buckets is {filter_buckets}; expected None or 1 to B = {num_buckets}"
+            )
+        self.filter_buckets = filter_buckets
+        self.is_shared = share_encoder and self.encoder_kind != "linear"
         # Where a model is only described, to predict its bytes, nothing of the size of L is made.
         is_described = torch.get_default_device().type == "meta"
         if hash_seed is None:
@@ -140,13 +151,30 @@ class Mach(ExtremeClassifier):
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, num_buckets, **options
         )
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             width = self.hidden_dims[-1]
             self.output = output_weight(
                 num_worlds, width, num_buckets, seeds, output_std, self.start
             )
         if not is_described:
             self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+
+    def identity(self) -> Mapping[str, object]:
+        """Loss and hash functions: which labels a bucket is made of."""
+        hashes = {f"hash {name}": value for name, value in self.hashes.to_dict().items()}
+        loss = {"loss": self.loss_kind, "num_hashed_features": self.num_hashed_features}
+        return {**super().identity(), **loss, **hashes}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse worlds that settings cannot name.
+
+        Raises:
+            ValueError: worlds merged from here and there, whose numbers leave gaps.
+        """
+        first = self.world_ids[0]
+        if self.world_ids != tuple(range(first, first + self.num_worlds)):
+            raise ValueError(f"worlds are {self.world_ids}; a checkpoint needs them without gaps")
+        super().on_save_checkpoint(checkpoint)
 
     def _bucket_counts(self, label_counts: Tensor) -> Tensor:
         """`(R, B)` int64 training points of each bucket, from those of each label."""
@@ -180,7 +208,9 @@ class Mach(ExtremeClassifier):
 
     def bucket_logits(self, batch: Batch) -> Tensor:
         """Logits `(N, R, B)` of every world's buckets, without a gradient."""
-        return self._logits(self.encode(batch))
+        hidden = self.encode(batch)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.encoder_kind == "linear":
@@ -202,33 +232,54 @@ class Mach(ExtremeClassifier):
             index = torch.tensor(list(worlds), device=logits.device)
             logits, table = logits.index_select(1, index), table.index_select(0, index)
         scores = estimators.bucket_scores(logits, self.loss_kind, estimator)
-        reduced, labels = decode.top_k(
+        found = decode.top_k(
             scores,
             table,
             k,
             reduction=estimators.reduction(estimator),
             method=method,
         )
-        num_worlds = logits.shape[1]
-        final = estimators.label_scores(
+        return self._scaled(*found, logits.shape[1], estimator)
+
+    def _scaled(
+        self, reduced: Tensor, labels: Tensor, num_worlds: int, estimator: str
+    ) -> tuple[Tensor, Tensor]:
+        """Label scores in the estimator's own scale, and their labels."""
+        scores = estimators.label_scores(
             reduced, num_worlds, self.num_buckets, estimator, self.loss_kind
         )
-        return final, labels
+        return scores, labels
 
     def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Estimated label scores and labels, each `(N, k)`, best first; exact over all labels.
+        """Estimated label scores and labels, each `(N, k)`, best first.
+
+        Exact over all labels, unless one world filters them (`filter_buckets`).
 
         Args:
             hidden: `(R, N, H)`, or `(1, N, H)` if shared; of a linear model `(R, N, B)` logits.
             k: labels wanted, 1 to L.
         """
-        return self.decode_logits(self._logits(hidden), k, estimator=self.estimator)
+        logits = self._logits(hidden)
+        if self.filter_buckets is None:
+            return self.decode_logits(logits, k, estimator=self.estimator)
+        found = filtered.top_k(
+            estimators.bucket_scores(logits, self.loss_kind, self.estimator),
+            self.table,
+            k,
+            num_best_buckets=self.filter_buckets,
+            reduction=estimators.reduction(self.estimator),
+        )
+        return self._scaled(*found, self.num_worlds, self.estimator)
 
     def prepare_inference(self, k: int) -> None:
         """Compile every way that a decode may go, build the index if the method has one."""
         reduction = estimators.reduction(self.estimator)
-        method = self.decode_method
-        decode.prepare(self.table, self.num_buckets, k, reduction=reduction, method=method)
+        sizes = self.table, self.num_buckets, k
+        if self.filter_buckets is None:
+            decode.prepare(*sizes, reduction=reduction, method=self.decode_method)
+        else:
+            most = self.filter_buckets
+            filtered.prepare(*sizes, num_best_buckets=most, reduction=reduction)
 
     def facts_of_inference(self) -> Mapping[str, Any]:
         """`decode_costs`: what `auto` chooses by, where it is the decode method."""
@@ -280,7 +331,7 @@ class Mach(ExtremeClassifier):
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients."""
         worlds = self.num_worlds
-        if self.encoder_kind == "mlp":
+        if self.encoder_kind != "linear":
             worlds = min(self.worlds_per_step or self.num_worlds, self.num_worlds)
         copies = 1 if self.is_shared else self.num_worlds
         hidden = 2 * copies * batch_size * sum(self.hidden_dims)
@@ -289,7 +340,8 @@ class Mach(ExtremeClassifier):
     def decode_bytes(self) -> int:
         """Bytes of the hash tables, and of the decode method's index of them."""
         num_bytes = self.table.numel() * self.table.element_size()
-        if self.decode_method in INDEXED and self.table.device.type != "cuda":
+        is_indexed = self.filter_buckets is not None or self.decode_method in INDEXED
+        if is_indexed and self.table.device.type != "cuda":
             num_bytes += index_bytes(self.num_labels, self.num_worlds, self.num_buckets)
         return num_bytes
 

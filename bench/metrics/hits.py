@@ -29,7 +29,27 @@ def point_ids(targets: SparseLabels) -> Tensor:
 def find_hits(
     top_labels: Tensor, targets: SparseLabels, *, num_labels: int | None = None
 ) -> Tensor:
-    """Mark the predictions that are relevant, by binary search among the keys point · L + label.
+    """Mark the predictions that are relevant.
+
+    Args, and Raises, are those of :func:`find_entries`.
+
+    Returns:
+        `(N, K)` bool, on the device of the arguments.
+
+    >>> targets = SparseLabels(torch.tensor([0, 2, 2]), torch.tensor([7, 3]))
+    >>> find_hits(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
+    tensor([[ True, False,  True],
+            [False, False, False]])
+    """
+    return find_entries(top_labels, targets, num_labels=num_labels) >= 0
+
+
+def find_entries(
+    top_labels: Tensor, targets: SparseLabels, *, num_labels: int | None = None
+) -> Tensor:
+    """Entry of the targets that each prediction hits, by binary search among keys.
+
+    A key is point · L + label.
 
     Args:
         top_labels: predicted label ids, best first, `(N, K)` of an integer dtype. A negative id is
@@ -38,35 +58,35 @@ def find_hits(
         num_labels: L, to have ids at or above it refused; None takes any id.
 
     Returns:
-        `(N, K)` bool, on the device of the arguments.
+        `(N, K)` int64, places in `targets.ids`, −1 for misses; on the device of the arguments.
 
     Raises:
         ValueError: shapes or dtypes disagree, a label is predicted or relevant twice for one point
             (it would be counted twice), a target is negative, or an id is L or more.
 
     >>> targets = SparseLabels(torch.tensor([0, 2, 2]), torch.tensor([7, 3]))
-    >>> find_hits(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
-    tensor([[ True, False,  True],
-            [False, False, False]])
+    >>> find_entries(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
+    tensor([[ 1, -1,  0],
+            [-1, -1, -1]])
     """
     offsets, ids = targets
     _check_shapes(top_labels, offsets, ids)
     _check_predictions(top_labels, num_labels)
     if top_labels.numel() == 0 or ids.numel() == 0:
-        return torch.zeros_like(top_labels, dtype=torch.bool)
+        return torch.full_like(top_labels, -1, dtype=torch.int64)
     if int(ids.min()) < 0:
         raise ValueError(f"target label {int(ids.min())} is negative; expected ids from 0")
     largest = int(ids.max())
     if num_labels is not None and largest >= num_labels:
         raise ValueError(f"target label {largest} is out of range; expected ids below {num_labels}")
     stride = max(largest, int(top_labels.max())) + 1
-    keys = (point_ids(targets) * stride + ids).sort().values
+    keys, places = (point_ids(targets) * stride + ids).sort()
     if bool((keys[1:] == keys[:-1]).any()):
         raise ValueError("a point lists the same target label twice; expected each label once")
     rows = torch.arange(top_labels.shape[0], device=top_labels.device).unsqueeze(1)
     wanted = (rows * stride + top_labels).contiguous()
     nearest = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
-    return (keys[nearest] == wanted) & (top_labels >= 0)
+    return torch.where((keys[nearest] == wanted) & (top_labels >= 0), places[nearest], -1)
 
 
 def best_gains(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
@@ -85,14 +105,25 @@ def best_gains(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
     tensor([[3., 2.],
             [3., 0.]])
     """
+    return best_entries(targets, weights[targets[1]], k)
+
+
+def best_entries(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
+    """As :func:`best_gains`, of weights `(M,)` of the entries of `targets.ids`.
+
+    >>> targets = SparseLabels(torch.tensor([0, 3, 4]), torch.tensor([0, 1, 2, 1]))
+    >>> best_entries(targets, torch.tensor([1.0, 3.0, 2.0, 4.0]), 2)
+    tensor([[3., 2.],
+            [4., 0.]])
+    """
     offsets, ids = targets
     points = point_ids(targets)
-    by_gain = weights[ids].argsort(descending=True, stable=True)
+    by_gain = weights.argsort(descending=True, stable=True)
     by_point_then_gain = by_gain[points[by_gain].argsort(stable=True)]
     ranks = torch.arange(ids.numel(), device=ids.device) - offsets[points]
     kept = ranks < k
     best = weights.new_zeros(offsets.numel() - 1, k)
-    best[points[kept], ranks[kept]] = weights[ids[by_point_then_gain[kept]]]
+    best[points[kept], ranks[kept]] = weights[by_point_then_gain[kept]]
     return best
 
 

@@ -20,8 +20,16 @@ from bench.metrics.functional import (
     weigh_hits,
 )
 from bench.metrics.groups import GROUPS, frequency_groups
-from bench.metrics.hits import SparseLabels, best_gains, find_hits
+from bench.metrics.hits import SparseLabels, best_entries, best_gains, find_hits
 from bench.metrics.propensity import inverse_propensity
+from bench.metrics.retrieval import (
+    average_precision_per_point,
+    entry_gains,
+    reciprocal_rank_per_point,
+    total_weights,
+    weighted_ndcg_per_point,
+    weighted_recall_per_point,
+)
 
 _MEANS = {
     "P": "precision_sum",
@@ -32,6 +40,17 @@ _MEANS = {
 _RATIOS = {
     "PSP": ("psprecision_sum", "best_psprecision_sum"),
     "PSnDCG": ("psndcg_sum", "best_psndcg_sum"),
+}
+# Of labels with weights: means over the points, and means by the points' weights.
+_SEARCH_MEANS = {
+    "MAP": "average_precision_sum",
+    "MRR": "reciprocal_rank_sum",
+    "wR": "weighted_recall_sum",
+    "wnDCG": "weighted_ndcg_sum",
+}
+_SEARCH_RATIOS = {
+    "wMAP": "weighted_average_precision_sum",
+    "wMRR": "weighted_reciprocal_rank_sum",
 }
 _GROUP_RECALL_K = 5
 
@@ -49,6 +68,8 @@ class RankingMetrics(Metric):
     - multiclass: `P@1` (so that all records share it), `top-k` (the share of points whose label is
       among the top k) and, with groups, `top-1 head` and `R@5 head`, likewise torso and tail.
       `extended` adds the names of multi-label.
+    - `weighted`, whatever the task: `wR@k`, `wnDCG@k`, `MAP@k`, `MRR@k`, `wMAP@k`, `wMRR@k`, see
+      `bench.metrics.retrieval`.
 
     `R@k head` is the share of the split's label occurrences of that group that stand in their
     point's top k; each occurrence weighs the same, whichever point it belongs to. `top-1 head` is
@@ -66,6 +87,7 @@ class RankingMetrics(Metric):
         groups: `(L,)` integer, 0 head, 1 torso, 2 tail; by default `frequency_groups` of the
             counts, and no group metrics without counts.
         extended: in multiclass, report the multi-label names too.
+        weighted: report what search is measured by; every batch must have `label_weights`.
 
     Raises:
         ValueError: impossible `ks`, an unknown task, a propensity without counts, or groups of the
@@ -88,6 +110,7 @@ class RankingMetrics(Metric):
     num_points: Tensor
     group_hits: Tensor
     group_occurrences: Tensor
+    weight_sum: Tensor
 
     def __init__(
         self,
@@ -99,6 +122,7 @@ class RankingMetrics(Metric):
         propensity: tuple[float, float] | None = None,
         groups: Tensor | None = None,
         extended: bool = False,
+        weighted: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -111,6 +135,7 @@ class RankingMetrics(Metric):
         self.ks = tuple(sorted(ks))
         self.task = task
         self.extended = extended
+        self.weighted = weighted
         self.num_labels = None if label_counts is None else label_counts.numel()
         # Plain attributes, not buffers: a module cast to half precision would cast a buffer too.
         self._inverse_propensity = _build_propensity(label_counts, num_train_points, propensity)
@@ -122,6 +147,10 @@ class RankingMetrics(Metric):
         sums = list(_MEANS.values())
         if self._inverse_propensity is not None:
             sums += [state for pair in _RATIOS.values() for state in pair]
+        if weighted:
+            sums += [*_SEARCH_MEANS.values(), *_SEARCH_RATIOS.values()]
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state("weight_sum", zero, dist_reduce_fx="sum")
         for name in sums:
             zeros = torch.zeros(len(self.ks), dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
@@ -139,7 +168,8 @@ class RankingMetrics(Metric):
 
         Raises:
             ValueError: K is too small, shapes disagree, ids are out of range, a label stands twice
-                in a row, or a multiclass point has not exactly one label.
+                in a row, a multiclass point has not exactly one label, or weights are asked for
+                and the batch has none.
         """
         check_k(top_labels, self.ks[-1])
         targets = SparseLabels(batch.label_offsets, batch.label_ids)
@@ -162,6 +192,8 @@ class RankingMetrics(Metric):
         if self._groups is not None:
             groups = self._groups = self._groups.to(hits.device)
             self._add_groups(hits, top_labels, targets, groups)
+        if self.weighted:
+            self._add_search(top_labels, targets, batch.label_weights)
 
     def compute(self) -> dict[str, Tensor]:
         """Metrics of all points so far, float64 scalars in [0, 1] by name, see the class.
@@ -185,6 +217,13 @@ class RankingMetrics(Metric):
             if "top-1" in top:
                 values.setdefault("P@1", top["top-1"])
             values |= top | self._group_shares("top-{k}", 1)
+        if self.weighted:
+            means = {name: self._mean(state) for name, state in _SEARCH_MEANS.items()}
+            means |= {
+                name: ratio_of_sums(getattr(self, state), self.weight_sum)
+                for name, state in _SEARCH_RATIOS.items()
+            }
+            values |= self._by_k("{name}@{k}", means)
         return values | self._group_shares("R@{k}", _GROUP_RECALL_K)
 
     def _add_propensity_scored(
@@ -207,6 +246,26 @@ class RankingMetrics(Metric):
             by_rank = (hits & (group_of_hit == group)).sum(dim=0).cumsum(0)
             self.group_hits[group] += by_rank[[k - 1 for k in self.ks]]
         self.group_occurrences += groups[targets.ids].bincount(minlength=len(GROUPS))
+
+    def _add_search(
+        self, top_labels: Tensor, targets: SparseLabels, weights: Tensor | None
+    ) -> None:
+        if weights is None:
+            raise ValueError("the batch has no label_weights; expected them for weighted metrics")
+        num_relevant, totals = targets.offsets.diff(), total_weights(targets, weights)
+        gains = entry_gains(top_labels, targets, weights)
+        best = best_entries(targets, weights.to(torch.float64), self.ks[-1])
+        hits = (gains > 0).to(torch.float64)
+        self._add(
+            "weighted_recall_sum", [weighted_recall_per_point(gains, totals, k) for k in self.ks]
+        )
+        self._add("weighted_ndcg_sum", [weighted_ndcg_per_point(gains, best, k) for k in self.ks])
+        precisions = [average_precision_per_point(hits, num_relevant, k) for k in self.ks]
+        ranks = [reciprocal_rank_per_point(hits, k) for k in self.ks]
+        for name, per_point in (("average_precision", precisions), ("reciprocal_rank", ranks)):
+            self._add(f"{name}_sum", per_point)
+            self._add(f"weighted_{name}_sum", [values * totals for values in per_point])
+        self.weight_sum += totals.sum()
 
     def _add(self, state: str, per_point: list[Tensor]) -> None:
         setattr(self, state, getattr(self, state) + torch.stack(per_point).sum(dim=1))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.report import decoding, papers, theory
+from bench.report import decoding, papers, scale, theory
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -17,12 +17,13 @@ from bench.report.columns import (
 )
 from bench.report.plots import decode, training
 from bench.report.plots import papers as papers_plots
+from bench.report.plots import scale as scale_plots
 from bench.report.plots import theory as theory_plots
 from bench.report.select import Row, Section
 from bench.report.style import Plot
 from bench.report.syntax import Table
 from bench.report.tables import build_table
-from bench.study import DECODING, PAPERS, THEORY, TRAINING, StudyError
+from bench.study import DECODING, PAPERS, SCALE, THEORY, TRAINING, StudyError
 
 
 class BuildTable(Protocol):
@@ -98,6 +99,13 @@ RENDERINGS: Mapping[str, Rendering] = {
         theory_plots.plots,
         theory.compared,
         theory.rows_of,
+        has_overview=False,
+    ),
+    SCALE.name: Rendering(
+        scale.build_scale_table,
+        scale_plots.plots,
+        scale.compared,
+        scale.rows_of,
         has_overview=False,
     ),
 }

@@ -109,6 +109,7 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     own = (
         f"Left out: {left_out} published rows that we have none beside." if left_out else "",
         _differences_note(ours),
+        _weights_note(names),
         _subset_note(section, names),
         f"Published: {'; '.join(tags)}." if tags else "",
         _MEANING,
@@ -136,13 +137,14 @@ def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) ->
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
-    told = [
-        f"{entry.label}, {entry.source}" + (f" ({entry.why})" if entry.why else "")
-        for entry in line.published
-    ]
+    told = []
+    for entry in line.published:
+        words = ", ".join(filter(None, [entry.label, entry.data, entry.source]))
+        told.append(words + (f" ({entry.why})" if entry.why else ""))
     if line.row is None:
-        ((name, source),) = {(entry.label, entry.source) for entry in line.published}
-        return Cell(name, is_italic=True), Cell(""), Cell(source), Cell("")
+        ((name, data, source),) = {(e.label, e.data, e.source) for e in line.published}
+        where = ", ".join(filter(None, [data, source]))
+        return Cell(name, is_italic=True), Cell(""), Cell(where), Cell("")
     setting = ", ".join(filter(None, [_setting(line.row), forms[id(line.row)]]))
     return (
         Cell(marked(line.row), is_italic=line.row.is_floor),
@@ -222,6 +224,8 @@ def _differences_note(lines: Sequence[Line]) -> str:
     gaps = []
     for line in lines:
         for entry in line.published if line.row is not None and line.row.done else ():
+            if entry.data:
+                continue
             for name, value in entry.metrics.items():
                 found = line.row.at("test", name) if line.row else None
                 if found:
@@ -230,6 +234,13 @@ def _differences_note(lines: Sequence[Line]) -> str:
         return ""
     near = sum(gap <= 1.5 for gap in gaps)
     return f"{near} of {len(gaps)} published shares are within 1.5 points of ours."
+
+
+def _weights_note(names: Sequence[str]) -> str:
+    """What a weighted recall is."""
+    if not any(name.startswith("wR@") for name in names):
+        return ""
+    return "wR@k: share of a query's purchases that are of its k best products, mean over queries."
 
 
 def _subset_note(section: Section, names: Sequence[str]) -> str:

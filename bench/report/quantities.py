@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from bench.card import TRAINING_ENTRY
 from bench.report.columns import model_bytes, train_seconds
 from bench.report.format import number, percent
 from bench.report.select import Row, Section
@@ -99,6 +100,13 @@ def _at(*path: str, factor: float = 1.0) -> Take:
     return _times(lambda row: row.at(*path), factor)
 
 
+def _parameters(row: Row) -> Summary | None:
+    """Bytes of parameters of 32 bits; None of a peer, whose files hold more than numbers."""
+    if row.card.entry != TRAINING_ENTRY:
+        return None
+    return row.at("memory", "parameter_bytes")
+
+
 def _reduction(section: Section, row: Row) -> Summary | None:
     """L ÷ (B · R): by how much linear worlds are smaller than one linear layer over all labels."""
     sizes = [row.flat.get("num_buckets"), row.flat.get("num_worlds")]
@@ -129,15 +137,30 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         "reduction": Quantity("size reduction ×", _reduction, number, _printed),
         "parameters": Quantity(
-            "million parameters", _at("memory", "parameter_bytes", factor=0.25e-6), number, _printed
+            "million parameters", _times(_parameters, 0.25e-6), number, _printed
         ),
         "model GB": Quantity("model GB", _times(model_bytes, 1e-9), number, _printed),
         "host peak GB": Quantity(
             "host peak GB", _at("memory", "host_peak_bytes", factor=1e-9), number, _printed
         ),
+        "train peak GB": Quantity(
+            "host peak in training GB",
+            _at("memory", "host_train_peak_bytes", factor=1e-9),
+            number,
+            _printed,
+        ),
+        "evaluation peak GB": Quantity(
+            "host peak in evaluation GB",
+            _at("memory", "host_evaluation_peak_bytes", factor=1e-9),
+            number,
+            _printed,
+        ),
         "train hours": Quantity("train h", _times(train_seconds, 1 / 3600), number, _printed),
         "query ms": Quantity(
             "ms a query", _times(lambda row: row.seconds("latency"), 1e3), number, _printed
+        ),
+        "decode ms": Quantity(
+            "decode ms a query", _times(lambda row: row.seconds("decode"), 1e3), number, _printed
         ),
     }
 )

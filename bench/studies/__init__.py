@@ -1,14 +1,15 @@
 """The studies: tables and figures as named grids of trials; the only home of outside numbers.
 
 A new study is one function and one line in the `STUDIES` of the file of its question: `rivals`,
-`decode`, `papers`, or `bench.theory.studies`. Nothing here imports torch or models: listing,
-planning and reporting must not need them.
+`decode`, `papers`, `bench.theory.studies` or `bench.scale.studies`. Nothing here imports torch or
+models: listing, planning and reporting must not need them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from bench.scale.studies import STUDIES as SCALE_STUDIES
 from bench.studies import decode, papers, rivals
 from bench.studies.grids import grid, linear, mlp, shrink, study
 from bench.study import Study
@@ -21,4 +22,5 @@ STUDIES: dict[str, Callable[[], Study]] = {
     **decode.STUDIES,
     **THEORY_STUDIES,
     **papers.STUDIES,
+    **SCALE_STUDIES,
 }

@@ -69,6 +69,7 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
         "chunk_size": 16,
         "worlds_per_step": 2,
         "num_hashed_features": 64,
+        "filter_buckets": 4,
         "bits": 18,
     }
     small: dict[str, Trial] = {}

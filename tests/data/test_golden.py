@@ -50,6 +50,24 @@ SPECS = {
         feature_weighting="raw",
         normalize_rows=False,
     ),
+    "searchlog": DataSpec(
+        source="searchlog",
+        name="searchlog",
+        options={
+            "num_train_points": 200,
+            "num_test_points": 60,
+            "num_labels": 40,
+            "num_words": 50,
+            "num_known_words": 20,
+            "num_unknown_slots": 10,
+            "num_pair_slots": 15,
+        },
+        num_top_labels=30,
+        num_validation_points=30,
+        max_test_points=40,
+        feature_weighting="raw",
+        normalize_rows=False,
+    ),
     "vw": DataSpec(
         source="vw",
         name="vw",
@@ -90,6 +108,7 @@ SPECS = {
 # Version of the source, version of the preparation, checksum of all arrays.
 PINNED = {
     "planted": (1, 1, "597507ee95510bc58a897a071e0ecdf8267fd3dd5c33015f25d239f5e50c06ed"),
+    "searchlog": (1, 1, "ed39085e7ebf9bae93d86fac8edea13a3e010898a92b56483d3fe024c91cdfef"),
     "vw": (1, 1, "e1ad6689af10f16f2a6571c88ed2a928eecba0f717c2ba1c5ed9c7edfb553cae"),
     "xmlrepo": (1, 1, "dd13d7a1b4062e3d08bd2b7015adae9ffb738110379cd942b22ef94f159ff7aa"),
     "texts": (1, 1, "9fba12950a1aa87d4d84a2bc13533130c969b41de49344c4233f90d6c63dc318"),

@@ -209,3 +209,25 @@ def test_impossible_settings_are_refused():
         _model(estimator="max")
     with pytest.raises(ValueError, match="share_encoder"):
         _model(share_encoder=True, num_hashed_features=5)
+
+
+@pytest.mark.parametrize("estimator", ["log_mean", "mean", "min"])
+def test_one_worlds_best_buckets_filter_what_all_worlds_rank(estimator):
+    model = _model(filter_buckets=3, estimator=estimator, num_worlds=3)
+    batch = random_batch(6, 20, 30, "multiclass")
+    model.prepare_inference(30)
+    scores, labels = model.top_k(batch, 30)
+    every, order = model.decode_logits(model.bucket_logits(batch), 30, estimator=estimator)
+    first = model.bucket_logits(batch)[:, 0]
+    for point in range(6):
+        best = set(first[point].topk(3).indices.tolist())
+        is_kept = [int(model.table[0, label]) in best for label in order[point].tolist()]
+        kept = torch.tensor(is_kept)
+        size = int(kept.sum())
+        assert labels[point].tolist() == order[point, kept].tolist() + [-1] * (30 - size)
+        assert torch.equal(scores[point, :size], every[point, kept])
+
+
+def test_a_filter_beyond_the_buckets_is_refused():
+    with pytest.raises(ValueError, match="filter_buckets is 9"):
+        _model(filter_buckets=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -80,14 +80,55 @@ def group_share(tops: Rows, targets: Rows, members: set[int], k: int) -> float |
     return hits / occurrences if occurrences else None
 
 
+def average_precision(top: Sequence[int], row: Sequence[int], k: int) -> float:
+    if not row:
+        return 0.0
+    hits = [rank for rank in range(1, k + 1) if top[rank - 1] in row]
+    return sum(_hits(top, row, rank) / rank for rank in hits) / min(k, len(row))
+
+
+def reciprocal_rank(top: Sequence[int], row: Sequence[int], k: int) -> float:
+    return next((1 / rank for rank in range(1, k + 1) if top[rank - 1] in row), 0.0)
+
+
+def weighted_recall(top: Sequence[int], bought: Mapping[int, float], k: int) -> float:
+    found = sum(bought.get(label, 0.0) for label in top[:k])
+    return found / sum(bought.values()) if bought else 0.0
+
+
+def weighted_ndcg(top: Sequence[int], bought: Mapping[int, float], k: int) -> float:
+    best = _dcg(sorted(bought.values(), reverse=True)[:k])
+    return _dcg([bought.get(label, 0.0) for label in top[:k]]) / best if bought else 0.0
+
+
+def search_metrics(
+    tops: Rows, purchases: Sequence[Mapping[int, float]], k: int
+) -> dict[str, float]:
+    """Of each query the products bought and how often."""
+    rows = [list(bought) for bought in purchases]
+    per_query = {
+        "MAP": [average_precision(top, row, k) for top, row in zip(tops, rows, strict=True)],
+        "MRR": [reciprocal_rank(top, row, k) for top, row in zip(tops, rows, strict=True)],
+        "wR": [weighted_recall(top, b, k) for top, b in zip(tops, purchases, strict=True)],
+        "wnDCG": [weighted_ndcg(top, b, k) for top, b in zip(tops, purchases, strict=True)],
+    }
+    values = {name: _mean(found) for name, found in per_query.items()}
+    weights = [sum(bought.values()) for bought in purchases]
+    for name in ("MAP", "MRR"):
+        pairs = zip(weights, per_query[name], strict=True)
+        total = sum(weight * value for weight, value in pairs)
+        values[f"w{name}"] = total / sum(weights) if any(weights) else 0.0
+    return values
+
+
 def sparse(targets: Rows) -> SparseLabels:
     offsets = torch.tensor([0, *(len(row) for row in targets)]).cumsum(0)
     ids = [label for row in targets for label in row]
     return SparseLabels(offsets, torch.tensor(ids, dtype=torch.int64))
 
 
-def batch_of(targets: Rows) -> Batch:
-    """A batch without features: metrics read labels only."""
+def batch_of(targets: Rows, weights: Sequence[float] | None = None) -> Batch:
+    """A batch without features: metrics read labels only, and the weights of all of them."""
     offsets, ids = sparse(targets)
     return Batch(
         feature_offsets=torch.zeros_like(offsets),
@@ -95,4 +136,5 @@ def batch_of(targets: Rows) -> Batch:
         feature_values=torch.zeros(0),
         label_offsets=offsets,
         label_ids=ids,
+        label_weights=None if weights is None else torch.tensor(weights),
     )

@@ -6,7 +6,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["functional", "groups", "hits", "modular", "propensity"])
+@pytest.mark.parametrize(
+    "name", ["functional", "groups", "hits", "modular", "propensity", "retrieval"]
+)
 def test_examples_in_docstrings_hold(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"bench.metrics.{name}"))
     assert result.attempted > 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from bench.card import Dashes
 from bench.report.files import file_safe
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
@@ -13,6 +15,8 @@ from bench.report.style import Palette, Plot, SeriesStyle
 
 _FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")
 _FAINT_LINES = ((0, (5, 2)), (0, (2, 1)), (0, (1, 2)))
+#: Of trainings shorter than the longest, which keeps its method's own look.
+_LENGTHS: tuple[tuple[str, Dashes], ...] = (("v", (0, (1, 1))), ("^", (0, (4, 1.5))))
 #: Light to dark: few to many worlds.
 _WORLDS = ("#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594", "#041f45")
 
@@ -61,6 +65,96 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
         Axis(f"{metric}, test split (%)", "quality"),
         (Panel(tuple(lines), tuple(rival_levels(section, palette)), title), *published),
         "Grey: published, on other data; for the shape." if published else "",
+    )
+
+
+def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
+    """Quality against worlds, a line for each B and length of training; forests against trees.
+
+    Methods without either are horizontal lines.
+    """
+    metric = section.metrics[0]
+    machs = [row for row in section.trained if row.card.along == "num_worlds" and row.done]
+    forests = [row for row in section.trained if row.flat.get("num_trees") and row.done]
+    lengths = sorted({float(row.flat["num_epochs"]) for row in machs if row.flat.get("num_epochs")})
+    lines = []
+    for row in sorted(machs, key=lambda row: (row.flat["num_buckets"], row.flat["num_epochs"])):
+        length = float(row.flat["num_epochs"])
+        style = _of_length(palette.style(row), len(lengths) - 1 - lengths.index(length))
+        text = f"{palette.name(row)}, {length:g} epoch" + ("s" if length != 1 else "")
+        lines.append(_along(section, text, style, metric, dict.fromkeys(_nums_worlds(row), row)))
+    by_name: dict[str, dict[int, Row]] = {}
+    for row in forests:
+        told = [o.write(row.flat[o.name]) for o in row.card.options if o.is_always]
+        name = ", ".join([palette.name(row), *told])
+        by_name.setdefault(name, {})[int(row.flat["num_trees"])] = row
+    for name, rows in by_name.items():
+        style = palette.style(next(iter(rows.values())))
+        lines.append(_along(section, f"{name}, by trees", style, metric, rows))
+    if not machs:
+        return "no MACH has finished"
+    others = [row for row in section.rows if not row.flat.get("num_trees")]
+    levels = rival_levels(dataclasses.replace(section, rows=tuple(others)), palette)
+    title = section.data_name if section.curves else ""
+    published = _panels_by_length(section)
+    return LinePlot(
+        "Recall and number of worlds",
+        section.subject,
+        Axis("worlds R, or trees (log scale)", "steps"),
+        Axis(f"{metric}, test split (%)", "quality"),
+        (Panel(tuple(lines), tuple(levels), title), *published),
+        "Smaller R: random subsets of the trained worlds."
+        + (" Grey: published, on other data; for the shape." if published else ""),
+    )
+
+
+def _of_length(style: SeriesStyle, num_longer: int) -> SeriesStyle:
+    """A system's look where so many of its lines are of longer trainings; the longest keeps it."""
+    if not num_longer:
+        return style
+    place = num_longer % len(_LENGTHS)
+    marker, line = _LENGTHS[place]
+    return SeriesStyle(style.color, marker, line, is_open=True)
+
+
+def _panels_by_length(section: Section) -> list[Panel]:
+    """Published curves in grey: a shade for each system, a line for each length of training.
+
+    The length is what stands behind a label's last comma, shorter ones before longer ones.
+    """
+    panels = []
+    for panel in published_panels(section):
+        curves = [c for c in section.curves if panel.title.startswith(f"published: {c.panel} ")]
+        moving = [curve for curve in curves if curve.level is None]
+        systems = [curve.label.rpartition(", ")[0] for curve in moving]
+        names = list(dict.fromkeys(systems))
+        series = []
+        for place, (curve, system) in enumerate(zip(moving, systems, strict=True)):
+            shade = _FAINT[round(names.index(system) * (len(_FAINT) - 1) / max(len(names) - 1, 1))]
+            style = _of_length(SeriesStyle(shade, "o", "-"), systems[place + 1 :].count(system))
+            text = f"published: {curve.label}"
+            series.append(dataclasses.replace(panel.series[place], text=text, style=style))
+        panels.append(dataclasses.replace(panel, series=tuple(series)))
+    return panels
+
+
+def _along(
+    section: Section, text: str, style: SeriesStyle, metric: str, rows: Mapping[int, Row]
+) -> Series:
+    """Quality over the number of worlds of a row, or of rows over their number of trees."""
+    points = []
+    for place, row in sorted(rows.items()):
+        is_mach = row.card.along == "num_worlds"
+        name = f"{metric}, R = {place}" if is_mach else metric
+        if found := quantity_of(name).take(section, row):
+            points.append((float(place), found.scaled(100)))
+    return Series(
+        text,
+        style,
+        tuple(x for x, _ in points),
+        tuple(summary.median for _, summary in points),
+        tuple(summary.low for _, summary in points),
+        tuple(summary.high for _, summary in points),
     )
 
 
@@ -115,4 +209,8 @@ def published_panels(section: Section) -> list[Panel]:
 
 Collect = Callable[[Section, Palette], Plot | str]
 #: Name → figure; those of any study that trains are among them.
-FIGURES: Mapping[str, Collect] = {**training.FIGURES, "tradeoff": tradeoff}
+FIGURES: Mapping[str, Collect] = {
+    **training.FIGURES,
+    "tradeoff": tradeoff,
+    "recall-worlds": recall_worlds,
+}

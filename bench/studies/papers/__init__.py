@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bench.studies.papers import multiclass, multilabel
+from bench.studies.papers import multiclass, multilabel, search, worlds
 from bench.study import Study
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
     **multilabel.STUDIES,
     **multiclass.STUDIES,
+    **search.STUDIES,
+    **worlds.STUDIES,
 }

@@ -1,0 +1,55 @@
+"""The figure of studies at the papers' largest sizes: recall over the number of worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.report.files import file_safe
+from bench.report.plots.lines import Axis, LinePlot, Panel, Series
+from bench.report.select import Section
+from bench.report.style import Plot, SeriesStyle
+from bench.report.values import dig
+
+# Light to dark: deeper cut-offs find more.
+_CUTS = ("#00263f", "#0072B2", "#7cc4f0", "#b5d8ee")
+_MARKERS = ("o", "s", "D", "v")
+
+
+def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
+    """Recall at each cut-off over R, of the sections whose worlds were all trained."""
+    for section in sections:
+        figure = recall_worlds(section)
+        if figure is not None:
+            place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
+            yield f"recall-worlds{place}", figure
+
+
+def recall_worlds(section: Section) -> LinePlot | None:
+    """The curve of the row with most worlds; None where no row has one.
+
+    How labels are found changes none of them, so that one row's curve is that of all.
+    """
+    curves = [
+        curve for row in section.rows if row.done and (curve := dig(row.done[0], "worlds") or ())
+    ]
+    if not curves:
+        return None
+    curve = max(curves, key=len)
+    series = tuple(
+        Series(
+            metric,
+            SeriesStyle(color, marker, "-"),
+            tuple(float(point["num_worlds"]) for point in curve),
+            tuple(100 * float(point["metrics"][metric]) for point in curve),
+        )
+        for metric, color, marker in zip(section.metrics, _CUTS, _MARKERS, strict=False)
+        if metric in curve[0]["metrics"]
+    )
+    return LinePlot(
+        "Recall and worlds",
+        section.subject,
+        Axis("worlds R", "linear"),
+        Axis("recall, labels with training points (%)", "quality"),
+        (Panel(series),),
+        "Worlds are independent: the first R are what a training with R gives.",
+    )
