@@ -14,7 +14,7 @@ STUDIES := quickstart delicious bible citeulike simplewiki decode \
 	table-search figure-recall-worlds table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow lint types smoke golden losses audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke golden losses digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -27,13 +27,19 @@ $(STUDIES): $(VENV)/installed ## one study: quality, then costs, then its report
 	$(BENCH) report $@ $(WHERE)
 
 # With other load on the machine, spinning OpenMP barriers make small tests many times slower.
-test test-slow: export OMP_WAIT_POLICY := PASSIVE
+test test-slow soak: export OMP_WAIT_POLICY := PASSIVE
 
 test: $(VENV)/installed ## the test suite, without slow tests
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: $(VENV)/installed ## the slow tests alone
 	$(BIN)/python -m pytest -q -m slow
+
+soak: $(VENV)/installed ## tiny trials under kills, signals and damage, with counts at the end
+	$(BIN)/python tests/soak/soak.py --minutes $(or $(MINUTES),20)
+
+fuzz: $(VENV)/installed ## mutated files to every reader, with counts at the end
+	$(BIN)/python tests/soak/fuzz.py --inputs $(or $(INPUTS),1000000)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -51,6 +57,9 @@ golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 
 losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in turns
 	$(BIN)/python -m bench.benchmarks.losses
+
+digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
+	$(BIN)/python -m bench.benchmarks.digests --data-dir $(DATA)
 
 audit: $(VENV)/installed ## make reference records drawn at random again, and compare
 	$(BENCH) audit --minutes 10 --data-dir $(DATA)

@@ -41,6 +41,7 @@ from bench.data.published import cli as data_cli
 from bench.data.published.catalogue import SETS
 from bench.errors import UserError
 from bench.folders import folder_named
+from bench.presence import announced
 from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
@@ -246,8 +247,11 @@ def _measured(
         num_rounds=num_rounds,
         on_turn=view.on_turn,
     )
+    # What is tiny and not recorded is no measurement.
+    alone = not options.smoke
     try:
-        yield from session.measure(rounds.groups_of(chosen, trials))
+        with announced("cost", chosen.name, alone=alone):
+            yield from session.measure(rounds.groups_of(chosen, trials))
     finally:
         view.close()
 
@@ -276,13 +280,16 @@ def _audit(options: argparse.Namespace) -> int:
     engine = runner.local_engine(run_options, view.on_event)
     path = results / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
+    findings = audit.audit(chosen, engine, machine=machine)
     try:
-        for finding in audit.audit(chosen, engine, machine=machine):
-            record.append_line(path, finding.to_json())
-            counts[finding.outcome] += 1
-            what = f"{finding.candidate.study.name} {progress.describe(finding.candidate.trial)}"
-            detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
-            view.tell(f"{finding.outcome.upper()}{detail} {what} {finding.reason or ''}".rstrip())
+        with announced("audit", " ".join(options.study) or "all"):
+            for finding in findings:
+                record.append_line(path, finding.to_json())
+                counts[finding.outcome] += 1
+                words = (finding.candidate.study.name, progress.describe(finding.candidate.trial))
+                detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
+                text = f"{finding.outcome.upper()}{detail} {' '.join(words)}"
+                view.tell(f"{text} {finding.reason or ''}".rstrip())
     finally:
         view.close()
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
@@ -352,9 +359,12 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     """The studies that were named: all typing mistakes first."""
     names = study.study_names() if options.study == ["all"] else options.study
     studies = [study.load_study(name) for name in names]
-    for chosen in studies if getattr(options, "smoke", False) else ():
-        if not chosen.build_smoke():
+    if getattr(options, "smoke", False):
+        small = [chosen for chosen in studies if chosen.build_smoke()]
+        if options.study != ["all"] and len(small) < len(studies):
+            [chosen, *_] = (each for each in studies if each not in small)
             raise RunError(f"study {chosen.name} has no trials for --smoke")
+        studies = small
     if getattr(options, "publish", False):
         for chosen in studies:
             if chosen.file is not None:

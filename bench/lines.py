@@ -40,7 +40,9 @@ _ID = text(r"[\w-]{1,64}", "letters, digits and '-'")
 _TIME = text(r"\d{4}-\d\d-\d\d(T[\d:.]+(Z|[+-]\d\d:\d\d))?", "a time like 2026-01-31T12:00:00Z")
 
 # Shares of points or labels; a metric under another name may be any number.
-_SHARES = re.compile(r"(authors )?(P|R|nDCG|PSP|PSnDCG)@\d+.*|top-\d+.*|recall|exact_share")
+_SHARES = re.compile(
+    r"(authors )?(P|R|nDCG|PSP|PSnDCG|w?(MAP|MRR)|wR|wnDCG)@\d+.*|top-\d+.*|recall|exact_share"
+)
 
 
 def _metrics(value: Any, path: str) -> None:
@@ -63,6 +65,7 @@ _KNOWN_FACTS = block(
     {
         **dict.fromkeys(("fingerprint", "name", "source", "task"), _TEXT),
         **dict.fromkeys(("ceiling", "bayes_accuracy", "test_fraction_kept", "peak_share"), _SHARE),
+        "repeated_test_share": _SHARE,
         **dict.fromkeys(("features_per_point", "labels_per_point"), _AMOUNT),
         # What the formulas of `bench.theory` are held beside.
         **dict.fromkeys(("prob", "sum_of_squares_of_others"), number(0)),

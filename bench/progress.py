@@ -232,6 +232,8 @@ class Progress:
         elif kind == "step":
             self._left_of_trial = _number(event, "seconds_left")
             self._show(job, _step_text(event))
+        elif kind == "note":
+            self.note(str(event.get("text")))
 
     def finish(self, record: Record) -> None:
         """A trial is over."""
@@ -247,8 +249,19 @@ class Progress:
             f"{self._total()} {record.status.upper()} {what} {duration(seconds)}{quality}{reason}"
         )
 
+    def pass_over(self, record: Record) -> None:
+        """Another runner has done a trial."""
+        self._waiting.pop(record.trial_id, None)
+        self._num_over += 1
+        what = describe(Trial.from_dict(record.settings))
+        self._line.say(f"{self._total()} {record.status.upper()} by another runner {what}")
+
+    def note(self, text: str) -> None:
+        """A line that stays, about no trial's end."""
+        self._line.say(printable(text))
+
     def tell(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays, at the end of a trial."""
         self._num_over += 1
         self._is_running = False
         self._line.say(printable(text))
@@ -312,4 +325,7 @@ def _quality_text(test: Mapping[str, object]) -> str:
 
 def _number(event: Event, name: str) -> float | None:
     value = event.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # a whole number that no float can be
+        return None

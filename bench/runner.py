@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from bench import provenance, record
+from bench import presence, provenance, record
 from bench.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.cards import card
 from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
 from bench.errors import UserError
+from bench.leases import Leases
 from bench.progress import Progress, describe
 from bench.record import Record
 from bench.settings import DataSpec, Trial
@@ -24,6 +26,8 @@ from bench.versions import current_versions, is_older
 
 #: Outcomes that would be the same again; an error may be gone.
 SETTLED = ("done", "oom", "timeout")
+
+BuildEngine = Callable[[OnEvent], Engine]
 
 State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard", "no data"]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
@@ -223,9 +227,12 @@ def run_plan(
     options: RunOptions,
     *,
     progress: Progress | None = None,
-    build_engine: Callable[[OnEvent], Engine] | None = None,
+    build_engine: BuildEngine | None = None,
 ) -> list[Record]:
     """Run what a plan says, appending each record as soon as it is there; the new records.
+
+    Other runners of the same records may be at work: each trial is run by one of them. What another
+    has in hand is waited for, and run here if it dies.
 
     Raises:
         RunError: a trial's length is a budget that nobody has measured.
@@ -236,16 +243,49 @@ def run_plan(
             f"not been turned into steps, such as {describe(plan.unbudgeted[0])}; "
             f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
         )
-    to_run = plan.to_run
     progress = progress or Progress.silent()
+    with presence.announced("run", plan.study.name) as others:
+        for other in others:
+            if other.command in ("cost", "budget"):
+                progress.note(f"{other} measures seconds on this machine, which a run disturbs")
+        return _run_divided(plan, options, progress, build_engine or partial(local_engine, options))
+
+
+def _run_divided(
+    plan: Plan, options: RunOptions, progress: Progress, build_engine: BuildEngine
+) -> list[Record]:
+    """Run what no other runner of the same records has in hand or done."""
+    to_run = plan.to_run
     progress.open(
         plan.study.name,
         {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run},
         num_kept=sum(planned.state == "kept" for planned in plan.trials),
     )
+    # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
+    # are registered in the trials' processes alone.
+    if plan.study.kind.prepares_data and plan.study.file is None:
+        trials = (planned.trial for planned in to_run)
+        data_dir, cache_dir = options.data_dir.resolve(), options.cache_dir.resolve()
+        prepare_apart(trials, data_dir, cache_dir, progress.note)
+    engine = build_engine(progress.on_event)
+    leases = Leases(plan.records_path, on_elsewhere=progress.pass_over, tell=progress.note)
+    new = []
+    try:
+        for outcome in engine.run(_jobs(plan, leases.hand_out(to_run))):
+            record.append(plan.records_path, outcome)
+            leases.end(outcome.trial_id)
+            new.append(outcome)
+            progress.finish(outcome)
+    finally:
+        leases.close()
+        progress.close()
+    return new
+
+
+def _jobs(plan: Plan, planned_trials: Iterable[Planned]) -> Iterator[Job]:
     source = provenance.collect(accelerator=plan.machine["accelerator"])
-    jobs = [
-        Job(
+    for planned in planned_trials:
+        yield Job(
             study=plan.study.name,
             trial=planned.trial,
             entry=card(planned.trial.model.method, plan.study.kind.name).entry,
@@ -253,26 +293,6 @@ def run_plan(
             study_file=plan.study.file,
             provenance=source | {"machine": dict(plan.machine)},
         )
-        for planned in to_run
-    ]
-    new = []
-    # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
-    # are registered in the trials' processes alone.
-    if plan.study.kind.prepares_data and plan.study.file is None:
-        trials = (planned.trial for planned in to_run)
-        prepare_apart(trials, options.data_dir.resolve(), options.cache_dir.resolve())
-    if build_engine is None:
-        engine: Engine = local_engine(options, progress.on_event)
-    else:
-        engine = build_engine(progress.on_event)
-    try:
-        for outcome in engine.run(jobs):
-            record.append(plan.records_path, outcome)
-            new.append(outcome)
-            progress.finish(outcome)
-    finally:
-        progress.close()
-    return new
 
 
 def run_study(

@@ -5,6 +5,7 @@ How long a decode takes depends on how peaked the scores are; an untrained model
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.data.cache import Entry, cache_key, load_or_build, read
+from bench.data.cache import Entry, cache_key, read, replace
 
 # A disk is left at least this many times what is written.
 _ROOM = 4
+
+_log = logging.getLogger(__name__)
 
 
 def weights_key(cost_id: str, versions: Mapping[str, int], fingerprint: str | None) -> str:
@@ -25,20 +28,26 @@ def weights_key(cost_id: str, versions: Mapping[str, int], fingerprint: str | No
 
 
 def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
-    """Keep a model's parameters in place of those kept before; False where the disk is too full."""
+    """Keep a model's parameters in place of those kept before; False where there is no room.
+
+    Where they cannot be written this is logged: a finished training's outcome must not be lost.
+    """
     folder = cache_dir / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
     num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    if shutil.disk_usage(folder).free < _ROOM * num_bytes:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < _ROOM * num_bytes:
+            return False
+        arrays = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+        replace(folder, key, Entry(arrays, {}))
+    except OSError as error:
+        _log.warning("the weights are not kept for timing: %s", error)
         return False
-    arrays = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
-    shutil.rmtree(folder / key, ignore_errors=True)
-    load_or_build(folder, key, lambda: Entry(arrays, {}))
     return True
 
 
 def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
-    """Put kept parameters into a model of the same shapes; False where none fit."""
+    """Put kept parameters into a model of the same shapes; False where none fit or are whole."""
     entry = read(cache_dir / "weights" / key)
     own = dict(model.named_parameters())
     if entry is None or {name: value.shape for name, value in entry.arrays.items()} != {

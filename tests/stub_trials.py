@@ -178,6 +178,12 @@ def send_rubbish(options, emit):
     time.sleep(600)
 
 
+def send_without_end(options, emit):
+    descriptor = int(sys.argv[sys.argv.index("--events-fd") + 1])
+    while True:
+        os.write(descriptor, b"x" * (1 << 16))
+
+
 def have_a_child(options, emit):
     """Leaves a process behind that holds all that it can inherit, as forked loaders do."""
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -205,19 +211,21 @@ BEHAVIOURS = {
         fail_until_file,
         return_rubbish,
         send_rubbish,
+        send_without_end,
         have_a_child,
     )
 }
 
 
 def main():
-    """Run ten quick trials, as a process that a test can kill: RESULTS CACHE."""
+    """Run trials, as a process that a test can kill: RESULTS CACHE TRIALS SECONDS."""
     import stub_trials  # this file, by the name under which trials' processes know it
 
     from bench.runner import RunOptions, run_study
 
-    results, cache = map(Path, sys.argv[1:])
-    trials = [stub_trials.build_trial(seconds=0.05, replicate=i) for i in range(10)]
+    results, cache = map(Path, sys.argv[1:3])
+    num_trials, seconds = int(sys.argv[3]), float(sys.argv[4])
+    trials = [stub_trials.build_trial(seconds=seconds, replicate=i) for i in range(num_trials)]
     options = RunOptions(data_dir=cache, results_dir=results, cache_dir=cache)
     run_study(stub_trials.build_study(trials), options)
 

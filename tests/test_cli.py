@@ -66,6 +66,24 @@ def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys
     assert "keen: nothing to run" in capsys.readouterr().out
 
 
+def test_costs_are_refused_beside_a_runner_of_this_machine(capsys, tmp_path):
+    code = "import time; from bench.presence import announced\nwith announced('run', 'wide'):\n"
+    code += "    print('here', flush=True)\n    time.sleep(600)"
+    command = [sys.executable, "-c", code]
+    here = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=here) as other:
+        try:
+            assert other.stdout.readline() == b"here\n"
+            assert main(["cost", "keen"]) == 2
+            said = capsys.readouterr().err
+            assert f"process {other.pid} (run wide) would disturb it" in said
+            assert written(tmp_path) == []
+            assert main(["cost", "keen", "--smoke"]) == 0  # which measures nothing
+        finally:
+            other.kill()
+    assert main(["cost", "keen"]) == 0
+
+
 def test_own_results_do_not_depend_on_the_reference(capsys, tmp_path):
     assert main(["run", "keen", "--publish"]) == 0
     assert written(tmp_path) == ["results/records/keen"]

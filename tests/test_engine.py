@@ -114,6 +114,7 @@ def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monke
         '{"event": "failure", "payload": {}, "status": "odd", "reason": "r"}',
         '{"event": "failure", "payload": {}, "status": "error"}',
         "[" * 60_000,
+        '{"event": "result", "payload": ' + "1" * 5000,
     ],
 )
 def test_a_trial_that_sends_rubbish_fails_at_once_and_alone(run, monkeypatch, line):
@@ -123,6 +124,14 @@ def test_a_trial_that_sends_rubbish_fails_at_once_and_alone(run, monkeypatch, li
     assert (failed.status, failed.reason) == ("error", "its process sent what is no message")
     assert after.status == "done"
     assert time.monotonic() - began < 30
+
+
+def test_a_message_without_an_end_fails_its_trial(run, monkeypatch):
+    monkeypatch.setattr("bench.engine.local._MOST_MESSAGE_BYTES", 1 << 17)
+    monkeypatch.setattr("bench.engine.local._TERMINATE_GRACE_SECONDS", 0.5)
+    failed, after = run(build_trial("send_without_end"), build_trial())
+    assert (failed.status, failed.reason) == ("error", "its process sent what is no message")
+    assert after.status == "done"
 
 
 def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from bench.study import StudyError
 
 @pytest.fixture(autouse=True)
 def _stubs_importable(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")
 
 
 @pytest.fixture
@@ -249,7 +251,8 @@ def recorded_ids(results):
 
 def test_killed_run_loses_and_doubles_nothing(tmp_path):
     results, cache = tmp_path / "results", tmp_path / "cache"
-    command = [sys.executable, str(Path(__file__).parent / "stub_trials.py"), results, cache]
+    script = str(Path(__file__).parent / "stub_trials.py")
+    command = [sys.executable, script, results, cache, "10", "0.05"]
     draw = random.Random(5)
     kept: list[str] = []
     for num_new in (0, 1, 1, 1, 1):

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ import numpy as np
 from baselines.peers.peer import Peer, PeerOptions, import_library, read_options
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.prepared import load_dataset
+from bench.lockfiles import scratch_folder
 from bench.measure.clock import Clocks
 from bench.measure.memory import (
     HostPeak,
@@ -71,7 +70,7 @@ def execute(
     """
     kind, options = _chosen(trial)
     clocks, host_peak = Clocks(), HostPeak()
-    with _folder(cache_dir) as folder:
+    with scratch_folder(cache_dir / "peers") as folder:
         with clocks.measure("setup"):
             emit({"event": "phase", "phase": "data"})
             dataset = load_dataset(trial.data, data_dir, cache_dir)
@@ -155,7 +154,7 @@ def attend(
         DataError: the data is missing or bad.
     """
     kind, options = _chosen(trial)
-    with _folder(cache_dir) as folder:
+    with scratch_folder(cache_dir / "peers") as folder:
         emit({"event": "phase", "phase": "data"})
         dataset = load_dataset(trial.data, data_dir, cache_dir)
         emit({"event": "phase", "phase": "build"})
@@ -250,15 +249,6 @@ def _chosen(trial: Trial) -> tuple[type[Peer], PeerOptions]:
 def _built(kind: type[Peer], options: PeerOptions, trial: Trial, folder: Path) -> Peer:
     folder.mkdir(exist_ok=True)
     return kind(options, folder=folder, seed=derive_seed("peer", trial.replicate) % (1 << 31))
-
-
-@contextmanager
-def _folder(cache_dir: Path) -> Iterator[Path]:
-    """A folder for a library's files, removed afterwards."""
-    home = cache_dir / "peers"
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home) as name:
-        yield Path(name)
 
 
 def _refuse_what_cannot_fit(memory: dict[str, int | None]) -> None:

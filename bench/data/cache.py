@@ -1,13 +1,17 @@
-"""Memory-mapped cache: a folder of `.npy` arrays and `meta.json` for each key, whole or absent."""
+"""Memory-mapped cache: a folder of `.npy` arrays and `meta.json` for each key, whole or absent.
+
+`meta.json` holds the SHA-256 of every other file and of itself. They are recomputed when a process
+first opens an entry: what was written may have been changed since, by a disk or by a person.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,12 +21,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.locks import locked
+from bench import lockfiles
 
 FORMAT = 1
 _READ_BYTES = 1 << 20
 # A file changed within the file system's clock step keeps its mtime: only older ones are memoised.
 _SETTLED_SECONDS = 2.0
+_META = "meta.json"
+
+_log = logging.getLogger(__name__)
+
+#: Name, inode, size and time of change of an entry's files.
+_State = tuple[tuple[str, int, int, int], ...]
+# Entries as they were when this process last found their digests right.
+_verified: dict[Path, _State] = {}
+
+
+class CacheError(OSError):
+    """The cache folder does not let this user do what has to be done there."""
+
+
+class _Damaged(Exception):  # noqa: N818 - the state of an entry
+    """An entry is not what was written; the message says in what way."""
 
 
 @dataclass(frozen=True)
@@ -45,69 +65,186 @@ def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entr
 
     The entry is written beside its place and renamed into it, so that a reader never sees half of
     one. Concurrent builders of one key wait for the first. An exception of `build` passes through
-    and leaves nothing behind.
+    and leaves nothing behind. That an entry was damaged is logged.
+
+    Raises:
+        CacheError: the folder does not let this user write.
     """
-    entry = read(cache_dir / key)
-    if entry is not None:
-        return entry
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(cache_dir / f"{key}.lock"):
-        entry = read(cache_dir / key)
-        if entry is not None:
-            return entry
+    with contextlib.suppress(FileNotFoundError, _Damaged):
+        return _read(cache_dir / key)
+    with _building(cache_dir, key):
+        try:
+            return _read(cache_dir / key)  # somebody else has built it meanwhile
+        except FileNotFoundError:
+            pass
+        except _Damaged as damage:
+            _log.warning("cache entry %s is built again: %s", key, damage)
         _write(cache_dir, key, build())
     entry = read(cache_dir / key)
     if entry is None:
-        raise OSError(f"{cache_dir / key}: the cache entry just written cannot be read back")
+        raise CacheError(f"{cache_dir / key}: the cache entry just written cannot be read back")
     return entry
 
 
+def replace(cache_dir: Path, key: str, entry: Entry) -> None:
+    """Write an entry in the place of whatever is there.
+
+    Raises:
+        CacheError: the folder does not let this user write.
+    """
+    with _building(cache_dir, key):
+        _write(cache_dir, key, entry)
+
+
 def read(folder: Path) -> Entry | None:
-    """The entry in `folder`, or None if it is absent or not whole."""
+    """The entry in `folder`; None if it is absent or, as is then logged, damaged."""
     try:
-        head = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for name, num_bytes in head["array_bytes"].items():
-            path = folder / f"{name}.npy"
-            if path.stat().st_size != num_bytes:
-                return None
-            arrays[name] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return _read(folder)
+    except FileNotFoundError:
+        return None
+    except _Damaged as damage:
+        _log.warning("cache entry %s is not used: %s", folder.name, damage)
+        return None
+
+
+def _read(folder: Path) -> Entry:
+    """The entry in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        _Damaged: it is not what was written.
+    """
+    try:
+        text = (folder / _META).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.exists():
+            raise _Damaged(f"it has no {_META}") from None
+        raise FileNotFoundError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise _Damaged(f"{_META} cannot be read ({error})") from None
+    head = unsealed(text)
+    if head is None:
+        raise _Damaged(f"{_META} is not as it was written, or of an older form without digests")
+    state = _verify(folder, head)
+    try:
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in head["arrays"]
+        }
         texts = {
             name: tuple((folder / name).read_bytes().decode().split("\n")[:-1])
             for name in head["texts"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    except (OSError, ValueError) as error:
+        raise _Damaged(str(error)) from None
+    _verified[folder.absolute()] = state
     return Entry(arrays, head["meta"], texts)
 
 
-def _write(cache_dir: Path, key: str, entry: Entry) -> None:
-    for remains in cache_dir.glob(f".{key}.*"):  # of builders that died; the lock is ours
-        shutil.rmtree(remains, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=cache_dir))
+def forget() -> None:
+    """Check every entry's digests at its next opening, as a new process does."""
+    _verified.clear()
+
+
+def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
+    """State of an entry's files, whose digests are right.
+
+    Raises:
+        _Damaged: one is missing or is not what was written.
+    """
+    digests: Mapping[str, str] = head["sha256"]
     try:
-        array_bytes: dict[str, int] = {}
-        for name, array in entry.arrays.items():
-            with (partial / f"{name}.npy").open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-                array_bytes[name] = stream.tell()
-        for name, lines in entry.texts.items():
-            _write_text(partial / name, "".join(f"{line}\n" for line in lines))
-        head = {"meta": entry.meta, "array_bytes": array_bytes, "texts": list(entry.texts)}
-        _write_text(partial / "meta.json", json.dumps(head, sort_keys=True, indent=1))
-        target = cache_dir / key
-        if target.exists():  # damaged, or it would have been read
-            shutil.rmtree(target)
-        partial.replace(target)
-        folder = os.open(cache_dir, os.O_RDONLY)
+        status = {name: (folder / name).stat() for name in (_META, *digests)}
+        state = tuple((n, s.st_ino, s.st_size, s.st_mtime_ns) for n, s in status.items())
+        if _verified.get(folder.absolute()) != state:
+            for name, digest in digests.items():
+                if _file_digest(folder / name) != digest:
+                    raise _Damaged(f"{name} is not as it was written")
+    except OSError as error:
+        raise _Damaged(f"{Path(error.filename or folder).name}: {error.strerror}") from None
+    return state
+
+
+def _file_digest(path: Path) -> str:
+    """SHA-256 of a file, read in blocks: its pages do not count as this process's memory."""
+    with path.open("rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _building(cache_dir: Path, key: str) -> Iterator[None]:
+    """Be the only one who writes a key; what writers left that died is taken away."""
+    with contextlib.ExitStack() as stack:
+        with _permitted(cache_dir):
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lockfiles.locked(cache_dir / f"{key}.lock"))
+        _sweep(cache_dir)
+        yield
+
+
+@contextlib.contextmanager
+def _permitted(cache_dir: Path) -> Iterator[None]:
+    """Say what to do where the folder is another user's.
+
+    Raises:
+        CacheError: it is.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise CacheError(
+            f"{error.filename or cache_dir}: {error.strerror}; expected a cache folder that this "
+            "user may write: another --cache-dir, or one shared by a group (chmod g+ws, umask 002)"
+        ) from error
+
+
+def _sweep(cache_dir: Path) -> None:
+    for remains in cache_dir.glob(".*.partial"):
+        # Whoever writes it holds the lock of its key; this process itself cleans up its own.
+        with contextlib.suppress(OSError):
+            lock = lockfiles.try_lock(cache_dir / f"{remains.name.split('.')[1]}.lock")
+            if lock is not None:
+                shutil.rmtree(remains, ignore_errors=True)
+                lock.release()
+    lockfiles.sweep(cache_dir, "*.lock")
+
+
+def _write(cache_dir: Path, key: str, entry: Entry) -> None:
+    partial, target = cache_dir / f".{key}.partial", cache_dir / key
+    with _permitted(cache_dir):
+        _remove(partial)  # of a builder that died; the lock is ours
+        partial.mkdir()
         try:
-            os.fsync(folder)
+            _fill(partial, entry)
+            _remove(target)  # damaged, or replaced
+            partial.replace(target)
+            folder = os.open(cache_dir, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         finally:
-            os.close(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(folder: Path, entry: Entry) -> None:
+    for name, array in entry.arrays.items():
+        with (folder / f"{name}.npy").open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+    for name, lines in entry.texts.items():
+        _write_text(folder / name, "".join(f"{line}\n" for line in lines))
+    digests = {path.name: _file_digest(path) for path in folder.iterdir()}
+    names = {"arrays": list(entry.arrays), "texts": list(entry.texts)}
+    _write_text(folder / _META, sealed({"meta": entry.meta, **names, "sha256": digests}))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -117,10 +254,28 @@ def _write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as stream, locked(stream.fileno()):
-        yield
+def sealed(value: Mapping[str, Any]) -> str:
+    """JSON text of a value, with a digest of itself."""
+    plain = json.loads(json.dumps(value))  # keys and lists as they will be read back
+    return json.dumps(plain | {"seal": _seal(plain)}, sort_keys=True, indent=1)
+
+
+def unsealed(text: str) -> dict[str, Any] | None:
+    """The value of a text by :func:`sealed`; None for a text that has been changed, or any other.
+
+    >>> unsealed(sealed({"a": [1, 2]})), unsealed(sealed({"a": [1, 2]}).replace("2", "3"))
+    ({'a': [1, 2]}, None)
+    """
+    try:
+        value = json.loads(text)
+        seal = value.pop("seal")
+        return value if isinstance(value, dict) and seal == _seal(value) else None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def _seal(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def file_checksum(path: Path, cache_dir: Path) -> str:
@@ -130,16 +285,18 @@ def file_checksum(path: Path, cache_dir: Path) -> str:
     name = hashlib.sha256(str(state["path"]).encode()).hexdigest()[:32]
     memo = cache_dir / "checksums" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memo.read_text(encoding="utf-8"))
-        if isinstance(known, dict) and {**known, "sha256": None} == {**state, "sha256": None}:
+        known = unsealed(memo.read_text(encoding="utf-8"))
+        if known is not None and {**known, "sha256": None} == {**state, "sha256": None}:
             return str(known["sha256"])
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_READ_BYTES):
             digest.update(block)
     if time.time() - status.st_mtime > _SETTLED_SECONDS:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        partial = memo.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({**state, "sha256": digest.hexdigest()}), encoding="utf-8")
-        partial.replace(memo)
+        # It spares time, no more: where it cannot be written, the file is read again next time.
+        with contextlib.suppress(OSError):
+            memo.parent.mkdir(parents=True, exist_ok=True)
+            partial = memo.with_suffix(f".{os.getpid()}")
+            partial.write_text(sealed({**state, "sha256": digest.hexdigest()}), encoding="utf-8")
+            partial.replace(memo)
     return digest.hexdigest()

@@ -137,6 +137,8 @@ class Attendant:
                 raise AttendantFailed(message["status"], message["reason"], payload)
             if event == "phase":
                 self._on_phase(str(message.get("phase")))
+            elif event == "note":
+                self._on_phase(f"Note: {message.get('text')}")
             elif event == "partial":
                 self._partial |= {key: value for key, value in message.items() if key != "event"}
         if time.monotonic() >= deadline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -42,6 +42,9 @@ OnEvent = Callable[[Job, Event], None]
 class Engine(Protocol):
     """Runs trials and gives one record for each, whatever becomes of it."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
-        """Records as trials end; closing the iterator ends the trials that still run."""
+    def run(self, jobs: Iterable[Job]) -> Iterator[Record]:
+        """Records as trials end; closing the iterator ends the trials that still run.
+
+        A job is asked for when it can start: whoever hands it out has taken it in hand.
+        """
         ...

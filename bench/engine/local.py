@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0
 # A silent process is looked at so often, to see whether it is still there.
 _LOOK_SECONDS = 2.0
+# More without a line's end is no message, but would fill the runner's memory.
+_MOST_MESSAGE_BYTES = 1 << 26
 _REASON_LOG_LINES = 5
 _REASON_LOG_CHARACTERS = 600
 
@@ -69,7 +71,7 @@ class LocalEngine:
         self._accelerator = accelerator
         self._on_event = on_event
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Record]:
         """Records in the order of the jobs."""
         for job in jobs:
             yield self._run_one(job)
@@ -152,12 +154,14 @@ class Child:
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._pending = b""
+        self._pending = bytearray()
         self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         # -u: the log is whole up to the moment of a kill.
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
         try:
+            with suppress(OSError):
+                log.unlink()  # another user's, in a shared cache, could not be written
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [*command, "--events-fd", str(child_end)],
@@ -209,14 +213,22 @@ class Child:
             chunk = os.read(self._events, 1 << 16)
             if not chunk:
                 return
-            *lines, self._pending = (self._pending + chunk).split(b"\n")
-            for line in lines:
+            for line in self._lines(chunk):
                 message = _message(line)
                 if message is None:
                     self.terminate()
                     yield {"event": "failure", **_failure("its process sent what is no message")}
                     return
                 yield message
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """Lines that have come to their end; the beginning of one that never does is one too."""
+        self._pending += chunk
+        if b"\n" not in chunk and len(self._pending) < _MOST_MESSAGE_BYTES:
+            return []
+        *lines, rest = bytes(self._pending).split(b"\n")
+        self._pending = bytearray(rest)
+        return lines or [rest]
 
     def _has_said(self, seconds: float) -> bool:
         return bool(select.select([self._events], [], [], seconds)[0])

@@ -9,19 +9,19 @@ spoil them.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
+import logging
 import os
 import queue
 import re
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from bench.lifeline import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
 from bench.measure.visits import Visit
 from bench.record import to_plain
@@ -31,7 +31,6 @@ from bench.study_file import import_file
 
 Execute = Callable[..., Mapping[str, Any]]
 
-_PR_SET_PDEATHSIG = 1
 _MEMORY_WORDS = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|_ALLOC_FAILED"
     r"|memory allocation of \d+ bytes failed",  # Rust's last words
@@ -46,11 +45,12 @@ def main() -> int:
     parser.add_argument("--events-fd", type=int, required=True)
     arguments = parser.parse_args()
 
-    _end_group_with_this()
-    lines = _take_over_stdin()
+    end_group_with_this()
+    lines = take_over_stdin()
     request = json.loads(lines.get())
-    _die_with_parent(request["parent_pid"])
+    die_with_parent(request["parent_pid"])
     channel = _Channel(arguments.events_fd)
+    logging.getLogger("bench").addHandler(_Notes(channel))
     if request["accelerator"] == "cpu":
         limit_memory()
     channel.send(_outcome(request, lines, channel))
@@ -108,7 +108,20 @@ class _Channel:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             except BrokenPipeError:
-                _abandon()
+                abandon()
+
+
+class _Notes(logging.Handler):
+    """What our own code logs: into the trial's log, and to the person who follows the run."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__(logging.WARNING)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        sys.stderr.write(f"{text}\n")
+        self._channel.emit({"event": "note", "text": text})
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
@@ -227,64 +240,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__
-
-
-def _take_over_stdin() -> queue.Queue[bytes]:
-    """Lines of standard input as they come. At the end of the stream the process exits."""
-    descriptor = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    stream = os.fdopen(descriptor, "rb")
-    lines: queue.Queue[bytes] = queue.Queue()
-
-    def read() -> None:
-        for line in stream:
-            if not line.endswith(b"\n"):
-                break
-            lines.put(line)
-        _abandon()
-
-    threading.Thread(target=read, daemon=True, name="parent-watch").start()
-    return lines
-
-
-def _die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel for SIGKILL when the parent dies, however it dies.
-
-    The watch on stdin alone would not do: it needs the interpreter's lock, which compiled code may
-    hold for long.
-    """
-    if sys.platform == "linux":
-        _ask_for_signal_at_parents_death(signal.SIGKILL)
-        if os.getppid() != parent_pid:  # it died before the request took effect
-            _abandon()
-
-
-def _end_group_with_this() -> None:
-    """Leave a process behind that ends the trial's own child processes when the trial is gone.
-
-    The runner does so too, but may be dead itself.
-    """
-    trial = os.getpid()
-    if sys.platform != "linux" or os.getpgrp() != trial or os.fork():
-        return
-    try:
-        os.closerange(0, 1024)  # what it inherited would keep the pipes open
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        _ask_for_signal_at_parents_death(signal.SIGTERM)
-        if os.getppid() == trial:
-            signal.sigwait({signal.SIGTERM})
-    finally:
-        os.killpg(0, signal.SIGKILL)
-
-
-def _ask_for_signal_at_parents_death(number: signal.Signals) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-
-
-def _abandon() -> NoReturn:
-    os._exit(1)
 
 
 if __name__ == "__main__":

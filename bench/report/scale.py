@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.columns import LOAD, Column, quality_column, recorded, timed
+from bench.report.columns import (
+    LOAD,
+    Column,
+    quality_column,
+    recorded,
+    shown_columns,
+    timed,
+)
 from bench.report.format import GAP, number
 from bench.report.notes import notes_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
-from bench.report.tables import cells, count_text, marked
+from bench.report.tables import count_text, marked
 from bench.report.values import Number, Record, Summary, dig
 from bench.scale.twins import TWINS, Length, whole_length
 
@@ -160,12 +167,7 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
         section: rows and published numbers.
         is_compact: only the leading columns.
     """
-    columns = [
-        column
-        for column in scale_columns(section)
-        if (column.is_compact or not is_compact)
-        and (not column.is_optional or any(column.value(row) for row in section.rows))
-    ]
+    columns = shown_columns(scale_columns(section), section.rows, is_compact=is_compact)
     rows = [_line(row, columns) for row in section.rows]
     published = [_published(section, columns)] if section.published else []
     is_flat = any(dig(row.settings, "model", "options", "trained_worlds") for row in section.rows)
@@ -179,9 +181,8 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
 
 
 def _line(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
-    found = cells(row, columns)
+    found = [Cell(column.write(row) or GAP) for column in columns]
     if not row.done:
-        found = [Cell(column.write(row) or GAP) for column in columns]
         status = str(row.records[-1].get("status"))
         needed = found[0].text
         found[0] = Cell(f"OOM: {needed}" if status == "oom" else status)

@@ -72,6 +72,8 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
         "filter_buckets": 4,
         "bits": 18,
     }
+    # Rows that differ only in how far a setting goes are one.
+    levels: Mapping[str, float] = {"feature_dropout": 0.2}
     small: dict[str, Trial] = {}
     for trial in trials:
         if trial.replicate > 0:
@@ -80,6 +82,7 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
             name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
             for name, value in trial.model.options.items()
         }
+        options |= {name: levels[name] for name in options.keys() & levels.keys()}
         model = dataclasses.replace(
             trial.model,
             options=options,
@@ -92,6 +95,7 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
             num_epochs=1.0,
             budget_seconds=None,
             num_validations=2,
+            learning_rate=0.01,
             trial_timeout_seconds=300.0,
         )
         shrunk = Trial(data=data, model=model, train=train, replicate=trial.replicate)

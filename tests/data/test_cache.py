@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         load_or_build(tmp_path, "key", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,24 +62,141 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space left"):
         load_or_build(tmp_path, "key", small_entry)
-    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["no meta", "short array", "torn meta", "missing array"])
-def test_damaged_entry_is_rebuilt(tmp_path: Path, damage: str) -> None:
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "no meta": lambda folder: (folder / "meta.json").unlink(),
+    "torn meta": lambda folder: (folder / "meta.json").write_bytes(b'{"meta": {"answer"'),
+    "edited meta": lambda folder: (folder / "meta.json").write_text(
+        (folder / "meta.json").read_text().replace("42", "43")
+    ),
+    "meta of an older form": lambda folder: (folder / "meta.json").write_text(
+        '{"meta": {"answer": 42}, "array_bytes": {"a": 208, "empty": 128}, "texts": []}'
+    ),
+    "missing array": lambda folder: (folder / "a.npy").unlink(),
+    "short array": lambda folder: (folder / "a.npy").write_bytes(
+        (folder / "a.npy").read_bytes()[:-8]
+    ),
+    "one bit of an array": lambda folder: flip(folder / "a.npy", -3),
+    "one bit of an array's header": lambda folder: flip(folder / "a.npy", 20),
+    "one bit of a text": lambda folder: flip(folder / "labels.txt", 1),
+    "a file in its place": lambda folder: (shutil.rmtree(folder), folder.write_text("?")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_entry_is_built_again_and_said_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
+) -> None:
     load_or_build(tmp_path, "key", small_entry)
-    meta, array = tmp_path / "key" / "meta.json", tmp_path / "key" / "a.npy"
-    if damage == "no meta":
-        meta.unlink()
-    elif damage == "torn meta":
-        meta.write_bytes(meta.read_bytes()[:20])
-    elif damage == "missing array":
-        array.unlink()
-    else:
-        array.write_bytes(array.read_bytes()[:-8])
+    damage(tmp_path / "key")
     assert cache.read(tmp_path / "key") is None
+    caplog.clear()
     entry = load_or_build(tmp_path, "key", small_entry)
+    [said] = caplog.messages
+    assert said.startswith("cache entry key is built again: ")
+    assert "\n" not in said
     np.testing.assert_array_equal(entry.arrays["a"], ARRAY)
+    assert (entry.meta, entry.texts) == (small_entry().meta, small_entry().texts)
+    load_or_build(tmp_path, "key", refuse_to_build)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    load_or_build(tmp_path, "key", small_entry)
+    folder = tmp_path / "key"
+    for path in sorted(folder.iterdir()):
+        for position in range(0, path.stat().st_size, 7):
+            flip(path, position)
+            assert cache.read(folder) is None, (path.name, position)
+            flip(path, position)
+    assert cache.read(folder) is not None
+
+
+def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_or_build(tmp_path, "key", small_entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_file_digest", lambda path: pytest.fail("read again"))
+        load_or_build(tmp_path, "key", refuse_to_build)
+    cache.forget()
+    load_or_build(tmp_path, "key", refuse_to_build)
+    os.utime(tmp_path / "key" / "a.npy", (1, 1))
+    read = []
+    digest = cache._file_digest
+    monkeypatch.setattr(
+        cache, "_file_digest", lambda path: (read.append(path.name), digest(path))[1]
+    )
+    load_or_build(tmp_path, "key", refuse_to_build)
+    assert sorted(read) == ["a.npy", "empty.npy", "labels.txt"]
+
+
+def test_what_dead_builders_of_other_keys_left_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "other.lock").touch()
+    (tmp_path / ".other.partial").mkdir()
+    (tmp_path / ".other.partial" / "a.npy").touch()
+    load_or_build(tmp_path, "key", small_entry)
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_an_edited_checksum_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "data.txt"
+    path.write_bytes(b"one")
+    os.utime(path, (1_000_000, 1_000_000))
+    right = file_checksum(path, tmp_path / "cache")
+    [memo] = (tmp_path / "cache" / "checksums").iterdir()
+    memo.write_text(memo.read_text().replace(right, "0" * 64))
+    assert file_checksum(path, tmp_path / "cache") == right
+
+
+def test_a_checksum_that_cannot_be_remembered_is_given_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "data.txt"
+    path.write_bytes(b"one")
+    os.utime(path, (1_000_000, 1_000_000))
+    right = file_checksum(path, tmp_path / "cache")
+    (tmp_path / "file").touch()
+    assert file_checksum(path, tmp_path / "file") == right
+
+
+IMPORTS = """
+import fcntl, sys
+from pathlib import Path
+import numpy as np
+from bench.data.cache import CacheError, Entry, load_or_build
+
+load_or_build(Path(sys.argv[2]), "key", lambda: Entry({"a": np.arange(3)}, {}))  # imports the rest
+"""
+READ_AND_BUILD = """
+folder = Path(sys.argv[1])
+print(load_or_build(folder, "key", None).meta)
+try:
+    print(load_or_build(folder, "new", lambda: Entry({"a": np.arange(3)}, {})).meta)
+except CacheError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_another_user_reads_the_cache_and_builds_in_a_shared_one(
+    open_folder: Path, tmp_path: Path, as_nobody: Callable[..., str], is_shared: bool
+) -> None:
+    folder = open_folder / "cache"
+    load_or_build(folder, "key", small_entry)
+    folder.chmod(0o777 if is_shared else 0o755)
+    read, built = as_nobody(IMPORTS, READ_AND_BUILD, folder, tmp_path).splitlines()
+    assert read == "{'answer': 42}"
+    if is_shared:
+        assert built == "{}"
+        cache.replace(folder, "new", small_entry())  # and one does away with the other's
+    else:
+        assert "expected a cache folder that this user may write" in built
 
 
 def _stall_after_first_array(folder: Path) -> None:

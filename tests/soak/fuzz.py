@@ -1,0 +1,557 @@
+"""Mutated inputs to everything that reads what others wrote; ends with counts.
+
+Each input is either taken or refused in a sentence: by the reader's own type of error, never by
+another. What is taken is checked: text formats against a slow parser of lines, records and costs
+against the JSON value they were read from, with the good lines around them still there.
+
+Command: `make fuzz`, or `python tests/soak/fuzz.py --inputs 1000000 [--seed N] [--only TARGET]`.
+Exit status 1 if an input gave another error, other data than the slow parser, or took long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import random
+import re
+import resource
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+from unittest import mock
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
+
+from stub_trials import build_trial  # noqa: E402
+
+from bench import costs, record  # noqa: E402
+from bench.budgets import BudgetError, read_budgets  # noqa: E402
+from bench.data.raw import DataError, RawData  # noqa: E402
+from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: E402
+from bench.data.texts import TextsSource  # noqa: E402
+from bench.data.vw import VwSource  # noqa: E402
+from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
+from bench.engine import local  # noqa: E402
+from bench.engine.base import Job  # noqa: E402
+from bench.progress import Progress  # noqa: E402
+from bench.record import RecordError  # noqa: E402
+from bench.study import Study, StudyError, load_study  # noqa: E402
+
+#: Errors that are sentences.
+REFUSALS = (DataError, RecordError, BudgetError, StudyError)
+_SLOW_SECONDS = 10.0
+_MEMORY_BYTES = 8 << 30
+
+_NUMBERS = (
+    b"0 1 -1 +1 00 7 42 255 65536 2147483646 2147483647 2147483648 4294967297 9999999999 "
+    b"10000000000 18446744073709551616 99999999999999999999 0.5 .5 5. 1e3 1e-3 1e39 1e400 1e-400 "
+    b"nan inf -inf 0x10 1_000 -0 -0.0 1.17549435e-38 3.4028235e38 3.4028236e38 \xd9\xa3"
+).split()
+_PIECES = (
+    *(b" ", b"  ", b",", b",,", b":", b"::", b"|", b"||", b"\n", b"\n\n", b"\r\n", b"\r", b"\t"),
+    *(b'"', b'""', b"'", b"\\", b"{", b"}", b"[", b"]", b"#", b"null", b"true", b"\x00", b"\x1f"),
+    *(b"\xff", b"\xef\xbb\xbf", b"\xf0\x9f\x98\x80", b"\xed\xb3\xbf", b"A" * 300),
+)
+_DEEP = "nested deeply"
+_VALUES: tuple[Any, ...] = (
+    _DEEP,
+    None, True, False, 0, 1, -1, 0.5, -0.5, 1e300, 10**30, 10**400, 2**63, "", "x", "nan", "1",
+    "\x00", "\udcff", "\r\n", "é" * 50, [], {}, [[]], {"": {}}, [None], {"a": [1]}, "a/../b",
+)  # fmt: skip
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """The content after a few small changes."""
+    data = bytearray(content)
+    for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
+        start = draw.randrange(len(data) + 1)
+        stop = min(len(data), start + draw.choice((0, 1, 1, 2, 5, 30)))
+        kind = draw.randrange(7)
+        if kind == 0 and data:
+            data[start % len(data)] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del data[start:stop]
+        elif kind == 2:
+            data[start:stop] = draw.choice(_PIECES)
+        elif kind == 3:
+            numbers = list(re.finditer(rb"[0-9.]+", data))
+            if numbers:
+                place = draw.choice(numbers)
+                data[place.start() : place.end()] = draw.choice(_NUMBERS)
+        elif kind == 4:
+            other = draw.randrange(len(data) + 1)
+            data[other:other] = data[start:stop]
+        elif kind == 5:
+            lines = data.split(b"\n")
+            line = draw.choice(lines)
+            lines.insert(draw.randrange(len(lines) + 1), line)
+            data = bytearray(b"\n".join(lines))
+        elif draw.random() < 0.2:
+            del data[start:]
+    return bytes(data)
+
+
+def mutated_json(value: Any, draw: random.Random) -> Any:
+    """A copy in which one value, at any depth, is another, gone, or under another name."""
+    if draw.random() < 0.15 or not isinstance(value, dict | list) or not value:
+        return draw.choice(_VALUES)
+    if isinstance(value, list):
+        items = list(value)
+        place = draw.randrange(len(items))
+        if draw.random() < 0.1:
+            del items[place]
+        else:
+            items[place] = mutated_json(items[place], draw)
+        return items
+    name = draw.choice(list(value))
+    others = {key: item for key, item in value.items() if key != name}
+    chance = draw.random()
+    if chance < 0.05:
+        return others
+    if chance < 0.1:
+        return others | {draw.choice(("", "x", name.upper(), "schema")): value[name]}
+    return {**value, name: mutated_json(value[name], draw)}
+
+
+def written(value: Any, depth: int = 50_000) -> bytes:
+    """JSON text, in which one value is nested deeper than Python itself would write it."""
+    text = json.dumps(value)
+    return text.replace(f'"{_DEEP}"', "[" * depth + "]" * depth).encode()
+
+
+class Target(Protocol):
+    """A reader, and inputs for it."""
+
+    name: str
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """Make an input, read it, check what was read; whether it was taken."""
+        ...
+
+
+class WrongError(AssertionError):
+    """What was read is not what stands there."""
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """Files of one of both text formats, plain and compressed, by kernel and by slow parser."""
+
+    name: str
+    seeds: tuple[bytes, ...]
+    source: type[VwSource] | type[XmlRepoSource]
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """Alternately as lines of a random grammar, and as a whole data source."""
+        is_whole = draw.random() < 0.5
+        content = draw.choice(self.seeds)
+        if not is_whole and self.source is XmlRepoSource:
+            content = content.partition(b"\n")[2]  # of a header only a whole source knows
+        content = mutated(content, draw)
+        is_zipped = draw.random() < 0.1
+        path = folder / ("points.txt.gz" if is_zipped else "points.txt")
+        zipped = gzip.compress(content, 1) if is_zipped else content
+        is_broken = is_zipped and is_whole and draw.random() < 0.5
+        path.write_bytes(mutated(zipped, draw) if is_broken else zipped)
+        if is_whole:
+            check_raw(self.source(train=path.name, test=path.name).build(folder))
+            return True
+        base = draw.choice((0, 0, 1))
+        widths = (draw.choice((None, 3, 50)), draw.choice((None, 4, 500)))
+        grammar = Grammar(
+            dialect="vw" if self.source is VwSource else "xmlrepo",
+            label_base=base,
+            feature_base=base,
+            num_labels=widths[0],
+            num_features=widths[1],
+            base_option="option",
+        )
+        expected = slowly(content, grammar)
+        try:
+            features, labels = parse_file(path, grammar)
+        except DataError:
+            if expected is not None:
+                raise WrongError("refused, but every line follows the grammar") from None
+            raise
+        if expected is None:
+            raise WrongError("taken, but a line does not follow the grammar")
+        points = range(features.num_rows)
+        values = features.values
+        if values is None:
+            values = np.ones(features.ids.size, np.float32)
+        found = [
+            (
+                labels.ids[labels.offsets[i] : labels.offsets[i + 1]].tolist(),
+                features.ids[features.offsets[i] : features.offsets[i + 1]].tolist(),
+                values[features.offsets[i] : features.offsets[i + 1]].tolist(),
+            )
+            for i in points
+        ]
+        if found != expected:
+            raise WrongError(f"read as {found}, by the slow parser as {expected}")
+        return True
+
+
+def slowly(content: bytes, grammar: Grammar) -> list[Any] | None:
+    """Points of a file by the slow parser; None where it refuses a line or finds none."""
+    lines = content.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    try:
+        points = [parse_line(line, grammar) for line in lines]
+    except LineError:
+        return None
+    return [
+        (labels, ids, np.array(values, np.float32).tolist()) for labels, ids, values in points
+    ] or None
+
+
+def check_raw(raw: RawData) -> None:
+    """Ids within their widths, ascending in every row, and names for all labels or none."""
+    parts = (raw.train_features, raw.train_labels, raw.test_features, raw.test_labels)
+    for rows in parts:
+        if rows.ids.size and not 0 <= rows.ids.min() <= rows.ids.max() < rows.num_columns:
+            raise WrongError(f"ids {rows.ids.min()} to {rows.ids.max()} of {rows.num_columns}")
+        starts = np.zeros(rows.ids.size, bool)
+        starts[rows.offsets[:-1][rows.row_lengths > 0]] = True
+        if np.any((np.diff(rows.ids) <= 0) & ~starts[1:]):
+            raise WrongError("ids of a row do not ascend")
+    if raw.label_names is not None and len(raw.label_names) != raw.train_labels.num_columns:
+        raise WrongError(f"{len(raw.label_names)} names of {raw.train_labels.num_columns} labels")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """CSV, TSV and JSON Lines."""
+
+    name: str = "texts"
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """As a whole data source with random options."""
+        ending, content = draw.choice(_TEXTS)
+        path = folder / f"points{ending}"
+        path.write_bytes(mutated(content, draw))
+        source = TextsSource(
+            train=path.name,
+            test_share=0.3,
+            label_separator=draw.choice((None, ";")),
+            task=draw.choice((None, "multilabel")),
+            num_hashed_features=draw.choice((None, 64)),
+            has_header=draw.random() < 0.9,
+        )
+        check_raw(source.build(folder))
+        return True
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A file of JSON lines in which one, between two good ones, is mutated."""
+
+    name: str
+    seeds: tuple[str, ...]
+    read: Callable[[Path], tuple[list[Any], list[str]]]
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """The good ones are read, and the mutated one as it stands or not at all."""
+        seed = draw.choice(self.seeds)
+        if draw.random() < 0.7:
+            line = written(mutated_json(json.loads(seed), draw))
+        else:
+            line = mutated(seed.encode(), draw)
+        path = folder / "lines.jsonl"
+        path.write_bytes(seed.encode() + b"\n" + line + b"\n" + seed.encode() + b"\n")
+        found, notes = self.read(path)
+        good = json.loads(seed)
+        if len(found) < 2 or found[0].raw != good or found[-1].raw != good:
+            raise WrongError("a good line beside a bad one was not read")
+        taken = found[1:-1]
+        if taken and not all(each.raw in list(_values(line)) for each in taken):
+            raise WrongError("what was read is not what the line says")
+        if not taken and line.strip() and not notes:
+            raise WrongError("a line was passed over without a word")
+        return bool(taken)
+
+
+def _values(lines: bytes) -> Iterator[Any]:
+    for line in lines.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(line)
+
+
+class _Said(local.Child):
+    """A trial's process that has said what it had to say, and has ended."""
+
+    def __init__(self, words: bytes, log: Path) -> None:
+        self._events, end = os.pipe()
+        os.write(end, words)
+        os.close(end)
+        self._pending = bytearray()
+        self._log, self._num_oom_kills = log, None
+        log.touch()
+        self._process = cast(Any, SimpleNamespace(returncode=0, poll=lambda: 0))
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """It knows what to do."""
+
+    def wait(self, seconds: float) -> None:
+        """It has ended."""
+
+    def terminate(self) -> None:
+        """It has ended."""
+
+    def kill(self) -> None:
+        """Close the pipe."""
+        os.close(self._events)
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What a trial's process says to the runner."""
+
+    name: str = "messages"
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """Follow a trial to its record; whether its result was taken."""
+        words = [json.dumps(message).encode() for message in _MESSAGES]
+        place = draw.randrange(len(words))
+        if draw.random() < 0.7:
+            words[place] = written(mutated_json(_MESSAGES[place], draw), depth=15_000)
+        else:
+            words[place] = mutated(words[place], draw)
+        said = b"\n".join(words)[:60_000] + b"\n"  # what a pipe holds
+        progress = Progress.silent()
+        progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
+        engine = local.LocalEngine(data_dir=folder, cache_dir=folder, on_event=progress.on_event)
+        with mock.patch.object(local, "Child", lambda log: _Said(said, log)):
+            [made] = engine.run([_JOB])
+        if json.loads(made.to_json()) != made.raw:
+            raise WrongError("the record reads back as another")
+        progress.finish(made)
+        return made.status == "done"
+
+
+@dataclass(frozen=True)
+class BudgetFiles:
+    """Files of budgets."""
+
+    seeds: tuple[str, ...]
+    name: str = "budgets"
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """As a whole."""
+        seed, path = draw.choice(self.seeds), folder / "budgets.json"
+        if draw.random() < 0.7:
+            path.write_bytes(written(mutated_json(json.loads(seed), draw)))
+        else:
+            path.write_bytes(mutated(seed.encode(), draw))
+        for budget in read_budgets(path).values():
+            if not (isinstance(budget.num_steps, int) and budget.num_steps >= 1):
+                raise WrongError(f"a budget of {budget.num_steps!r} steps")
+        return True
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Python files that define a study; of mutations only those that start nothing."""
+
+    name: str = "studies"
+
+    def try_one(self, draw: random.Random, folder: Path) -> bool:
+        """Load it, and ask for its trials."""
+        words = re.split(r"(\W+)", _STUDY)
+        for _ in range(draw.choice((1, 1, 2, 4))):
+            place = draw.randrange(len(words))
+            words[place] = draw.choice((*_STUDY_WORDS, words[draw.randrange(len(words))], ""))
+        path = folder / "mine.py"
+        path.write_text("".join(words), errors="surrogatepass")
+        study = load_study(str(path))
+        if not isinstance(study, Study):
+            raise WrongError(f"a {type(study).__name__} for a study")
+        study.build_trials("cpu")
+        return True
+
+
+_JOB = Job(
+    study="fuzz",
+    trial=build_trial(),
+    entry="stub_trials:execute",
+    versions={"method": 1, "source": 1, "protocol": 1},
+    provenance={"commit": None, "is_dirty": None, "python": "3", "packages": {}, "flags": {}}
+    | {"machine": {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}},
+)
+_MESSAGES: tuple[Mapping[str, Any], ...] = (
+    {"event": "phase", "phase": "train"},
+    {"event": "partial", "memory": {"parameter_bytes": 8}, "data": {"fingerprint": "f"}},
+    {
+        "event": "step",
+        "epoch": 1.0,
+        "loss": 0.5,
+        "quality": 0.2,
+        "fraction": 0.5,
+        "seconds_left": 2,
+    },
+    {"event": "note", "text": "a damaged entry is built again"},
+    {
+        "event": "result",
+        "payload": {
+            "test": {"P@1": 0.5},
+            "training": {"num_steps": 3, "curve": [{"step": 1, "epoch": 0.5, "loss": 0.7}]},
+            "clock": {"train_seconds": 0.25, "wall_seconds": 0.0},
+            "resolved": {"loss": "softmax"},
+            "worlds": None,
+        },
+        "flags": {"num_threads": 2},
+    },
+)
+_XMLREPO = (
+    b"3 8 6\n0,3 0:1 5:0.25\n2 1:3\n5 7:1e-3\n",
+    b"4 500 50\n7,17,49 3:1 44:2.5 499:1\n 1:1 2:1\n0\n3 10:0.125 11:7\n",
+    b"2 4 3\n0 0:1\n1 1:1 2:2 3:3",
+)
+_VW = (
+    b"1 | 0:2 5 9\n2 | 1:0.5\n1 |f 2 3:1e-2\n",
+    b"3 | 0 1 2 3\n1 |\n2 | 7:1\n",
+    b"1 | 10 44:0.125 499:3",
+)
+_TEXTS = (
+    (
+        ".csv",
+        b'text,label\n"a red, round ball",toys\nblue cube,toys\n"two\nlines",books\n'
+        b'red cube,"books;toys"\n"say ""so""",books\nlast one,toys\n',
+    ),
+    (
+        ".tsv",
+        b"text\tlabel\na red ball\ttoys\nblue cube\tbooks\ngreen\ttoys;books\nx y\ttoys\n",
+    ),
+    (
+        ".jsonl",
+        b'{"text": "a red ball", "label": "toys"}\n{"text": "cube", "label": ["a", "b"]}\n'
+        b'{"label": 7, "text": "seven \\u00e9"}\n{"text": "x", "label": "toys"}\n',
+    ),
+)
+_STUDY = '''"""A study of my own."""
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.study import Study
+
+def study():
+    """Mine is faster."""
+    data = DataSpec(source="planted", name="small", options={"num_labels": 30}, ks=(1, 3))
+    models = [ModelSpec(method=name, encoder="linear", hidden_dims=(8,)) for name in ("mach", "b")]
+    train = TrainSpec(num_steps=4, batch_size=32, learning_rate=0.1)
+    trials = [Trial(data=data, model=model, train=train) for model in models]
+    return Study(name="mine", claim="Faster.", trials=lambda profile: trials, smoke=lambda: trials)
+'''
+_STUDY_WORDS = (
+    "None", "True", "0", "-1", "10**400", "1e400", "''", "'x'", "[]", "{}", "()", "lambda: 0",
+    "1/0", "raise", "import", "import missing_module", "def", "return", "yield", ":", "(", ")", "'",
+    '"', "\n", "    ", "=", "float('nan')", "object()", "set()", "b''", "\x00", "\ud800", "é",
+)  # fmt: skip
+
+
+def shortest(folder: Path) -> list[str]:
+    """The shortest committed line of each file below a folder, shortest first."""
+    files = sorted(folder.glob("*/*.jsonl"))
+    return sorted((min(path.read_text().splitlines(), key=len) for path in files), key=len)
+
+
+def abridged(texts: Iterable[str], name: str) -> tuple[str, ...]:
+    """JSON texts with one item of a list: what is short is tried more often."""
+    values = map(json.loads, texts)
+    return tuple(json.dumps({**v, name: v[name][:1]}, ensure_ascii=False) for v in values)
+
+
+def targets() -> list[Target]:
+    """All readers, by turns."""
+    results = ROOT / "results"
+    budgets = [path.read_text() for path in sorted((results / "budgets").glob("*.json"))]
+    return [
+        TextFormat("xmlrepo", _XMLREPO, XmlRepoSource),
+        TextFormat("vw", _VW, VwSource),
+        Texts(),
+        Lines("records", tuple(shortest(results / "records")[:3]), record.read),
+        Lines("costs", abridged(shortest(results / "costs"), "rows"), costs.read_costs),
+        Messages(),
+        BudgetFiles(abridged(budgets, "budgets")),
+        StudyFiles(),
+    ]
+
+
+def fuzz(
+    chosen: list[Target], num_inputs: int, seed: str, folder: Path
+) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Give inputs to readers by turns.
+
+    Args:
+        chosen: readers.
+        num_inputs: of all of them together.
+        seed: of all inputs; input i depends on it and i alone.
+        folder: for the inputs.
+
+    Returns:
+        Counts of each reader, and a text for each input that went wrong, twenty at most.
+    """
+    counts = {target.name: Counter[str]() for target in chosen}
+    wrong: list[str] = []
+    for number in range(num_inputs):
+        target = chosen[number % len(chosen)]
+        count = counts[target.name]
+        began = time.process_time()
+        try:
+            is_taken = target.try_one(random.Random(f"{seed}-{number}"), folder)
+            outcome = "taken" if is_taken else "refused"
+        except REFUSALS:
+            outcome = "refused"
+        except Exception:
+            outcome = "wrong"
+            if len(wrong) < 20:
+                trace = "".join(traceback.format_exc(limit=-3).splitlines(keepends=True)[-8:])
+                wrong.append(f"{target.name}, input {number}:\n{trace}")
+        if time.process_time() - began > _SLOW_SECONDS:
+            outcome = "wrong"
+            wrong.append(f"{target.name}, input {number}: took long")
+        count[outcome] += 1
+    return counts, wrong
+
+
+def main() -> int:
+    """Fuzz and print the counts; 1 if an input went wrong."""
+    all_targets = targets()
+    names = [target.name for target in all_targets]
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--seed", default=str(time.time_ns()))
+    parser.add_argument("--only", choices=names)
+    options = parser.parse_args()
+    chosen = [target for target in all_targets if options.only in (None, target.name)]
+    # An input that asks for the whole machine's memory is refused, not served.
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, resource.RLIM_INFINITY))
+    warnings.simplefilter("ignore")  # of the compiler, about the words of a mutated study
+    with tempfile.TemporaryDirectory(prefix="bench-fuzz-") as folder:
+        counts, wrong = fuzz(chosen, options.inputs, options.seed, Path(folder))
+    for text in wrong:
+        sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{'reader':<10} {'taken':>10} {'refused':>10} {'wrong':>10}\n")
+    for name, count in counts.items():
+        row = "".join(f" {count[outcome]:>10,}" for outcome in ("taken", "refused", "wrong"))
+        sys.stdout.write(f"{name:<10}{row}\n")
+    sys.stdout.write(f"seed {options.seed}\n")
+    return int(any(count["wrong"] for count in counts.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

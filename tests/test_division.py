@@ -1,0 +1,252 @@
+"""Several runners at once on one folder of results, and who measures beside whom."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stub_trials import build_study, build_trial
+
+from bench import lockfiles, presence, record
+from bench.leases import Leases
+from bench.presence import Busy, announced
+from bench.progress import Progress
+from bench.runner import RunOptions, plan_run, run_plan, run_study
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _stubs_importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{HERE.parent}")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return RunOptions(
+        data_dir=tmp_path, results_dir=tmp_path / "results", cache_dir=tmp_path / "cache"
+    )
+
+
+def start_runner(tmp_path, num_trials, seconds):
+    """`stub_trials.py` as a process."""
+    command = [sys.executable, HERE / "stub_trials.py", tmp_path / "results", tmp_path / "cache"]
+    return subprocess.Popen([*map(str, command), str(num_trials), str(seconds)])
+
+
+def records_of(tmp_path):
+    paths = list((tmp_path / "results").glob("records/*/*.jsonl"))
+    return [each for path in paths for each in record.read(path)[0]]
+
+
+def leases_of(tmp_path):
+    return list((tmp_path / "results").rglob("*.lease"))
+
+
+def wait_until(claim, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_four_runners_make_one_record_of_each_trial(tmp_path):
+    runners = [start_runner(tmp_path, 12, 0.1) for _ in range(4)]
+    assert [runner.wait(300) for runner in runners] == [0] * 4
+    records = records_of(tmp_path)
+    assert len(records) == len({each.trial_id for each in records}) == 12
+    assert leases_of(tmp_path) == []
+
+
+def test_a_trial_of_a_killed_runner_is_run_by_the_one_who_waits_for_it(tmp_path, options):
+    screen, started = io.StringIO(), []
+
+    class Killing(Progress):
+        def note(self, text):
+            super().note(text)
+            dying.kill()
+
+        def on_event(self, job, event):
+            started.append(job.trial)
+            raise KeyboardInterrupt  # it would take ten minutes
+
+    study = build_study([build_trial(seconds=600.0)])
+    dying = start_runner(tmp_path, 1, 600)
+    try:
+        wait_until(lambda: leases_of(tmp_path))
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, options, progress=Killing(screen))
+    finally:
+        dying.kill()
+        dying.wait()
+    assert started == study.trials("cpu")
+    assert f"1 trials are in hand elsewhere (process {dying.pid}); waiting" in screen.getvalue()
+    assert leases_of(tmp_path) == []
+
+
+def test_what_another_runner_has_recorded_since_the_plan_is_not_run(options, tmp_path):
+    study = build_study([build_trial("fail"), build_trial()])
+    plan = plan_run(study, options)
+    assert sorted(each.status for each in run_study(study, options)) == ["done", "error"]
+    screen = io.StringIO()
+    assert run_plan(plan, options, progress=Progress(screen)) == []
+    assert len(records_of(tmp_path)) == 2
+    assert "DONE by another runner stub" in screen.getvalue()
+    assert "ERROR by another runner stub" in screen.getvalue()
+    # A plan made now retries what has failed.
+    assert [each.status for each in run_study(study, options)] == ["error"]
+
+
+def test_the_waiting_runner_goes_on_when_the_lease_is_given_up(tmp_path, options):
+    study = build_study([build_trial()])
+    plan = plan_run(study, options)
+    said = []
+    plan.records_path.parent.mkdir(parents=True)
+    path = plan.records_path.with_name(
+        f".{plan.records_path.stem}.{plan.trials[0].trial.trial_id}.lease"
+    )
+    lease = lockfiles.try_lock(path, "process 7")
+
+    def tell(text):
+        said.append(text)
+        lease.release()
+
+    leases = Leases(plan.records_path, on_elsewhere=pytest.fail, tell=tell)
+    [handed] = leases.hand_out(plan.to_run)
+    assert handed is plan.to_run[0]
+    assert said == ["1 trials are in hand elsewhere (process 7); waiting for them"]
+    assert path.exists()
+    leases.close()
+    assert not path.exists()
+
+
+def test_leases_of_dead_runners_are_taken_away(tmp_path, options):
+    study = build_study([build_trial()])
+    path = plan_run(study, options).records_path
+    path.parent.mkdir(parents=True)
+    dead = path.with_name(f".{path.stem}.feedbeef.lease")
+    dead.touch()
+    run_study(study, options)
+    assert leases_of(tmp_path) == []
+
+
+def announce_elsewhere(command="run"):
+    code = (
+        "import sys, time\n"
+        "from bench.presence import announced\n"
+        f"with announced({command!r}, 'wide'):\n"
+        "    print('here', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    return process
+
+
+def test_seconds_are_not_measured_beside_another_who_measures(options):
+    with announce_elsewhere() as other:
+        try:
+            words = rf"cost narrow .* process {other.pid} \(run wide\) would disturb it"
+            with pytest.raises(Busy, match=words), announced("cost", "narrow", alone=True):
+                pytest.fail("measured")
+            with announced("run", "narrow") as others:
+                assert [(each.pid, each.study) for each in others] == [(other.pid, "wide")]
+        finally:
+            other.send_signal(signal.SIGKILL)
+    with announced("cost", "narrow", alone=True) as others:
+        assert others == []
+    assert list(presence.FOLDER.iterdir()) == []
+
+
+def test_a_run_says_whose_timing_it_disturbs(options):
+    with announce_elsewhere("cost") as other:
+        try:
+            screen = io.StringIO()
+            run_study(build_study([build_trial()]), options, progress=Progress(screen))
+            assert f"process {other.pid} (cost wide) measures seconds" in screen.getvalue()
+        finally:
+            other.kill()
+
+
+def test_one_process_is_not_beside_itself():
+    with announced("run", "a"), announced("cost", "a", alone=True) as others:
+        assert others == []
+
+
+def test_what_is_no_announcement_is_overlooked(tmp_path, monkeypatch):
+    monkeypatch.setattr(presence, "FOLDER", tmp_path)
+    held = [
+        lockfiles.try_lock(tmp_path / f"1-{number}", note)
+        for number, note in enumerate(["", "[", "3", '{"a": 1}', "[1]", json.dumps(["x"] * 4)])
+    ]
+    with announced("cost", "a", alone=True) as others:
+        assert others == []
+    for lock in held:
+        lock.release()
+
+
+def test_without_a_folder_for_it_nobody_is_known(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(presence, "FOLDER", tmp_path / "file" / "runners")
+    with announced("cost", "a", alone=True) as others:
+        assert others == []
+
+
+ANNOUNCE = """
+with announced("run", "theirs") as others:
+    print(others, flush=True)
+"""
+
+
+def test_another_users_measuring_is_seen(open_folder, as_nobody, monkeypatch):
+    monkeypatch.setattr(presence, "FOLDER", open_folder / "mach-bench-runners")
+    monkeypatch.setenv("TMPDIR", str(open_folder))
+    with announced("cost", "ours", alone=True):
+        imports = "import fcntl; from bench.presence import announced"
+        said = as_nobody(imports, ANNOUNCE)
+    assert f"pid={os.getpid()}, command='cost', study='ours'" in said
+
+
+JOIN_IN = """
+path = Path(sys.argv[1])
+leases = Leases(path, on_elsewhere=print, tell=print)
+for planned in leases.hand_out([Asked("theirs")]):
+    record.append_line(path, "theirs")
+    print(sorted(each.name for each in path.parent.iterdir()))
+leases.close()
+"""
+IMPORTS = """
+import fcntl, sys
+from pathlib import Path
+from types import SimpleNamespace
+from bench import record
+from bench.leases import Leases
+
+def Asked(trial_id):
+    return SimpleNamespace(trial=SimpleNamespace(trial_id=trial_id), previous=None)
+"""
+
+
+def test_two_users_of_a_shared_folder_write_one_file_of_records(open_folder, as_nobody):
+    folder = open_folder / "records"
+    umask = os.umask(0)  # as in a shared folder whose group may write
+    try:
+        folder.mkdir(0o777)
+        path = folder / "m.jsonl"
+        dead = folder / ".m.theirs.lease"
+        dead.touch()
+        record.append_line(path, "ours")
+    finally:
+        os.umask(umask)
+    said = as_nobody(IMPORTS, JOIN_IN, path)
+    assert said == "['.m.theirs.lease', 'm.jsonl']\n"
+    record.append_line(path, "ours again")
+    assert path.read_text().split("\n") == ["ours", "theirs", "ours again", ""]
+    assert [each.name for each in folder.iterdir()] == ["m.jsonl"]
