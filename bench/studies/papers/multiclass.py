@@ -51,7 +51,7 @@ def table_multiclass(profile: Profile) -> list[Trial]:
     rows = [
         *(Trial(data=data, model=_linear_mach(B, R), train=train) for B, R in RUNS.values()),
         _one_against_all(data, num_epochs),
-        *_rivals(data, bits=24, passes=3),
+        *_trees(data, bits=24, passes=3),
         *(Trial(data=data, model=floor, train=TrainSpec(batch_size=4096)) for floor in FLOORS),
     ]
     return repeat(rows, 1)
@@ -80,7 +80,7 @@ def figure_tradeoff(profile: Profile) -> list[Trial]:
     rows = [
         *(Trial(data=data, model=_linear_mach(B, R), train=train) for B, R in sizes),
         _one_against_all(data, num_epochs),
-        *_rivals(data, bits=24, passes=3, reductions=("log_multi", "recall_tree")),
+        *_trees(data, bits=24, passes=3),
     ]
     return repeat(rows, 1)
 
@@ -118,23 +118,20 @@ def _linear_mach(num_buckets: int, num_worlds: int) -> ModelSpec:
     )
 
 
-_REDUCTIONS = ("oaa", "log_multi", "recall_tree")
 _NOTHING: Mapping[str, Scalar] = {}
 
 
-def _rivals(
-    data: DataSpec,
-    *,
-    bits: int,
-    passes: int,
-    reductions: tuple[str, ...] = _REDUCTIONS,
-    of_tree: Mapping[str, Scalar] = _NOTHING,
+def _trees(
+    data: DataSpec, *, bits: int, passes: int, of_recall_tree: Mapping[str, Scalar] = _NOTHING
 ) -> Iterator[Trial]:
-    """Vowpal Wabbit's reductions as its own runs on ODP and ImageNet call them."""
-    for reduction in reductions:
-        more: dict[str, Scalar] = {"num_negatives": 1000} if reduction == "oaa" else {}
-        more |= of_tree if reduction == "recall_tree" else {}
-        yield peer(data, "vowpal_wabbit", reduction=reduction, bits=bits, passes=passes, **more)
+    """LOMTree and recall tree as Vowpal Wabbit's own runs on ODP and ImageNet call them.
+
+    Its one-against-all is left out: it hands over the scores of all labels, one point after
+    another, at 2,000 labels 5 ms each. Ours is the linear softmax.
+    """
+    sizes: dict[str, Scalar] = {"bits": bits, "passes": passes}
+    yield peer(data, "vowpal_wabbit", reduction="log_multi", **sizes)
+    yield peer(data, "vowpal_wabbit", reduction="recall_tree", **sizes, **of_recall_tree)
 
 
 def _published_runs(name: Literal["odp", "imagenet"]) -> list[Trial]:
@@ -162,7 +159,7 @@ def _published_rivals(data: DataSpec, name: str) -> Iterator[Trial]:
     train = TrainSpec(batch_size=256, num_epochs=3, num_validations=0)
     yield Trial(data=data, model=linear("full_softmax", chunk_size=128), train=train)
     tree: dict[str, Scalar] = {"max_candidates": 400, "max_depth": 5} if name == "odp" else {}
-    yield from _rivals(data, bits=30, passes=1, of_tree=tree)
+    yield from _trees(data, bits=30, passes=1, of_recall_tree=tree)
 
 
 def _part(trial: Trial) -> str:
