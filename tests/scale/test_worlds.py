@@ -230,8 +230,9 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
     made = []
 
     def build(of, facts):
-        if torch.get_default_device().type != "meta":
-            assert not any(model() is not None for model in made)
+        if torch.get_default_device().type == "meta":  # what is described takes no memory
+            return build_model(of, facts)
+        assert not any(model() is not None for model in made)
         model = build_model(of, facts)
         made.append(weakref.ref(model))
         return model
@@ -240,7 +241,7 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
     of = trial(num_worlds=3)
     shop, _ = scale_trial._open(of, NOWHERE, tmp_path, "cpu", lambda event: None)
     shop.all_worlds()
-    assert len(made) >= 3
+    assert len(made) == 3
 
 
 def test_sampled_worlds_are_not_kept_and_find_no_labels(tmp_path):
