@@ -31,7 +31,7 @@ def describe(trial: Trial, task: str | None = None) -> str:
             what tables call the method; None where the data has not been read.
     """
     model = trial.model
-    known = {each.name: each for kind in _KINDS for each in cards(kind)}
+    known = {each.name: each for kind in reversed(_KINDS) for each in cards(kind)}
     card = known.get(model.method)
     loss = model.options.get("loss") or LOSS_OF_TASK.get(task or "")
     words = [card.name_for(None if loss is None else str(loss)) if card else model.method]

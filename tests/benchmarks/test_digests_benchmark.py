@@ -33,7 +33,7 @@ def test_a_trials_time_is_the_median_of_the_finished_ones(tmp_path):
     for seconds, status in ((1.0, "done"), (3.0, "done"), (8.0, "done"), (100.0, "error")):
         made = record.build(
             study="stub",
-            trial_id="t",
+            trial_id=build_trial().trial_id,
             settings=build_trial().to_dict(),
             status=status,
             reason=None if status == "done" else "why",
