@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import StorageError
+
 _NOTE_BYTES = 4096
 
 
@@ -108,6 +110,20 @@ def scratch_folder(home: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def locked_descriptor(descriptor: int) -> Iterator[None]:
+    """Hold an open file itself, until it is closed at the latest.
+
+    Raises:
+        StorageError: this system has no such locks.
+    """
+    _flock(descriptor, is_patient=True)
+    try:
+        yield
+    finally:
+        _flock(descriptor, is_released=True)
+
+
+@contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold a folder itself, which any user can who may read it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -165,11 +181,22 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _flock(descriptor: int, *, is_shared: bool = False, is_patient: bool = False) -> bool:
-    """Lock an open file; False where another holds it and nobody waits."""
-    import fcntl  # where there is none, commands that lock nothing still work
-
+def _flock(
+    descriptor: int,
+    *,
+    is_shared: bool = False,
+    is_patient: bool = False,
+    is_released: bool = False,
+) -> bool:
+    """Lock an open file, or let it go; False where another holds it and nobody waits."""
+    try:
+        import fcntl  # where there is none (Windows), all that writes nothing works
+    except ImportError as error:
+        raise StorageError(
+            "this system has no file locks (fcntl); runs need Linux or macOS"
+        ) from error
     mode = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    mode = fcntl.LOCK_UN if is_released else mode
     try:
         fcntl.flock(descriptor, mode if is_patient else mode | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from bench import lines
 from bench.errors import StorageError, UserError, told
-from bench.locks import locked
+from bench.lockfiles import locked_descriptor
 from bench.schema import Check, Misfit
 from bench.settings import SettingsError, Trial
 
@@ -207,7 +207,7 @@ def _append_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        with locked(descriptor):
+        with locked_descriptor(descriptor):
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import locks
+from bench import lockfiles
 from bench.data.raw import DataError
 
 FILE_NAME = "checksums.json"
@@ -127,19 +127,9 @@ def locked(path: Path) -> Iterator[None]:
         OSError: the folder cannot be written to, or is marked read-only, which counts for root too.
     """
     refuse_read_only(path.parent)
-    with contextlib.ExitStack() as stack:
-        while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = stack.enter_context(path.open("w"))
-            stack.enter_context(locks.locked(stream.fileno()))
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-                    break
-            # Whoever held it has removed it: another one may hold the new file of that name.
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lockfiles.locked(path):
+        yield
 
 
 def refuse_read_only(folder: Path) -> None:
