@@ -220,6 +220,15 @@ def test_dry_run_says_what_would_run_and_runs_nothing(capsys, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_smoke_trial_of_two_studies_runs_once(tmp_path):
+    assert main(["run", "keen", "pair", "--smoke", "--results", "tiny"]) == 0
+    records = [line for path in tmp_path.rglob("tiny/**/*.jsonl") for line in record.read(path)[0]]
+    assert sorted((one.study, one.method) for one in records) == [
+        ("keen", "stub"),
+        ("pair", "other"),
+    ]
+
+
 def test_smoke_records_go_elsewhere(tmp_path):
     assert main(["run", "all", "--smoke", "--results", "tiny"]) == 0
     assert (tmp_path / "tiny/records/keen").is_dir()
