@@ -96,7 +96,8 @@ def bible(profile: Profile) -> list[Trial]:
     sampled: dict[str, Scalar] = {"sampler": "uniform", "num_samples": 2048}
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
-        # A rate below and one above what leads on validation, and MACH's width for the rival.
+        # Rates on both sides of what leads on validation, and MACH's width for the rival.
+        (mlp("full_softmax", 128, chunk_size=128), train(0.002)),
         (mlp("full_softmax", 128, chunk_size=128), train(0.005)),
         (mlp("full_softmax", 128, chunk_size=128), train()),
         (mlp("full_softmax", 128, chunk_size=128), train(0.02)),
@@ -134,9 +135,11 @@ def citeulike(profile: Profile) -> list[Trial]:
     # Sampled losses pass their best before the end: also with more dropout and a lower rate.
     calm: dict[str, Scalar] = sampled | {"feature_dropout": 0.5}
     rows = [
+        (mlp("full_softmax", 256, chunk_size=128, **common), train(0.002)),
         (mlp("full_softmax", 256, chunk_size=128, **common), train()),
         (mlp("full_softmax", 256, chunk_size=128, **common), train(0.02)),
         (mlp("full_softmax", 256, chunk_size=128, **common), train(0.05)),
+        (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.002)),
         (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train()),
         (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.02)),
         (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.05)),
