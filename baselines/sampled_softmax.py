@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from baselines.label_layer import LabelLayer
-from baselines.samplers import Negatives, build_sampler, check_sampler
+from baselines.sampled_labels import SampledLabels
+from baselines.samplers import Negatives
 from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
 from bench.losses import LossKind
-from bench.streams import Stream
 
 
-class SampledSoftmax(LabelLayer):
+class SampledSoftmax(SampledLabels, LabelLayer):
     """Cross-entropy over a point's own labels and a batch-wide sample of the others.
 
     For point i with labels P and sampled labels S, the partition sum is estimated by
@@ -52,20 +52,7 @@ class SampledSoftmax(LabelLayer):
         super().__init__(facts, self.estimated_loss, output_std=output_std, **shared)
         if self.encoder_kind == "linear":
             raise ValueError("sampled softmax needs a hidden layer; encoder is 'linear'")
-        check_sampler(sampler, num_samples)
-        self.num_samples = facts.num_labels if sampler == "all" else num_samples
-        if sampler == "in_batch":
-            self.num_samples = 0
-        self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
-        if self.output.device.type != "meta":  # then only sizes are asked for
-            self.sampler = build_sampler(
-                sampler,
-                facts.label_counts,
-                facts.num_train_points,
-                num_samples=num_samples,
-                power=power,
-                seed=self.seed,
-            )
+        self.sample_by(sampler, facts, num_samples=num_samples, power=power)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean logit of the own labels."""
@@ -83,23 +70,15 @@ class SampledSoftmax(LabelLayer):
         # Corrections of the sample are added to logits: bfloat16 would round them to steps of 0.03.
         return torch.addmm(bias, self.encode(batch), weight.t()).float(), rows, negatives
 
-    def streams(self) -> dict[str, Stream]:
-        """Feature dropout's, and that of the negatives if they are drawn."""
-        own = self.sampler.stream
-        return super().streams() | ({} if own is None else {"negatives": own})
-
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""
-        rows = self._rows(batch_size)
+        rows = self.touched_labels(batch_size)
         shared = super().sparse_rows(batch_size, entries_per_point)
         return shared | {"output": rows, "output_bias": rows}
 
-    def _rows(self, batch_size: int) -> int:
-        return min(int(self.num_samples + batch_size * self._labels_per_point), self.num_labels)
-
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Logits of the sampled labels, their masked copy and their gradient, and gathered rows."""
-        rows = self._rows(batch_size)
+        rows = self.touched_labels(batch_size)
         hidden = 2 * batch_size * sum(self.hidden_dims)
         return 4 * (3 * batch_size * rows + 2 * rows * self.hidden_dims[-1] + hidden)
 

@@ -9,21 +9,20 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from baselines.sampled_labels import SampledLabels
 from baselines.sampled_softmax import sampled_loss
-from baselines.samplers import build_sampler, check_sampler
-from bench.classifier import DataFacts, ExtremeClassifier
+from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
 from bench.ranking import compile_top_k, top_k_of_product
 from bench.settings import derive_seed
-from bench.streams import Stream
 
 Similarity = Literal["cosine", "dot"]
 # A vector shorter than this is not made longer than 1: a point without features has the vector 0.
 _LEAST_NORM = 1e-3
 
 
-class TwoTower(ExtremeClassifier):
+class TwoTower(SampledLabels):
     """Score of a label: cosine (or dot product) of a query's and a label's vector, over τ.
 
     The query tower is the encoder that all methods share, without a ReLU on its vectors, so that
@@ -79,7 +78,7 @@ class TwoTower(ExtremeClassifier):
         std = 1 / math.sqrt(width) if output_std is None else output_std
         if std < 0 or (std == 0 and similarity == "cosine"):
             raise ValueError(f"output_std is {std}; expected above 0 for a {similarity}")
-        check_sampler(sampler, num_samples)
+        self.sample_by(sampler, facts, num_samples=num_samples, power=power)
         self.similarity: Similarity = similarity
         self.temperature = temperature
         self.encoder = self.build_encoder((self.seed,), None, activate_last=rectify)
@@ -90,17 +89,7 @@ class TwoTower(ExtremeClassifier):
                 self.start.draw(labels, None, width, generator)
             else:
                 labels.normal_(0.0, std, generator=generator)
-            self.sampler = build_sampler(
-                sampler,
-                facts.label_counts,
-                facts.num_train_points,
-                num_samples=num_samples,
-                power=power,
-                seed=self.seed,
-            )
         self.output = nn.Parameter(labels)
-        self._num_drawn = {"in_batch": 0, "all": self.num_labels}.get(sampler, num_samples)
-        self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
         self._ranked: tuple[Tensor, Tensor] | None = None
 
     def identity(self) -> Mapping[str, object]:
@@ -150,23 +139,14 @@ class TwoTower(ExtremeClassifier):
         vectors, zeros = self._ranked or self._label_side()
         return top_k_of_product(hidden, vectors, zeros, k)
 
-    def _rows(self, batch_size: int) -> int:
-        """Rows of labels that a step can touch."""
-        return min(int(self._num_drawn + batch_size * self._labels_per_point), self.num_labels)
-
-    def streams(self) -> dict[str, Stream]:
-        """Feature dropout's, and that of the negatives if they are drawn."""
-        own = self.sampler.stream
-        return super().streams() | ({} if own is None else {"negatives": own})
-
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""
         shared = super().sparse_rows(batch_size, entries_per_point)
-        return shared | {"output": self._rows(batch_size)}
+        return shared | {"output": self.touched_labels(batch_size)}
 
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Scores, their masked copy and gradient; gathered rows, scaled, with their gradients."""
-        rows = self._rows(batch_size)
+        rows = self.touched_labels(batch_size)
         hidden = 4 * batch_size * sum(self.hidden_dims)
         return 4 * (3 * batch_size * rows + 4 * rows * self.hidden_dims[-1] + hidden)
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from bench import provenance, record
+from bench import lines, provenance, record
 from bench.cards import card
 from bench.data.raw import DataError
 from bench.engine.base import Job
@@ -26,7 +26,7 @@ from bench.settings import SettingsError, Trial
 from bench.study import Study
 from bench.versions import current_versions, is_older
 
-Outcome = Literal["found", "differs", "failed"]
+Outcome = lines.Outcome
 
 
 @dataclass(frozen=True)

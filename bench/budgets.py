@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 from bench.costs import CostLine, calmest_seconds
 from bench.errors import UserError, told
+from bench.files import replace_file
 from bench.lines import BUDGETS
 from bench.schema import Misfit
 from bench.settings import Trial
@@ -95,14 +95,8 @@ def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:
         "study": study,
         "budgets": [dataclasses.asdict(budget) for budget in kept],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, text.encode())
 
 
 def resolve(trials: Iterable[Trial], budgets: Budgets) -> tuple[list[Trial], list[Trial]]:

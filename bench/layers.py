@@ -122,12 +122,23 @@ def _bag(ids: Tensor, weight: Tensor, offsets: Tensor, values: Tensor) -> Tensor
     )
 
 
+def row_sparse(rows: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    """A row-sparse tensor.
+
+    Args:
+        rows: `(U,)` int64, distinct, ascending.
+        values: `(U, W)` of these rows.
+        shape: of the whole, `(…, W)`.
+    """
+    return torch.sparse_coo_tensor(
+        rows.unsqueeze(0), values, tuple(shape), is_coalesced=True, check_invariants=False
+    )
+
+
 def _row_gradient(rows: Tensor, grads: Tensor, shape: Sequence[int], dense: bool) -> Tensor:
     if dense:
         return grads.new_zeros(tuple(shape)).index_copy_(0, rows, grads)
-    return torch.sparse_coo_tensor(
-        rows.unsqueeze(0), grads, tuple(shape), is_coalesced=True, check_invariants=False
-    )
+    return row_sparse(rows, grads, shape)
 
 
 def row_lookup(weight: Tensor, rows: Tensor, *, dense_gradient: bool = False) -> Tensor:

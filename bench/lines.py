@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from bench.schema import (
     Check,
@@ -27,8 +27,11 @@ from bench.schema import (
 )
 from bench.settings import DataSpec, ModelSpec, TrainSpec
 
-STATUSES = ("done", "oom", "timeout", "error")
-OUTCOMES = ("found", "differs", "failed")
+#: How a trial ends, and what an audit makes of a record.
+Status = Literal["done", "oom", "timeout", "error"]
+Outcome = Literal["found", "differs", "failed"]
+STATUSES: tuple[Status, ...] = typing.get_args(Status)
+OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
 
 _NUMBER, _TEXT, _FLAG = optional(number()), optional(text()), optional(flag)
 _COUNT = optional(number(0, whole=True))

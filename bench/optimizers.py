@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from bench.layers import row_sparse
+
 
 class RowAdam(torch.optim.Adam):
     """Adam that updates only the rows present in a row-sparse gradient.
@@ -153,12 +155,6 @@ def distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
     return rows, grad._values()
 
 
-def _row_sparse(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    return torch.sparse_coo_tensor(
-        rows.unsqueeze(0), values, shape, is_coalesced=True, check_invariants=False
-    )
-
-
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, by_norm: bool) -> None:
     """Clip gradients in place, row-sparse ones too, which PyTorch's own clipping refuses.
 
@@ -176,7 +172,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, by_norm:
         part = parameter.grad
         if part.is_sparse:
             rows, part = distinct_rows(part)
-            parameter.grad = _row_sparse(rows, part, parameter.shape)
+            parameter.grad = row_sparse(rows, part, parameter.shape)
         parts.append(part)
     if by_norm:
         scale = (limit / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
@@ -310,10 +306,8 @@ def _row_kernel(
 def warm_up_row_adam(device: torch.device) -> None:
     """Compile the row kernel by one step of a throw-away parameter."""
     parameter = nn.Parameter(torch.zeros(2, 2, device=device))
-    rows = torch.tensor([[1]], device=device)
-    parameter.grad = torch.sparse_coo_tensor(
-        rows, torch.ones(1, 2, device=device), (2, 2), is_coalesced=True, check_invariants=False
-    )
+    rows = torch.tensor([1], device=device)
+    parameter.grad = row_sparse(rows, torch.ones(1, 2, device=device), parameter.shape)
     RowAdam([parameter]).step()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -83,6 +84,7 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
 def accelerator_name() -> str | None:
     """Name of the first CUDA device, asked in another process so that this one holds no context."""
     code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast
 
 from bench import lines
 from bench.errors import StorageError, UserError, told
@@ -25,8 +25,8 @@ from bench.settings import SettingsError, Trial
 
 SCHEMA = 2
 
-Status = Literal["done", "oom", "timeout", "error"]
-STATUSES: tuple[Status, ...] = get_args(Status)
+Status = lines.Status
+STATUSES = lines.STATUSES
 
 PAYLOAD_KEYS = tuple(lines.PAYLOAD)
 # A block that was reached in part has all its names, with null for the rest.

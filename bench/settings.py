@@ -270,7 +270,7 @@ class Trial:
             for name, value in self.to_dict().items()
             if name != "replicate"
         }
-        return _short_hash(identity | {"replicate": self.replicate})
+        return short_hash(identity | {"replicate": self.replicate})
 
     @property
     def cost_id(self) -> str:
@@ -281,7 +281,7 @@ class Trial:
         train = {name: getattr(self.train, name) for name in _COSTLY}
         plain = self.to_dict()
         data, model = (_identity(getattr(self, n), plain[n]) for n in ("data", "model"))
-        return _short_hash({"data": data, "model": model, "train": train})
+        return short_hash({"data": data, "model": model, "train": train})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_dict` reads them back.
@@ -338,6 +338,7 @@ def _identity(spec: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in no_result}
 
 
-def _short_hash(value: Mapping[str, Any]) -> str:
+def short_hash(value: Mapping[str, Any]) -> str:
+    """16 hex digits of plain JSON values, whatever the order of their names."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from bench.card import KindName
 from bench.published import Curve, Published
-from bench.settings import Trial
+from bench.settings import Scalar, Trial
 from bench.study_file import StudyError as StudyError
 from bench.study_file import defined_in, import_file, located
 
@@ -180,6 +180,14 @@ class Study:
                         f"part of study {self.name} gives a {type(part).__name__}; expected text"
                     )
         return list(trials)
+
+
+def capped(options: Mapping[str, Scalar], limits: Mapping[str, int]) -> dict[str, Scalar]:
+    """Options whose whole numbers are at most those of their limits, for trials in small."""
+    return {
+        name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
+        for name, value in options.items()
+    }
 
 
 def study_names() -> list[str]:

@@ -11,10 +11,10 @@ import itertools
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -25,25 +25,23 @@ from bench.data.module import ExtremeDataModule
 from bench.measure.clock import Clocks
 from bench.measure.memory import (
     HostPeak,
-    PredictedOutOfMemory,
     available_device_bytes,
     available_memory_bytes,
     device_peak_bytes,
     host_current_bytes,
+    refuse_beyond,
     reset_device_peaks,
 )
 from bench.measure.training import SteppedTraining, TimedTraining
 from bench.measure.visits import (
     BATCH_SIZE,
     LATENCY_QUERIES,
-    MIN_SAMPLES,
     NUM_BATCHES,
-    PHASE_SECONDS,
     Visit,
 )
 from bench.methods import check_options, method_class, resolved_options
 from bench.metrics.modular import RankingMetrics
-from bench.metrics.propensity import PROPENSITY
+from bench.metrics.of_data import metrics_of_data
 from bench.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
 from bench.study import TRAINING
@@ -52,8 +50,6 @@ from bench.versions import current_versions
 from bench.weights import keep_weights, restore_weights, weights_key
 
 Emit = Callable[[dict[str, Any]], None]
-T = TypeVar("T")
-
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 STANDSTILL_RATE = 1e-30
 
@@ -82,8 +78,7 @@ class Prepared:
 
     def synchronize(self) -> None:
         """Drain the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        drain_of(self.device)()
 
     def test_batches(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Test points on the device."""
@@ -194,35 +189,17 @@ def prepare(
         PredictedOutOfMemory: by arithmetic the trial does not fit; the model is not built.
         ValueError: data or settings that cannot be run.
     """
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    if trial.train.precision == "16-mixed" and device.type == "cpu":
-        # Lightning would compute in bfloat16, and the record say otherwise.
-        raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
-    keep_threads()
-    # Late in training, probabilities far below 1e-38 must not slow matrix products down.
-    torch.set_flush_denormal(True)
-    torch.manual_seed(derive_seed("torch", trial.replicate))
-    clocks = Clocks(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
+    device = settle(trial, accelerator)
+    clocks = Clocks(drain_of(device))
     host_peak = HostPeak()
     with clocks.measure("setup"):
         check_options(trial.model)
         emit({"event": "phase", "phase": "data"})
-        data = ExtremeDataModule(
-            trial.data,
-            batch_size=trial.train.batch_size,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            seed=derive_seed("data order", trial.replicate),
-            order=trial.train.order,
-            drop_last=trial.train.drop_last,
-        )
-        data.setup()
+        data = load_data(trial, data_dir, cache_dir)
         emit({"event": "phase", "phase": "build"})
         facts = data_facts(data)
         baseline_bytes = host_current_bytes()
-        features = data.dataset.train_features
-        entries_per_point = features.ids.size / max(features.num_rows, 1)
-        memory = predicted_memory(trial, facts, entries_per_point)
+        memory = predicted_memory(trial, facts, data.entries_per_point)
         memory["host_baseline_bytes"] = baseline_bytes
         # What is known now is recorded even if the trial does not reach its end.
         emit({"event": "partial", "data": data.facts, "memory": memory})
@@ -232,6 +209,47 @@ def prepare(
             model.prepare_inference(_most_labels(trial, data))
             warm_up_row_adam(device)
     return Prepared(trial, data, model, device, clocks, host_peak, memory)
+
+
+def settle(trial: Trial, accelerator: str) -> torch.device:
+    """Bring the process into the state that a trial computes in; its device.
+
+    Raises:
+        ValueError: a precision that the device does not have.
+    """
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    if trial.train.precision == "16-mixed" and device.type == "cpu":
+        # Lightning would compute in bfloat16, and the record say otherwise.
+        raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
+    keep_threads()
+    # Late in training, probabilities far below 1e-38 must not slow matrix products down.
+    torch.set_flush_denormal(True)
+    torch.manual_seed(derive_seed("torch", trial.replicate))
+    return device
+
+
+def drain_of(device: torch.device) -> Callable[[], None]:
+    """What waits for a device's queued work; nothing on a CPU."""
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+
+def load_data(trial: Trial, data_dir: Path, cache_dir: Path) -> ExtremeDataModule:
+    """The data module of a trial, set up.
+
+    Raises:
+        DataError: the data is missing or bad.
+    """
+    data = ExtremeDataModule(
+        trial.data,
+        batch_size=trial.train.batch_size,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        seed=derive_seed("data order", trial.replicate),
+        order=trial.train.order,
+        drop_last=trial.train.drop_last,
+    )
+    data.setup()
+    return data
 
 
 def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
@@ -380,27 +398,15 @@ def predicted_memory(
 
 def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:
     """Raise `PredictedOutOfMemory` where `predicted_bytes` exceed what the device can give."""
-    predicted = memory["predicted_bytes"] or 0
-    available = available_memory_bytes()
-    if device.type == "cuda":
-        available = available_device_bytes()
-    if available is not None and predicted > available:
-        raise PredictedOutOfMemory(predicted, available, memory)
+    is_gpu = device.type == "cuda"
+    refuse_beyond(available_device_bytes() if is_gpu else available_memory_bytes(), memory)
 
 
 def ranking_metrics(ready: Prepared) -> RankingMetrics:
     """Metrics that the data's settings ask for."""
-    data, spec = ready.data, ready.trial.data
-    scored = data.task == "multilabel"
-    return RankingMetrics(
-        ks=tuple(k for k in spec.ks if k <= data.num_labels),
-        task=data.task,
-        label_counts=data.label_counts,
-        num_train_points=data.dataset.train_features.num_rows if scored else None,
-        propensity=PROPENSITY[spec.propensity] if scored else None,
-        extended=False,
-        weighted=data.dataset.test_labels.values is not None,
-    ).to(ready.device)
+    data = ready.data
+    found = metrics_of_data(ready.trial.data, data.dataset, most=data.num_labels)
+    return found.to(ready.device)
 
 
 def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
@@ -513,40 +519,10 @@ def _time_inference(ready: Prepared, visit: Visit) -> None:
     def answer(batch: Batch) -> object:
         return model.top_k(batch, k)
 
-    time_calls(visit, "latency", 1, answer, singles, ready.synchronize)
-    time_calls(visit, "throughput", units, answer, batches, ready.synchronize)
+    drain = ready.synchronize
+    visit.time_calls("latency", answer, singles, units=1, synchronize=drain)
+    visit.time_calls("throughput", answer, batches, units=units, synchronize=drain)
     if not model.is_closed_form:
         hidden = [model.encode(batch) for batch in batches]
         rank = functools.partial(model.rank, k=k)
-        time_calls(visit, "decode", units, rank, hidden, ready.synchronize)
-
-
-def time_calls(
-    visit: Visit,
-    phase: str,
-    units: int,
-    function: Callable[[T], object],
-    inputs: Sequence[T],
-    synchronize: Callable[[], None],
-) -> None:
-    """Time calls one by one, after two that warm caches and allocators.
-
-    Args:
-        visit: takes the seconds.
-        phase: their name there.
-        units: queries of a call.
-        function: what is timed.
-        inputs: one for each call; the last ones are left out when the phase gets long.
-        synchronize: drains the device.
-    """
-    for warm in inputs[:2]:
-        function(warm)
-    synchronize()
-    with visit.timed(phase, units=units) as seconds:
-        for number, each in enumerate(inputs):
-            if number >= MIN_SAMPLES and sum(seconds) > PHASE_SECONDS:
-                break
-            start = time.perf_counter()
-            function(each)
-            synchronize()
-            seconds.append(time.perf_counter() - start)
+        visit.time_calls("decode", rank, hidden, units=units, synchronize=drain)

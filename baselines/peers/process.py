@@ -23,16 +23,14 @@ from bench.lockfiles import scratch_folder
 from bench.measure.clock import Clocks
 from bench.measure.memory import (
     HostPeak,
-    PredictedOutOfMemory,
     available_memory_bytes,
     host_current_bytes,
+    refuse_beyond,
 )
 from bench.measure.visits import (
     BATCH_SIZE,
     LATENCY_QUERIES,
-    MIN_SAMPLES,
     NUM_BATCHES,
-    PHASE_SECONDS,
     Visit,
 )
 from bench.methods import method_class
@@ -83,7 +81,7 @@ def execute(
                 "host_baseline_bytes": host_current_bytes(),
             }
             emit({"event": "partial", "data": dataset.facts, "memory": memory})
-            _refuse_what_cannot_fit(memory)
+            refuse_beyond(available_memory_bytes(), memory)
             peer.read(dataset)
         emit({"event": "phase", "phase": "train"})
         host_peak.begin_phase()
@@ -160,7 +158,7 @@ def attend(
         dataset = load_dataset(trial.data, data_dir, cache_dir)
         emit({"event": "phase", "phase": "build"})
         peer = _built(kind, options, trial, folder)
-        _refuse_what_cannot_fit({"predicted_bytes": peer.least_bytes()})
+        refuse_beyond(available_memory_bytes(), {"predicted_bytes": peer.least_bytes()})
         peer.read(dataset)
         small = dataclasses.replace(options, **cast(dict[str, Any], kind.overhead_options))
         caller = _built(kind, small, trial, folder / "overhead")
@@ -210,18 +208,9 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
     import torch
 
     from bench.data.batch import Batch
-    from bench.metrics.modular import RankingMetrics
-    from bench.metrics.propensity import PROPENSITY
+    from bench.metrics.of_data import metrics_of_data
 
-    is_scored = dataset.task == "multilabel"
-    metrics = RankingMetrics(
-        ks=tuple(k for k in trial.data.ks if k <= best.shape[1]),
-        task=dataset.task,
-        label_counts=torch.from_numpy(dataset.train_labels.column_counts()),
-        num_train_points=dataset.train_features.num_rows if is_scored else None,
-        propensity=PROPENSITY[trial.data.propensity] if is_scored else None,
-        weighted=labels.values is not None,
-    )
+    metrics = metrics_of_data(trial.data, dataset, most=best.shape[1])
     nothing = torch.zeros(0, dtype=torch.int64)
     for start in range(0, best.shape[0], _BLOCK_ROWS):
         block = labels.slice(start, start + _BLOCK_ROWS)
@@ -250,12 +239,6 @@ def _chosen(trial: Trial) -> tuple[type[Peer], PeerOptions]:
 def _built(kind: type[Peer], options: PeerOptions, trial: Trial, folder: Path) -> Peer:
     folder.mkdir(exist_ok=True)
     return kind(options, folder=folder, seed=derive_seed("peer", trial.replicate) % (1 << 31))
-
-
-def _refuse_what_cannot_fit(memory: dict[str, int | None]) -> None:
-    predicted, available = memory["predicted_bytes"], available_memory_bytes()
-    if predicted is not None and available is not None and predicted > available:
-        raise PredictedOutOfMemory(predicted, available, memory)
 
 
 def _most_labels(peer: Peer, dataset: Dataset, wanted: int) -> int:
@@ -289,22 +272,7 @@ def _time_inference(
         (phases[1], size, itertools.islice(batches, NUM_BATCHES)),
     ):
         inputs = [peer.queries(features.slice(*part)) for part in parts]
-        _time_calls(visit, phase, units, peer.top_k, inputs)
+        visit.time_calls(phase, peer.top_k, inputs, units=units)
         for queries in inputs:
             peer.release(queries)
     peer.finish_inference()
-
-
-def _time_calls(
-    visit: Visit, phase: str, units: int, function: Callable[[Any], object], inputs: list[Any]
-) -> None:
-    """Time calls one by one, after two that warm caches."""
-    for warm in inputs[:2]:
-        function(warm)
-    with visit.timed(phase, units=units) as seconds:
-        for number, each in enumerate(inputs):
-            if number >= MIN_SAMPLES and sum(seconds) > PHASE_SECONDS:
-                break
-            start = time.perf_counter()
-            function(each)
-            seconds.append(time.perf_counter() - start)

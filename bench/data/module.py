@@ -97,6 +97,12 @@ class ExtremeDataModule(lightning.LightningDataModule):
         """`(L,)` int64: training points of each label, validation points left out."""
         return torch.from_numpy(self.dataset.train_labels.column_counts())
 
+    @property
+    def entries_per_point(self) -> float:
+        """Features of a training point, on average."""
+        features = self.dataset.train_features
+        return features.ids.size / max(features.num_rows, 1)
+
     def train_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
         """Training batches, of `batch_size` points instead of the module's if given."""
         data = self.dataset

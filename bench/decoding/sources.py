@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.cards import card
 from bench.data.sources import data_fingerprint as fingerprint_of_data
-from bench.settings import DataSpec, SettingsError
+from bench.settings import DataSpec, SettingsError, short_hash
 
 #: Raised by whoever changes what a source gives for the same options; records of a lower one are
 #: stale.
@@ -83,7 +81,7 @@ def data_fingerprint(spec: DataSpec, data_dir: Path, cache_dir: Path) -> str | N
         if data is None:
             return None
         facts |= {"data": data, "mach": card("mach").version}
-    return _digest(facts)
+    return short_hash(facts)
 
 
 def training_data(dataset: str) -> DataSpec:
@@ -104,8 +102,3 @@ def training_fingerprint(dataset: str, data_dir: Path, cache_dir: Path) -> str |
         SettingsError: there is none of that name.
     """
     return fingerprint_of_data(training_data(dataset), data_dir, cache_dir)
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

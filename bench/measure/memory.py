@@ -42,6 +42,21 @@ class PredictedOutOfMemory(Exception):  # noqa: N818 - an outcome of a trial, no
         self.parts = dict(parts)
 
 
+def refuse_beyond(available_bytes: int | None, parts: Mapping[str, int | None]) -> None:
+    """Refuse what by arithmetic needs more than there is, where both are known.
+
+    Args:
+        available_bytes: what the machine or device can give.
+        parts: a record's `memory` block, of which `predicted_bytes` counts.
+
+    Raises:
+        PredictedOutOfMemory: with both.
+    """
+    predicted = parts["predicted_bytes"]
+    if predicted is not None and available_bytes is not None and predicted > available_bytes:
+        raise PredictedOutOfMemory(predicted, available_bytes, parts)
+
+
 def host_peak_bytes() -> int | None:
     """Largest resident size of this process so far (`VmHWM`); None where the kernel has none.
 

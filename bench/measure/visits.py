@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.measure.load import LoadMeter
+
+T = TypeVar("T")
 
 #: Inference is timed of so many single queries, and of so many batches of this size.
 LATENCY_QUERIES = 100
@@ -49,6 +52,36 @@ class Visit:
             "wall_seconds": meter.wall_seconds,
             "other_cpu_seconds": meter.other_cpu_seconds,
         }
+
+    def time_calls(
+        self,
+        phase: str,
+        function: Callable[[T], object],
+        inputs: Sequence[T],
+        *,
+        units: int,
+        synchronize: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Time calls one by one as a phase, after two that warm caches and allocators.
+
+        Args:
+            phase: its name.
+            function: what is timed.
+            inputs: one for each call; the last ones are left out when the phase gets long.
+            units: queries of a call.
+            synchronize: drains the device, if there is one.
+        """
+        for warm in inputs[:2]:
+            function(warm)
+        synchronize()
+        with self.timed(phase, units=units) as seconds:
+            for number, each in enumerate(inputs):
+                if number >= MIN_SAMPLES and sum(seconds) > PHASE_SECONDS:
+                    break
+                start = time.perf_counter()
+                function(each)
+                synchronize()
+                seconds.append(time.perf_counter() - start)
 
     def to_record(self) -> dict[str, Any]:
         """The `phases` of a cost line's visit."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.files import replace_file
 from bench.report.comparison import Comparison, compare_results, render_comparison
-from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
 from bench.report.readme import refresh

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import record
+from bench.files import replace_file
 from bench.lines import AUDIT
-from bench.report.files import replace_file
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
 from bench.report.overview import overview_table

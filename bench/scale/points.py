@@ -13,10 +13,10 @@ from torch import Tensor
 
 from bench.classifier import DataFacts
 from bench.data.batch import Batch
-from bench.data.module import ExtremeDataModule
 from bench.scale.sources import STREAM, data_fingerprint
 from bench.scale.stream import QueryStream
-from bench.settings import DataSpec, SettingsError, Trial, derive_seed
+from bench.settings import DataSpec, SettingsError, Trial
+from bench.trial import load_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +58,17 @@ def load_points(trial: Trial, data_dir: Path, cache_dir: Path) -> Points:
     """
     if trial.data.source == STREAM:
         return _streamed(trial, data_dir, cache_dir)
-    module = ExtremeDataModule(
-        trial.data,
-        batch_size=trial.train.batch_size,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        seed=derive_seed("data order", trial.replicate),
-        order=trial.train.order,
-        drop_last=trial.train.drop_last,
-    )
-    module.setup()
-    features = module.dataset.train_features
+    module = load_data(trial, data_dir, cache_dir)
     return Points(
         described=DataFacts(
             num_features=module.num_features,
             num_labels=module.num_labels,
             task=module.task,
             label_counts=_no_counts(module.num_labels),
-            num_train_points=features.num_rows,
+            num_train_points=module.dataset.train_features.num_rows,
         ),
         count_labels=lambda: module.label_counts,
-        entries_per_point=features.ids.size / max(features.num_rows, 1),
+        entries_per_point=module.entries_per_point,
         train=module.train_dataloader(),
         test=lambda size: module.test_dataloader(batch_size=size),
         facts=module.facts,

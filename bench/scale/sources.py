@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from bench.data import sources
-from bench.settings import DataSpec
+from bench.settings import DataSpec, short_hash
 
 #: Name of the source that is drawn as it is read, see `bench.scale.stream`.
 STREAM = "query_stream"
@@ -38,5 +36,4 @@ def data_fingerprint(spec: DataSpec, data_dir: Path, cache_dir: Path) -> str | N
     if spec.source != STREAM:
         return sources.data_fingerprint(spec, data_dir, cache_dir)
     facts = {"source": STREAM, "version": STREAM_VERSION, "options": dict(spec.options)}
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(facts)

@@ -9,7 +9,7 @@ from bench.published import Published
 from bench.scale.sources import STREAM
 from bench.scale.twins import TWINS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.study import SCALE, Profile, Study
+from bench.study import SCALE, Profile, Study, capped
 
 # Sizes of the paper's search log; products and hashed features are published, tokens from memory.
 _PRODUCTS, _TOKENS, _HASHED = 49_460_000, 715_000, 80_000
@@ -147,16 +147,10 @@ def _shrunk(trial: Trial) -> Trial:
         "num_hashed_features": 300,
     }
 
-    def cut(options: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        return {
-            name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
-            for name, value in options.items()
-        }
-
     spec = trial.model
     narrow = tuple(min(width, 8 if width < _WIDE else 16) for width in spec.hidden_dims)
-    model = dataclasses.replace(spec, hidden_dims=narrow, options=cut(spec.options))
-    data = dataclasses.replace(trial.data, options=cut(trial.data.options), ks=(1, 10))
+    model = dataclasses.replace(spec, hidden_dims=narrow, options=capped(spec.options, limits))
+    data = dataclasses.replace(trial.data, options=capped(trial.data.options, limits), ks=(1, 10))
     train = dataclasses.replace(
         trial.train,
         batch_size=min(trial.train.batch_size, 50),

@@ -28,8 +28,9 @@ from bench.settings import Trial, derive_seed
 from bench.trial import (
     STANDSTILL_RATE,
     build_model,
+    drain_of,
     refuse_what_cannot_fit,
-    time_calls,
+    settle,
     train_by_steps,
 )
 
@@ -205,24 +206,26 @@ def attend(
     labels.prepare(logits.shape[2], k)
     world = cast(Mach, build_model(plan.world(0), shop.facts).to(shop.device))
 
+    drain = drain_of(shop.device)
+
     def infer(visit: Visit) -> None:
         batches = [
             batch.to(shop.device)
             for batch in itertools.islice(points.test(BATCH_SIZE), NUM_BATCHES)
         ]
-        drain = _drain(shop.device)
+        calls = functools.partial(visit.time_calls, synchronize=drain)
         if batches:
-            time_calls(visit, "world", batches[0].num_points, world.bucket_logits, batches, drain)
+            calls("world", world.bucket_logits, batches, units=batches[0].num_points)
         find = functools.partial(labels.top_k, k=k)
         parts = list(torch.split(logits, DECODE_BATCH))
-        time_calls(visit, "decode", parts[0].shape[0], find, parts, drain)
+        calls("decode", find, parts, units=parts[0].shape[0])
         singles = list(torch.split(logits[:_SINGLE_QUERIES], 1))
-        time_calls(visit, "decode-alone", 1, find, singles, drain)
+        calls("decode-alone", find, singles, units=1)
 
     callback = TimedTraining(
         visits,
         learning_rate=STANDSTILL_RATE if is_trained else trial.train.learning_rate,
-        synchronize=_drain(shop.device),
+        synchronize=drain,
         infer=infer,
     )
     precision = trial.train.precision
@@ -240,10 +243,8 @@ def _open(
     trial: Trial, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> tuple[Workshop, dict[str, int | None]]:
     """Everything up to the first world, and the bytes known by then."""
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    torch.set_flush_denormal(True)
-    torch.manual_seed(derive_seed("torch", trial.replicate))
-    clocks = Clocks(_drain(device))
+    device = settle(trial, accelerator)
+    clocks = Clocks(drain_of(device))
     host_peak = HostPeak()
     plan = Plan.of(trial)
     emit({"event": "phase", "phase": "data"})
@@ -267,10 +268,6 @@ def _open(
         emit=emit,
     )
     return shop, memory
-
-
-def _drain(device: torch.device) -> Callable[[], None]:
-    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
 def _facts_of(shop: Workshop) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.study import Profile, Study
+from bench.study import Profile, Study, capped
 
 FLOORS = (
     ModelSpec(method="frequency", encoder="linear"),
@@ -78,10 +78,7 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
     for trial in trials:
         if trial.replicate > 0:
             continue
-        options = {
-            name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
-            for name, value in trial.model.options.items()
-        }
+        options = capped(trial.model.options, limits)
         options |= {name: levels[name] for name in options.keys() & levels.keys()}
         model = dataclasses.replace(
             trial.model,

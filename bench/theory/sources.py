@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
-from bench.settings import DataSpec, SettingsError
+from bench.settings import DataSpec, SettingsError, short_hash
 
 #: Raised by whoever changes what a source gives for the same options; records of a lower one are
 #: stale.
@@ -45,5 +43,4 @@ def data_fingerprint(spec: DataSpec, data_dir: Path, cache_dir: Path) -> str:
         "version": source_version(spec),
         "options": dict(spec.options),
     }
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(facts)

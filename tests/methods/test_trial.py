@@ -17,7 +17,7 @@ import torch
 from bench import trial as trial_module
 from bench.cards import cards
 from bench.engine.local import TRIAL_ENVIRONMENT
-from bench.measure import training
+from bench.measure import training, visits
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.visits import Visit
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -227,7 +227,7 @@ def _brief(monkeypatch):
     """Visits of a tenth of a second."""
     monkeypatch.setattr(training, "_WARM_UP_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(training, "_TIMED_SECONDS", 0.05)
-    monkeypatch.setattr(trial_module, "PHASE_SECONDS", 0.02)
+    monkeypatch.setattr(visits, "PHASE_SECONDS", 0.02)
 
 
 def _attend(trial: Trial, tmp_path: Path, num_visits: int = 2) -> tuple[dict, list[Visit]]:

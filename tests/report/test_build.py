@@ -12,9 +12,9 @@ from conftest import Install
 from synthetic_decoding import VIEW, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
+from bench.files import replace_file
 from bench.record import SchemaError
 from bench.report import build, check
-from bench.report.files import replace_file
 from bench.report.kinds import rendering_of
 from bench.report.plots import decode
 from bench.report.select import StudyView

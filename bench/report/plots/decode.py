@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.files import file_safe
 from bench.report.columns import Value, recorded, timed
 from bench.report.decoding import (
     BATCHED,
@@ -18,7 +19,6 @@ from bench.report.decoding import (
     peak_of,
     scored_share,
 )
-from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Section, hardware_of
 from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bench.card import Dashes
-from bench.report.files import file_safe
+from bench.files import file_safe
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.quantities import quantity_of
@@ -40,20 +40,10 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
     worlds = sorted({r for row in rows.values() for r in _nums_worlds(row)})
     lines = []
     for place, num_worlds in enumerate(worlds):
-        quantity = quantity_of(f"{metric}, R = {num_worlds}")
-        found = [(B, quantity.take(section, row)) for B, row in sorted(rows.items())]
-        points = [(float(B), summary.scaled(100)) for B, summary in found if summary]
-        color = _WORLDS[round(place * (len(_WORLDS) - 1) / max(len(worlds) - 1, 1))]
-        lines.append(
-            Series(
-                f"MACH R={num_worlds}",
-                SeriesStyle(color, "o", "-"),
-                tuple(B for B, _ in points),
-                tuple(summary.median for _, summary in points),
-                tuple(summary.low for _, summary in points),
-                tuple(summary.high for _, summary in points),
-            )
-        )
+        name = f"{metric}, R = {num_worlds}"
+        points = (_point(section, row, name, B) for B, row in sorted(rows.items()))
+        style = SeriesStyle(_step(_WORLDS, place, len(worlds)), "o", "-")
+        lines.append(Series.of(f"MACH R={num_worlds}", style, filter(None, points)))
     if not lines:
         return "no MACH has finished"
     title = section.data_name if section.curves else ""
@@ -130,7 +120,7 @@ def _panels_by_length(section: Section) -> list[Panel]:
         names = list(dict.fromkeys(systems))
         series = []
         for place, (curve, system) in enumerate(zip(moving, systems, strict=True)):
-            shade = _FAINT[round(names.index(system) * (len(_FAINT) - 1) / max(len(names) - 1, 1))]
+            shade = _step(_FAINT, names.index(system), len(names))
             style = _of_length(SeriesStyle(shade, "o", "-"), systems[place + 1 :].count(system))
             text = f"published: {curve.label}"
             series.append(dataclasses.replace(panel.series[place], text=text, style=style))
@@ -145,17 +135,22 @@ def _along(
     points = []
     for place, row in sorted(rows.items()):
         is_mach = row.card.along == "num_worlds"
-        name = f"{metric}, R = {place}" if is_mach else metric
-        if found := quantity_of(name).take(section, row):
-            points.append((float(place), found.scaled(100)))
-    return Series(
-        text,
-        style,
-        tuple(x for x, _ in points),
-        tuple(summary.median for _, summary in points),
-        tuple(summary.low for _, summary in points),
-        tuple(summary.high for _, summary in points),
-    )
+        points.append(_point(section, row, f"{metric}, R = {place}" if is_mach else metric, place))
+    return Series.of(text, style, filter(None, points))
+
+
+def _point(section: Section, row: Row, name: str, x: float) -> tuple[float, ...] | None:
+    """Place, quality in percent and the ends of its range; None where there is no quality."""
+    found = quantity_of(name).take(section, row)
+    if found is None:
+        return None
+    percent = found.scaled(100)
+    return float(x), percent.median, percent.low, percent.high
+
+
+def _step(colors: Sequence[str], place: int, count: int) -> str:
+    """One of so many places on a ramp of few colours, from its first to its last."""
+    return colors[round(place * (len(colors) - 1) / max(count - 1, 1))]
 
 
 def _nums_worlds(row: Row) -> set[int]:
@@ -192,7 +187,7 @@ def published_panels(section: Section) -> list[Panel]:
         moving = [curve for curve in curves if curve.level is None]
         series = []
         for place, curve in enumerate(moving):
-            color = _FAINT[round(place * (len(_FAINT) - 1) / max(len(moving) - 1, 1))]
+            color = _step(_FAINT, place, len(moving))
             x, y = zip(*((float(x or 0), 100 * y) for x, y in curve.points), strict=True)
             style = SeriesStyle(color, "o", "-", is_open=True)
             series.append(Series("published, few worlds (light) to many", style, x, y))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.report.files import file_safe
+from bench.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Section
 from bench.report.style import Plot, SeriesStyle

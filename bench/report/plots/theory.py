@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.card import Dashes
-from bench.report.files import file_safe
+from bench.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Row, Section
 from bench.report.style import GREY, Plot, SeriesStyle, shade

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bench.card import Card, Shown
+from bench.files import file_safe
 from bench.report.columns import model_bytes
-from bench.report.files import file_safe
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.plots.rows import memory_parts, times
 from bench.report.select import Row, Section, best_row

@@ -1,0 +1,50 @@
+"""What methods share that train on a batch's own labels and a sample of the others."""
+
+from __future__ import annotations
+
+import torch
+
+from baselines.samplers import Sampler, build_sampler, check_sampler
+from bench.classifier import DataFacts, ExtremeClassifier
+from bench.streams import Stream
+
+
+class SampledLabels(ExtremeClassifier):
+    """A sampler of negatives, its random stream, and how many labels a step can touch."""
+
+    sampler: Sampler
+
+    def sample_by(self, sampler: str, facts: DataFacts, *, num_samples: int, power: float) -> None:
+        """Set the sampler up; of a model that is only described, its size alone.
+
+        Args:
+            sampler: its name, see `baselines.samplers`.
+            facts: of the data.
+            num_samples: S, of samplers that draw.
+            power: of the label frequencies, of a unigram sampler.
+
+        Raises:
+            ValueError: an unknown sampler, or no samples.
+        """
+        check_sampler(sampler, num_samples)
+        #: Labels that a batch's sample adds to its own.
+        self.num_samples = {"in_batch": 0, "all": self.num_labels}.get(sampler, num_samples)
+        self._labels_per_point = int(facts.label_counts.sum()) / max(facts.num_train_points, 1)
+        if torch.get_default_device().type != "meta":
+            self.sampler = build_sampler(
+                sampler,
+                facts.label_counts,
+                facts.num_train_points,
+                num_samples=num_samples,
+                power=power,
+                seed=self.seed,
+            )
+
+    def touched_labels(self, batch_size: int) -> int:
+        """Labels, own and sampled, that a step can touch."""
+        return min(int(self.num_samples + batch_size * self._labels_per_point), self.num_labels)
+
+    def streams(self) -> dict[str, Stream]:
+        """Feature dropout's, and that of the negatives if they are drawn."""
+        own = self.sampler.stream
+        return super().streams() | ({} if own is None else {"negatives": own})
