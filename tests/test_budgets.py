@@ -107,11 +107,12 @@ def test_budgets_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "b.json"
     kept = written(path, budget(with_budget()))
 
-    def torn(self, text, **options):
-        self.write_bytes(text.encode()[:30])
+    def torn(self, content):
+        with self.open("wb") as stream:
+            stream.write(content[:30])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", torn)
+    monkeypatch.setattr(Path, "write_bytes", torn)
     with pytest.raises(OSError, match="No space left"):
         write_budgets(path, "stub", [budget(with_budget(), 99)])
     assert read_budgets(path) == kept

@@ -207,25 +207,19 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
         return {}
     import torch
 
-    from bench.data.batch import Batch
+    from bench.data.loader import to_batch
     from bench.metrics.of_data import metrics_of_data
 
     metrics = metrics_of_data(trial.data, dataset, most=best.shape[1])
-    nothing = torch.zeros(0, dtype=torch.int64)
     for start in range(0, best.shape[0], _BLOCK_ROWS):
         block = labels.slice(start, start + _BLOCK_ROWS)
-        batch = Batch(
-            feature_offsets=torch.zeros(block.num_rows + 1, dtype=torch.int64),
-            feature_ids=nothing,
-            feature_values=torch.zeros(0),
-            label_offsets=torch.from_numpy(block.offsets.astype(np.int64)),
-            label_ids=torch.from_numpy(block.ids.astype(np.int64)),
-            label_weights=None
-            if block.values is None
-            else torch.from_numpy(np.array(block.values)),
-        )
-        metrics.update(torch.from_numpy(best[start : start + _BLOCK_ROWS]), batch)
+        ranked_block = torch.from_numpy(best[start : start + _BLOCK_ROWS])
+        metrics.update(ranked_block, to_batch(_no_features(block.num_rows), block))
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def _no_features(num_rows: int) -> Csr:
+    return Csr(np.zeros(num_rows + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), None, 0)
 
 
 def _chosen(trial: Trial) -> tuple[type[Peer], PeerOptions]:

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import lockfiles
+from bench.files import replace_file
 
 FORMAT = 1
-_READ_BYTES = 1 << 20
 # A file changed within the file system's clock step keeps its mtime: only older ones are memoised.
 _SETTLED_SECONDS = 2.0
 _META = "meta.json"
@@ -288,15 +288,9 @@ def file_checksum(path: Path, cache_dir: Path) -> str:
         known = unsealed(memo.read_text(encoding="utf-8"))
         if known is not None and {**known, "sha256": None} == {**state, "sha256": None}:
             return str(known["sha256"])
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            digest.update(block)
+    digest = _file_digest(path)
     if time.time() - status.st_mtime > _SETTLED_SECONDS:
         # It spares time, no more: where it cannot be written, the file is read again next time.
         with contextlib.suppress(OSError):
-            memo.parent.mkdir(parents=True, exist_ok=True)
-            partial = memo.with_suffix(f".{os.getpid()}")
-            partial.write_text(sealed({**state, "sha256": digest.hexdigest()}), encoding="utf-8")
-            partial.replace(memo)
-    return digest.hexdigest()
+            replace_file(memo, sealed({**state, "sha256": digest}).encode())
+    return digest

@@ -261,7 +261,7 @@ def test_checksum_is_remembered_until_the_file_changes(
     os.utime(path, (1_000_000, 1_000_000))
     first = file_checksum(path, tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_READ_BYTES", "no whole number: reading would fail")
+        patch.setattr(cache, "_file_digest", "no function: reading would fail")
         assert file_checksum(path, tmp_path / "cache") == first
     path.write_bytes(b"two")
     assert file_checksum(path, tmp_path / "cache") != first

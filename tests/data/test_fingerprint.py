@@ -94,7 +94,7 @@ def test_fingerprint_follows_the_content_of_files_not_their_times(folder: Path) 
 
 def test_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fingerprint(VW, folder)
-    monkeypatch.setattr(cache, "_READ_BYTES", "no whole number: reading would fail")
+    monkeypatch.setattr(cache, "_file_digest", "no function: reading would fail")
     assert fingerprint(VW, folder) == first
 
 
