@@ -4,7 +4,7 @@ import pytest
 import torch
 from batches import facts
 
-from baselines import sampled_softmax
+from baselines import sampled_labels
 from baselines.floors import NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
@@ -18,7 +18,7 @@ def test_a_model_without_memory_has_no_sampler_and_no_prior(method, task, monkey
     def refuse(*arguments, **options):
         raise AssertionError("computed for a model that has no memory")
 
-    monkeypatch.setattr(sampled_softmax, "build_sampler", refuse)
+    monkeypatch.setattr(sampled_labels, "build_sampler", refuse)
     monkeypatch.setattr(classifier, "prior_bias", refuse)
     data = facts(20, 30, task)
     with torch.device("meta"):
