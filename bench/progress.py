@@ -20,6 +20,14 @@ from bench.settings import Trial
 _KINDS: tuple[KindName, ...] = get_args(KindName)
 _LIVE_INTERVAL_SECONDS = 0.2
 _PLAIN_INTERVAL_SECONDS = 15.0
+# Fields of a record's `data` block, in words.
+_SIZES = {
+    "num_train_points": "training points",
+    "num_test_points": "test points",
+    "num_features": "features",
+    "num_labels": "labels",
+    "num_trained_labels": "of them with a training point",
+}
 
 
 def describe(trial: Trial, task: str | None = None) -> str:
@@ -196,6 +204,7 @@ class Progress:
         self._expected_of_trial: float | None = None
         self._left_of_trial: float | None = None
         self._is_running = False
+        self._sizes_said: set[str] = set()
 
     @classmethod
     def silent(cls) -> Progress:
@@ -234,6 +243,8 @@ class Progress:
             self._show(job, _step_text(event))
         elif kind == "note":
             self.note(str(event.get("text")))
+        elif kind == "partial" and isinstance(data := event.get("data"), Mapping):
+            self._say_sizes(job.trial.data.name, data)
 
     def finish(self, record: Record) -> None:
         """A trial is over."""
@@ -269,6 +280,17 @@ class Progress:
     def close(self) -> None:
         """The study is over, or was broken off."""
         self._line.clear()
+
+    def _say_sizes(self, name: str, facts: Mapping[str, object]) -> None:
+        """How large a data set is, once: a slip in its files or options shows here first."""
+        counts = [facts.get(key) for key in _SIZES]
+        if not all(isinstance(count, int) for count in counts):
+            return  # no data set, but a decode problem or a draw of the theory's
+        sizes = [f"{count:,} {word}" for count, word in zip(counts, _SIZES.values(), strict=True)]
+        line = f"{name}: {', '.join(sizes)}, {facts.get('task')}"
+        if line not in self._sizes_said:
+            self._sizes_said.add(line)
+            self.note(line)
 
     def _show(self, job: Job, text: str, *, must: bool = False) -> None:
         name = describe(job.trial)

@@ -206,6 +206,8 @@ def prepare(
         refuse_what_cannot_fit(memory, device)
         model = build_model(trial, facts).to(device)
         if not model.is_closed_form:
+            # On the first start of an environment this takes some 15 seconds.
+            emit({"event": "phase", "phase": "compile"})
             model.prepare_inference(_most_labels(trial, data))
             warm_up_row_adam(device)
     return Prepared(trial, data, model, device, clocks, host_peak, memory)

@@ -106,6 +106,11 @@ def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
     return {"weights": None, "fingerprint": "f", "status": "not its to say"}
 
 
+def say_sizes(options, emit):
+    sizes = {"num_train_points": 7, "num_test_points": 3, "num_features": 1200, "num_labels": 50}
+    emit({"event": "partial", "data": sizes | {"num_trained_labels": 6, "task": "multiclass"}})
+
+
 def done(options, emit):
     time.sleep(options.get("seconds", 0.0))
 
@@ -196,6 +201,7 @@ BEHAVIOURS = {
     behaviour.__name__: behaviour
     for behaviour in (
         done,
+        say_sizes,
         hang,
         hang_deaf,
         exhaust,

@@ -301,6 +301,17 @@ def test_progress_tells_of_each_trial_and_of_the_study(options, is_live):
     assert "P@1 0.5000" in screen.text
 
 
+def test_a_run_says_once_how_large_its_data_is(options):
+    screen = Screen()
+    study = build_study([build_trial("say_sizes"), build_trial("say_sizes", seconds=0.0)])
+    run_study(study, options(), progress=Progress(screen, is_live=False))
+    said = (
+        "nothing: 7 training points, 3 test points, 1,200 features, 50 labels, "
+        "6 of them with a training point, multiclass\n"
+    )
+    assert screen.text.count(said) == 1
+
+
 def test_progress_text_is_cut_by_columns_and_moves_no_cursor():
     assert fitted("日本語", 5) == "日本…"
     assert fitted("abc", 3) == "abc"

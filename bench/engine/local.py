@@ -111,8 +111,7 @@ class LocalEngine:
                 return message | {"payload": _merged(partial, message["payload"])}
             if kind == "partial":
                 partial = _merged(partial, {k: v for k, v in message.items() if k != "event"})
-            else:
-                self._on_event(job, message)
+            self._on_event(job, message)
         if time.monotonic() < deadline:
             child.wait(_EXIT_GRACE_SECONDS)
             return None

@@ -341,7 +341,8 @@ def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
     assert [step["fraction"] for step in steps] == [n / 6 for n in range(1, 7)]
     assert steps[-1]["seconds_left"] == 0
     phases = [event["phase"] for event in events if event["event"] == "phase"]
-    assert phases == ["data", "build", "train", "evaluate", "analyse", "keep weights"]
+    before = ["data", "build", "compile"]
+    assert phases == [*before, "train", "evaluate", "analyse", "keep weights"]
 
 
 def test_the_rate_decays_along_the_steps(tmp_path, monkeypatch):
