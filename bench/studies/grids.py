@@ -128,6 +128,15 @@ def study(
     )
 
 
+def fastest_chunk(profile: Profile) -> int | None:
+    """Points whose logits a full softmax holds together where it is fastest; None: all of a batch.
+
+    On a CPU, 128 (`results/benchmarks/losses.md`); on a GPU that took 1.3 to 1.6 times as long as
+    all at once.
+    """
+    return None if profile == "gpu" else 128
+
+
 def budget(seconds: float, profile: Profile, *, gpu_epochs: float, **settings: Any) -> TrainSpec:
     """Equal seconds for every method on a CPU; on a GPU, epochs enough to converge."""
     if profile == "gpu":

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.published import Published
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.studies.grids import budget, grid, linear, mlp, study
+from bench.studies.grids import budget, fastest_chunk, grid, linear, mlp, study
 from bench.study import Profile, Study
 
 
@@ -93,16 +93,17 @@ def bible(profile: Profile) -> list[Trial]:
     def train(learning_rate: float = 0.01) -> TrainSpec:
         return budget(120.0, profile, gpu_epochs=20, learning_rate=learning_rate)
 
+    chunk = fastest_chunk(profile)
     sampled: dict[str, Scalar] = {"sampler": "uniform", "num_samples": 2048}
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
         # Rates on both sides of what leads on validation, and MACH's width for the rival.
-        (mlp("full_softmax", 128, chunk_size=128), train(0.002)),
-        (mlp("full_softmax", 128, chunk_size=128), train(0.005)),
-        (mlp("full_softmax", 128, chunk_size=128), train()),
-        (mlp("full_softmax", 128, chunk_size=128), train(0.02)),
-        (mlp("full_softmax", 128, chunk_size=128, feature_dropout=0.2), train()),
-        (mlp("full_softmax", 64, chunk_size=128), train(0.02)),
+        (mlp("full_softmax", 128, chunk_size=chunk), train(0.002)),
+        (mlp("full_softmax", 128, chunk_size=chunk), train(0.005)),
+        (mlp("full_softmax", 128, chunk_size=chunk), train()),
+        (mlp("full_softmax", 128, chunk_size=chunk), train(0.02)),
+        (mlp("full_softmax", 128, chunk_size=chunk, feature_dropout=0.2), train()),
+        (mlp("full_softmax", 64, chunk_size=chunk), train(0.02)),
         (mlp("sampled_softmax", 128, **sampled), train()),
         (mlp("sampled_softmax", 256, **sampled), train()),
         (mlp("sampled_softmax", 256, feature_dropout=0.2, **sampled), train()),
@@ -129,20 +130,21 @@ def citeulike(profile: Profile) -> list[Trial]:
     def train(learning_rate: float = 0.005) -> TrainSpec:
         return budget(100.0, profile, gpu_epochs=40, learning_rate=learning_rate)
 
+    chunk = fastest_chunk(profile)
     common: dict[str, Scalar] = {"feature_dropout": 0.3}
     mach: dict[str, Scalar] = {"share_encoder": True, **common}
     sampled: dict[str, Scalar] = {"num_samples": 2048, **common}
     # Sampled losses pass their best before the end: also with more dropout and a lower rate.
     calm: dict[str, Scalar] = sampled | {"feature_dropout": 0.5}
     rows = [
-        (mlp("full_softmax", 256, chunk_size=128, **common), train(0.002)),
-        (mlp("full_softmax", 256, chunk_size=128, **common), train()),
-        (mlp("full_softmax", 256, chunk_size=128, **common), train(0.02)),
-        (mlp("full_softmax", 256, chunk_size=128, **common), train(0.05)),
-        (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.002)),
-        (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train()),
-        (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.02)),
-        (mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common), train(0.05)),
+        (mlp("full_softmax", 256, chunk_size=chunk, **common), train(0.002)),
+        (mlp("full_softmax", 256, chunk_size=chunk, **common), train()),
+        (mlp("full_softmax", 256, chunk_size=chunk, **common), train(0.02)),
+        (mlp("full_softmax", 256, chunk_size=chunk, **common), train(0.05)),
+        (mlp("full_softmax", 256, chunk_size=chunk, loss="softmax", **common), train(0.002)),
+        (mlp("full_softmax", 256, chunk_size=chunk, loss="softmax", **common), train()),
+        (mlp("full_softmax", 256, chunk_size=chunk, loss="softmax", **common), train(0.02)),
+        (mlp("full_softmax", 256, chunk_size=chunk, loss="softmax", **common), train(0.05)),
         (mlp("sampled_softmax", 256, sampler="unigram", **sampled), train()),
         (mlp("sampled_softmax", 256, sampler="log_uniform", **sampled), train()),
         (mlp("sampled_softmax", 256, sampler="unigram", **calm), train(0.002)),
@@ -201,13 +203,14 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
     def train(learning_rate: float) -> TrainSpec:
         return budget(seconds, profile, gpu_epochs=10, learning_rate=learning_rate)
 
+    chunk = fastest_chunk(profile)
     mach: dict[str, Scalar] = {"estimator": "log_mean"}
     rows = [
         # Full softmax: of widths 64 … 256, rates 0.005 … 0.03 and batches 128 … 1,024, the narrow
         # one with its more epochs led on validation after 45 seconds, the lowest rate first.
-        (mlp("full_softmax", 128, chunk_size=128), train(0.005)),
-        (mlp("full_softmax", 128, chunk_size=128), train(0.002)),
-        (mlp("full_softmax", 64, chunk_size=128), train(0.005)),
+        (mlp("full_softmax", 128, chunk_size=chunk), train(0.005)),
+        (mlp("full_softmax", 128, chunk_size=chunk), train(0.002)),
+        (mlp("full_softmax", 64, chunk_size=chunk), train(0.005)),
         (mlp("sampled_softmax", 128, sampler="uniform", num_samples=2048), train(0.01)),
         (mlp("sampled_softmax", 128, sampler="unigram", num_samples=2048), train(0.01)),
         (mlp("sampled_softmax", 512, sampler="unigram", num_samples=2048), train(0.005)),
