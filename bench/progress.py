@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import sys
@@ -346,8 +347,10 @@ def _quality_text(test: Mapping[str, object]) -> str:
 
 
 def _number(event: Event, name: str) -> float | None:
+    """A field that is a finite number; None for anything else, which a message may hold too."""
     value = event.get(name)
     try:
-        return float(value) if isinstance(value, int | float) else None
+        number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:  # a whole number that no float can be
         return None
+    return number if math.isfinite(number) else None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stub_trials
@@ -310,6 +312,18 @@ def test_a_run_says_once_how_large_its_data_is(options):
         "6 of them with a training point, multiclass\n"
     )
     assert screen.text.count(said) == 1
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "soon"])
+def test_a_step_may_tell_what_is_no_number(value):
+    screen = Screen()
+    progress = Progress(screen, is_live=True, now=itertools.count().__next__)
+    progress.open("stub", {}, num_kept=0)
+    step = {"event": "step", "fraction": 0.5, "seconds_left": value, "loss": value}
+    progress.on_event(SimpleNamespace(trial=build_trial()), {"event": "start"})
+    progress.on_event(SimpleNamespace(trial=build_trial()), step)
+    progress.on_event(SimpleNamespace(trial=build_trial()), step | {"seconds_left": 61})
+    assert "50% · 1m01s left" in screen.text
 
 
 def test_progress_text_is_cut_by_columns_and_moves_no_cursor():
