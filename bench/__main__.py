@@ -150,34 +150,34 @@ def _cost(options: argparse.Namespace) -> int:
     failed = 0
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
-        trials = chosen.build_smoke() if options.smoke else chosen.build_trials(options.profile)
-        runner.check_methods(chosen, trials, run_options.only)
-        _check_sources(chosen, trials)
-        absent = runner.absent_data(chosen, trials, run_options)
-        trials = [trial for trial in trials if trial.data.name not in absent]
+        wanted = runner.chosen_trials(chosen, run_options)
+        _check_sources(chosen, wanted)
+        absent = runner.absent_data(chosen, wanted, run_options)
+        wanted = [trial for trial in wanted if trial.data.name not in absent]
         _print_absent(chosen, absent)
-        if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in trials):
+        if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in wanted):
             print(f"{chosen.name}: nothing of it is timed")
             continue
-        wanted = [t for t in trials if not options.only or t.model.method in options.only]
-        for name, value in options.where:
-            wanted = _with_setting(wanted, name, value)
-        if options.unless_recorded and _is_timed(chosen, run_options, trials):
+        if options.unless_recorded and _is_timed(chosen, run_options, wanted):
             print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
             continue
-        is_whole = len({t.cost_id for t in wanted}) == len({t.cost_id for t in trials})
         _try_folders(run_options, "costs", chosen.name)
         path = _costs_path(chosen, run_options)
-        for line in _measured(chosen, wanted, options, run_options):
-            if is_whole:
+        everything = dataclasses.replace(run_options, only=(), where=())
+        whole = rounds.groups_of(chosen, runner.chosen_trials(chosen, everything))
+        groups = rounds.groups_of(chosen, wanted)
+        for group, line in zip(
+            groups, _measured(chosen, groups, options, run_options), strict=True
+        ):
+            if group in whole:
                 costs.append(path, line)
             for text in turns.summary(line):
                 print(text, flush=True)
             failed += sum(row["status"] == "error" for row in line.rows)
-        if is_whole:
+        if any(group in whole for group in groups):
             print(f"{chosen.name}: costs in {path}")
-        else:
-            print(f"{chosen.name}: a part of the study's rows, which is shown and not recorded")
+        if any(group not in whole for group in groups):
+            print(f"{chosen.name}: a part of a table's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
 
 
@@ -226,7 +226,8 @@ def _set_budgets(
     described: dict[str, str] = {}
     for trial in trials:  # the first of a row's replicates
         described.setdefault(trial.cost_id, progress.describe(trial))
-    lines: Iterable[CostLine] = _measured(chosen, trials, options, run_options)
+    groups = rounds.groups_of(chosen, trials)
+    lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
     if _is_timed(chosen, run_options, trials):
         lines, _ = costs.read_costs(_costs_path(chosen, run_options))
     found = budgets.set_budgets(trials, lines, described)
@@ -239,7 +240,10 @@ def _set_budgets(
 
 
 def _measured(
-    chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
+    chosen: Study,
+    groups: Sequence[rounds.Group],
+    options: argparse.Namespace,
+    run_options: RunOptions,
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over."""
     num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
@@ -257,7 +261,7 @@ def _measured(
     alone = not options.smoke
     try:
         with announced("cost", chosen.name, alone=alone):
-            yield from session.measure(rounds.groups_of(chosen, trials))
+            yield from session.measure(groups)
     finally:
         view.close()
 
@@ -388,6 +392,7 @@ def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
         profile=options.profile,
         is_smoke=options.smoke,
         only=tuple(getattr(options, "only", ())),
+        where=tuple(getattr(options, "where", ())),
         replicates=getattr(options, "replicates", None),
         shard=getattr(options, "shard", (1, 1)),
         rerun=getattr(options, "rerun", False),
@@ -431,20 +436,6 @@ def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
 
 def _default_data_dir() -> Path:
     return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
-
-
-def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]:
-    """Trials in which a setting of data or model has a value, given as text."""
-    settings = [{"data": t.data.name, **t.data.options, **t.model.options} for t in trials]
-    known = sorted({str(each[name]) for each in settings if name in each})
-    if not known:
-        names = sorted({name for each in settings for name in each})
-        raise RunError(f"no trial has a setting {name!r}; expected {', '.join(names)}")
-    if value not in known:
-        raise RunError(f"no trial has {name} = {value!r}; there are {', '.join(known)}")
-    return [
-        trial for trial, each in zip(trials, settings, strict=True) if str(each.get(name)) == value
-    ]
 
 
 def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
@@ -519,6 +510,14 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
     _add_folders(command)
     command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="only rows with this setting of data or model; repeatable",
+    )
     command.add_argument("--smoke", action="store_true", help="tiny, with results elsewhere")
     command.add_argument("--profile", choices=PROFILES, default="cpu")
 
@@ -544,14 +543,6 @@ def _build_parser() -> argparse.ArgumentParser:
         "--unless-recorded", action="store_true", help="nothing where all rows have been timed"
     )
     command.add_argument("--rounds", type=int, metavar="N", help="default: the kind's own")
-    command.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        type=_setting,
-        metavar="NAME=VALUE",
-        help="only rows with this setting of data or model; repeatable",
-    )
     command.set_defaults(command=_cost)
 
     command = commands.add_parser("budget", help="turn a study's budgets in seconds into steps")

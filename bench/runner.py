@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ class RunOptions:
         profile: which of the study's grids, and what it computes on.
         is_smoke: the study's tiny grid instead.
         only: methods to run; empty for all.
+        where: names of settings of data or model, and the values, as text, that trials must have.
         replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
@@ -63,6 +64,7 @@ class RunOptions:
     profile: Profile = "cpu"
     is_smoke: bool = False
     only: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
     replicates: int | None = None
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
@@ -172,34 +174,71 @@ def absent_data(study: Study, trials: Iterable[Trial], options: RunOptions) -> l
     return [name for name, spec in specs.items() if fingerprint(spec) is None]
 
 
+def chosen_trials(study: Study, options: RunOptions) -> list[Trial]:
+    """A study's trials that were asked for, in its order, budgets not yet resolved.
+
+    Raises:
+        RunError: no trial has a method of `only` or a setting of `where`.
+        StudyError: the study has no such profile.
+    """
+    trials = study.build_smoke() if options.is_smoke else study.build_trials(options.profile)
+    methods = {trial.model.method for trial in trials}
+    for method in options.only:
+        if method not in methods:
+            raise RunError(
+                f"study {study.name} has no trial of method {method!r}; "
+                f"it has {', '.join(sorted(methods)) or 'no trials'}"
+            )
+    if options.only:
+        trials = [trial for trial in trials if trial.model.method in options.only]
+    for name, value in options.where:
+        trials = _with_setting(trials, name, value)
+    most = options.replicates
+    return [trial for trial in trials if most is None or trial.replicate < most]
+
+
+def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]:
+    """Trials in which a setting of data or model has a value, given as text."""
+    settings = [_settings_of(trial) for trial in trials]
+    known = sorted({str(each[name]) for each in settings if name in each})
+    if not known:
+        names = sorted({name for each in settings for name in each})
+        raise RunError(f"no trial has a setting {name!r}; expected {', '.join(names)}")
+    if value not in known:
+        raise RunError(f"no trial has {name} = {value!r}; there are {', '.join(known)}")
+    return [
+        trial for trial, each in zip(trials, settings, strict=True) if str(each.get(name)) == value
+    ]
+
+
+def _settings_of(trial: Trial) -> dict[str, Any]:
+    found = {**vars(trial.data), **trial.data.options, **vars(trial.model), **trial.model.options}
+    return {name: value for name, value in found.items() if name != "options"}
+
+
 def plan_run(study: Study, options: RunOptions) -> Plan:
     """What a run would do; nothing is started or written.
 
     Raises:
-        RunError: no trial of the study uses a method of `only`, there is no GPU for its profile, or
-            a trial's precision needs one.
+        RunError: see :func:`chosen_trials`; there is no GPU for its profile, or a trial's precision
+            needs one.
         StudyError: the study has no such profile.
         SettingsError: a method is not known.
         DataError: a data source is not known.
         SchemaError: records of another schema are in the way.
     """
     missing: list[Trial] = []
-    if options.is_smoke:
-        trials = study.build_smoke()
-    else:
-        budgets = study_budgets(study, options.results_dir)
-        trials, missing = resolve(study.build_trials(options.profile), budgets)
-    wanted = [trial for trial in trials if _is_wanted(trial, options)]
-    missing = [trial for trial in missing if _is_wanted(trial, options)]
-    check_methods(study, [*trials, *missing], options.only)
-    _check_precision([*wanted, *missing], options.profile)
+    wanted = chosen_trials(study, options)
+    _check_precision(wanted, options.profile)
+    absent = absent_data(study, wanted, options)
+    if not options.is_smoke:
+        wanted, missing = resolve(wanted, study_budgets(study, options.results_dir))
     machine = machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)
     previous = {old.trial_id: old for old in records}
     fingerprint = _fingerprints(study.kind, options)
-    absent = absent_data(study, trials, options)
     index, count = options.shard
     planned = []
     for position, trial in enumerate(wanted):
@@ -312,11 +351,6 @@ def local_engine(options: RunOptions, on_event: OnEvent) -> LocalEngine:
     )
 
 
-def _is_wanted(trial: Trial, options: RunOptions) -> bool:
-    is_method = not options.only or trial.model.method in options.only
-    return is_method and (options.replicates is None or trial.replicate < options.replicates)
-
-
 Fingerprint = Callable[[DataSpec], "str | None"]
 
 
@@ -354,21 +388,6 @@ def _state(
         limit = old.settings["train"].get("trial_timeout_seconds", 0)
         return "kept" if limit >= trial.train.trial_timeout_seconds else "retry"
     return "kept" if old.status in SETTLED else "retry"
-
-
-def check_methods(study: Study, trials: Iterable[Trial], only: tuple[str, ...]) -> None:
-    """Refuse names of methods that none of a study's trials has.
-
-    Raises:
-        RunError: such a name.
-    """
-    methods = {trial.model.method for trial in trials}
-    for method in only:
-        if method not in methods:
-            raise RunError(
-                f"study {study.name} has no trial of method {method!r}; "
-                f"it has {', '.join(sorted(methods)) or 'no trials'}"
-            )
 
 
 def _check_precision(trials: Iterable[Trial], profile: Profile) -> None:

@@ -177,6 +177,35 @@ STUDY = build_study(TRIALS, name="two")
     assert written(tmp_path) == []
 
 
+def test_costs_of_a_whole_table_of_a_study_are_recorded(capsys, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text("""
+import dataclasses
+from stub_trials import build_study, build_trial
+TRIAL = build_trial()
+SMALL = dataclasses.replace(TRIAL, data=dataclasses.replace(TRIAL.data, num_top_labels=7))
+STUDY = build_study([TRIAL, SMALL, build_trial(method="other")], name="two")
+""")
+    assert main(["cost", str(path), "--where", "num_top_labels=7"]) == 0
+    assert "not recorded" not in capsys.readouterr().out
+    [written_to] = tmp_path.glob("results/own/costs/two/*.jsonl")
+    [line], _ = read_costs(written_to)
+    assert [row["settings"]["data"]["num_top_labels"] for row in line.rows] == [7]
+
+
+def test_a_run_takes_the_trials_with_a_setting(capsys, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text("""
+from stub_trials import build_study, build_trial
+TRIALS = [build_trial(note=n) for n in range(3)] + [build_trial(method="other", note=1)]
+STUDY = build_study(TRIALS, name="two")
+""")
+    assert main(["run", str(path), "--where", "note=1", "--where", "method=stub"]) == 0
+    assert "two: 1 trials to run" in capsys.readouterr().out
+    assert main(["run", str(path), "--where", "note=5"]) == 2
+    assert "no trial has note = '5'; there are 0, 1, 2" in capsys.readouterr().err
+
+
 def test_a_row_that_fails_gives_exit_status_1_and_no_row_is_a_usage_error(capsys, tmp_path):
     path = write_study(tmp_path, "fail_in_second_round")
     assert main(["cost", path]) == 1
@@ -244,6 +273,7 @@ def test_smoke_records_go_elsewhere(tmp_path):
         (["run", "absent.py"], "no study file 'absent.py'"),
         (["run", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
         (["cost", "keen", "--only", "absent"], "no trial of method 'absent'; it has stub"),
+        (["run", "keen", "--where", "absent=1"], "no trial has a setting 'absent'; expected"),
         (["cost", "keen", "--where", "absent=1"], "no trial has a setting 'absent'; expected"),
     ],
 )
