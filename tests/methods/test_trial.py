@@ -297,6 +297,25 @@ def test_weights_that_are_no_numbers_are_an_error(method, num_validations, tmp_p
         _execute(trial, tmp_path)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_weight_that_is_no_number_is_refused_wherever_it_is(bad):
+    model = torch.nn.Linear(64, 1000)
+    trial_module.refuse_what_is_not_finite(model)
+    for place in (0, 31_999, 63_999):
+        weight = model.weight.detach().clone().view(-1)
+        weight[place] = bad
+        with pytest.raises(FloatingPointError, match="weights 0"):
+            trial_module.refuse_what_is_not_finite(torch.nn.ParameterList([weight]))
+
+
+def test_looking_for_weights_that_are_no_numbers_makes_no_copy_of_them():
+    model = torch.nn.Linear(1000, 1000)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        trial_module.refuse_what_is_not_finite(model)
+    taken = sum(max(0, event.cpu_memory_usage) for event in profile.events())
+    assert 0 < taken < 4 * 1000
+
+
 @pytest.mark.parametrize("method", TRAINED)
 def test_training_that_ran_away_is_an_error(method, tmp_path):
     # Weights are huge and finite; what they score is not.
