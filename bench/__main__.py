@@ -110,14 +110,9 @@ def _list(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     studies = _studies(options)
     failures = []
-    shrunk: set[str] = set()
     for chosen in studies:
         run_options = _run_options(options, chosen)
         plan = runner.plan_run(chosen, run_options)
-        if options.smoke:  # shrunk, rows of several studies are one
-            fresh = tuple(p for p in plan.trials if p.trial.trial_id not in shrunk)
-            plan = dataclasses.replace(plan, trials=fresh)
-            shrunk |= {planned.trial.trial_id for planned in fresh}
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         for warning in plan.warnings:
             print(f"warning: {warning}", file=sys.stderr)

@@ -261,12 +261,12 @@ class Progress:
             f"{self._total()} {record.status.upper()} {what} {duration(seconds)}{quality}{reason}"
         )
 
-    def pass_over(self, record: Record) -> None:
-        """Another runner has done a trial."""
+    def pass_over(self, record: Record, how: str = "by another runner") -> None:
+        """A trial has been done elsewhere."""
         self._waiting.pop(record.trial_id, None)
         self._num_over += 1
         what = describe(Trial.from_dict(record.settings))
-        self._line.say(f"{self._total()} {record.status.upper()} by another runner {what}")
+        self._line.say(f"{self._total()} {record.status.upper()} {printable(how)} {what}")
 
     def note(self, text: str) -> None:
         """A line that stays, about no trial's end."""

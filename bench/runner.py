@@ -21,7 +21,7 @@ from bench.leases import Leases
 from bench.progress import Progress, describe
 from bench.record import Record
 from bench.settings import DataSpec, Trial
-from bench.study import Kind, Profile, Study
+from bench.study import Kind, Profile, Study, study_names
 from bench.versions import current_versions, is_older
 
 #: Outcomes that would be the same again; an error may be gone.
@@ -29,7 +29,9 @@ SETTLED = ("done", "oom", "timeout")
 
 BuildEngine = Callable[[OnEvent], Engine]
 
-State = Literal["new", "stale", "other data", "retry", "again", "kept", "other shard", "no data"]
+State = Literal[
+    "new", "stale", "other data", "retry", "again", "kept", "shared", "other shard", "no data"
+]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
 
 #: Folder of the committed results, and below it of those of whoever runs the suite.
@@ -85,8 +87,9 @@ class Planned:
         trial: the trial, by steps.
         versions: of method, source and protocol that it will be run with.
         state: `new`; `stale` (the code behaves differently since); `other data` (the data has
-            changed); `retry` (an error); `again` (asked for); `kept` (settled, not run);
-            `other shard` (not run here); `no data` (of a published set that nobody has brought).
+            changed); `retry` (an error); `again` (asked for); `kept` (settled, not run); `shared`
+            (settled in another study's records, whose line is taken over); `other shard` (not run
+            here); `no data` (of a published set that nobody has brought).
         previous: its latest record on this machine.
     """
 
@@ -122,6 +125,11 @@ class Plan:
     records_path: Path
     warnings: tuple[str, ...]
     absent: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> list[Planned]:
+        """Trials whose records are another study's."""
+        return [planned for planned in self.trials if planned.state == "shared"]
 
     @property
     def to_run(self) -> list[Planned]:
@@ -238,6 +246,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)
     previous = {old.trial_id: old for old in records}
+    elsewhere = _records_of_others(study, path, {t.trial_id for t in wanted} - set(previous))
     fingerprint = _fingerprints(study.kind, options)
     index, count = options.shard
     planned = []
@@ -247,6 +256,9 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         state: State = "other shard"
         if position % count == index - 1:
             state = _state(old, trial, versions, fingerprint, options)
+            other = elsewhere.get(trial.trial_id)
+            if _state(other, trial, versions, fingerprint, options) == "kept":
+                state, old = "shared", other
             if trial.data.name in absent and state != "kept":
                 state = "no data"
         planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
@@ -259,6 +271,20 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         warnings=tuple(warnings),
         absent=tuple(absent),
     )
+
+
+def _records_of_others(study: Study, path: Path, trial_ids: set[str]) -> dict[str, Record]:
+    """Latest records of trials among those that the other built-in studies have on a machine.
+
+    Those of a user's study file may be of another method or source of the same name.
+    """
+    found: dict[str, Record] = {}
+    if study.file is not None:
+        return found
+    for name in study_names():
+        records, _ = record.read(path.parent.with_name(name) / path.name)
+        found |= {each.trial_id: each for each in records if each.trial_id in trial_ids}
+    return found
 
 
 def run_plan(
@@ -297,7 +323,8 @@ def _run_divided(
     to_run = plan.to_run
     progress.open(
         plan.study.name,
-        {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run},
+        {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run}
+        | {planned.trial.trial_id: 0.0 for planned in plan.shared},
         num_kept=sum(planned.state == "kept" for planned in plan.trials),
     )
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
@@ -310,6 +337,7 @@ def _run_divided(
     leases = Leases(plan.records_path, on_elsewhere=progress.pass_over, tell=progress.note)
     new = []
     try:
+        _take_over(plan, leases, progress)
         for outcome in engine.run(_jobs(plan, leases.hand_out(to_run))):
             record.append(plan.records_path, outcome)
             leases.end(outcome.trial_id)
@@ -319,6 +347,16 @@ def _run_divided(
         leases.close()
         progress.close()
     return new
+
+
+def _take_over(plan: Plan, leases: Leases, progress: Progress) -> None:
+    """Append what other studies have recorded of the same trials."""
+    for planned in leases.hand_out(plan.shared):
+        old = planned.previous
+        assert old is not None, "that is what makes it shared"
+        record.append(plan.records_path, Record({**old.raw, "study": plan.study.name}))
+        leases.end(old.trial_id)
+        progress.pass_over(old, f"in the study {old.study}")
 
 
 def _jobs(plan: Plan, planned_trials: Iterable[Planned]) -> Iterator[Job]:

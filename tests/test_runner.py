@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import random
@@ -130,6 +131,57 @@ def test_a_time_out_is_run_again_once_it_is_given_more_time(options):
     assert states(plan_run(study(0.4), options())) == ["kept"]
     assert states(plan_run(study(60.0), options())) == ["retry"]
     assert run(study(60.0), options()) == ["done"]
+
+
+@pytest.fixture
+def of_two_studies(monkeypatch):
+    """Two built-in studies that ask for one trial each and for one together."""
+    both = build_trial(number=0)
+    monkeypatch.setattr("bench.runner.study_names", lambda: ["first", "second"])
+    return [
+        build_study([both, build_trial(number=i)], name=name)
+        for i, name in enumerate(("first", "second"), start=1)
+    ]
+
+
+def test_what_another_study_has_recorded_is_taken_over(of_two_studies, options, tmp_path):
+    first, second = of_two_studies
+    run(first, options())
+    assert states(plan_run(second, options())) == ["shared", "new"]
+    assert run(second, options()) == ["done"]
+    assert states(plan_run(second, options())) == ["kept", "kept"]
+    [theirs], [ours] = (
+        [r for r in record.read(path)[0] if r.settings["model"]["options"]["number"] == 0]
+        for path in sorted((tmp_path / "results" / "records").glob("*/*.jsonl"))
+    )
+    assert (theirs.study, ours.study) == ("first", "second")
+    assert {**ours.raw, "study": "first"} == theirs.raw
+
+
+def test_what_another_study_has_recorded_must_be_as_todays(of_two_studies, options, monkeypatch):
+    first, second = of_two_studies
+    run(first, options())
+    assert states(plan_run(second, options(rerun=True))) == ["new", "new"]
+    with monkeypatch.context() as patch:
+        patch.setitem(stub_trials.SOURCE, "fingerprint", "g")
+        assert states(plan_run(second, options())) == ["new", "new"]
+    with monkeypatch.context() as patch:
+        raise_version(patch, "stub")
+        assert states(plan_run(second, options())) == ["new", "new"]
+    ours = build_study([build_trial(number=0)], name="second", file="mine.py")
+    assert states(plan_run(ours, options())) == ["new"]
+
+
+def test_what_is_shared_is_taken_over_once_by_runners_side_by_side(of_two_studies, options):
+    first, second = of_two_studies
+    run(first, options())
+    early, late = plan_run(second, options()), plan_run(second, options())
+    assert [r.status for r in run_plan(early, options())] == ["done"]
+    told = io.StringIO()
+    assert run_plan(late, options(), progress=Progress(told, is_live=False)) == []
+    assert "[2 of 2 done" in told.getvalue()
+    records, _ = record.read(late.records_path)
+    assert len(records) == 2
 
 
 def test_only_the_first_replicates_are_run_on_request(options):
