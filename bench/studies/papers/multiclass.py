@@ -27,9 +27,9 @@ _ANALYSIS_POINTS = 10_000
 # at 0.1 and 0.565 at 0.3; one-against-all to 0.446, 0.471, 0.517 and 0.520 at 0.03, 0.1, 0.3 and 1.
 _MACH_RATE, _FULL_RATE = 0.1, 0.5
 # Hashed into 2^24 weights, what a classifier of 190 classes has, both trees guess; each bit more
-# helps, up to the 30 of Vowpal Wabbit's own runs. On validation points of 2,000 classes LOMTree came
-# to P@1 0.319 in one pass and 0.304 in three, the recall tree to 0.342 and 0.380; of 20,000, LOMTree
-# to 0.041 with 28 bits and 0.065 with 29.
+# helps, up to the 30 of Vowpal Wabbit's own runs. On validation points of 2,000 classes LOMTree
+# came to P@1 0.319 in one pass and 0.304 in three, the recall tree to 0.342 and 0.380; of 20,000
+# LOMTree came to 0.041 with 28 bits and to 0.065 with 29.
 _TREE_BITS = 29
 _TREE_PASSES: Mapping[str, int] = {"log_multi": 1, "recall_tree": 3}
 _ONE_PASS: Mapping[str, int] = dict.fromkeys(_TREE_PASSES, 1)
