@@ -103,11 +103,13 @@ def test_the_multilabel_table_has_every_row_of_the_sources() -> None:
     assert third["P@1"] == 0.712
 
 
-def test_small_sets_run_the_published_set_ups_three_times() -> None:
+def test_small_sets_run_the_published_set_ups_and_all_but_the_longest_three_times() -> None:
     trials = load_study("table-multilabel").build_trials("cpu")
     ids = {trial.trial_id for trial in trials}
-    for name in ("bibtex-159-third-party", "delicious-983-third-party"):
-        assert all(PRESETS[name].trial(replicate).trial_id in ids for replicate in range(3))
+    for name, times in (("bibtex-159-third-party", 3), ("delicious-983-third-party", 1)):
+        assert [PRESETS[name].trial(i).trial_id in ids for i in range(3)].count(True) == times
+    rows = collections.Counter(t.replicate for t in trials if t.model.hidden_dims != (512, 512))
+    assert rows[0] == rows[1] == rows[2]
     # What a published row was trained on: every training point.
     peers = [trial for trial in trials if trial.model.method == "omikuji"]
     assert peers

@@ -127,12 +127,12 @@ _DRAFT: Mapping[str, tuple[int, str, str]] = {
 
 
 def multilabel_published(
-    reasons: Mapping[str, str], copies: Mapping[str, str]
+    reasons: Mapping[tuple[str, str], str], copies: Mapping[str, str]
 ) -> tuple[PaperRow, ...]:
     """Every published row of these sets, in the order of the sources.
 
     Args:
-        reasons: set → why its third-party row differs from ours, where it does.
+        reasons: (set, label) → why a published row differs from ours, where it does.
         copies: part → set whose third-party row stands there, too.
     """
     third = list(_third_parties(reasons))
@@ -142,7 +142,7 @@ def multilabel_published(
         for row in third
         if row.part == SETS[name].title
     ]
-    return (*_papers(), *third, *again, *_pages(), *_drafts())
+    return (*_papers(), *third, *again, *_pages(reasons), *_drafts())
 
 
 def _papers() -> Iterator[PaperRow]:
@@ -169,7 +169,7 @@ def _with_authors_metrics(row: PaperRow) -> PaperRow:
     )
 
 
-def _third_parties(reasons: Mapping[str, str]) -> Iterator[PaperRow]:
+def _third_parties(reasons: Mapping[tuple[str, str], str]) -> Iterator[PaperRow]:
     for name, (num_buckets, text) in _THIRD_PARTY.items():
         buckets: dict[str, Scalar] = {} if num_buckets is None else {"num_buckets": num_buckets}
         # Where B is not said, the rows of that project's set-ups are known by their estimator.
@@ -181,11 +181,11 @@ def _third_parties(reasons: Mapping[str, str]) -> Iterator[PaperRow]:
             part=SETS[name].title,
             tag="T",
             beside={**_MACH, **chosen},
-            why=reasons.get(name, ""),
+            why=reasons.get((name, "MACH"), ""),
         )
 
 
-def _pages() -> Iterator[PaperRow]:
+def _pages(reasons: Mapping[tuple[str, str], str]) -> Iterator[PaperRow]:
     for name, text in _REPOSITORY.items():
         names = _WHOLE if name in ("bibtex-159", "delicious-983") else _P
         rows = published_rows(
@@ -199,7 +199,8 @@ def _pages() -> Iterator[PaperRow]:
         for row in rows:
             is_sized = (name, row.label) == ("amazon-670k", "Parabel")
             sizes = {"model GB": 2.41, "train hours": 0.41} if is_sized else {}
-            yield dataclasses.replace(row, metrics={**row.metrics, **sizes})
+            why = reasons.get((name, row.label), "")
+            yield dataclasses.replace(row, metrics={**row.metrics, **sizes}, why=why)
 
 
 def _drafts() -> Iterator[PaperRow]:
