@@ -48,7 +48,7 @@ def table_multiclass(profile: Profile) -> list[Trial]:
     Command: `make table-multiclass` on simplewiki's 20,000 classes with most training passages, a
     stand-in for ODP; `PROFILE=paper` runs the published set-ups on ODP and ImageNet, where
     `bench data` has brought them. Hardware: 2 CPU cores, 24 GB (one-against-all takes 21 of it, or
-    says that it does not fit); a GPU of 80 GB. Duration: about 25 minutes on 2 cores.
+    says that it does not fit); a GPU of 80 GB. Duration: about 40 minutes on 2 cores.
     Expected: MACH above one-against-all, as on ODP, and well above LOMTree and recall tree.
     """
     if profile == "paper":
@@ -74,7 +74,7 @@ def figure_tradeoff(profile: Profile) -> list[Trial]:
     (20,000 with `PROFILE=gpu`), three passes: so many that linear one-against-all fits 24 GB. One
     training gives every smaller R; B · R is at most 8,192. `PROFILE=paper` trains every published
     point on ODP and ImageNet, where `bench data` has brought them.
-    Hardware: 2 CPU cores, 16 GB; a GPU of 80 GB. Duration: about 20 minutes on 2 cores.
+    Hardware: 2 CPU cores, 16 GB; a GPU of 80 GB. Duration: about 40 minutes on 2 cores.
     Expected: the published curves' shape, at higher accuracy than theirs.
     """
     if profile == "paper":
@@ -184,7 +184,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multiclass": lambda: study(
         table_multiclass,
         name="table-multiclass",
-        duration="about 25 minutes on 2 cores",
+        duration="about 40 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
         profiles=("cpu", "gpu", "paper"),
@@ -201,7 +201,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "figure-tradeoff": lambda: study(
         figure_tradeoff,
         name="figure-tradeoff",
-        duration="about 20 minutes on 2 cores",
+        duration="about 40 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1",),
         profiles=("cpu", "gpu", "paper"),

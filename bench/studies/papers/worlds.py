@@ -33,7 +33,7 @@ def table_wiki10_worlds(profile: Profile) -> list[Trial]:
     epochs as there, three replicates. On Wiki10-31K itself, with the set-up of the dissertation
     (profiles `gpu` and `paper`), when the user brings it. Every number of worlds is a training of
     its own.
-    Command: `make table-wiki10-worlds`. Hardware: 2 CPU cores. Duration: about 30 minutes.
+    Command: `make table-wiki10-worlds`. Hardware: 2 CPU cores. Duration: about 25 minutes.
     Expected: the published shape: P@k within a point from R = 6 to 16, R@50 rising by several.
     """
     trials = [] if profile == "paper" else list(_stand_in(hidden_dim=256))
@@ -131,7 +131,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
         "table-wiki10-worlds": lambda: study(
             table_wiki10_worlds,
             name="table-wiki10-worlds",
-            duration="about 30 minutes on 2 cores",
+            duration="about 25 minutes on 2 cores",
             task="multilabel",
             primary_metrics=_METRICS,
             profiles=("cpu", "gpu", "paper"),
