@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from bench.engine.preparation import prepare_apart
 from bench.errors import UserError
 from bench.leases import Leases
 from bench.progress import Progress, describe
-from bench.record import Record
+from bench.record import Record, RecordError
 from bench.settings import DataSpec, Trial
 from bench.study import Kind, Profile, Study, study_names
 from bench.versions import current_versions, is_older
@@ -259,7 +260,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
             other = elsewhere.get(trial.trial_id)
             if _state(other, trial, versions, fingerprint, options) == "kept":
                 state, old = "shared", other
-            if trial.data.name in absent and state != "kept":
+            if trial.data.name in absent and state not in ("kept", "shared"):
                 state = "no data"
         planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
     return Plan(
@@ -276,14 +277,16 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
 def _records_of_others(study: Study, path: Path, trial_ids: set[str]) -> dict[str, Record]:
     """Latest records of trials among those that the other built-in studies have on a machine.
 
-    Those of a user's study file may be of another method or source of the same name.
+    Those of a user's study file may be of another method or source of the same name. What of the
+    others cannot be read is in their way, not in this study's.
     """
     found: dict[str, Record] = {}
-    if study.file is not None:
+    if study.file is not None or not trial_ids:
         return found
     for name in study_names():
-        records, _ = record.read(path.parent.with_name(name) / path.name)
-        found |= {each.trial_id: each for each in records if each.trial_id in trial_ids}
+        with contextlib.suppress(RecordError):
+            records, _ = record.read(path.parent.with_name(name) / path.name)
+            found |= {each.trial_id: each for each in records if each.trial_id in trial_ids}
     return found
 
 

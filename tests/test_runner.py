@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import os
@@ -170,6 +171,24 @@ def test_what_another_study_has_recorded_must_be_as_todays(of_two_studies, optio
         assert states(plan_run(second, options())) == ["new", "new"]
     ours = build_study([build_trial(number=0)], name="second", file="mine.py")
     assert states(plan_run(ours, options())) == ["new"]
+
+
+def test_records_that_are_in_another_studys_way_are_not_in_ones_own(of_two_studies, options):
+    first, second = of_two_studies
+    run(first, options())
+    path = plan_run(first, options()).records_path
+    path.write_text(path.read_text().replace('"schema":2', '"schema":1'))
+    with pytest.raises(SchemaError):
+        plan_run(first, options())
+    assert states(plan_run(second, options())) == ["new", "new"]
+
+
+def test_what_is_shared_needs_no_data_at_hand(of_two_studies, options, monkeypatch):
+    first, second = of_two_studies
+    run(first, options())
+    monkeypatch.setitem(stub_trials.SOURCE, "fingerprint", None)
+    brought = dataclasses.replace(second, optional_data=("nothing",))
+    assert states(plan_run(brought, options())) == ["shared", "no data"]
 
 
 def test_what_is_shared_is_taken_over_once_by_runners_side_by_side(of_two_studies, options):
