@@ -30,9 +30,8 @@ _MACH_RATE, _FULL_RATE = 0.1, 0.5
 # helps, up to the 30 of Vowpal Wabbit's own runs. On validation points of 2,000 classes LOMTree
 # came to P@1 0.319 in one pass and 0.304 in three, the recall tree to 0.342 and 0.380; of 20,000
 # LOMTree came to 0.041 with 28 bits and to 0.065 with 29.
-_TREE_BITS = 29
-_TREE_PASSES: Mapping[str, int] = {"log_multi": 1, "recall_tree": 3}
-_ONE_PASS: Mapping[str, int] = dict.fromkeys(_TREE_PASSES, 1)
+_LOMTREE: Mapping[str, Scalar] = {"bits": 29, "passes": 1}
+_RECALL_TREE: Mapping[str, Scalar] = {"bits": 29, "passes": 3}
 # Linear worlds of the figure share this many columns, D · 8,192 weights with two moments: 9 GB.
 _CPU_COLUMNS = 8192
 _GPU_COLUMNS = 32_768
@@ -59,7 +58,7 @@ def table_multiclass(profile: Profile) -> list[Trial]:
     rows = [
         *(Trial(data=data, model=_linear_mach(B, R), train=train) for B, R in RUNS.values()),
         _one_against_all(data, num_epochs),
-        *_trees(data, bits=_TREE_BITS, passes=_TREE_PASSES),
+        *_trees(data, _LOMTREE, _RECALL_TREE),
         *(Trial(data=data, model=floor, train=TrainSpec(batch_size=4096)) for floor in FLOORS),
     ]
     return repeat(rows, 1)
@@ -88,7 +87,7 @@ def figure_tradeoff(profile: Profile) -> list[Trial]:
     rows = [
         *(Trial(data=data, model=_linear_mach(B, R), train=train) for B, R in sizes),
         _one_against_all(data, num_epochs),
-        *_trees(data, bits=_TREE_BITS, passes=_TREE_PASSES),
+        *_trees(data, _LOMTREE, _RECALL_TREE),
     ]
     return repeat(rows, 1)
 
@@ -126,25 +125,16 @@ def _linear_mach(num_buckets: int, num_worlds: int) -> ModelSpec:
     )
 
 
-_NOTHING: Mapping[str, Scalar] = {}
-
-
 def _trees(
-    data: DataSpec,
-    *,
-    bits: int,
-    passes: Mapping[str, int],
-    of_recall_tree: Mapping[str, Scalar] = _NOTHING,
+    data: DataSpec, lomtree: Mapping[str, Scalar], recall_tree: Mapping[str, Scalar]
 ) -> Iterator[Trial]:
     """LOMTree and recall tree as Vowpal Wabbit's own runs on ODP and ImageNet call them.
 
     Its one-against-all is left out: it hands over the scores of all labels, one point after
     another, at 2,000 labels 5 ms each. Ours is the linear softmax.
     """
-    for reduction, num_passes in passes.items():
-        sizes: dict[str, Scalar] = {"bits": bits, "passes": num_passes}
-        more = of_recall_tree if reduction == "recall_tree" else {}
-        yield peer(data, "vowpal_wabbit", reduction=reduction, **sizes, **more)
+    yield peer(data, "vowpal_wabbit", reduction="log_multi", **lomtree)
+    yield peer(data, "vowpal_wabbit", reduction="recall_tree", **recall_tree)
 
 
 def _published_runs(name: Literal["odp", "imagenet"]) -> list[Trial]:
@@ -171,8 +161,9 @@ def _published_rivals(data: DataSpec, name: str) -> Iterator[Trial]:
     """One-against-all with the same optimiser, which says by how much it does not fit on ODP."""
     train = TrainSpec(batch_size=256, num_epochs=3, num_validations=0)
     yield Trial(data=data, model=linear("full_softmax", chunk_size=128), train=train)
-    tree: dict[str, Scalar] = {"max_candidates": 400, "max_depth": 5} if name == "odp" else {}
-    yield from _trees(data, bits=30, passes=_ONE_PASS, of_recall_tree=tree)
+    sizes: dict[str, Scalar] = {"bits": 30, "passes": 1}
+    of_odp: dict[str, Scalar] = {"max_candidates": 400, "max_depth": 5}
+    yield from _trees(data, sizes, sizes | of_odp if name == "odp" else sizes)
 
 
 def _part(trial: Trial) -> str:
