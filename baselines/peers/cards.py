@@ -94,6 +94,7 @@ CARDS = (
             ),
             Shown(name="bits", text="2^{} weights", default=24, is_always=False),
             Shown(name="passes", text="passes={}", default=1, is_always=False),
+            Shown(name="steps", text="{} steps", default="adaptive", is_always=False),
         ),
         color="#B3A700",
         marker="d",

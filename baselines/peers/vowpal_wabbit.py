@@ -45,6 +45,8 @@ class VowpalWabbitOptions(PeerOptions):
         bits: 2^bits weights are hashed into, for all labels or nodes together.
         passes: over the training data.
         initial_rate: of learning.
+        steps: `adaptive`, a feature's own, normalised, as the library has them by default, or
+            `plain` stochastic gradient descent.
         binary_loss: of every binary decision; `plt` knows `logistic` alone.
         max_candidates: labels that a leaf of the recall tree compares; None: the library's choice.
         max_depth: of the recall tree; None: log₂ L.
@@ -57,6 +59,7 @@ class VowpalWabbitOptions(PeerOptions):
     bits: int = 24
     passes: int = 1
     initial_rate: float = 1.0
+    steps: Literal["adaptive", "plain"] = "adaptive"
     binary_loss: Literal["logistic", "hinge", "squared"] = "logistic"
     max_candidates: int | None = None
     max_depth: int | None = None
@@ -204,6 +207,7 @@ class VowpalWabbit(Peer):
         arguments = [f"--{options.reduction}", str(self._num_labels)]
         arguments += ["-b", str(options.bits), "-l", str(options.initial_rate)]
         arguments += ["--loss_function", options.binary_loss, "--random_seed", str(self.seed)]
+        arguments += ["--sgd"] if options.steps == "plain" else []
         if options.reduction == "recall_tree":
             arguments += ["--node_only"] if options.node_only else []
             arguments += ["-q", _PATH_NAMESPACE + _NAMESPACE] if options.path_features else []

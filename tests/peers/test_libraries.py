@@ -27,6 +27,7 @@ VARIANTS = {
     "vowpal_wabbit": [
         {},
         {"passes": 2, "initial_rate": 0.5},
+        {"passes": 5, "initial_rate": 10.0, "steps": "plain"},
         {"reduction": "oaa"},
         {"reduction": "recall_tree", "max_candidates": 30, "max_depth": 4},
         {"reduction": "log_multi"},

@@ -194,6 +194,7 @@ def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeyp
         ("napkinxc", {"arity": 1}, "arity is 1; expected at least 2"),
         ("vowpal_wabbit", {"bits": 41}, "bits is 41"),
         ("vowpal_wabbit", {"initial_rate": 0.0}, "initial_rate is 0.0; expected above 0"),
+        ("vowpal_wabbit", {"steps": "small"}, "is 'small'; expected 'adaptive' or 'plain'"),
         ("vowpal_wabbit", {"max_depth": 5}, "belongs to reduction 'recall_tree', not 'plt'"),
         ("vowpal_wabbit", {"binary_loss": "hinge"}, "reduction 'plt' is 'logistic'"),
     ],
