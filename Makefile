@@ -10,9 +10,9 @@ WHERE := $(if $(PUBLISH),--publish)
 BENCH := $(BIN)/python -m bench
 OPTIONS = --data-dir $(DATA) --profile $(PROFILE) $(WHERE)
 STUDIES := quickstart delicious bible citeulike simplewiki decode
-STUDIES += figure-quadratic figure-theory table-claims table-multilabel table-multiclass
-STUDIES += figure-tradeoff table-search figure-recall-worlds table-wiki10-worlds
-STUDIES += amazon amazon-r32 table-twins
+STUDIES += figure-quadratic figure-theory table-claims table-multilabel table-delicious-split
+STUDIES += table-multiclass figure-tradeoff table-search figure-recall-worlds
+STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
 .PHONY: bench test test-slow soak fuzz lint types smoke golden losses digests audit report check clean $(STUDIES)

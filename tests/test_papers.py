@@ -116,6 +116,16 @@ def test_small_sets_run_the_published_set_ups_and_all_but_the_longest_three_time
     assert all(trial.data.num_validation_points == 0 for trial in peers)
 
 
+def test_the_other_split_has_the_rows_of_the_official_one_that_it_explains() -> None:
+    of_set, other = (load_study(f"table-{name}") for name in ("multilabel", "delicious-split"))
+    trials = other.build_trials("cpu")
+    assert {trial.data.options["new_split"] for trial in trials} == {0}
+    rows = [(t.model, t.train, t.replicate) for t in of_set.build_trials("cpu")]
+    assert all((t.model, t.train, t.replicate) in rows for t in trials)
+    numbers = {row.label: row.metrics["P@1"] for row in other.published}
+    assert numbers == {"MACH": 0.712, "Parabel": 0.6744}
+
+
 def test_the_tradeoff_has_every_point_of_both_figures() -> None:
     study = load_study("figure-tradeoff")
     assert sum(len(by_buckets) for by_buckets in TRADEOFF["odp"].values()) == 18

@@ -126,23 +126,23 @@ _DRAFT: Mapping[str, tuple[int, str, str]] = {
 }
 
 
-def multilabel_published(
-    reasons: Mapping[tuple[str, str], str], copies: Mapping[str, str]
-) -> tuple[PaperRow, ...]:
+def multilabel_published(reasons: Mapping[tuple[str, str], str]) -> tuple[PaperRow, ...]:
     """Every published row of these sets, in the order of the sources.
 
     Args:
         reasons: (set, label) → why a published row differs from ours, where it does.
-        copies: part → set whose third-party row stands there, too.
     """
-    third = list(_third_parties(reasons))
-    again = [
+    return (*_papers(), *_third_parties(reasons), *_pages(reasons), *_drafts())
+
+
+def published_elsewhere(name: str, *, part: str) -> tuple[PaperRow, ...]:
+    """A set's published rows that ours are the systems of, beside another split of it."""
+    rows = (*_third_parties({}), *_pages({}))
+    return tuple(
         dataclasses.replace(row, part=part, why="on a split that is not known")
-        for part, name in copies.items()
-        for row in third
-        if row.part == SETS[name].title
-    ]
-    return (*_papers(), *third, *again, *_pages(reasons), *_drafts())
+        for row in rows
+        if row.part == SETS[name].title and row.beside
+    )
 
 
 def _papers() -> Iterator[PaperRow]:
