@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from baselines.peers.peer import Peer, PeerOptions, folder_bytes, import_library
+from baselines.peers.peer import Peer, PeerOptions, import_library
 from baselines.peers.text import row_values
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.settings import SettingsError
@@ -67,6 +67,7 @@ class NapkinXc(Peer):
     options: NapkinXcOptions
 
     _model: Any
+    _model_folder: Path
     _features: Any
     _labels: Any
     _is_multilabel: bool
@@ -90,7 +91,17 @@ class NapkinXc(Peer):
 
     def train(self) -> None:
         """Train into an empty folder: what lies there would stay part of the model."""
-        shutil.rmtree(self._model_path, ignore_errors=True)
+        folder = self.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        self.restore(folder)
+        self._model.fit(self._features, self._labels)
+
+    def saved(self) -> Path:
+        """The folder that training wrote."""
+        return self._model_folder
+
+    def restore(self, folder: Path) -> None:
+        """A model of that folder, not loaded yet."""
         models = import_library("napkinxc.models")
         options = self.options
         arguments: dict[str, Any] = {
@@ -111,13 +122,9 @@ class NapkinXc(Peer):
             }
         if options.model == "hsm":
             arguments["pick_one_label_weighting"] = self._is_multilabel
-        self._model = build(str(self._model_path), **arguments)
-        self._model.fit(self._features, self._labels)
+        self._model = build(str(folder), **arguments)
+        self._model_folder = folder
         self._is_loaded = False
-
-    def model_bytes(self) -> int:
-        """Bytes of the model's folder."""
-        return folder_bytes(self._model_path)
 
     def prepare_inference(self, k: int) -> None:
         """Load the model, once: one-versus-rest loaded again after `unload` answers zeros."""
@@ -139,10 +146,6 @@ class NapkinXc(Peer):
         for place, labels in enumerate(found):
             best[place, : len(labels)] = labels
         return best
-
-    @property
-    def _model_path(self) -> Path:
-        return self.folder / "model"
 
 
 def _to_scipy(rows: Csr) -> Any:

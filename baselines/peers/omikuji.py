@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
-from baselines.peers.peer import Peer, PeerOptions, folder_bytes, import_library
+from baselines.peers.peer import Peer, PeerOptions, import_library
 from baselines.peers.text import feature_texts, label_texts, row_values
 from bench.data.csr import Csr, Dataset, Int64s
 
@@ -95,11 +97,16 @@ class Omikuji(Peer):
             setattr(settings, name, value)
         self._model = omikuji.Model.train_on_data(str(self._train_path), settings, self.num_threads)
 
-    def model_bytes(self) -> int:
-        """Bytes of the saved model."""
+    def saved(self) -> Path:
+        """A folder that it is written to now, into no other: there it would only be added."""
         folder = self.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
         self._model.save(str(folder))
-        return folder_bytes(folder)
+        return folder
+
+    def restore(self, folder: Path) -> None:
+        """Load that folder's."""
+        self._model = import_library(self.package).Model.load(str(folder))
 
     def prepare_inference(self, k: int) -> None:
         """Give inference its threads."""

@@ -48,7 +48,7 @@ class PeerOptions:
 class Peer(ABC):
     """A classifier of another library: prepared rows in, ranked labels out.
 
-    Called in the order `read`, `train` (any number of times, each from scratch),
+    Called in the order `read`, `train` (any number of times, each from scratch) or `restore`,
     `prepare_inference`, then `queries`, `top_k` and `release` for one block of points after the
     other, at last `finish_inference`.
 
@@ -97,8 +97,16 @@ class Peer(ABC):
         """Train a new model on what was read."""
 
     @abstractmethod
+    def saved(self) -> Path:
+        """The trained model's folder, with nothing else in it; written now if not by training."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> None:
+        """Take what :meth:`saved` named in an earlier process, instead of training."""
+
     def model_bytes(self) -> int:
         """Bytes of the trained model's files."""
+        return folder_bytes(self.saved())
 
     @abstractmethod
     def prepare_inference(self, k: int) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,8 @@ from bench.measure.visits import (
 )
 from bench.methods import method_class
 from bench.settings import Trial, derive_seed
+
+_log = logging.getLogger(__name__)
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -130,7 +134,8 @@ def attend(
 ) -> dict[str, Any]:
     """Take part in rounds of timing: a training, single queries and batches of them.
 
-    Phases are `fit` (in the first visit only, if it takes longer than 20 s), `latency` and
+    Phases are `fit` (in the first round only, if it takes longer than 20 s: a process that is
+    started again to spare memory finds the model in the cache), `latency` and
     `throughput` as our methods have them, the points being in the library's own form beforehand,
     and `overhead` and `overhead-256`: the same calls to a model of two labels, of which little is
     left but the call itself, the handing over of the features and the reading of the answer.
@@ -165,14 +170,23 @@ def attend(
         caller.read(_two_labels(dataset))
         caller.train()
         k = _most_labels(peer, dataset, TIMED_K)
-        fit_seconds = 0.0
+        # Of the session that is under way: its first round replaces it.
+        kept = cache_dir / "peers" / f"{trial.cost_id}.model"
+        is_trained = False
         for visit in visits:
-            if fit_seconds <= _LONG_FIT_SECONDS:
+            if visit.round_number == 0:
+                shutil.rmtree(kept, ignore_errors=True)
+            elif not is_trained and kept.is_dir():
+                peer.restore(kept)
+                is_trained = True
+            if not is_trained:
                 with visit.timed("fit", units=1) as seconds:
                     start = time.perf_counter()
                     peer.train()
                     seconds.append(time.perf_counter() - start)
-                fit_seconds = seconds[0]
+                is_trained = seconds[0] > _LONG_FIT_SECONDS
+                if is_trained:
+                    _keep(peer, kept)
             _time_inference(visit, peer, dataset.test_features, k, ("latency", "throughput"))
             _time_inference(
                 visit, caller, dataset.test_features, min(k, 2), ("overhead", "overhead-256")
@@ -182,6 +196,17 @@ def attend(
         "fingerprint": dataset.facts.get("fingerprint"),
         "inference": {"k": k},
     }
+
+
+def _keep(peer: Peer, kept: Path) -> None:
+    """Copy a trained model, whole or not at all; a full disk costs another training, no more."""
+    copy = peer.folder / "copy"
+    try:
+        shutil.copytree(peer.saved(), copy)
+        copy.rename(kept)
+    except OSError as error:
+        _log.warning("the model is not kept for later rounds: %s", error)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def ranked(peer: Peer, features: Csr, k: int) -> Int64s:

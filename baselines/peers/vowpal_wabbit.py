@@ -110,6 +110,7 @@ class VowpalWabbit(Peer):
     overhead_options = MappingProxyType({"bits": 18})
     options: VowpalWabbitOptions
 
+    _model_folder: Path
     _workspace: Any = None
     _num_labels: int
     _k: int
@@ -151,6 +152,8 @@ class VowpalWabbit(Peer):
 
     def train(self) -> None:
         """Train a new model and write it down."""
+        self._model_folder = self.folder / "model"
+        self._model_folder.mkdir(exist_ok=True)
         arguments = [*self._arguments(), "-d", str(self._train_path), "-f", str(self._model_path)]
         if self.options.passes > 1:
             passes = str(self.options.passes)
@@ -158,9 +161,13 @@ class VowpalWabbit(Peer):
             arguments += ["--passes", passes, "--cache_file", cache, "-k", "--holdout_off"]
         self._open(arguments).finish()
 
-    def model_bytes(self) -> int:
-        """Bytes of the model's file."""
-        return self._model_path.stat().st_size
+    def saved(self) -> Path:
+        """The folder of the file that training wrote."""
+        return self._model_folder
+
+    def restore(self, folder: Path) -> None:
+        """Read that file from now on."""
+        self._model_folder = folder
 
     def prepare_inference(self, k: int) -> None:
         """Load the model."""
@@ -228,7 +235,7 @@ class VowpalWabbit(Peer):
 
     @property
     def _model_path(self) -> Path:
-        return self.folder / "model.vw"
+        return self._model_folder / "model.vw"
 
 
 def _largest(scores: list[float], k: int) -> Int64s:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,31 @@ def test_a_shorter_list_is_the_start_of_a_longer_one(method, options, cache_dir,
     for k in (1, 3):
         some = data.test_features.slice(100, 180)
         assert (answers(peer, some, k) == best[100:180, :k]).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("omikuji", {}),
+        ("napkinxc", {"num_trees": 2}),
+        ("napkinxc", {"model": "ovr"}),
+        ("vowpal_wabbit", {}),
+        ("vowpal_wabbit", {"reduction": "oaa"}),
+        ("vowpal_wabbit", {"reduction": "recall_tree"}),
+    ],
+)
+def test_a_restored_model_answers_as_the_trained_one(method, options, cache_dir, tmp_path):
+    trial = make_trial(method, options, "multiclass")
+    data = load_dataset(trial.data, cache_dir, cache_dir)
+    peer = trained(trial, data, tmp_path)
+    shutil.copytree(peer.saved(), tmp_path / "kept")
+    (tmp_path / "other").mkdir()
+    again = type(peer)(peer.options, folder=tmp_path / "other", seed=2)
+    again.read(data)
+    k = peer.max_ranked or 6
+    again.restore(tmp_path / "kept")
+    assert (answers(again, data.test_features, k) == answers(peer, data.test_features, k)).all()
+    assert again.model_bytes() == peer.model_bytes()
 
 
 @pytest.mark.parametrize("method", VARIANTS)

@@ -54,8 +54,8 @@ def execute(trial, tmp_path, emit=lambda event: None):
     )
 
 
-def attend(trial, tmp_path, num_visits=2):
-    visits = [Visit(number) for number in range(num_visits)]
+def attend(trial, tmp_path, num_visits=2, first=0):
+    visits = [Visit(number) for number in range(first, first + num_visits)]
     said = process.attend(
         trial,
         data_dir=tmp_path,
@@ -237,3 +237,26 @@ def test_a_long_training_is_timed_once(tmp_path, monkeypatch):
     _, visits = attend(make_trial(), tmp_path, num_visits=3)
     assert ["fit" in phases for phases in visits] == [True, False, False]
     assert all("latency" in phases for phases in visits)
+
+
+def test_a_long_training_outlives_its_process_but_not_its_session(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
+    trial = make_trial()
+    for first, is_fitted in ((0, True), (1, False), (0, True)):
+        _, (phases,) = attend(trial, tmp_path, num_visits=1, first=first)
+        assert ("fit" in phases, "latency" in phases) == (is_fitted, True)
+    _, (phases,) = attend(make_trial(smoothing=2.0), tmp_path, num_visits=1, first=1)
+    assert "fit" in phases
+
+
+def test_a_model_that_cannot_be_kept_is_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
+
+    def fail(*paths):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(process.shutil, "copytree", fail)
+    for first in (0, 1):
+        _, visits = attend(make_trial(), tmp_path, first=first)
+        assert ["fit" in phases for phases in visits] == [True, False]
+    assert list((tmp_path / "cache" / "peers").iterdir()) == []

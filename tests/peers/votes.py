@@ -50,9 +50,14 @@ class Votes(Peer):
         self._votes = np.log(votes / votes.sum(axis=1, keepdims=True))
         self.trained.append(labels.num_columns)
 
-    def model_bytes(self):
-        np.save(self.folder / "model.npy", self._votes)
-        return (self.folder / "model.npy").stat().st_size
+    def saved(self):
+        folder = self.folder / "model"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / "model.npy", self._votes)
+        return folder
+
+    def restore(self, folder):
+        self._votes = np.load(folder / "model.npy")
 
     def prepare_inference(self, k):
         self._k = k
