@@ -252,7 +252,7 @@ def test_a_long_training_outlives_its_process_but_not_its_session(tmp_path, monk
 def test_a_model_that_cannot_be_kept_is_trained_again(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
 
-    def fail(*paths):
+    def fail(*paths, copy_function):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(process.shutil, "copytree", fail)
