@@ -123,7 +123,7 @@ def table_twins(profile: Profile) -> list[Trial]:
     world and an epoch, seconds a query. Of each set-up one world is trained for a few steps; the
     whole training is computed from its measured seconds a step.
     Command: `make table-twins`. Hardware: 2 CPU cores, 20 GB (`PROFILE=gpu`: one GPU of 80 GB).
-    Duration: about 40 minutes.
+    Duration: about 25 minutes.
     Expected: one world of any set-up fits into 9 GB; all 32 worlds at once of Delicious-200K do not
     fit into 100 GB, nor does a full layer on ODP. On 2 cores the papers' trainings would take
     weeks. A twin's accuracy is the twin's own and says nothing of the set.
@@ -239,7 +239,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-twins": lambda: _study(
         table_twins,
         "table-twins",
-        "about 40 minutes on 2 cores",
+        "about 25 minutes on 2 cores",
         part=lambda trial: trial.data.name,
         metrics=("R@1",),
         published=_PUBLISHED_OF_TWINS,
