@@ -80,7 +80,7 @@ def quickstart_grid(profile: Profile) -> list[Trial]:
                 num_validations=6,
             )
             rows.append((model, train))
-    return grid(_IDENTIFIERS, rows, floors=False)
+    return grid(_IDENTIFIERS, rows)
 
 
 def delicious(profile: Profile) -> list[Trial]:
