@@ -26,6 +26,9 @@ def _negatives(default: str) -> tuple[Shown, ...]:
     )
 
 
+# Since 2 of N labels in a batch only the N − 1 of a point's others are expected to be drawn.
+_SAMPLER_VERSIONS = {"sampler": {"in_batch": 2}}
+
 # Okabe and Ito's colours: told apart with any colour vision; luminance and marker do it in grey.
 _SAMPLERS = {
     "uniform": Look(text="uniform", color="#E69F00", marker="^", line=(0, (1, 1))),
@@ -65,6 +68,7 @@ CARDS = (
     Card(
         name="sampled_softmax",
         version=1,
+        option_versions=_SAMPLER_VERSIONS,
         label="Sampled softmax",
         group="sampled softmax or BCE",
         target="baselines.sampled_softmax:SampledSoftmax",
@@ -77,6 +81,7 @@ CARDS = (
     Card(
         name="sampled_bce",
         version=1,
+        option_versions=_SAMPLER_VERSIONS,
         label="Sampled BCE",
         group="sampled softmax or BCE",
         target="baselines.sampled_bce:SampledBce",
@@ -89,6 +94,7 @@ CARDS = (
     Card(
         name="two_tower",
         version=1,
+        option_versions=_SAMPLER_VERSIONS,
         label="Two towers",
         group="two towers (DSSM)",
         target="baselines.two_tower:TwoTower",

@@ -24,7 +24,7 @@ from bench.engine.local import LocalEngine
 from bench.record import Record
 from bench.settings import SettingsError, Trial
 from bench.study import Study
-from bench.versions import current_versions, is_older
+from bench.versions import current_versions, is_older, without_older_metrics
 
 Outcome = lines.Outcome
 
@@ -44,7 +44,8 @@ class Finding:
 
     Attributes:
         candidate: what was made again.
-        outcome: `found`: every metric and loss is the same to the last digit.
+        outcome: `found`: every metric that is computed as it was then, and every loss, is the same
+            to the last digit.
         largest_difference: between two metrics or losses; None where nothing could be compared.
         reason: of a failure.
     """
@@ -145,7 +146,10 @@ def compared(candidate: Candidate, new: Record) -> Finding:
         return Finding(candidate, "failed", None, new.reason)
     if old.block("data").get("fingerprint") != new.block("data").get("fingerprint"):
         return Finding(candidate, "failed", None, "the data is not what the record was made on")
-    before, after = dict(_numbers(quality(old))), dict(_numbers(quality(new)))
+    before, after = (
+        dict(_numbers(without_older_metrics(quality(each), old.raw, new.raw)))
+        for each in (old, new)
+    )
     if set(before) != set(after):
         return Finding(candidate, "differs", None, "other metrics")
     difference = max((_distance(before[name], after[name]) for name in before), default=0.0)

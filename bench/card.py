@@ -116,6 +116,8 @@ class Card:
         name: what `ModelSpec.method` says.
         version: raised by whoever changes what the method computes; records of a lower one are
             stale. Golden runs tell (`tests/golden`).
+        option_versions: option → value → version, where what changed is computed under that value
+            alone; only records of trials that have it can be stale by it. 1 where nothing is said.
         label: what readers call it.
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
         group: column of the overview; "" leaves the method out of it.
@@ -140,6 +142,7 @@ class Card:
 
     name: str
     version: int
+    option_versions: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
     label: str
     labels_by_loss: Mapping[str, str] = field(default_factory=dict)
     group: str
@@ -163,6 +166,19 @@ class Card:
     def __post_init__(self) -> None:
         if self.version < 1:
             raise ValueError(f"version of {self.name} is {self.version}; expected 1 or more")
+
+    def versions_of_options(self, options: Mapping[str, Any]) -> dict[str, int]:
+        """Versions of the values that options have, as `name=value` → version.
+
+        An option that is not given has the default that the card shows for it.
+        """
+        defaults = {shown.name: shown.default for shown in self.options}
+        chosen = {name: options.get(name, defaults.get(name)) for name in self.option_versions}
+        return {
+            f"{name}={value}": self.option_versions[name][value]
+            for name, value in chosen.items()
+            if value in self.option_versions[name]
+        }
 
     def name_for(self, loss: str | None) -> str:
         """Label under a loss."""

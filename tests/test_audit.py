@@ -79,6 +79,34 @@ def test_numbers_on_one_side_alone_differ(recorded, tmp_path, change, reason):
     assert (finding.outcome, finding.reason) == ("differs", reason)
 
 
+def with_psp(raw, value, **versions):
+    raw["test"].update({"PSP@1": value})
+    raw["data"].update(num_validation_points=100)
+    raw["versions"].update(versions)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("versions", "difference", "outcome"),
+    [({}, 0.0, "found"), ({}, 0.125, "differs"), ({"psp": 2}, 0.0, "differs")],
+)
+def test_only_metrics_that_are_computed_as_then_are_compared(
+    recorded, tmp_path, versions, difference, outcome
+):
+    study, path = recorded
+    [newest, *_] = candidates([study], tmp_path, MACHINE)
+    new = record.Record(with_psp(json.loads(newest.old.to_json()), 0.25, psp=2))
+
+    def change(raw):
+        raw["versions"].pop("psp", None)
+        with_psp(raw, 0.5, **versions)
+        raw["test"]["P@1"] += difference
+
+    tamper(path, change)
+    [old, *_] = candidates([study], tmp_path, MACHINE)
+    assert compared(old, new).outcome == outcome
+
+
 def test_a_trial_that_fails_or_meets_other_data_has_failed(recorded, tmp_path):
     study, path = recorded
     [first, *_] = candidates([study], tmp_path, MACHINE)

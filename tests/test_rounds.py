@@ -82,7 +82,7 @@ def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):
     [line] = measure(build_trial())
     [row] = line.rows
     assert row["cost_id"] == Trial.from_dict(row["settings"]).cost_id == build_trial().cost_id
-    assert row["versions"] == {"method": 1, "source": 1, "protocol": 1}
+    assert row["versions"] == {"method": 1, "source": 1, "protocol": 1, "psp": 2}
     assert (row["fingerprint"], row["weights"]) == ("f", None)
     assert row["status"] == "done"  # whatever the row's own words
     assert line.machine == MACHINE

@@ -107,6 +107,23 @@ def test_records_made_by_an_older_source_or_protocol_are_stale(options, monkeypa
     assert states(plan_run(study, options())) == ["stale"]
 
 
+def test_a_raised_version_of_metrics_runs_nothing_again(options, monkeypatch):
+    study = build_study([build_trial()])
+    run(study, options())
+    monkeypatch.setattr("bench.versions.METRIC_VERSIONS", {"psp": 3})
+    assert states(plan_run(study, options())) == ["kept"]
+
+
+def test_a_raised_version_of_an_options_value_runs_its_trials_again(options, monkeypatch):
+    study = build_study([build_trial(number=0), build_trial(number=1)])
+    run(study, options())
+    card = dataclasses.replace(stub_card("stub"), option_versions={"number": {1: 2}})
+    monkeypatch.setattr(cards, "_registered", [card, stub_card("other")])
+    assert states(plan_run(study, options())) == ["kept", "stale"]
+    assert run(study, options()) == ["done"]
+    assert states(plan_run(study, options())) == ["kept", "kept"]
+
+
 def test_a_record_by_newer_code_than_todays_is_kept(options, monkeypatch):
     study = build_study([build_trial()])
     with monkeypatch.context() as patch:
@@ -311,7 +328,7 @@ def test_unknown_method_is_refused_with_the_known_ones(options):
 def test_records_carry_provenance_and_the_machine_names_the_file(options, tmp_path):
     run(build_study([build_trial()]), options())
     [kept] = read_all(tmp_path)[0]
-    assert kept.versions == {"method": 1, "source": 1, "protocol": 1}
+    assert kept.versions == {"method": 1, "source": 1, "protocol": 1, "psp": 2}
     assert kept.machine["accelerator"] is None
     assert kept.provenance["packages"]["torch"]
 

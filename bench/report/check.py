@@ -16,6 +16,7 @@ from bench.record import Record, RecordError, machine_key
 from bench.report.publish import beside, write_results
 from bench.report.readme import read_audits, readme_problems
 from bench.report.results import MachineResults, load_results
+from bench.report.select import Section
 
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
 
@@ -106,7 +107,21 @@ def _stale(loaded: Sequence[MachineResults]) -> list[str]:
                 f"records/{results.view.name}/{results.machine}.jsonl: {count} configuration"
                 f"{plural} of {method} made by older versions (†)"
             )
+        count = sum(map(_num_older, results.sections))
+        if count:
+            notes.append(
+                f"records/{results.view.name}/{results.machine}.jsonl: {count} "
+                f"configuration{'s' if count > 1 else ''} with metrics that are computed otherwise "
+                "today († at the metric)"
+            )
     return notes
+
+
+def _num_older(section: Section) -> int:
+    """Rows with such a metric among those that the tables show."""
+    published = {metric for entry in section.published for metric in entry.metrics}
+    shown = {*section.metrics, *published}
+    return sum(any(map(row.has_older, shown)) for row in section.rows)
 
 
 def _differences(fresh: Path, kept: Path) -> list[str]:

@@ -48,7 +48,11 @@ class Column:
         if summary is None:
             return None
         median, low, high = self._texts(summary)
-        return median if low == high else f"{median} ({low}–{high})"
+        return median + self.mark(row) + ("" if low == high else f" ({low}–{high})")
+
+    def mark(self, row: Row) -> str:
+        """† where the metric is computed otherwise today."""
+        return "†" if self.is_quality and row.has_older(self.name) else ""
 
     def _texts(self, summary: Summary) -> list[str]:
         text = self.text

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench.report.columns import Column
 from bench.report.format import GAP
@@ -19,9 +19,11 @@ from bench.report.syntax import Cell, Table, markdown_body, render_markdown, ren
 from bench.report.tables import count_text, marked, standard_error, status_text
 from bench.report.values import Record, dig, group_by
 from bench.settings import SettingsError, Trial
+from bench.versions import without_older_metrics
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every
-#: leading metric within the reference's replicates, widened. `–`: there is no such row.
+#: leading metric within the reference's replicates, widened. `–`: there is no such row. Metrics
+#: that one side alone computes as today are left out.
 Verdict = Literal["identical", "reproduced", "differs", "other data", "–"]
 
 
@@ -137,10 +139,14 @@ def judge(section: Section, own: Row, reference: Row | None) -> Verdict:
         return "–"
     if own.fingerprint != reference.fingerprint:
         return "other data"
-    replicates = {_replicate(record): _quality(record) for record in reference.done}
-    if all(_quality(record) == replicates.get(_replicate(record)) for record in own.done):
+    replicates = {_replicate(record): record for record in reference.done}
+    if all(_is_identical(record, replicates.get(_replicate(record))) for record in own.done):
         return "identical"
-    metrics = [metric for metric in section.metrics if reference.at("test", metric)]
+    metrics = [
+        metric
+        for metric in section.metrics
+        if reference.at("test", metric) and own.has_older(metric) == reference.has_older(metric)
+    ]
     is_within = all(_is_within(section, metric, own, reference) for metric in metrics)
     return "reproduced" if metrics and is_within else "differs"
 
@@ -149,8 +155,15 @@ def _replicate(record: Record) -> int:
     return int(dig(record, "settings", "replicate") or 0)
 
 
-def _quality(record: Record) -> tuple[Any, Any]:
-    return dig(record, "test"), dig(record, "training", "curve")
+def _is_identical(own: Record, reference: Record | None) -> bool:
+    """Whether all metrics are that both compute alike, and the curve of the training."""
+    if reference is None:
+        return False
+    first, second = (
+        without_older_metrics([dig(each, "test"), dig(each, "training", "curve")], own, reference)
+        for each in (own, reference)
+    )
+    return bool(first == second)
 
 
 def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:
@@ -183,7 +196,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
             title=section.title,
             columns=("method", "setting", *(column.title for column in columns), "verdict"),
             groups=(tuple(lines),),
-            notes=mark_notes(section),
+            notes=mark_notes(section, [c.name for c in columns if c.is_quality]),
             spare=spare,
         )
 
@@ -196,9 +209,12 @@ def _verdict(pair: Pair) -> str:
 
 
 def _beside(pair: Pair, column: Column) -> str:
-    own = column.median(pair.own)
-    reference = column.median(pair.reference) if pair.reference else None
-    return f"{own or GAP} | {reference or GAP}"
+    return f"{_marked(column, pair.own)} | {_marked(column, pair.reference)}"
+
+
+def _marked(column: Column, row: Row | None) -> str:
+    median = column.median(row) if row else None
+    return median + column.mark(row) if row and median else GAP
 
 
 _MEANING = (

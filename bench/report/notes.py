@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.costs import CostLine
 from bench.report.format import gibibytes
 from bench.report.select import Row, Section
@@ -11,15 +13,22 @@ from bench.report.values import Record, clean, dig
 _BUSY = 0.1
 
 
-def notes_of(section: Section, *own: str) -> tuple[str, ...]:
-    """Footer of a section's table; the table's own sentences stand in the middle."""
+def notes_of(section: Section, *own: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """Footer of a section's table.
+
+    Args:
+        section: whose rows it shows.
+        own: the table's own sentences, which stand in the middle.
+        metrics: those that it shows.
+    """
     notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
-    return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section))
+    return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section, metrics))
 
 
-def mark_notes(section: Section) -> tuple[str, ...]:
-    """What the marks at the names of rows mean, where they occur."""
-    return tuple(filter(None, [_busy_note(section), _stale_note(section)]))
+def mark_notes(section: Section, metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """What the marks at the names of rows, and at some of their metrics, mean where they occur."""
+    notes = [_busy_note(section), _stale_note(section), _older_note(section, metrics)]
+    return tuple(filter(None, notes))
 
 
 def machine_note(section: Section) -> str:
@@ -104,3 +113,12 @@ def _busy_note(section: Section) -> str:
 def _stale_note(section: Section) -> str:
     is_stale = any(row.is_stale for row in section.rows)
     return "† made by an older version of method, data source or protocol." if is_stale else ""
+
+
+def _older_note(section: Section, metrics: Sequence[str]) -> str:
+    if not any(row.has_older(metric) for row in section.rows for metric in metrics):
+        return ""
+    return (
+        "† at a PSP: its propensities are those of the training points without the validation "
+        "points; today they are those of the whole training file."
+    )

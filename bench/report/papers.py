@@ -118,7 +118,9 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
         title=section.title,
         columns=("system", "setting", "published as", "n", *(q.title for q in quantities.values())),
         groups=tuple(tuple(group) for group in groups if group),
-        notes=notes_of(section, *own) if section.rows else (_NOT_RUN, *filter(None, own)),
+        notes=notes_of(section, *own, metrics=names)
+        if section.rows
+        else (_NOT_RUN, *filter(None, own)),
         num_words=3,
         spare=tuple(q.title for q in reversed(quantities.values()))[:-1],
     )
@@ -201,7 +203,8 @@ def _cell(section: Section, line: Line, name: str, quantity: Quantity, is_publis
         summary = None
     measured, spread = GAP, ""
     if summary is not None:
-        measured = quantity.measured(summary.median)
+        is_older = line.row is not None and quantity.is_share and line.row.has_older(name)
+        measured = quantity.measured(summary.median) + ("†" if is_older else "")
         spread = _spread(quantity, summary)
     elif line.row is not None and not line.row.done and name == section.metrics[0]:
         measured = status_text(line.row)

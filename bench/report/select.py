@@ -19,6 +19,7 @@ from bench.report.labels import card_of, describe_rows, flatten, method_of, sort
 from bench.report.timings import Timing, Timings
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.study import PAPERS, TRAINING
+from bench.versions import is_metric_older
 
 IsStale = Callable[[Record], bool]
 
@@ -75,6 +76,10 @@ class Row:
     def quality(self, metric: str) -> Summary | None:
         """Median and range on the test split; None unless every finished replicate has it."""
         return self.at("test", metric) if self.done else None
+
+    def has_older(self, metric: str) -> bool:
+        """Whether a metric of some replicate is computed otherwise today."""
+        return any(is_metric_older(metric, record) for record in self.done)
 
     @property
     def fingerprint(self) -> str | None:

@@ -44,7 +44,12 @@ def build_table(section: Section, *, is_compact: bool = False) -> Table:
         title=section.title,
         columns=("method", "setting", "n", *(column.title for column in columns)),
         groups=tuple(tuple(group) for group in groups if group),
-        notes=notes_of(section, _quality_note(section), meaning),
+        notes=notes_of(
+            section,
+            _quality_note(section),
+            meaning,
+            metrics=[column.name for column in columns if column.is_quality],
+        ),
     )
 
 

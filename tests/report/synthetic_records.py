@@ -109,7 +109,7 @@ def record(
         "status": status,
         "reason": None if status == "done" else f"made-up {status}",
         "started_at": "2030-01-02T03:04:05Z",
-        "versions": {"method": version, "source": 1, "protocol": 1},
+        "versions": {"method": version, "source": 1, "protocol": 1, "sampler=in_batch": 2},
         "data": _facts(of, task),
         "memory": None,
         "clock": None,

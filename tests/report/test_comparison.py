@@ -51,6 +51,15 @@ def test_last_digit_of_a_curve_is_enough_for_another_verdict(folders: tuple[Path
     assert _verdict(folders, [own, reference[1]], reference) == "reproduced"
 
 
+def test_metric_that_one_side_computes_otherwise_decides_nothing(
+    folders: tuple[Path, Path],
+) -> None:
+    (reference,) = _replicates([0.30])
+    reference["test"]["PSP@1"] = 0.2
+    own = changed(changed(reference, 0.3, "test", "PSP@1"), 2, "versions", "psp")
+    assert _verdict(folders, [own], [reference]) == "identical"
+
+
 @pytest.mark.parametrize(
     ("accuracy", "verdict"),
     # Range 0.30 to 0.32, half of it 0.01, two standard errors of P@1 over 10,000 points 0.0092.

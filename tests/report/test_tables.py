@@ -149,6 +149,34 @@ def test_stale_row_is_marked_and_explained() -> None:
     assert any(note.startswith("†") for note in table.notes)
 
 
+TAGS = StudyView(name="imaginary", metrics=("P@1", "PSP@1"))
+
+
+@pytest.mark.parametrize(
+    ("versions", "num_validation_points", "text"),
+    [({}, 2000, "30.0†"), ({"psp": 2}, 2000, "30.0"), ({}, 0, "30.0")],
+)
+def test_psp_of_an_older_version_is_marked_where_validation_points_were_carved_out(
+    versions: dict, num_validation_points: int, text: str
+) -> None:
+    raw = record(PLAIN)
+    raw["test"]["PSP@1"] = 0.3
+    raw["versions"] |= versions
+    raw["data"]["num_validation_points"] = num_validation_points
+    table = _table(raw, view=TAGS)
+    row = _rows(table)[0]
+    assert (row["PSP@1 %"].text, row["method"].text) == (text, "Full softmax")
+    assert "†" not in row["P@1 %"].text
+    assert any(note.startswith("† at a PSP") for note in table.notes) == ("†" in text)
+
+
+def test_range_stands_behind_the_mark_of_an_older_metric() -> None:
+    raws = [record(trial("full_softmax", chunk_size=None, replicate=i)) for i in range(2)]
+    for raw, value in zip(raws, (0.2, 0.4), strict=True):
+        raw["test"]["PSP@1"] = value
+    assert _rows(_table(*raws, view=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
+
+
 def test_footer_names_machine_commits_rounds_and_test_points() -> None:
     text = " ".join(_table(record(PLAIN), costs=made.costs_of([PLAIN])).notes)
     assert "Imaginary CPU 9000, 2 cores, 8.00 GiB" in text
