@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
+from bench.kernels import njit
 from bench.ranking import check_k
 
 
@@ -159,7 +160,7 @@ def _merged(
     return [joined[starts]], [totals]
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _score(
     offsets: np.ndarray[Any, Any],
     ids: np.ndarray[Any, Any],

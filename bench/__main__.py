@@ -9,7 +9,7 @@ from bench import process
 
 _CACHE = Path(".cache/bench")
 if __name__ == "__main__":
-    process.settle(sys.argv[1:], _CACHE)
+    process.settle(sys.argv[1:])
 
 import argparse
 import contextlib

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import stat
 import tempfile
 from pathlib import Path
 
 from bench.errors import StorageError, told
 
+_HAS_USERS = hasattr(os, "geteuid")  # Windows has none
 # As much as a long record.
 _TRIED_BYTES = 1 << 17
 
@@ -40,6 +43,28 @@ def folder_named(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def private_folder(folder: Path) -> Path | None:
+    """A folder that nobody but this user can write to or read, made if absent.
+
+    Returns:
+        None where it cannot be made or written, is a link, or is not this user's alone: whoever
+        made it may have put into it what they wanted.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    is_private = not _HAS_USERS or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
+    is_usable = stat.S_ISDIR(found.st_mode) and os.access(folder, os.W_OK | os.X_OK)
+    return folder if is_private and is_usable else None
+
+
+def of_user(purpose: str) -> str:
+    """Name for a private folder in a place where other users have theirs."""
+    return f"mach-bench-{os.geteuid() if _HAS_USERS else 'user'}-{purpose}"
 
 
 def require_writable(folder: Path, *below: str) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from bench.kernels import njit
 from bench.layers import row_sparse
 
 
@@ -277,7 +278,7 @@ def _update_rows_cpu(
     )
 
 
-@numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _row_kernel(
     weight: np.ndarray[Any, Any],
     mean: np.ndarray[Any, Any],

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-_PACKAGES = (Path(__file__).parent, Path(__file__).parent.parent / "baselines")
+from bench.folders import of_user, private_folder
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # Whoever presses Ctrl-C often means it once; what is ended meanwhile takes less.
 _DEAF_SECONDS = 5.0
@@ -42,12 +43,11 @@ def reason_of(number: int) -> str:
     return "interrupted" if name == "SIGINT" else f"ended by {name}"
 
 
-def settle(arguments: Sequence[str], cache_dir: Path) -> None:
+def settle(arguments: Sequence[str]) -> None:
     """Bring the process into the state that all commands count on.
 
     Args:
-        arguments: of the command, of which `--cache-dir` is looked at.
-        cache_dir: where there is none.
+        arguments: of the command, should it have to be started anew.
     """
     if sys.flags.optimize > 1:  # a study's docstring is its claim
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONOPTIMIZE"}
@@ -60,7 +60,7 @@ def settle(arguments: Sequence[str], cache_dir: Path) -> None:
             signal.signal(number, _on_signal)
     os.environ["MPLBACKEND"] = "agg"  # figures are files
     os.environ.pop("PYTHONWARNINGS", None)  # in trials a library's warning would be an error
-    _choose_folders(_cache_dir(arguments) or cache_dir)
+    _choose_fonts_folder()
 
 
 def begin() -> None:
@@ -102,42 +102,9 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _cache_dir(arguments: Sequence[str]) -> Path | None:
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--cache-dir" and (equals or place + 1 < len(arguments)):
-            return Path(value if equals else arguments[place + 1])
-    return None
-
-
-def _choose_folders(cache_dir: Path) -> None:
-    """Compiled kernels are kept in the run's cache folder where the source tree takes none.
-
-    Numba gives up at import where neither the tree nor the user's own folder can be written;
-    Matplotlib keeps its list of fonts in the latter.
-    """
-    with suppress(RuntimeError):  # a user whom the system does not know has no folder
-        cache_dir = cache_dir.expanduser()
-    if not all(_takes_kernels(package) for package in _PACKAGES):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(_usable(cache_dir) / "numba"))
+def _choose_fonts_folder() -> None:
+    """Matplotlib keeps its list of fonts in the user's own folder, where that can be written."""
     if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - never raises
-        os.environ.setdefault("MPLCONFIGDIR", str(_usable(cache_dir) / "matplotlib"))
-
-
-def _takes_kernels(package: Path) -> bool:
-    folders = {package, *(file.parent for file in package.glob("**/*.py"))}
-    for kept in (folder / "__pycache__" for folder in folders):
-        if not os.access(kept if kept.exists() else kept.parent, os.W_OK):
-            return False
-        if kept.exists() and not kept.is_dir():
-            return False
-    return True
-
-
-def _usable(folder: Path) -> Path:
-    """The folder if it can be written, else a temporary one of this user's."""
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder.resolve()
-    return Path(tempfile.gettempdir()) / f"bench-{os.getuid() if hasattr(os, 'getuid') else ''}"
+        folder = private_folder(Path(tempfile.gettempdir()) / of_user("matplotlib"))
+        if folder is not None:
+            os.environ.setdefault("MPLCONFIGDIR", str(folder))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.kernels import njit
+
 # Insertion into k places is the faster way while k is small.
 _MOST_INSERTED = 128
 # Scores of a batch that exist together, in floats: some labels' of all points, so that the weight
@@ -133,7 +135,7 @@ def _selected(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, labels
 
 
-@numba.njit(nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _insert(
     scores: np.ndarray[Any, Any],
     first: int,
@@ -164,7 +166,7 @@ _BLOCK = 128
 
 
 # Additions in any order make the count a vector's. NaN must stay comparable: no other licence.
-@numba.njit(nogil=True, fastmath={"reassoc"})
+@njit(nogil=True, fastmath={"reassoc"})
 def _scan_row(
     scores: np.ndarray[Any, Any],
     top_scores: np.ndarray[Any, Any],
@@ -184,7 +186,7 @@ def _scan_row(
         filled = _insert(scores, first, stop, filled, top_scores, top_labels)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _scan_single(
     scores: np.ndarray[Any, Any],
     top_scores: np.ndarray[Any, Any],
@@ -193,7 +195,7 @@ def _scan_single(
     _scan_row(scores[0], top_scores[0], top_labels[0])
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _scan(
     scores: np.ndarray[Any, Any],
     top_scores: np.ndarray[Any, Any],
@@ -204,7 +206,7 @@ def _scan(
 
 
 # Sums of products may be taken in any order, as a BLAS does; NaN and infinity stay what they are.
-@numba.njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _dot_rows(
     weight: np.ndarray[Any, Any],
     bias: np.ndarray[Any, Any],

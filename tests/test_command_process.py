@@ -100,8 +100,8 @@ def test_studies_are_listed_where_the_system_has_no_locks():
     assert "quickstart" in answer.stdout
 
 
-def test_a_tree_and_a_home_that_take_nothing_send_compiled_kernels_to_the_cache(tmp_path):
-    tree, cache = tmp_path / "tree", tmp_path / "c"
+def test_a_tree_and_a_home_that_take_nothing_send_compiled_kernels_to_a_private_folder(tmp_path):
+    tree, cache, temporary = tmp_path / "tree", tmp_path / "c", tmp_path / "t"
     for package in ("bench", "baselines"):
         shutil.copytree(
             ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__")
@@ -109,29 +109,29 @@ def test_a_tree_and_a_home_that_take_nothing_send_compiled_kernels_to_the_cache(
     for folder in {file.parent for file in tree.rglob("*.py")}:
         (folder / "__pycache__").touch()  # a file: not even root can write below it
     (tmp_path / "home").touch()
+    temporary.mkdir()
+    inherited = environment(HOME=str(tmp_path / "home"), TMPDIR=str(temporary))
+    inherited.pop("XDG_CACHE_HOME", None)
     answer = subprocess.run(
         [sys.executable, "-m", "bench", "run", "quickstart", "--dry-run", f"--cache-dir={cache}"],
-        env=environment(HOME=str(tmp_path / "home")),
+        env=inherited,
         cwd=tree,
         capture_output=True,
         text=True,
     )
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "would run" in answer.stdout
-    code = "import pathlib, sys, bench.process as p; p.settle(sys.argv[1:], pathlib.Path('none')); "
-    code += "import bench.data.csr as csr, numpy; print(csr.__file__); "
+    code = "import bench.data.csr as csr, numpy; print(csr.__file__); "
     code += "rows = csr.Csr(numpy.array([0, 1]), numpy.array([0], 'i4'), None, 1); "
     code += "rows.rows(numpy.array([0]))"
     compiled = subprocess.run(
-        [sys.executable, "-c", code, "--cache-dir", str(cache)],
-        env=environment(HOME=str(tmp_path / "home")),
-        cwd=tree,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code], env=inherited, cwd=tree, capture_output=True, text=True
     )
     assert (compiled.returncode, compiled.stderr) == (0, "")
     assert str(tree) in compiled.stdout
-    assert list((cache / "numba").rglob("*.nbi"))
+    [kept] = temporary.glob("mach-bench-*-kernels-*")
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert list(kept.rglob("*.nbi"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_signal_during_the_start_is_a_sentence_too():
 def test_an_ignored_hang_up_stays_ignored():
     script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     script += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    probe = "import bench.process as p, pathlib, signal; p.settle([], pathlib.Path('c')); "
+    probe = "import bench.process as p, signal; p.settle([]); "
     probe += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     answer = subprocess.run(
         [sys.executable, "-c", script, "-c", probe],

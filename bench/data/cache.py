@@ -194,7 +194,7 @@ def _permitted(cache_dir: Path) -> Iterator[None]:
     except PermissionError as error:
         raise CacheError(
             f"{error.filename or cache_dir}: {error.strerror}; expected a cache folder that this "
-            "user may write: another --cache-dir, or one shared by a group (chmod g+ws, umask 002)"
+            "user may write: one of their own, see --cache-dir"
         ) from error
 
 

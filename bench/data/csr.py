@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from bench.kernels import njit
 
 Task = Literal["multiclass", "multilabel"]
 JsonScalar = str | int | float | bool | None
@@ -138,7 +139,7 @@ class Dataset:
     facts: dict[str, JsonScalar]
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _gather(starts, offsets, source, out):  # type: ignore[no-untyped-def]
     for row in range(starts.size):
         start = starts[row]

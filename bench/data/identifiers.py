@@ -8,11 +8,11 @@ quotes inside an f-string (Python 3.12) end it early.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Int32s
+from bench.kernels import njit
 
 UInt64s = npt.NDArray[np.uint64]
 
@@ -112,7 +112,7 @@ def signature(stream: UInt64s) -> UInt64s:
     return bins
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _lex(data, num_keywords, slots, hashes, ends, pool, num_names, tokens):  # type: ignore[no-untyped-def]
     size = data.size - 2
     mask = slots.size - 1
@@ -179,7 +179,7 @@ def _lex(data, num_keywords, slots, hashes, ends, pool, num_names, tokens):  # t
     return num_tokens, num_names
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _mix(value):  # type: ignore[no-untyped-def]
     """Finaliser of MurmurHash3: every input bit moves every output bit."""
     value ^= value >> np.uint64(33)
@@ -189,7 +189,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(33))
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _rehash(slots, hashes, num_names):  # type: ignore[no-untyped-def]
     mask = slots.size - 1
     for entry in range(num_names):
@@ -199,7 +199,7 @@ def _rehash(slots, hashes, num_names):  # type: ignore[no-untyped-def]
         slots[slot] = entry
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _minhash(stream, bins):  # type: ignore[no-untyped-def]
     shift = np.uint64(58)  # the top 6 bits choose one of 64 bins
     for start in range(stream.size - SHINGLE_TOKENS + 1):

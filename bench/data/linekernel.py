@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from bench.kernels import njit
 
 _POWERS = np.array([10.0**power for power in range(23)])  # exact in float64
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _parse_id(data, at, base, stop):  # type: ignore[no-untyped-def]
     """Id at `at`, counted from 0, and where it ends; -1 if it is not one in range."""
     number = 0
@@ -23,7 +24,7 @@ def _parse_id(data, at, base, stop):  # type: ignore[no-untyped-def]
     return number - base, at
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _parse_value(data, at):  # type: ignore[no-untyped-def]
     """Number at `at`, where it ends, and 0 = not a number, 1 = exact, 2 = let Python convert it."""
     sign = 1.0
@@ -74,7 +75,7 @@ def _parse_value(data, at):  # type: ignore[no-untyped-def]
     return sign * mantissa / _POWERS[-power], at, 1
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def parse_bytes(  # type: ignore[no-untyped-def]
     data,
     is_vw,

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +26,7 @@ from bench.data.csr import Csr, Int32s
 from bench.data.drawing import count_rows, inverse_cdf, stack_rows, zipf
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
+from bench.kernels import njit
 from bench.settings import derive_seed
 
 _BLOCK_DRAWS = 1 << 22
@@ -176,7 +176,7 @@ class PlantedSource:
         )
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _best_labels(offsets, ids, counts, starts, owners, log_prior, evidence, best):  # type: ignore[no-untyped-def]
     num_labels = log_prior.size
     gains = np.zeros(num_labels)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +25,7 @@ from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.identifiers import EMPTY_BIN, SIGNATURE_BINS, IdentifierTable, UInt64s, signature
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
+from bench.kernels import njit
 from bench.settings import derive_seed
 
 _SIMILARITY = 0.8
@@ -292,7 +292,7 @@ def _similarity(one: UInt64s, other: UInt64s) -> float:
     return float(np.count_nonzero((one == other) & is_used) / np.count_nonzero(is_used))
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _find_points(ranked, starts, context, num_labels, vocabulary_size, positions, reach):  # type: ignore[no-untyped-def]
     """Positions of a class with a known identifier in reach, and how far back the file goes."""
     found = 0
@@ -309,7 +309,7 @@ def _find_points(ranked, starts, context, num_labels, vocabulary_size, positions
     return found
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _write_points(ranked, positions, reach, vocabulary_size, offsets, ids):  # type: ignore[no-untyped-def]
     written = 0
     for point in range(positions.size):

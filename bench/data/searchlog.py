@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +31,7 @@ from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.drawing import Counted, count_rows, inverse_cdf, stack_rows, zipf
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
+from bench.kernels import njit
 from bench.settings import derive_seed
 
 _Letters = npt.NDArray[np.int64]
@@ -331,7 +331,7 @@ def _mixed_along(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return key
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _buy(  # type: ignore[no-untyped-def]
     wanted,
     words,
@@ -371,7 +371,7 @@ def _buy(  # type: ignore[no-untyped-def]
             place += 1
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _show(words, titles, starts, owners, shown):  # type: ignore[no-untyped-def]
     """The most popular products with all the words; gives their number."""
     rarest = words[0]

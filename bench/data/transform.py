@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar
 from bench.data.raw import DataError, RawData
+from bench.kernels import njit
 from bench.settings import DataSpec, derive_seed
 
 VERSION = 1
@@ -220,13 +220,13 @@ def _facts(
     }
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _apply_tfidf(ids, values, weights):  # type: ignore[no-untyped-def]
     for entry in range(ids.size):
         values[entry] = (1.0 + np.log(np.float64(values[entry]))) * weights[ids[entry]]
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _normalize_rows(offsets, values):  # type: ignore[no-untyped-def]
     for row in range(offsets.size - 1):
         total = 0.0

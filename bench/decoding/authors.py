@@ -13,11 +13,12 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
 from bench.decoding.contenders import Contender
 from bench.decoding.scores import Problem
+from bench.kernels import njit
 
 # Their evaluation keeps batch × L below 3·10⁹; ours below what the machine can hold.
 _MAX_FLOATS = 1 << 29

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, prange
+from numba import prange
+
+from bench.kernels import njit
 
 
 @njit(cache=True, nogil=True)

@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir  # type: ignore[import-untyped]
-from numba import njit, prange, types
+from numba import prange, types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from bench.kernels import njit
 
 TILE = 16  # queries: 16 float32 fill one 64-byte cache line
 COARSE_TILE = 64  # queries: 64 coarse scores of a byte do

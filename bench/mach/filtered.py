@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from bench.kernels import njit
 from bench.mach.buckets_kernel import insert
 from bench.mach.decode import Reduction, label_scores_block
 from bench.mach.index import IndexCache

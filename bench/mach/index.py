@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from bench.kernels import njit
 from bench.mach.aligned import empty_aligned
 
 _MAX_LABELS = 2**31 - 1

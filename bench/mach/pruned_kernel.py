@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import intrinsic
+
+from bench.kernels import njit
 
 SUM, MIN, MEDIAN = 0, 1, 2
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numba
 import numpy as np
 
 from bench.data.published.catalogue import PublishedSet
 from bench.data.published.pins import FilePin
 from bench.data.raw import DataError
+from bench.kernels import njit
 
 BLOCK_BYTES = 1 << 22
 _MAX_LINE_BYTES = 1 << 28
@@ -158,7 +158,7 @@ def _vw(
     return int(counts[0]), int(counts[2]) - bases[1] + 1, int(counts[1]) - bases[0] + 1
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _number(data, at):  # type: ignore[no-untyped-def]
     """Whole number at `at`, after spaces, and where it ends; -1 if there is none."""
     while data[at] == 32:
@@ -171,7 +171,7 @@ def _number(data, at):  # type: ignore[no-untyped-def]
     return (number if at > begin else -1), at
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _count_vw(data, counts):  # type: ignore[no-untyped-def]
     """Add whole lines to the counts; the start of the first bad line, or -1."""
     at = 0
