@@ -23,3 +23,15 @@ def told(error: OSError) -> str:
     """
     text = error.strerror or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]
+
+
+def told_by(error: BaseException) -> str:
+    """An error's own text; empty where it cannot even be printed.
+
+    >>> told_by(ValueError("no more"))
+    'no more'
+    """
+    try:
+        return str(error)
+    except BaseException:  # a person's own class may raise anything at all
+        return ""

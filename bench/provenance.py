@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure.memory import total_memory_bytes
+from bench.measure.processors import cpu_model, num_cores
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba", "llvmlite")
 _ROOT = Path(__file__).resolve().parent.parent
@@ -58,30 +59,13 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
 
 
 def machine(*, accelerator: str | None) -> dict[str, Any]:
-    """Processor, cores that this process may use, memory in bytes, and the accelerator's name."""
+    """Processor, cores that this process can use, memory in bytes, and the accelerator's name."""
     return {
         "cpu": cpu_model(),
         "num_cores": num_cores(),
         "memory_bytes": total_memory_bytes(),
         "accelerator": accelerator,
     }
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Model name of the processor."""
-    try:
-        text = cpuinfo.read_text()
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(\S.*)$", text, flags=re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def num_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @functools.cache

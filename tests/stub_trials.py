@@ -130,13 +130,32 @@ def exhaust(options, emit):
     bytearray(1 << 45)
 
 
-def exhaust_by_words(options, emit):
-    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+def exhaust_torch(options, emit):
+    import torch
+
+    torch.empty(1 << 45)
 
 
-def abort_for_memory(options, emit):
+def speak_of_memory(options, emit):
+    raise RuntimeError(options["words"])
+
+
+def abort_speaking_of_memory(options, emit):
     sys.stdout.write("terminate called after throwing an instance of 'std::bad_alloc'\n")
     os.abort()
+
+
+def leave_by_exit(options, emit):
+    sys.exit("no more")
+
+
+class Unprintable(BaseException):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+def fail_unprintably(options, emit):
+    raise Unprintable
 
 
 def leave_speaking_of_memory(options, emit):
@@ -205,8 +224,11 @@ BEHAVIOURS = {
         hang,
         hang_deaf,
         exhaust,
-        exhaust_by_words,
-        abort_for_memory,
+        exhaust_torch,
+        speak_of_memory,
+        abort_speaking_of_memory,
+        leave_by_exit,
+        fail_unprintably,
         leave_speaking_of_memory,
         get_killed,
         crash,

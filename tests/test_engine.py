@@ -7,13 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from stub_trials import build_trial
 
 from bench.engine import local
 from bench.engine.base import Job
 from bench.engine.local import LocalEngine
-from bench.engine.worker import is_out_of_memory, mentions_memory, without_folders
+from bench.engine.worker import is_out_of_memory, without_folders
 
 VERSIONS = {"method": 1, "source": 1, "protocol": 1}
 PROVENANCE = {"commit": "abc", "machine": {"cpu": "c"}}
@@ -72,8 +74,10 @@ def test_trials_run_in_fresh_processes_and_give_their_records(run, tmp_path):
     ("behaviour", "status", "reason"),
     [
         ("exhaust", "oom", "MemoryError"),
-        ("exhaust_by_words", "oom", "RuntimeError: DefaultCPUAllocator"),
-        ("abort_for_memory", "oom", "killed by SIGABRT; log: "),
+        ("exhaust_torch", "oom", "RuntimeError: [enforce fail at alloc_cpu.cpp:"),
+        ("abort_speaking_of_memory", "error", "killed by SIGABRT; log: "),
+        ("leave_by_exit", "error", "SystemExit: no more (at stub_trials.py:"),
+        ("fail_unprintably", "error", "Unprintable:  (at stub_trials.py:"),
         ("leave_speaking_of_memory", "error", "exit status 3 and no result; log: "),
         ("get_killed", "error", "killed by SIGKILL"),
         ("predict", "oom", "predicted 2000 bytes exceed the available 1000 bytes"),
@@ -90,6 +94,28 @@ def test_every_ending_has_its_status_and_reason(run, behaviour, status, reason):
     assert reason in failed.reason
     assert "/somewhere" not in failed.to_json()
     assert after.status == "done"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB",
+        "std::bad_alloc",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)",
+    ],
+)
+def test_words_alone_are_no_evidence_that_memory_ran_out(run, words):
+    [failed] = run(build_trial("speak_of_memory", words=words))
+    assert (failed.status, failed.reason[:14]) == ("error", "RuntimeError: ")
+
+
+def test_a_trial_has_as_many_threads_as_its_quota_has_cores(run, monkeypatch):
+    monkeypatch.setattr("bench.engine.local.thread_limits", lambda has: {"OMP_NUM_THREADS": "1"})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    [failed] = run(build_trial("exhaust_torch"))
+    flags = failed.provenance["flags"]
+    assert (flags["num_threads"], flags["environment"]["OMP_NUM_THREADS"]) == (1, "1")
 
 
 def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monkeypatch):
@@ -240,13 +266,31 @@ list(engine.run([build_job(trial)]))
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_out_of_memory_is_told_from_other_errors():
+def raised(action):
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_out_of_memory_is_told_by_types_and_numbers():
     class OutOfMemoryError(RuntimeError):
         """As torch names its own."""
 
-    assert is_out_of_memory(OutOfMemoryError())
+    def wrap():
+        try:
+            torch.empty(1 << 45)
+        except RuntimeError:
+            raise  # as hooks and pools do
+
+    assert is_out_of_memory(raised(lambda: np.empty(1 << 50)))
+    assert is_out_of_memory(raised(lambda: torch.empty(1 << 45)))
+    assert is_out_of_memory(raised(wrap))
+    assert is_out_of_memory(torch.OutOfMemoryError("any words"))
     assert is_out_of_memory(OSError(12, "Cannot allocate memory"))
-    assert mentions_memory("memory allocation of 5795635 bytes failed")  # by Rust, which aborts
+    assert not is_out_of_memory(OSError(28, "No space; cannot allocate memory"))
+    assert not is_out_of_memory(OutOfMemoryError())
     assert not is_out_of_memory(RuntimeError("shapes disagree"))
     assert not is_out_of_memory(ValueError("'out of memory' is no setting"))
 

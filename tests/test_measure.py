@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from bench.measure import memory
+from bench.measure import cgroups, memory, processors
 from bench.measure.clock import Clocks, Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
 from bench.measure.training import planned_steps
@@ -136,14 +136,59 @@ def test_prediction_names_both_sizes():
     assert error.parts == {"parameter_bytes": 5}
 
 
-def test_cgroup_limit_counts_without_reclaimable_cache(tmp_path):
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 300\n")
-    names = ("memory.max", "memory.current", "inactive_file")
-    assert memory._limit_of(tmp_path, *names) == [(1000, 400)]
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._limit_of(tmp_path, *names) == []
+@pytest.fixture
+def confine(tmp_path, monkeypatch):
+    """Control groups of files: (`/proc/self/cgroup`, {path: content})."""
+
+    def confined(own, files):
+        (tmp_path / "own").write_text(own)
+        for name, content in files.items():
+            (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "groups" / name).write_text(content)
+        monkeypatch.setattr(cgroups, "_ROOT", tmp_path / "groups")
+        monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
+
+    return confined
+
+
+def test_cgroup_limit_counts_without_reclaimable_cache(confine):
+    files = {
+        "a/memory.max": "1000\n",
+        "a/memory.current": "700\n",
+        "a/memory.stat": "anon 5\ninactive_file 300\n",
+        "a/b/memory.max": "max\n",
+    }
+    confine("0::/a/b\n", files)
+    assert memory._cgroup_limits() == [(1000, 400)]
+    confine("0::/a/b\n", {"a/memory.max": "max\n"})
+    assert memory._cgroup_limits() == []
+
+
+V1 = "3:cpu,cpuacct:/a/b\n2:memory:/a\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n"}, 8),
+        ("0::/a/b\n", {"a/b/cpu.max": "100000 100000\n"}, 1),
+        ("0::/a/b\n", {"a/cpu.max": "350000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000\n"}, 1),
+        ("0::/a/b\n", {"a/b/cpu.max": "6400000 100000\n"}, 8),
+        (V1, {"cpu/a/b/cpu.cfs_quota_us": "-1", "cpu/a/b/cpu.cfs_period_us": "100000"}, 8),
+        (V1, {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 2),
+        # As in a container that sees its own group as the root.
+        (V1, {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+    ],
+)
+def test_a_quota_counts_as_so_many_cores_in_whatever_group_it_stands(
+    confine, monkeypatch, own, files, expected
+):
+    monkeypatch.setattr(processors, "_num_usable", lambda: 8)
+    confine(own, files)
+    assert processors.num_cores() == expected
+    limits = processors.thread_limits({"NUMBA_NUM_THREADS": "5"})
+    assert limits == ({} if expected == 8 else {"OMP_NUM_THREADS": str(expected)})
 
 
 STAT = (
@@ -234,13 +279,29 @@ def test_a_phase_that_broke_off_is_not_kept_and_none_is_measured_twice():
         pass
 
 
-def test_kills_for_want_of_memory_are_counted_by_the_kernel(tmp_path, monkeypatch):
+def test_kills_for_want_of_memory_are_counted_by_the_kernel(confine, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_VMSTAT", tmp_path / "vmstat")
+    confine("", {})
     assert memory.num_oom_kills() is None
     (tmp_path / "vmstat").write_text("pgpgin 5\noom_kill 3\nzone_x 1\n")
     assert memory.num_oom_kills() == 3
     (tmp_path / "vmstat").write_text("pgpgin 5\n")
     assert memory.num_oom_kills() is None
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "content"),
+    [
+        ("0::/a/b\n", "a/b/memory.events", "low 0\noom 4\noom_kill 2\n"),
+        ("0::/a/b\n", "a/memory.events", "oom_kill 2\n"),
+        (V1, "memory/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+    ],
+)
+def test_kills_of_other_groups_are_no_evidence(confine, tmp_path, monkeypatch, own, name, content):
+    monkeypatch.setattr(memory, "_VMSTAT", tmp_path / "vmstat")
+    (tmp_path / "vmstat").write_text("oom_kill 99\n")
+    confine(own, {name: content})
+    assert memory.num_oom_kills() == 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from bench import provenance
+from bench.measure import processors
 
 
 def test_provenance_names_code_software_and_machine_but_no_host_and_no_path():
@@ -75,7 +76,58 @@ def test_machine_slug_is_a_short_file_name(cpu, accelerator, slug):
     assert provenance.machine_slug(machine) == slug
 
 
-def test_processor_name_falls_back_to_the_platform(tmp_path):
-    assert provenance.cpu_model(tmp_path / "none")
-    (tmp_path / "info").write_text("processor\t: 0\nmodel name\t: Some CPU\n")
-    assert provenance.cpu_model(tmp_path / "info") == "Some CPU"
+def arm(*cores):
+    return "".join(
+        f"processor\t: {i}\nCPU implementer\t: {maker}\nCPU architecture: 8\n"
+        f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 1\n\n"
+        for i, (maker, part) in enumerate(cores)
+    )
+
+
+NAMED = {
+    "x86": ("processor\t: 0\nmodel name\t: Some CPU\n", "Some CPU"),
+    "Graviton 2": (arm(("0x41", "0xd0c")), "Arm Neoverse-N1"),
+    "Graviton 3": (arm(("0x41", "0xd40")), "Arm Neoverse-V1"),
+    "Phytium": (arm(("0x70", "0x662")), "Phytium part 0x662"),
+    "M1": (arm(("0x61", "0x022"), ("0x61", "0x023")), "Apple M1"),
+    "M2": (arm(("0x61", "0x032"), ("0x61", "0x033")), "Apple M2"),
+    "two kinds": (
+        arm(("0x41", "0xd08"), ("0x41", "0xd03"), ("0x41", "0xd08")),
+        "Arm Cortex-A53, Arm Cortex-A72",
+    ),
+    "32 bits": ("model name\t: ARMv7 Processor rev 4\n" + arm(("0x41", "0xd08")), "Arm Cortex-A72"),
+    "nobody's": (arm(("0x99", "0x1")), "implementer 0x99 part 0x001"),
+    "POWER": ("processor\t: 0\ncpu\t\t: POWER9 (raw)\nclock\t: 3GHz\n", "POWER9 (raw)"),
+    "RISC-V": ("processor\t: 0\nuarch\t\t: sifive,u74-mc\n", "sifive,u74-mc"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_processors_are_told_apart_by_what_the_kernel_says(tmp_path, monkeypatch, case):
+    text, name = NAMED[case]
+    (tmp_path / "info").write_text(text)
+    monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "info")
+    assert processors.cpu_model() == name
+
+
+def test_no_two_of_these_machines_share_a_slug(tmp_path, monkeypatch):
+    monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "info")
+    slugs = set()
+    for text, _ in NAMED.values():
+        (tmp_path / "info").write_text(text)
+        slugs.add(provenance.machine_slug(provenance.machine(accelerator=None)))
+    assert len(slugs) == len(NAMED)
+    assert not any(slug.startswith(("aarch64", "arm-2c", "x86")) for slug in slugs)
+
+
+def test_a_mac_says_what_its_processor_is_called(tmp_path, monkeypatch):
+    tool = tmp_path / "sysctl"
+    tool.write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo "Apple M2"\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert processors.cpu_model() != "Apple M2"  # only a Mac is asked so
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert processors.cpu_model() == "Apple M2"
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert processors.cpu_model()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from bench.data.csr import Csr, Dataset, Int64s
+from bench.measure.processors import num_cores
 from bench.settings import ModelSpec, Scalar, SettingsError
 
 
@@ -68,7 +68,7 @@ class Peer(ABC):
         self.options = options
         self.folder = folder
         self.seed = seed
-        self.num_threads: int = options.num_threads or len(os.sched_getaffinity(0))
+        self.num_threads: int = options.num_threads or num_cores()
 
     @property
     def max_ranked(self) -> int | None:
@@ -149,7 +149,8 @@ def import_library(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise PeerMissing(
-            f"{package} cannot be imported ({error}); pip install 'mach-bench[peers]' installs it"
+            f"{package} cannot be imported ({error}); in a clone of the project, "
+            ".venv/bin/python -m pip install -e '.[peers]' installs it"
         ) from None
 
 

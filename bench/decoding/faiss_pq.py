@@ -38,7 +38,10 @@ class FaissPQ(Contender):
         try:
             faiss: Any = importlib.import_module("faiss")
         except ImportError:
-            raise SettingsError("FAISS is not installed; expected the `decode` extra") from None
+            raise SettingsError(
+                "FAISS is not installed; in a clone of the project, "
+                ".venv/bin/python -m pip install -e '.[decode]' installs it"
+            ) from None
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.index = faiss.IndexPQ(
             worlds * buckets, worlds, buckets.bit_length() - 1, faiss.METRIC_INNER_PRODUCT

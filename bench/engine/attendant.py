@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,7 +92,7 @@ class Attendant:
             pages = int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):
             return 0
-        return pages * 4096
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def visit(self, round_number: int) -> Mapping[str, Any]:
         """Give it a turn; the `phases` that it measured.

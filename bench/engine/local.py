@@ -17,8 +17,9 @@ from typing import Any
 
 from bench import record
 from bench.engine.base import Accelerator, Event, Job, OnEvent
-from bench.engine.worker import mentions_memory, without_folders
+from bench.engine.worker import without_folders
 from bench.measure.memory import num_oom_kills
+from bench.measure.processors import thread_limits
 from bench.record import STATUSES, Record, RecordError, Status
 from bench.settings import Trial
 
@@ -157,6 +158,7 @@ class Child:
         self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         # -u: the log is whole up to the moment of a kill.
+        environment = os.environ | TRIAL_ENVIRONMENT
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
         try:
             with suppress(OSError):
@@ -168,7 +170,7 @@ class Child:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=(child_end,),
-                    env=os.environ | TRIAL_ENVIRONMENT,
+                    env=environment | thread_limits(environment),
                     start_new_session=True,  # Ctrl-C reaches the runner alone, which ends the trial
                 )
         except BaseException:
@@ -262,7 +264,10 @@ class Child:
         self._events = -1
 
     def describe_death(self) -> dict[str, Any]:
-        """Ending of a process that gave no result of its own; out of memory only with evidence."""
+        """Ending of a process that gave no result of its own; out of memory only with evidence.
+
+        What it printed is none: an abort may be for anything, and is run again.
+        """
         tail = _log_tail(self._log)
         code = self._process.returncode
         is_oom = False
@@ -273,8 +278,6 @@ class Child:
         if code == -signal.SIGKILL and (num_oom_kills() or 0) > (self._num_oom_kills or 0):
             is_oom = True
             reason += ", as the kernel did because memory ran out"
-        if code == -signal.SIGABRT:  # how C++ ends when an allocation fails; the stack comes after
-            is_oom = mentions_memory(self._log.read_text(errors="replace"))
         return _failure(f"{reason}; log: {tail}" if tail else reason, "oom" if is_oom else "error")
 
 

@@ -9,6 +9,8 @@ spoil them.
 from __future__ import annotations
 
 import argparse
+import dis
+import errno
 import json
 import logging
 import os
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.errors import told_by
 from bench.lifeline import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
 from bench.measure.visits import Visit
@@ -31,11 +34,16 @@ from bench.study_file import import_file
 
 Execute = Callable[..., Mapping[str, Any]]
 
-_MEMORY_WORDS = re.compile(
-    r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|_ALLOC_FAILED"
-    r"|memory allocation of \d+ bytes failed",  # Rust's last words
-    flags=re.IGNORECASE,
+# Of what torch raises when memory runs out, some has no type of its own: its text is looked at,
+# whole from its start, and only if it was torch's own code that raised it.
+_NATIVE_WORDS = re.compile(
+    r"\[enforce fail at alloc_cpu\.cpp:\d+\] [^\n]{0,80}DefaultCPUAllocator: "
+    r"(can't allocate|not enough) memory: you tried to allocate \d+ bytes"
+    r"|CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling "
+    r"|cuDNN error: CUDNN_STATUS_ALLOC_FAILED"
+    r"|std::bad_alloc$"
 )
+_CUDA_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
 _FOLDERS = re.compile(r"(?<![\w:/.~-])(?:file://)?~?/(?:[^\s/:'\",()]+/)+")
 
 
@@ -74,7 +82,7 @@ def _outcome(
             **turns,
         )
         plain = to_plain(payload)
-    except Exception as error:
+    except BaseException as error:  # a method's SystemExit too is how its trial failed
         lift_memory_limit()  # what follows must not fail for want of memory
         traceback.print_exc()
         return {"event": "failure", "flags": process_flags()} | describe_failure(error)
@@ -130,23 +138,41 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
         memory = dict(error.parts) | {"predicted_bytes": error.predicted_bytes}
         return {"status": "oom", "reason": str(error), "payload": {"memory": to_plain(memory)}}
     status = "oom" if any(is_out_of_memory(link) for link in _chain(error)) else "error"
-    message = without_folders(str(error).strip())[:1000]
+    message = without_folders(told_by(error).strip())[:1000]
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" (at {Path(frame[0].filename).name}:{frame[0].lineno})" if frame else ""
     return {"status": status, "reason": f"{type(error).__name__}: {message}{where}", "payload": {}}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, of Python, torch or the system, says that memory ran out."""
-    # By name, because a trial that never imported torch cannot have raised torch's class.
-    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    worded = isinstance(error, RuntimeError | OSError) and mentions_memory(str(error))
-    return isinstance(error, MemoryError) or named or worded
+    """Whether an exception is how Python, torch or the system says that memory ran out.
+
+    By its type or number, not by its words, which may be anybody's.
+    """
+    if isinstance(error, MemoryError):  # NumPy's own is one
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    torch = sys.modules.get("torch")  # one that never imported it cannot have raised its errors
+    if torch is None:
+        return False
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    if isinstance(error, torch.AcceleratorError):
+        return getattr(error, "error_code", None) == _CUDA_MEMORY_ALLOCATION
+    is_native = type(error) is RuntimeError and not _was_raised_in_python(error)
+    return is_native and _NATIVE_WORDS.match(told_by(error)) is not None
 
 
-def mentions_memory(text: str) -> bool:
-    """Whether a message or a log is that of an allocation that failed."""
-    return _MEMORY_WORDS.search(text) is not None
+def _was_raised_in_python(error: BaseException) -> bool:
+    """Whether a `raise` made the error, rather than compiled code in a call."""
+    last = error.__traceback__
+    if last is None:
+        return True  # nothing tells where it comes from
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code.co_code
+    return dis.opname[code[last.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
 
 
 def without_folders(text: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from bench.measure.cgroups import Group, groups_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -14,7 +16,6 @@ _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
 _VMSTAT = Path("/proc/vmstat")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_CGROUPS = Path("/sys/fs/cgroup")
 # cgroup v1 writes "no limit" as the largest multiple of a page; nothing has an exbibyte.
 _NO_LIMIT_BYTES = 1 << 60
 
@@ -122,13 +123,16 @@ def available_memory_bytes() -> int | None:
 def num_oom_kills() -> int | None:
     """Processes that the kernel has killed for want of memory so far; None where it is silent.
 
-    All of the machine, of every control group: a rise is evidence, no proof.
+    Those of this process's control group, in which its child processes are too; of the machine
+    only where there is no such group.
     """
-    try:
-        words = _VMSTAT.read_text().split()
-        return int(words[words.index("oom_kill") + 1])
-    except (OSError, ValueError, IndexError):
-        return None
+    for group in groups_of("memory"):
+        kills = group.entry(
+            "memory.events" if group.is_unified else "memory.oom_control", "oom_kill"
+        )
+        if kills is not None:
+            return kills
+    return Group(_VMSTAT.parent, is_unified=False).entry(_VMSTAT.name, "oom_kill")
 
 
 def reset_device_peaks() -> None:
@@ -192,38 +196,15 @@ def _kibibytes(path: Path, name: str) -> int | None:
 
 def _cgroup_limits() -> list[tuple[int, int]]:
     """(limit, non-reclaimable use) in bytes of every control group that confines this process."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    limits = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            names, root = ("memory.max", "memory.current", "inactive_file"), _CGROUPS
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            root = _CGROUPS / "memory"
-        else:
-            continue
-        leaf = root / group.lstrip("/")
-        for folder in (leaf, *leaf.parents):
-            limits += _limit_of(folder, *names)
-            if folder == root:
-                break
-    return limits
+    return [found for group in groups_of("memory") if (found := _limit_of(group)) is not None]
 
 
-def _limit_of(
-    folder: Path, limit_name: str, usage_name: str, cache_name: str
-) -> list[tuple[int, int]]:
-    try:
-        limit = int((folder / limit_name).read_text())  # "max" is no number: no limit
-        usage = int((folder / usage_name).read_text())
-        stat = (folder / "memory.stat").read_text()
-    except (OSError, ValueError):
-        return []
-    if limit >= _NO_LIMIT_BYTES:
-        return []
-    cache = next((int(v) for k, v in map(str.split, stat.splitlines()) if k == cache_name), 0)
-    return [(limit, max(0, usage - cache))]
+def _limit_of(group: Group) -> tuple[int, int] | None:
+    if group.is_unified:
+        names = ("memory.max", "memory.current", "inactive_file")
+    else:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    limit, usage = group.number(names[0]), group.number(names[1])
+    if limit is None or usage is None or limit >= _NO_LIMIT_BYTES:
+        return None
+    return limit, max(0, usage - (group.entry("memory.stat", names[2]) or 0))
