@@ -34,12 +34,15 @@ class Published:
         metrics: quantity → value on the same scale as ours (0.271, not 27.1).
         source: where it was published.
         part: table of the study that the row stands in; "" for each of them.
+        repeated: study of ours that runs the published set-up, and the set-up's name among
+            `bench.presets`: what it came to here stands beside the number in the overview.
     """
 
     label: str
     metrics: Mapping[str, float]
     source: str
     part: str = ""
+    repeated: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class PaperRow(Published):
             only.
         why: what explains a difference, where something does.
         data: what they were measured on, where ours is other data in its place: nobody can expect
-            the numbers to agree.
+            the numbers to agree, and no difference is printed.
     """
 
     tag: Tag

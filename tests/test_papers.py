@@ -99,7 +99,7 @@ def test_the_multilabel_table_has_every_row_of_the_sources() -> None:
     numbers = {(r.label, r.part, r.source): r.metrics for r in study.published}
     assert numbers["1-vs-All", "Bibtex", "repository's page"]["PSP@5"] == 0.5929
     assert numbers["MACH", "Amazon-670K", "NeurIPS 2019, poster"]["authors P@5"] == 0.3632
-    third = numbers["MACH", "Delicious", "Odaimoko/MACH-Pytorch, results sheet"]
+    third = numbers["MACH of a third party", "Delicious", "Odaimoko/MACH-Pytorch, results sheet"]
     assert third["P@1"] == 0.712
 
 
@@ -123,7 +123,31 @@ def test_the_other_split_has_the_rows_of_the_official_one_that_it_explains() -> 
     rows = [(t.model, t.train, t.replicate) for t in of_set.build_trials("cpu")]
     assert all((t.model, t.train, t.replicate) in rows for t in trials)
     numbers = {row.label: row.metrics["P@1"] for row in other.published}
-    assert numbers == {"MACH": 0.712, "Parabel": 0.6744}
+    assert numbers == {"MACH of a third party": 0.712, "Parabel": 0.6744}
+
+
+@pytest.mark.parametrize("name", ["table-multilabel", "table-delicious-split"])
+def test_a_third_partys_number_stands_beside_its_own_set_up_and_no_other_mach(name: str) -> None:
+    study = load_study(name)
+    theirs = [preset.model for key, preset in PRESETS.items() if "third-party" in key]
+    entries = [row for row in study.published if row.label == "MACH of a third party"]
+    assert entries
+    for trial in study.build_trials("cpu"):
+        options = _options(trial, "multilabel")
+        own = [row for row in entries if row.part == study.part(trial)]
+        is_beside = any(has_options(options, row.beside) for row in own)
+        assert is_beside == (trial.model in theirs), trial.model
+
+
+def test_a_filters_time_stands_beside_the_whole_decode_of_the_same_table() -> None:
+    study = load_study("table-wiki10-worlds")
+    times = {
+        row.label: row.metrics["decode ms"]
+        for row in study.published
+        if row.source.endswith("table 4.4")
+    }
+    assert set(times) == {"MACH, R = 16", "N-MACH, R = 16"}
+    assert times["MACH, R = 16"] / times["N-MACH, R = 16"] == pytest.approx(28.15 / 2.81)
 
 
 def test_the_tradeoff_has_every_point_of_both_figures() -> None:

@@ -1,29 +1,42 @@
 """The overview: of each study and group of methods the row that ended best on validation.
 
-Rows are never picked by the test split, whose numbers are what is printed.
+Rows are never picked by the test split, whose numbers are what is printed; nor is one group marked
+as the best, for the settings of the groups are not tuned alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bench import cards
+from bench.published import Published
 from bench.report.columns import model_bytes
 from bench.report.format import GAP, megabytes, percent
+from bench.report.papers import preset_of
 from bench.report.select import Section, best_row
 from bench.report.syntax import Cell, Table
 
+#: Study → its sections in the same results.
+SectionsOf = Callable[[str], Sequence[Section]]
 
-def overview_table(sections: Sequence[Section]) -> Table:
-    """A line for each section, a column for each group of methods that its rows belong to."""
+
+def overview_table(
+    sections: Sequence[Section], sections_of: SectionsOf = lambda study: ()
+) -> Table:
+    """A line for each section, a column for each group of methods that its rows belong to.
+
+    Args:
+        sections: of the studies that are shown.
+        sections_of: where our own run of a published set-up is looked for.
+    """
     known = [card.group for card in cards.cards()]
     met = [row.card.group for section in sections for row in section.rows]
     groups = [group for group in dict.fromkeys(known + met) if group and group in met]
-    has_elsewhere = any(_elsewhere(section) for section in sections)
-    heads = ["study", *groups, *(["measured elsewhere"] if has_elsewhere else [])]
+    told = [_elsewhere(section, sections_of) for section in sections]
+    heads = ["study", *groups, *(["measured elsewhere"] if any(told) else [])]
     lines = []
-    for section in sections:
-        elsewhere = [Cell(_elsewhere(section) or GAP)] if has_elsewhere else []
+    for section, text in zip(sections, told, strict=True):
+        elsewhere = [Cell(text or GAP)] if any(told) else []
         lines.append((Cell(_name(section)), *_leaders(section, groups), *elsewhere))
     return Table("Best on validation", tuple(heads), (tuple(lines),), num_words=1)
 
@@ -35,27 +48,36 @@ def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
         for group in groups
     ]
     found = [row.quality(metric) if row else None for row in chosen]
-    values = [summary.median if summary else None for summary in found]
-    best = max((value for value in values if value is not None), default=None)
     cells = []
-    for row, value in zip(chosen, values, strict=True):
-        if row is None or value is None:
+    for row, summary in zip(chosen, found, strict=True):
+        if row is None or summary is None:
             cells.append(Cell(GAP))
             continue
         size = model_bytes(row)
-        text = percent(value) + ("†" if row.is_stale else "")
+        text = percent(summary.median) + ("†" if row.is_stale else "")
         text += f" ({megabytes(size.median)} MB)" if size else ""
-        cells.append(Cell(text, is_bold=value == best))
+        cells.append(Cell(text))
     return cells
 
 
-def _elsewhere(section: Section) -> str:
+def _elsewhere(section: Section, sections_of: SectionsOf) -> str:
     metric = section.metrics[0]
     return "; ".join(
-        f"{percent(entry.metrics[metric])} {entry.label}"
+        f"{percent(entry.metrics[metric])} {entry.label}{_own_run(entry, metric, sections_of)}"
         for entry in section.published
         if metric in entry.metrics
     )
+
+
+def _own_run(entry: Published, metric: str, sections_of: SectionsOf) -> str:
+    """What a published set-up came to in our own run of it, where there is one."""
+    if entry.repeated is None:
+        return ""
+    study, preset = entry.repeated
+    rows = [row for section in sections_of(study) for row in section.rows]
+    found = [row.quality(metric) for row in rows if preset_of(row) == preset]
+    texts = [percent(summary.median) for summary in found if summary]
+    return f", run here {' or '.join(texts)}" if texts else ""
 
 
 def _name(section: Section) -> str:

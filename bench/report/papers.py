@@ -1,4 +1,7 @@
-"""The table of a study that reproduces a paper's: every cell published | measured | how far."""
+"""The table of a study that reproduces a paper's: what was published beside what was measured.
+
+How far they are apart is said only where both are of the same data.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ _MEANING = (
     "Cells: published [how sure] | measured | difference in points, or measured ÷ published "
     "(range over replicates); measured is the median over n replicates; cells without bars: "
     f"nothing of it is published. {GAP} not published, or not run here."
+)
+_OTHER_DATA = (
+    "Numbers published of other data, as is named there, have no difference: they say nothing of "
+    "ours."
 )
 _COMPACT_SHARES = 3
 
@@ -111,6 +118,7 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
         _differences_note(ours),
         _weights_note(names),
         _subset_note(section, names),
+        _OTHER_DATA if any(e.data for line in ours for e in line.published) else "",
         f"Published: {'; '.join(tags)}." if tags else "",
         _MEANING,
     )
@@ -158,13 +166,18 @@ def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
 
 def _setting(row: Row) -> str:
     """A published set-up by its name; of other rows what tells them apart."""
-    name = _presets().get(_identity(row))
-    if name is None:
+    name = preset_of(row)
+    if not name:
         return row.setting
     words = [f"H={row.flat['hidden_dims']}"] if row.flat.get("hidden_dims") else []
     told = (shown for shown in row.card.options if shown.is_always and shown.name in row.flat)
     words += [shown.write(row.flat[shown.name]) for shown in told]
     return ", ".join(filter(None, [*words, f"preset {name}"]))
+
+
+def preset_of(row: Row) -> str:
+    """Name of the published set-up that a row is; "" where it is none."""
+    return _presets().get(_identity(row), "")
 
 
 @functools.cache
@@ -213,7 +226,9 @@ def _cell(section: Section, line: Line, name: str, quantity: Quantity, is_publis
     if entry is None:
         return Cell(f"{GAP} | {measured}{spread}")
     published = f"{quantity.published(entry.metrics[name])} [{entry.tag}] | {measured}"
-    far = quantity.compare(summary.median, entry.metrics[name]) if summary else ""
+    far = ""
+    if summary is not None and not entry.data:
+        far = quantity.compare(summary.median, entry.metrics[name])
     return Cell(published + (f" | {far}" if far else "") + spread)
 
 

@@ -77,9 +77,12 @@ def _renderer(results_dir: Path) -> Callable[[re.Match[str]], str]:
 
 
 def _overview(names: str, find: Find) -> str:
-    chosen = [shown_first(find(name)) for name in names.split()]
-    sections = [section for results in chosen if results for section in results.sections]
-    return f"\n{markdown_body(overview_table(sections))}\n" if sections else _NOTHING
+    def sections_of(name: str) -> Sequence[Section]:
+        results = shown_first(find(name))
+        return results.sections if results else ()
+
+    sections = [section for name in names.split() for section in sections_of(name)]
+    return f"\n{markdown_body(overview_table(sections, sections_of))}\n" if sections else _NOTHING
 
 
 def _table(words: str, find: Find) -> str:

@@ -272,11 +272,20 @@ COLUMNS: Mapping[str, Callable[[Line], str]] = {
 
 
 def counts_note(lines: Sequence[Line]) -> str:
-    """How many published numbers ours agree with."""
-    judged = [line for line in lines if line.agrees is not None]
-    if not judged:
-        return ""
-    return f"{sum(bool(line.agrees) for line in judged)} of {len(judged)} published numbers agree."
+    """How many numbers ours agree with: those that others published, and what we derived."""
+    judged = [line for line in lines if line.claim and line.agrees is not None]
+    kinds = {
+        "published numbers": [line.agrees for line in judged if not _is_derived(line)],
+        "numbers of our own reckoning": [line.agrees for line in judged if _is_derived(line)],
+    }
+    texts = [
+        f"{sum(map(bool, good))} of {len(good)} {what}" for what, good in kinds.items() if good
+    ]
+    return f"{' and '.join(texts)} agree." if texts else ""
+
+
+def _is_derived(line: Line) -> bool:
+    return line.claim is not None and line.claim.tag == "I"
 
 
 def _seeds_note(section: Section) -> str:

@@ -103,6 +103,22 @@ def test_fewer_worlds_and_other_estimators_come_from_the_same_training() -> None
     assert any("on 2,000 points" in note for note in table.notes)
 
 
+def test_numbers_published_of_other_data_have_no_difference() -> None:
+    published = _published(
+        "DSSM",
+        {"P@1": 0.441, "train hours": 316.6},
+        beside={"method": "mach"},
+        data="a private log",
+    )
+    costs = [made.cost_line([made.cost_row(MACH, made.phases_of(MACH))], part="P")]
+    (section,) = _sections([made.record(MACH, accuracy=0.773)], published, costs=costs)
+    table = build_papers_table(section)
+    (line,) = _lines(table)
+    assert line["P@1 %"] == "44.10 [A] | 77.3"
+    assert "×" not in line["train h"]
+    assert any("published of other data" in note for note in table.notes)
+
+
 def test_two_published_rows_of_one_system_take_a_line_each() -> None:
     beside = {"method": "mach"}
     (section,) = _sections(

@@ -112,6 +112,17 @@ def test_a_number_that_does_not_agree_says_why() -> None:
     assert any("0 of 1 published numbers agree" in note for note in table.notes)
 
 
+def test_our_own_reckoning_is_not_counted_among_published_numbers() -> None:
+    beside = {"num_buckets": 4}
+    section = _section(
+        [_record(PAIRS, {"error": 12.5, "bytes": 3.0})],
+        _claim("error", 10.0, beside),
+        _claim("bytes", 3.0, beside, tag="I"),
+    )
+    notes = build_theory_table(section).notes
+    assert "0 of 1 published numbers and 1 of 1 numbers of our own reckoning agree." in notes
+
+
 def test_a_reduction_is_the_ratio_of_two_rows() -> None:
     full = _trial("counted", {"num_labels": 100}, of="full_softmax")
     small = _trial("counted", {"num_labels": 100}, of="mach", num_buckets=4, num_worlds=5)

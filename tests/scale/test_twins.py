@@ -1,6 +1,7 @@
 """Twins have the sizes of the sets that they stand for, and their rows the papers' lengths."""
 
 import math
+import re
 
 import pytest
 
@@ -74,3 +75,11 @@ def test_published_times_stand_beside_their_twins():
     parts = {study.part(trial) for trial in study.build_trials("cpu")}
     assert {entry.part for entry in study.published} <= parts
     assert {entry.metrics["hours"] for entry in study.published} == {7.2, 23.0}
+
+
+@pytest.mark.parametrize("name", ["amazon", "amazon-r32"])
+def test_a_row_from_elsewhere_states_one_length_and_the_machine_of_its_own(name):
+    rows = {row.label: row.source for row in load_study(name).published}
+    for label, source in rows.items():
+        assert len(re.findall(r"\d+ epochs", f"{label}, {source}")) == 1
+        assert ("V100" in source) == label.startswith("MACH")

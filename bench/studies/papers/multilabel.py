@@ -112,22 +112,26 @@ _NEWLY_SPLIT = "delicious-983, split anew"
 # With ten trees, a beam of 64, half and twice the C, no threshold, no unit rows or TF-IDF, Parabel
 # came to P@3 0.600 to 0.606 at Delicious; on a split drawn anew to 0.615.
 _REASONS: Mapping[tuple[str, str], str] = {
-    ("delicious-983", label): "nearer on a split drawn anew: table-delicious-split"
-    for label in ("MACH", "Parabel")
+    ("delicious-983", "Parabel"): "nearer on a split drawn anew: table-delicious-split",
+    ("delicious-983", "MACH of a third party"): (
+        "P@k nearer on a split drawn anew, PSP@k as far: table-delicious-split"
+    ),
 }
 
 
 def table_multilabel(profile: Profile) -> list[Trial]:
     """The papers' multi-label table: MACH, one-vs-all, sampled BCE and label trees, P@k and PSP@k.
 
-    Claim: published set-ups give published numbers: MACH, Parabel and one-vs-all within 1.5 points
-    of P@1, P@3 and P@5 on the two sets whose official splits are at hand.
+    Claim: published set-ups give published numbers within 1.5 points of P@1, P@3 and P@5. The sets
+    at hand, Bibtex and Delicious-983, stand in neither paper: what is published of MACH there is a
+    third party's. The papers' own sets have to be brought.
     Command: `make table-multilabel`; `PROFILE=gpu` adds EURLex-4K and Wiki10-31K, `PROFILE=paper`
     Delicious-200K, Amazon-670K and Amazon-3M, where `bench data` has brought them.
-    Hardware: 2 CPU cores; a GPU of 80 GB. Duration: 40 minutes, half of it the published set-up of
-    Delicious, which is run once; other rows of the small sets have three replicates.
-    Expected: Bibtex as published; on Delicious the third party's MACH is two points above what its
-    set-up gives, see `table-delicious-split`.
+    Hardware: 2 CPU cores; a GPU of 80 GB. Duration: about 40 minutes, half of it the published
+    set-up of Delicious, which is run once; other rows of the small sets have three replicates.
+    Expected: holds on Bibtex; not on Delicious, where the third party's MACH is 1.9 points of P@1
+    above what its set-up gives here, its PSP@k 4 to 5 points below, and Parabel's P@3 1.6 above:
+    see `table-delicious-split`.
     """
     return _repeated([row for name in _SETS[profile] for row in _rows(name)])
 
@@ -138,9 +142,10 @@ def table_delicious_split(profile: Profile) -> list[Trial]:
     Claim: on a split drawn at random from the same points, Parabel and the third party's MACH come
     within 1.5 points of their published P@1, P@3 and P@5, which the official split does not give.
     Command: `make table-delicious-split`.
-    Hardware: 2 CPU cores. Duration: 25 minutes, most of it the published set-up, which is run once;
-    other rows have three replicates. They keep the split; what else they draw is their own.
-    Expected: every method gains about a point in P@1.
+    Hardware: 2 CPU cores. Duration: about 25 minutes, most of it the published set-up, which is run
+    once; other rows have three replicates. They keep the split; what else they draw is their own.
+    Expected: every method gains half a point to two in P@1. Another split does not explain all:
+    PSP@k of MACH stays 4 to 5 points above what the third party published.
     """
     rows = []
     for row in _rows("delicious-983"):
@@ -247,7 +252,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multilabel": lambda: _study(
         table_multilabel,
         name="table-multilabel",
-        duration="40 minutes on 2 cores",
+        duration="about 40 minutes on 2 cores",
         profiles=("cpu", "gpu", "paper"),
         data=tuple(_OURS),
         published=multilabel_published(_REASONS),
@@ -255,7 +260,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-delicious-split": lambda: _study(
         table_delicious_split,
         name="table-delicious-split",
-        duration="25 minutes on 2 cores",
+        duration="about 25 minutes on 2 cores",
         profiles=("cpu",),
         data=(_NEWLY_SPLIT,),
         published=published_elsewhere("delicious-983", part=_NEWLY_SPLIT),

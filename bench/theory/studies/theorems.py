@@ -45,14 +45,16 @@ def figure_theory(profile: Profile) -> list[Trial]:
     """MACH's theorems against draws of real hash functions: what holds, and what does not.
 
     Claim: the mean is unbiased; its variance is Σp_k²/(R(B − 1)) where labels are hashed
-    independently, and exceeds the bound that the 2020 draft prints; pairs of labels that no world
-    tells apart vanish as B^−R; three buckets tell 9, 27 and 81 outcomes apart by 6, 9 and 12
+    independently, and can exceed the bound that the 2020 draft prints; pairs of labels that no
+    world tells apart vanish as B^−R; three buckets tell 9, 27 and 81 outcomes apart by 6, 9 and 12
     outputs.
     Command: `make figure-theory`. Hardware: 2 CPU cores. Duration: about 2 minutes.
-    Expected: the printed bound fails for one rival with all the mass, by up to eight times at
-    B = 2; `universal` and `odp`, which are only pairwise independent, vary more than derived on
-    Zipfian labels, and leave many pairs at once in few draws; `balanced`, whose buckets are equal,
-    varies less, and its mean is lower by about 1/L; so is that of `odp` where it had to redraw.
+    Expected: the printed bound fails for one rival with all the mass, eight times at B = 2; the
+    derived variance holds for independent hashes and `murmur3`. `universal` and `odp`, families
+    like the papers', are only pairwise independent: on Zipfian labels they vary up to 2.4 and 1.4
+    times as much as derived, and leave many pairs at once in few draws; `balanced`, whose buckets
+    are equal, varies less, and its mean is lower by about 1/L; so is that of `odp` where it had to
+    redraw.
     """
     trials = [
         _moments(name, family, most_buckets=32, num_worlds=_MOMENTS_R, num_draws=8192)
@@ -229,7 +231,7 @@ def _picture_claims() -> Iterable[Claim]:
             yield Claim(
                 label="",
                 metrics={quantity: float(value)},
-                source="news article on MACH (Rice University, 2019)",
+                source="the article on MACH that this suite began with",
                 part=_PICTURE,
                 tag="M",
                 beside={"num_buckets": 3, "num_worlds": R},
