@@ -65,7 +65,7 @@ def test_method_with_a_card_stands_in_tables_and_all_figures(
     for name in ("accuracy-memory", "accuracy-time", "accuracy-worlds"):
         plot = plots[name]
         assert isinstance(plot, LinePlot)
-        shown = [*plot.panels[0].series, *plot.panels[0].levels]
+        shown = [each for panel in plot.panels for each in (*panel.series, *panel.levels)]
         looks = {each.style.color for each in shown if each.text.startswith("Toy tree")}
         assert looks == {TOY.color}
         assert any(each.text.startswith("Toy tree, linear") for each in shown)

@@ -82,15 +82,116 @@ def test_series_names_what_moves_along_it(section: Section) -> None:
     assert "Sampled softmax, in-batch" in names
 
 
+def test_floors_stand_at_their_sizes_and_on_the_front() -> None:
+    trials = [
+        trial("centroid", encoder="linear"),
+        *(trial("full_softmax", hidden=hidden) for hidden in (64, 128)),
+    ]
+    pairs = zip(trials, (0.9, 0.8, 0.85), strict=True)
+    (section,) = sections([record(of, accuracy=value) for of, value in pairs])
+    plot = _lines(training.accuracy_memory, section)
+    floor = next(series for series in plot.panels[0].series if series.is_floor)
+    front = plot.panels[0].series[-1]
+    assert floor.text == "Nearest centroid"
+    assert floor.x == (4.88,)
+    # It is the smallest and the best, so that it alone is the front.
+    assert front.y == (90.0, 90.0)
+    assert not plot.panels[0].levels or all(lv.text == "Ceiling" for lv in plot.panels[0].levels)
+
+
+def test_floor_far_below_is_named_with_its_size() -> None:
+    trials = [trial("frequency"), *(trial("full_softmax", hidden=hidden) for hidden in (64, 128))]
+    pairs = zip(trials, (0.1, 0.8, 0.85), strict=True)
+    (section,) = sections([record(of, accuracy=value) for of, value in pairs])
+    plot = _lines(training.accuracy_memory, section)
+    with styled():
+        figure = plot.draw()
+    assert "Class frequency 10.0 (at 0.160 MB)" in figure._supxlabel.get_text()
+    assert "Class frequency" not in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert min(plot.panels[0].series[-1].x) > 1  # the front begins with what is drawn
+
+
+def test_rows_that_are_only_trained_otherwise_are_faint_beside_the_best_on_validation() -> None:
+    rates = {0.1: (0.3, 0.9), 0.01: (0.5, 0.2), 0.001: (0.4, 0.3)}
+    records = [
+        record(trial("full_softmax", learning_rate=rate), validation=v, accuracy=a)
+        for rate, (v, a) in rates.items()
+    ]
+    other = record(trial("full_softmax", hidden=64), validation=0.1, accuracy=0.1)
+    (section,) = sections([*records, other])
+    shown, faint, _ = _lines(training.accuracy_memory, section).panels[0].series
+    assert shown.y == (10.0, 20.0)  # another width is another model
+    assert faint.kind == "faint"
+    assert faint.y == (30.0, 90.0)
+    assert faint.text == ""
+
+
+def test_without_validation_no_rate_is_chosen() -> None:
+    records = [
+        changed(record(trial("full_softmax", learning_rate=rate)), [], "training", "curve")
+        for rate in (0.1, 0.01)
+    ]
+    (section,) = sections(records)
+    series = _lines(training.accuracy_memory, section).panels[0].series
+    assert [len(each.x) for each in series if each.kind == "points"] == [2]
+    assert not [each for each in series if each.kind == "faint"]
+
+
+def test_models_of_nearly_one_size_are_not_torn_apart() -> None:
+    narrow = Series("s", DOT, (42.0, 46.0), (20.0, 25.0))
+    axis = Axis("model", "log", least_ratio=2)
+    with styled():
+        figure = LinePlot("t", "s", axis, Axis("y", "linear"), (Panel((narrow,)),)).draw()
+    low, high = figure.axes[0].get_xlim()
+    assert high / low == pytest.approx(2)
+    assert low < 42 < 46 < high
+
+
 def test_worlds_figure_pools_subsets(section: Section) -> None:
-    plot = _lines(training.accuracy_worlds, section)
-    for line in plot.panels[0].series:
-        assert line.x == (1, 2, 4, 8, 16)
-        rows = zip(line.low, line.y, line.high, strict=True)
-        assert all(low <= mid <= high for low, mid, high in rows)
-    levels = [level.text for level in plot.panels[0].levels]
+    curves, wholes = _lines(training.accuracy_worlds, section).panels
+    for line in curves.series:
+        if line.text:
+            assert line.x == (1, 2, 4, 8, 16)
+            rows = zip(line.low, line.y, line.high, strict=True)
+            assert all(low <= mid <= high for low, mid, high in rows)
+    levels = [level.text for level in wholes.levels]
     assert levels.count("Full softmax") == 1
     assert "Nearest centroid" in levels
+
+
+def test_subsets_of_worlds_share_no_panel_with_what_was_scored_on_other_points(
+    section: Section,
+) -> None:
+    curves, wholes = _lines(training.accuracy_worlds, section).panels
+    assert (curves.title, curves.levels) == ("subsets: first 2,000 test points", ())
+    assert wholes.title == "whole models: all 10,000 test points"
+    assert all(series.style.linestyle == "none" for series in wholes.series)
+
+
+def test_subsets_on_all_test_points_share_a_panel_with_rivals() -> None:
+    subsets = [{"num_worlds": 2, "num_points": 10_000, "metrics": {"P@1": 0.42}}]
+    own = changed(record(trial("mach", **MACH)), subsets, "worlds")
+    (section,) = sections([own, record(trial("full_softmax"))])
+    (panel,) = _lines(training.accuracy_worlds, section).panels
+    assert [level.text for level in panel.levels] == ["Full softmax", "Ceiling"]
+
+
+def test_training_with_fewer_worlds_is_a_marker_beside_subsets_of_a_larger_one() -> None:
+    def own(num_worlds: int, values: dict[int, float]) -> dict[str, Any]:
+        subsets = [
+            {"num_worlds": n, "num_points": 7, "metrics": {"P@1": value}}
+            for n, value in values.items()
+        ]
+        of = trial("mach", num_buckets=64, num_worlds=num_worlds, share_encoder=True)
+        return changed(record(of), subsets, "worlds")
+
+    (section,) = sections([own(4, {2: 0.40, 4: 0.50}), own(8, {4: 0.30, 8: 0.45})])
+    plot = _lines(training.accuracy_worlds, section)
+    curve, marker = plot.panels[0].series
+    assert (curve.x, curve.y, curve.kind) == ((4, 8), (30.0, 45.0), "ended")
+    assert (marker.x, marker.y, marker.kind) == ((4,), (50.0,), "points")
+    assert marker.style.linestyle == "none"
+    assert "a subset of them is no training with fewer" in plot.note
 
 
 def test_time_axis_is_steps_times_seconds_a_step() -> None:
@@ -126,8 +227,10 @@ def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
     ]
     (section,) = sections(records)
     plot = _lines(training.accuracy_worlds, section)
-    assert [line.y for line in plot.panels[0].series] == [(42.0,)]
-    assert [level.y for level in plot.panels[0].levels if "ampled" in level.text] == [25.0]
+    curves, wholes = plot.panels
+    assert [line.y for line in curves.series] == [(42.0,)]
+    assert [line.y for line in wholes.series] == [(pytest.approx(10.0),)]
+    assert [level.y for level in wholes.levels if "ampled" in level.text] == [25.0]
     assert "best on validation" in plot.note
 
 

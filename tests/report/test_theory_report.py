@@ -152,9 +152,12 @@ def test_a_trial_that_failed_shows_its_status() -> None:
     assert line["measured"] == "timeout"
 
 
-def _reconstruction(rounding: str, mean: float, quadratic: float, clipped: float) -> Any:
+def _reconstruction(
+    rounding: str, mean: float, quadratic: float, clipped: float, less: float
+) -> Any:
     data = {"num_labels": 100, "labels_per_point": 5, "base_prob": 0.9, "rounding": rounding}
     names = {"mean": mean, "quadratic": quadratic, "quadratic clipped to [0, 1]": clipped}
+    names["mean less V/B"] = less
     curves = {
         name: {"num_worlds": [1, 2], "error": [2 * end, end], "standard_error": [0.1, 0.1]}
         for name, end in names.items()
@@ -169,7 +172,10 @@ def _reconstruction(rounding: str, mean: float, quadratic: float, clipped: float
 def _simulation() -> Section:
     beside = {"labels_per_point": 5, "num_buckets": 20, "rounding": "down"}
     return _section(
-        [_reconstruction("down", 10.2, 4.5, 1.5), _reconstruction("nearest", 11.5, 2.0, 1.0)],
+        [
+            _reconstruction("down", 10.2, 4.5, 1.5, 3.5),
+            _reconstruction("nearest", 11.5, 2.0, 1.0, 1.75),
+        ],
         _claim("mean, R = 2", 10.0, beside, tolerance=1.0),
         _claim("quadratic, R = 2", 4.0, beside, tolerance=1.0),
         metrics=("mean, R = 2",),
@@ -185,7 +191,7 @@ def test_note_tells_which_reading_meets_the_published_numbers() -> None:
     assert "quadratic, V/base_prob rounded to nearest 2.0" in note
 
 
-def test_figure_of_the_simulation_draws_both_estimators_and_the_published_points() -> None:
+def test_figure_of_the_simulation_draws_each_estimator_and_the_published_points() -> None:
     ((stem, plot),) = figures.plots([_simulation()])
     assert stem == "reconstruction-k-100"
     assert isinstance(plot, LinePlot)
@@ -193,9 +199,10 @@ def test_figure_of_the_simulation_draws_both_estimators_and_the_published_points
     found = {series.text: series for series in panel.series}
     assert found["mean, B = 20"].y == (20.4, 10.2)
     assert found["quadratic, B = 20"].y == (9.0, 4.5)
+    assert found["mean less V/B, B = 20"].y == (7.0, 3.5)
     rings = [s for s in panel.series if s.style.linestyle == "none"]
     assert sorted((s.x[0], s.y[0]) for s in rings) == [(2.0, 4.0), (2.0, 10.0)]
-    assert len(panel.series) == 4  # the other rounding is a reading, not a line
+    assert len(panel.series) == 5  # the other rounding is a reading, not a line
     assert set(draw_files(plot)) == {".svg", ".png"}
 
 

@@ -156,7 +156,7 @@ def decode_labels(part: Part) -> LinePlot | str:
         return "no R and B with times at several numbers of labels"
     has_slopes = any(line.remark for panel in panels for line in panel.series)
     return LinePlot(
-        "Decode time and number of labels",
+        "How does decode time grow with the number of labels?",
         part.subject(tables.tables_text, tables.more),
         _LABELS,
         part.time_axis,
@@ -182,7 +182,7 @@ def decode_peakedness(part: Part) -> LinePlot | str:
         lines.append(_line(members, places, part.milliseconds))
     lines.sort(key=lambda line: -line.y[-1])
     return LinePlot(
-        "Decode time and peaked scores",
+        "How does decode time depend on how peaked scores are?",
         part.subject(chosen.text),
         Axis("scores", "names", kinds),
         part.time_axis,
@@ -215,7 +215,7 @@ def decode_visited(part: Part) -> LinePlot | str:
         return "no R and B with labels scored at several numbers of labels"
     ordered = sorted(keys.values(), key=lambda key: key.style.marker == "")
     return LinePlot(
-        "Labels looked at",
+        "Which share of the labels does a decode look at?",
         part.subject(tables.tables_text, tables.more),
         _LABELS,
         Axis("labels scored (% of L, log scale)", "log"),
@@ -249,10 +249,10 @@ def decode_memory(part: Part) -> LinePlot | str:
     ]
     points = [replace(line, style=replace(line.style, linestyle="none")) for line in lines]
     return LinePlot(
-        "Decode time and memory",
+        "What does a faster decode keep in memory?",
         part.subject(part.scores[-place].name, problem.text),
-        Axis("index (MB, log scale)", "log", air=0.15),
-        replace(part.time_axis, air=0.15),
+        Axis("index (MB, log scale)", "log", air=0.15, least_ratio=2),
+        replace(part.time_axis, air=0.15, least_ratio=2),
         (Panel(tuple(points)),),
         part.note,
     )

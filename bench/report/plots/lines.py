@@ -13,13 +13,16 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
+from bench.report.format import number
 from bench.report.style import SeriesStyle, add_legend, new_figure
 
 # `steps`: powers of two at which something was measured. `quality`: percent, from 0 if that serves.
 Scale = Literal["linear", "log", "counts", "steps", "names", "quality"]
-Kind = Literal["line", "points", "steps", "thin"]
+Kind = Literal["line", "ended", "points", "faint", "steps", "thin"]
 # Of the highest value: with all values above, differences show only around them.
 _CLOSE = 0.5
+# Of the highest value: a floor below is told in words, or else it would draw out the other axis.
+_TOLD = 0.05
 _WIDTH_INCHES = 6.4
 _ENGINEERING = EngFormatter(sep="")
 
@@ -30,9 +33,11 @@ class Series:
 
     Attributes:
         text: in the legend; "" stays out of it.
-        kind: a line with its range as a band, points with their range as bars, a staircase, or a
-            thin line.
+        kind: a line with its range as a band; the same with a marker at its end alone; points with
+            their range as bars; faint points; a staircase; or a thin line.
         remark: of this series in this panel, beside the panel.
+        is_floor: a reference, which must not flatten the others: on an axis of qualities it is not
+            drawn but named where it is below all that competes.
     """
 
     text: str
@@ -43,6 +48,7 @@ class Series:
     high: tuple[float, ...] = ()
     kind: Kind = "line"
     remark: str = ""
+    is_floor: bool = False
 
     @classmethod
     def of(
@@ -75,12 +81,16 @@ class Axis:
 
     Attributes:
         air: how far it goes beyond its values, as a share of their distance on it.
+        least_ratio: of its ends on a logarithmic axis: values that are closer together stay so.
+        unit: of its values, where a note names one.
     """
 
     label: str
     scale: Scale
     names: tuple[str, ...] = ()
     air: float = 0.06
+    least_ratio: float = 1.0
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class LinePlot:
     def draw(self) -> Figure:
         """The figure."""
         num_panels = len(self.panels)
-        num_columns = 1 if num_panels == 1 else 2 if num_panels <= 4 else 3
+        num_columns = {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
         num_rows = math.ceil(num_panels / num_columns)
         width = _WIDTH_INCHES + 1.5 * (num_columns - 1)
         height = 3.0 if num_rows == 1 else 2.1 * num_rows + 0.7
@@ -139,7 +149,8 @@ class LinePlot:
 
 def _draw_panel(axes: Axes, panel: Panel, plot: LinePlot) -> None:
     axes.set_title(panel.title)
-    drawn = [(_draw_series(axes, series), series.remark) for series in panel.series]
+    shown = [series for series in panel.series if is_drawn(plot, series)]
+    drawn = [(_draw_series(axes, series), series.remark) for series in shown]
     for level in _levels(plot, panel):
         look = {**level.style.keywords, "linewidth": level.width, "zorder": 1.5}
         # The marker at the edge tells lines of one colour apart.
@@ -167,12 +178,16 @@ def _draw_series(axes: Axes, series: Series) -> Artist:
         look = {"color": color, "linewidth": 0.6, "alpha": 0.6}
     elif series.kind == "steps":
         look |= {"marker": "", "drawstyle": "steps-post", "zorder": 2}
+    elif series.kind == "faint":
+        look |= {"label": None, "linestyle": "none", "alpha": 0.3, "zorder": 2}
     elif series.kind == "points":
         look["linewidth"] = 0.7
         if series.low:
             axes.vlines(series.x, series.low, series.high, color=color, linewidth=0.8, zorder=3)
     elif series.low:
         axes.fill_between(series.x, series.low, series.high, color=color, alpha=0.18, linewidth=0)
+    if series.kind == "ended":
+        look["markevery"] = [len(series.x) - 1]
     (artist,) = axes.plot(series.x, series.y, **look)
     return artist
 
@@ -191,10 +206,20 @@ def _shape(axes: Axes, which: Literal["x", "y"], form: Axis, values: set[float])
         axis.set_ticks(sorted(values), labels=map(plain, sorted(values)))
     elif form.scale in ("log", "counts"):
         axes.set(**{f"{which}scale": "log"})
+        _widen(axis, form.least_ratio)
         log_ticks(axis)
         if form.scale == "counts":
             axis.set_major_formatter(short_count)
     axis.minorticks_off()
+
+
+def _widen(axis: XAxis | YAxis, least_ratio: float) -> None:
+    """Move the ends of a logarithmic axis apart, about their middle, to a ratio at least."""
+    low, high = axis.get_view_interval()
+    missing = least_ratio / (high / low)
+    if missing > 1:
+        ends = (low / math.sqrt(missing), high * math.sqrt(missing))
+        axis.axes.set(**{f"{axis.axis_name}lim": ends})
 
 
 def plain(value: float, _: object = None) -> str:
@@ -226,16 +251,27 @@ def log_ticks(axis: XAxis | YAxis) -> None:
 def _quality_limits(plot: LinePlot) -> tuple[float, float]:
     """From 0 on, unless values so close together could then not be told apart."""
     every = [series for panel in plot.panels for series in panel.series]
-    values = [value for s in every for value in (*s.y, *s.low, *s.high)]
+    values = [v for s in every if not s.is_floor for v in (*s.y, *s.low, *s.high)]
     lowest, highest = min(values), max(values)
     levels = [level for panel in plot.panels for level in panel.levels]
     reachable = [lv.y for lv in levels if not lv.is_bound or lv.y <= 1.6 * highest]
+    floors = [value for series in every if series.is_floor for value in series.y]
     if lowest <= _CLOSE * highest:
-        return 0, 1.08 * max([highest, *reachable]) or 1
+        return 0, 1.08 * max([highest, *reachable, *floors]) or 1
     span = max(highest - lowest, 0.04 * highest)
     low, high = lowest - 0.3 * span, highest + 1.5 * span
-    top = max([highest, *(y for y in reachable if low <= y <= high)])
+    within = [y for y in reachable if low <= y <= high]
+    # A floor above all that competes is the finding, however far above it is.
+    top = max([highest, *within, *floors])
     return low, top + 0.08 * (top - low)
+
+
+def is_drawn(plot: LinePlot, series: Series) -> bool:
+    """Whether a series is not a floor below a figure's axis, or next to nothing on it."""
+    if not series.is_floor or plot.y.scale != "quality":
+        return True
+    low, high = _quality_limits(plot)
+    return min(series.y) >= max(low, _TOLD * high)
 
 
 def _levels(plot: LinePlot, panel: Panel, *, are_shown: bool = True) -> list[Level]:
@@ -245,9 +281,14 @@ def _levels(plot: LinePlot, panel: Panel, *, are_shown: bool = True) -> list[Lev
 
 
 def _limits_remark(plot: LinePlot) -> str:
-    if plot.y.scale != "quality" or _quality_limits(plot)[0] == 0:
+    if plot.y.scale != "quality":
         return ""
+    floors = [s for panel in plot.panels for s in panel.series if not is_drawn(plot, s)]
+    texts = [f"{s.text} {s.y[0]:.1f} (at {number(s.x[0])} {plot.x.unit})" for s in floors]
     beyond = [lv for panel in plot.panels for lv in _levels(plot, panel, are_shown=False)]
-    texts = dict.fromkeys(f"{level.text} {level.y:.1f}" for level in beyond)
-    remark = "The axis does not start at 0."
-    return f"{remark} Beyond it: {', '.join(texts)}." if texts else remark
+    texts += [f"{level.text} {level.y:.1f}" for level in beyond]
+    remarks = ["The axis does not start at 0."] if _quality_limits(plot)[0] else []
+    if texts:
+        head = "Beyond it" if remarks else "Not drawn"
+        remarks.append(f"{head}: {', '.join(dict.fromkeys(texts))}.")
+    return " ".join(remarks)

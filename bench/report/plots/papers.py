@@ -9,9 +9,9 @@ from bench.card import Dashes
 from bench.files import file_safe
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
-from bench.report.quantities import quantity_of
-from bench.report.select import Row, Section, best_row
+from bench.report.select import Row, Section
 from bench.report.style import Palette, Plot, SeriesStyle
+from bench.report.values import Summary
 
 _FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")
 _FAINT_LINES = ((0, (5, 2)), (0, (2, 1)), (0, (1, 2)))
@@ -37,24 +37,32 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
     for row in section.trained:
         if row.card.along == "num_worlds" and row.done:
             rows[int(row.flat["num_buckets"])] = row
-    worlds = sorted({r for row in rows.values() for r in _nums_worlds(row)})
-    lines = []
+    by_buckets = sorted(rows.items())
+    worlds = sorted({r for row in rows.values() for r in training.row_worlds(row, metric)})
+    lines, wholes = [], []
     for place, num_worlds in enumerate(worlds):
-        name = f"{metric}, R = {num_worlds}"
-        points = (_point(section, row, name, B) for B, row in sorted(rows.items()))
         style = SeriesStyle(_step(_WORLDS, place, len(worlds)), "o", "-")
-        lines.append(Series.of(f"MACH R={num_worlds}", style, filter(None, points)))
+        found = [(B, training.subsets(row, metric, num_worlds)) for B, row in by_buckets]
+        lines.append(_line(f"MACH R={num_worlds}", style, found))
+        whole = [(B, row) for B, row in by_buckets if row.flat["num_worlds"] == num_worlds]
+        found = [(B, row.quality(metric)) for B, row in whole]
+        wholes.append(_line("", dataclasses.replace(style, linestyle="none"), found))
     if not lines:
         return "no MACH has finished"
     title = section.data_name if section.curves else ""
     published = published_panels(section)
+    levels = training.rival_levels(section, palette)
     return LinePlot(
-        "Accuracy over buckets and worlds",
+        f"What {metric} do B buckets and R worlds reach?",
         section.subject,
         Axis("buckets B (log scale)", "log", air=0.03),
         Axis(f"{metric}, test split (%)", "quality"),
-        (Panel(tuple(lines), tuple(rival_levels(section, palette)), title), *published),
-        "Grey: published, on other data; for the shape." if published else "",
+        (
+            *training.worlds_panels(section, [*rows.values()], lines, wholes, levels, title),
+            *published,
+        ),
+        "Fewer worlds: random subsets of the trained ones."
+        + (" Grey: published, on other data; for the shape." if published else ""),
     )
 
 
@@ -67,12 +75,16 @@ def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
     machs = [row for row in section.trained if row.card.along == "num_worlds" and row.done]
     forests = [row for row in section.trained if row.flat.get("num_trees") and row.done]
     lengths = sorted({float(row.flat["num_epochs"]) for row in machs if row.flat.get("num_epochs")})
-    lines = []
+    lines, wholes = [], []
     for row in sorted(machs, key=lambda row: (row.flat["num_buckets"], row.flat["num_epochs"])):
         length = float(row.flat["num_epochs"])
         style = _of_length(palette.style(row), len(lengths) - 1 - lengths.index(length))
         text = f"{palette.name(row)}, {length:g} epoch" + ("s" if length != 1 else "")
-        lines.append(_along(section, text, style, metric, dict.fromkeys(_nums_worlds(row), row)))
+        worlds = sorted(training.row_worlds(row, metric))
+        found = [(n, training.subsets(row, metric, n)) for n in worlds]
+        lines.append(_line(text, style, found))
+        alone = dataclasses.replace(style, linestyle="none")
+        wholes.append(_line("", alone, [(row.flat["num_worlds"], row.quality(metric))]))
     by_name: dict[str, dict[int, Row]] = {}
     for row in forests:
         told = [o.write(row.flat[o.name]) for o in row.card.options if o.is_always]
@@ -80,22 +92,29 @@ def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
         by_name.setdefault(name, {})[int(row.flat["num_trees"])] = row
     for name, rows in by_name.items():
         style = palette.style(next(iter(rows.values())))
-        lines.append(_along(section, f"{name}, by trees", style, metric, rows))
+        found = [(n, row.quality(metric)) for n, row in sorted(rows.items())]
+        wholes.append(_line(f"{name}, by trees", style, found))
     if not machs:
         return "no MACH has finished"
     others = [row for row in section.rows if not row.flat.get("num_trees")]
-    levels = rival_levels(dataclasses.replace(section, rows=tuple(others)), palette)
+    levels = training.rival_levels(dataclasses.replace(section, rows=tuple(others)), palette)
     title = section.data_name if section.curves else ""
     published = _panels_by_length(section)
     return LinePlot(
-        "Recall and number of worlds",
+        f"How does {metric} grow with the number of worlds, or of trees?",
         section.subject,
         Axis("worlds R, or trees (log scale)", "steps"),
         Axis(f"{metric}, test split (%)", "quality"),
-        (Panel(tuple(lines), tuple(levels), title), *published),
+        (*training.worlds_panels(section, machs, lines, wholes, levels, title), *published),
         "Smaller R: random subsets of the trained worlds."
         + (" Grey: published, on other data; for the shape." if published else ""),
     )
+
+
+def _line(text: str, style: SeriesStyle, found: Sequence[tuple[float, Summary | None]]) -> Series:
+    """Qualities in percent with their ranges, where there are any."""
+    known = [(float(x), quality.scaled(100)) for x, quality in found if quality]
+    return Series.of(text, style, [(x, q.median, q.low, q.high) for x, q in known])
 
 
 def _of_length(style: SeriesStyle, num_longer: int) -> SeriesStyle:
@@ -128,51 +147,9 @@ def _panels_by_length(section: Section) -> list[Panel]:
     return panels
 
 
-def _along(
-    section: Section, text: str, style: SeriesStyle, metric: str, rows: Mapping[int, Row]
-) -> Series:
-    """Quality over the number of worlds of a row, or of rows over their number of trees."""
-    points = []
-    for place, row in sorted(rows.items()):
-        is_mach = row.card.along == "num_worlds"
-        points.append(_point(section, row, f"{metric}, R = {place}" if is_mach else metric, place))
-    return Series.of(text, style, filter(None, points))
-
-
-def _point(section: Section, row: Row, name: str, x: float) -> tuple[float, ...] | None:
-    """Place, quality in percent and the ends of its range; None where there is no quality."""
-    found = quantity_of(name).take(section, row)
-    if found is None:
-        return None
-    percent = found.scaled(100)
-    return float(x), percent.median, percent.low, percent.high
-
-
 def _step(colors: Sequence[str], place: int, count: int) -> str:
     """One of so many places on a ramp of few colours, from its first to its last."""
     return colors[round(place * (len(colors) - 1) / max(count - 1, 1))]
-
-
-def _nums_worlds(row: Row) -> set[int]:
-    """Numbers of worlds that a row's records tell of."""
-    return {int(entry["num_worlds"]) for record in row.done for entry in record.get("worlds") or ()}
-
-
-def rival_levels(section: Section, palette: Palette) -> list[Level]:
-    """A line for each series without worlds, of its row that is best on validation, and floors."""
-    metric = section.metrics[0]
-    series: dict[str, list[Row]] = {}
-    for row in section.rows:
-        if row.card.along != "num_worlds" and row.at("test", metric) and row.done:
-            series.setdefault(palette.name(row), []).append(row)
-    levels = []
-    for name, rows in series.items():
-        row = best_row(rows, metric) or rows[0]
-        quality = row.at("test", metric)
-        if quality:
-            width = 0.8 if row.is_floor else 1.2
-            levels.append(Level(100 * quality.median, name, palette.style(row), width))
-    return sorted(levels, key=lambda level: -level.y)
 
 
 def published_panels(section: Section) -> list[Panel]:

@@ -57,7 +57,9 @@ class PartsPlot:
     def draw(self) -> Figure:
         """Horizontal stacked bars; a black tick marks the measured peak."""
         texts = [bar.text for bar in self.bars]
-        figure, (axes,) = _figure(texts, 1, "Training memory by part", self.subject)
+        figure, (axes,) = _figure(
+            texts, 1, "What does the memory of training consist of?", self.subject
+        )
         axes.grid(visible=False, axis="y")
         for place, bar in enumerate(self.bars):
             axes.annotate(
@@ -136,7 +138,9 @@ class TimesPlot:
         """Two panels of dots over logarithmic time."""
         note = "Dot and bar: calmest round, and range over all of them."
         texts = [row.text for row in self.rows]
-        figure, panels = _figure(texts, 2, "Training and query time", self.subject, note)
+        figure, panels = _figure(
+            texts, 2, "How long do an epoch and a query take?", self.subject, note
+        )
         training, query = panels
         for place, row in enumerate(self.rows):
             _dot(training, place, row.epoch, row.style, is_filled=True)

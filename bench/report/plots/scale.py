@@ -46,7 +46,7 @@ def recall_worlds(section: Section) -> LinePlot | None:
         if metric in curve[0]["metrics"]
     )
     return LinePlot(
-        "Recall and worlds",
+        "How does recall grow with the number of worlds?",
         section.subject,
         Axis("worlds R", "linear"),
         Axis("recall, labels with training points (%)", "quality"),

@@ -28,7 +28,11 @@ _BUCKETS = ("#9ecae1", "#3182bd", "#08306b")
 _DERIVED, _PRINTED = SeriesStyle(GREY, "", "-"), SeriesStyle("#b22222", "", (0, (4, 2)))
 _OTHER_BOUND = SeriesStyle("#b22222", "", (0, (1, 1)))
 _PUBLISHED = "#a6a6a6"
-_ESTIMATORS: Mapping[str, Dashes] = {"mean": (0, (4, 2)), "quadratic": "-"}
+_ESTIMATORS: Mapping[str, Dashes] = {
+    "mean": (0, (4, 2)),
+    "quadratic": "-",
+    "mean less V/B": (0, (1, 1)),
+}
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
@@ -59,12 +63,13 @@ def reconstruction(sections: Sequence[Section]) -> dict[str, LinePlot]:
             series += [series for row in same for series in _errors(row, sizes)]
             panels.append(Panel(tuple(series), title=f"V = {size}, base_prob = {prob}"))
         figures[section.part] = LinePlot(
-            "Probabilities from bucket means",
+            "How far from the truth are probabilities that come from bucket means?",
             section.about(section.study, section.part),
             Axis("worlds R", "linear"),
             Axis("L2 error (log scale)", "log"),
             tuple(panels),
-            "Rings: read off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
+            "Mean less V/B: a constant subtracted, so that the order of labels stays. Rings: read "
+            "off the 2020 draft's figure, ±1. No quadratic line where B ≤ V + 1.",
         )
     return figures
 
@@ -183,7 +188,7 @@ def variances(sections: Sequence[Section]) -> dict[str, LinePlot]:
         ]
         panels.append(Panel(tuple(shown), title=section.part))
     plot = LinePlot(
-        "Variance of the estimate",
+        "Variance of one world's estimate: drawn, derived and printed",
         section.about(section.study, "one world"),
         Axis("buckets B", "names", tuple(map(str, nums_buckets))),
         Axis("variance (log scale)", "log"),
@@ -220,8 +225,22 @@ def pairs(sections: Sequence[Section]) -> dict[str, LinePlot]:
     number, chance = Axis("pairs (log scale)", "counts"), Axis("draws with a pair", "linear")
     subject, note = section.about(section.study), "Families stand side by side; zeros are left out."
     return {
-        "number": LinePlot("Indistinguishable pairs", subject, axis, number, tuple(panels), note),
-        "chance": LinePlot("Is there a pair?", subject, axis, chance, tuple(chances), note),
+        "number": LinePlot(
+            "How many pairs of labels share all their buckets?",
+            subject,
+            axis,
+            number,
+            tuple(panels),
+            note,
+        ),
+        "chance": LinePlot(
+            "How often do any two labels share all their buckets?",
+            subject,
+            axis,
+            chance,
+            tuple(chances),
+            note,
+        ),
     }
 
 
@@ -240,7 +259,7 @@ def outcomes(sections: Sequence[Section]) -> dict[str, LinePlot]:
     ]
     worlds = tuple(f"{options_of(row)['num_worlds']:g}" for row in rows)
     plot = LinePlot(
-        "Linear cost, exponential gain",
+        "How many outcomes do R worlds tell apart, and at how many outputs?",
         section.about(section.study, section.part),
         Axis("worlds R", "names", worlds),
         Axis("number", "linear"),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from bench.card import Card, Shown
 from bench.files import file_safe
 from bench.report.columns import model_bytes
-from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
+from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, is_drawn
 from bench.report.plots.rows import memory_parts, times
 from bench.report.select import Row, Section, best_row
 from bench.report.style import CEILING, Palette, Plot, SeriesStyle
-from bench.report.values import Record, dig, group_by
+from bench.report.values import Record, Summary, dig, group_by, summarize
+from bench.settings import TrainSpec
 
 Collect = Callable[[Section, Palette], Plot | str]
 _LOG_FROM_RATIO = 30
@@ -32,51 +33,99 @@ def _quality_axis(metric: str, split: str) -> Axis:
     return Axis(f"{metric}, {split} split (%)", "quality")
 
 
-def _floor_levels(section: Section, palette: Palette) -> list[Level]:
-    """Lines of the floors and, for the first hit of multiclass data, of the ceiling."""
-    metric = section.metrics[0]
-    levels = [
-        Level(100 * quality.median, palette.name(row), palette.style(row))
-        for row in section.floors
-        if (quality := row.quality(metric))
-    ]
-    if section.ceiling is not None and metric in ("P@1", "top-1"):
-        levels.append(Level(100 * section.ceiling, "Ceiling", CEILING, is_bound=True))
-    return levels
+def _ceiling(section: Section) -> list[Level]:
+    """Line of the ceiling, for the first hit of multiclass data."""
+    if section.ceiling is None or section.metrics[0] not in ("P@1", "top-1"):
+        return []
+    return [Level(100 * section.ceiling, "Ceiling", CEILING, is_bound=True)]
 
 
 def accuracy_memory(section: Section, palette: Palette) -> LinePlot | str:
-    """Quality against model memory, with the front that no configuration beats in both."""
+    """Quality against model memory, with the front that no configuration beats in both.
+
+    Of rows that differ in how they are trained alone, the best on validation stands for its model;
+    the others are faint. Floors stand at their sizes.
+    """
     metric = section.metrics[0]
-    shown = []
+    shown, faint = [], []
     for name, rows in group_by(section.trained, palette.name).items():
-        points = []
-        for row in rows:
-            size, quality = model_bytes(row), row.quality(metric)
-            if quality and size and size.median > 0:
-                points.append((size.median / 1e6, quality.scaled(100), row))
-        points.sort(key=lambda point: (point[0], point[1].median))
-        if points:
-            text = _with_range(name, [row for _, _, row in points])
-            style = palette.style(rows[0])
-            style = style if text != name else replace(style, linestyle="none")
-            spots = [(x, y.median, y.low, y.high) for x, y, _ in points]
-            shown.append(Series.of(text, style, spots, kind="points"))
-    every = [point for series in shown for point in zip(series.x, series.y, strict=True)]
-    if len(every) < 2:
+        known = [row for row in rows if _spot(row, metric)]
+        chosen = best_trained(known, metric)
+        if not chosen:
+            continue
+        chosen.sort(key=lambda row: _spot(row, metric))
+        text = _with_range(name, chosen)
+        style = palette.style(rows[0])
+        style = style if text != name else replace(style, linestyle="none")
+        spots = [_spot(row, metric) for row in chosen]
+        shown.append(Series.of(text, style, spots, kind="points"))
+        others = [_spot(row, metric)[:2] for row in known if not _is_among(row, chosen)]
+        if others:
+            faint.append(Series.of("", style, sorted(others), kind="faint"))
+    if sum(len(series.x) for series in (*shown, *faint)) < 2:
         return "fewer than two configurations with quality and memory"
-    front = pareto(every)
-    largest = max(every)[0]
+    for row in section.floors:
+        if spot := _spot(row, metric):
+            style = replace(palette.style(row), linestyle="none")
+            floor = Series.of(palette.name(row), style, [spot], kind="points")
+            shown.append(replace(floor, is_floor=True))
+    note = (
+        f"Front: what nothing smaller comes up to{', floors included' if section.floors else ''}."
+    )
+    if faint:
+        note += " Faint: trained otherwise (rate, length, dropout …) and worse on validation."
+    plot = LinePlot(
+        f"What {metric} does a model of a given size reach?",
+        section.subject,
+        Axis("model (MB, log scale)", "log", air=0.08, least_ratio=2, unit="MB"),
+        _quality_axis(metric, "test"),
+        (Panel((*shown, *faint), tuple(_ceiling(section))),),
+        note,
+    )
+    drawn = [series for series in shown if is_drawn(plot, series)]
+    front = pareto([point for series in drawn for point in zip(series.x, series.y, strict=True)])
+    largest = max(x for series in (*drawn, *faint) for x in series.x)
     if front[-1][0] < largest:
         front.append((largest, front[-1][1]))
     steps = Series.of("Pareto front", SeriesStyle("#b5b5b5", "", "-"), front, kind="steps")
-    return LinePlot(
-        "Accuracy and model memory",
-        section.subject,
-        Axis("model (MB, log scale)", "log", air=0.08),
-        _quality_axis(metric, "test"),
-        (Panel((*shown, steps), tuple(_floor_levels(section, palette))),),
-    )
+    return replace(plot, panels=(replace(plot.panels[0], series=(*shown, *faint, steps)),))
+
+
+def _spot(row: Row, metric: str) -> tuple[float, ...]:
+    """MB of a row's model, its quality in percent and the ends of its range; () without either."""
+    size, quality = model_bytes(row), row.quality(metric)
+    if quality is None or size is None or size.median <= 0:
+        return ()
+    share = quality.scaled(100)
+    return size.median / 1e6, share.median, share.low, share.high
+
+
+def _is_among(row: Row, rows: Sequence[Row]) -> bool:
+    return any(row is other for other in rows)
+
+
+#: Settings that leave a model what it is: how it is trained.
+_HOW_TRAINED = {entry.name for entry in fields(TrainSpec)} | {"feature_dropout"}
+
+
+def best_trained(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Of each model the rows that stand for it, in their order.
+
+    That is the one that ends best on validation; all of them where one has no validation, for then
+    nothing tells which to choose.
+    """
+    chosen: list[Row] = []
+    for same in group_by(rows, _model).values():
+        best = best_row(same, metric)
+        is_told = best is not None and all(row.validation(metric) for row in same)
+        chosen += [best] if best is not None and is_told else same
+    return [row for row in rows if _is_among(row, chosen)]
+
+
+def _model(row: Row) -> str:
+    """All that a row is but for how it is trained."""
+    kept = {name: value for name, value in row.flat.items() if name not in _HOW_TRAINED}
+    return json.dumps([row.card.name, kept, row.settings["data"]], sort_keys=True)
 
 
 def _with_range(name: str, rows: Sequence[Row]) -> str:
@@ -140,7 +189,7 @@ def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
     if any(series.kind == "thin" for series in every):
         notes.append("Thin: other replicates.")
     return LinePlot(
-        "Accuracy during training",
+        f"How does validation {metric} grow with training time?",
         section.subject,
         Axis("training time (s, log scale)", "log", air=0.03)
         if is_log
@@ -168,61 +217,139 @@ def _from_start(series: Series, is_log: bool) -> Series:
 
 
 def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
-    """Quality against the number of worlds, beside methods that have none."""
+    """Quality against the number of worlds: subsets of a model's, and models of their own.
+
+    Subsets are scored on the first test points alone. What has no worlds stands in the same panel
+    only where these are all test points, else in one of its own, with the whole models.
+    """
     metric = section.metrics[0]
-    lines, levels = [], []
-    sizes: set[int] = set()
+    lines: list[Series] = []
+    wholes: list[Series] = []
+    shown: list[Row] = []
     is_choice = False
     for name, rows in group_by(section.trained, palette.name).items():
-        known = [row for row in rows if any(_subsets(r, metric) for r in row.done)]
+        known = group_by((row for row in rows if row_worlds(row, metric)), _num_worlds)
         if not known:
-            row = best_row([row for row in rows if row.quality(metric)], metric)
-            quality = row.quality(metric) if row else None
-            if row and quality:
-                levels.append(Level(100 * quality.median, name, palette.style(row), width=1.2))
             continue
-        is_choice |= len(known) > 1
-        most = max(_num_worlds(row, metric) for row in known)
-        row = best_row([row for row in known if _num_worlds(row, metric) == most], metric)
-        if row is not None:
-            lines.append(_worlds_line(name, row, metric, palette.style(row)))
-            entries = [entry for record in row.done for entry in _subsets(record, metric)]
-            sizes |= {entry["num_points"] for entry in entries if entry.get("num_points")}
+        is_choice |= any(len(same) > 1 for same in known.values())
+        best = {n: row for n, same in sorted(known.items()) if (row := best_row(same, metric))}
+        shown += best.values()
+        style = palette.style(next(iter(best.values())))
+        *_, most = best.values()
+        curve = [(n, *_percent(subsets(most, metric, n))) for n in sorted(row_worlds(most, metric))]
+        lines.append(Series.of(name, style, curve, kind="ended"))
+        alone = replace(style, linestyle="none")
+        own = [
+            (n, *_percent(subsets(row, metric, n))) for n, row in best.items() if row is not most
+        ]
+        if own:
+            lines.append(Series.of("", alone, own, kind="points"))
+        whole = [(n, *_percent(row.quality(metric))) for n, row in best.items()]
+        wholes.append(Series.of("", alone, whole, kind="points"))
     if not lines:
         return "no record holds subsets of worlds"
-    note = "Line and band: median and range over random subsets of the trained worlds"
-    points = " or ".join(f"{size:,}" for size in sorted(sizes))
-    note += f", on {points} test points." if points else "."
-    note += " Of each series: most worlds, then best on validation." if is_choice else ""
-    levels.sort(key=lambda level: -level.y)
-    # Few worlds are far below many, so that this axis starts at 0 in most studies.
+    notes = [
+        "Line and band: median and range over random subsets of one model's worlds; marker: a "
+        "model that was trained with so many.",
+        "Where worlds share an encoder, a subset of them is no training with fewer."
+        if any(row.flat.get("share_encoder") for row in shown)
+        else "",
+        "Of each series and number of worlds, the best on validation." if is_choice else "",
+    ]
+    levels = (*rival_levels(section, palette), *_ceiling(section))
     return LinePlot(
-        "Accuracy and number of worlds",
+        f"How does {metric} grow with the number of worlds?",
         section.subject,
         Axis("worlds R (log scale)", "steps"),
         _quality_axis(metric, "test"),
-        (Panel(tuple(lines), (*levels, *_floor_levels(section, palette))),),
-        note,
+        worlds_panels(section, shown, lines, wholes, levels),
+        " ".join(filter(None, notes)),
     )
 
 
-def _subsets(record: Record, metric: str) -> list[Record]:
-    entries = record.get("worlds") or ()
-    return [entry for entry in entries if dig(entry, "metrics", metric) is not None]
+def worlds_panels(
+    section: Section,
+    rows: Sequence[Row],
+    lines: Sequence[Series],
+    wholes: Sequence[Series],
+    levels: Sequence[Level],
+    title: str = "",
+) -> tuple[Panel, ...]:
+    """One panel where subsets of worlds are scored on all test points; else two of equal axes.
+
+    Args:
+        section: tells how many test points there are.
+        rows: whose subsets are shown.
+        lines: over numbers of worlds, on the points that subsets are scored on.
+        wholes: what was scored on all test points.
+        levels: likewise.
+        title: what both are about.
+    """
+    sizes = {
+        int(entry["num_points"])
+        for row in rows
+        for record in row.done
+        for entry in record.get("worlds") or ()
+        if entry.get("num_points")
+    }
+    total = section.facts.get("num_test_points")
+    if sizes <= {total}:
+        return (Panel(tuple(lines), tuple(levels), title),)
+    first = " or ".join(f"{size:,}" for size in sorted(sizes))
+    heads = [f"subsets: first {first} test points"]
+    heads.append(
+        f"whole models: all {total:,} test points" if total else "whole models: all points"
+    )
+    heads = ["\n".join(filter(None, [title, head])) for head in heads]
+    return Panel(tuple(lines), (), heads[0]), Panel(tuple(wholes), tuple(levels), heads[1])
 
 
-def _num_worlds(row: Row, metric: str) -> int:
-    return max(int(s["num_worlds"]) for r in row.done for s in _subsets(r, metric))
+def row_worlds(row: Row, metric: str) -> set[int]:
+    """Numbers of worlds that a row's records tell the quality of."""
+    return {
+        int(entry["num_worlds"])
+        for record in row.done
+        for entry in record.get("worlds") or ()
+        if dig(entry, "metrics", metric) is not None
+    }
 
 
-def _worlds_line(name: str, row: Row, metric: str, style: SeriesStyle) -> Series:
-    entries = [entry for record in row.done for entry in _subsets(record, metric)]
-    points = []
-    by_worlds = group_by(entries, lambda entry: int(entry["num_worlds"]))
-    for worlds, subsets in sorted(by_worlds.items()):
-        found = [100 * float(dig(entry, "metrics", metric)) for entry in subsets]
-        points.append((worlds, statistics.median(found), min(found), max(found)))
-    return Series.of(name, style, points)
+def _num_worlds(row: Row) -> int:
+    return max(int(entry["num_worlds"]) for r in row.done for entry in r.get("worlds") or ())
+
+
+def subsets(row: Row, metric: str, num_worlds: int) -> Summary | None:
+    """Quality of a row's subsets of so many worlds, over subsets and replicates."""
+    return summarize(
+        float(value)
+        for record in row.done
+        for entry in record.get("worlds") or ()
+        if entry["num_worlds"] == num_worlds
+        and (value := dig(entry, "metrics", metric)) is not None
+    )
+
+
+def _percent(quality: Summary | None) -> tuple[float, float, float]:
+    assert quality is not None, "only what has a quality is drawn"
+    share = quality.scaled(100)
+    return share.median, share.low, share.high
+
+
+def rival_levels(section: Section, palette: Palette) -> list[Level]:
+    """A line for each series without worlds, of its row that is best on validation, and floors."""
+    metric = section.metrics[0]
+    series: dict[str, list[Row]] = {}
+    for row in section.rows:
+        if row.card.along != "num_worlds" and row.quality(metric):
+            series.setdefault(palette.name(row), []).append(row)
+    levels = []
+    for name, rows in series.items():
+        row = best_row(rows, metric) or rows[0]
+        quality = row.quality(metric)
+        if quality:
+            width = 0.8 if row.is_floor else 1.2
+            levels.append(Level(100 * quality.median, name, palette.style(row), width))
+    return sorted(levels, key=lambda level: -level.y)
 
 
 FIGURES: Mapping[str, Collect] = {
