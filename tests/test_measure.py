@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -162,6 +163,12 @@ def test_cgroup_limit_counts_without_reclaimable_cache(confine):
     assert memory._cgroup_limits() == [(1000, 400)]
     confine("0::/a/b\n", {"a/memory.max": "max\n"})
     assert memory._cgroup_limits() == []
+
+
+def test_cores_are_counted_where_no_process_is_bound_to_some(confine, monkeypatch):
+    confine("", {})
+    monkeypatch.delattr("os.sched_getaffinity")  # as on a Mac
+    assert processors.num_cores() == os.cpu_count()
 
 
 V1 = "3:cpu,cpuacct:/a/b\n2:memory:/a\n"

@@ -23,6 +23,7 @@ class Page:
         has_ranges: whether parts can be had.
         breaks: after so many bytes of a response the connection ends, once for each entry.
         statuses: sent instead, once for each entry.
+        range_status: of the answer to whoever asks for a part, which is none that was asked for.
     """
 
     content: bytes
@@ -31,6 +32,7 @@ class Page:
     has_ranges: bool = True
     breaks: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    range_status: int | None = None
 
 
 class Site:
@@ -59,6 +61,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if page.statuses:
             self.send_error(page.statuses.pop(0))
+            return
+        if asked and page.range_status:
+            self.send_response(page.range_status)
+            self.send_header(
+                "Content-Range", "bytes */7" if page.range_status == 416 else "bytes 3-"
+            )
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         start = 0
         tag = self.headers.get("If-Range")

@@ -163,6 +163,37 @@ def test_partial_file_longer_than_the_servers_is_dropped(site: Site, tmp_path: P
     assert ranges(site) == [str(len(ZIP) + 4), None]
 
 
+@pytest.mark.parametrize("status", [416, 206])
+def test_whole_file_is_asked_for_once_a_part_was_answered_wrongly(
+    site: Site, tmp_path: Path, status: int
+) -> None:
+    known = tiny(site.put("/tiny.zip", Page(ZIP, breaks=[100, 50], range_status=status)))
+    bring(known, tmp_path)
+    assert ranges(site) == [None, "100", None, None]
+    assert files(tmp_path / "tiny")["train.txt"] == TRAIN
+
+
+@pytest.mark.parametrize("status", [416, 206])
+def test_download_that_gets_no_further_ends(site: Site, tmp_path: Path, status: int) -> None:
+    page = Page(ZIP, breaks=[100] * 1000, range_status=status)
+    with pytest.raises(DataError, match=r"broke off at 100 of .* \(4 times\)"):
+        bring(tiny(site.put("/tiny.zip", page)), tmp_path)
+    assert ranges(site) == [None, "100", None, None, None]
+    assert (tmp_path / "tiny/tiny.zip.part").stat().st_size == 100
+
+
+def test_download_in_drops_ends_and_goes_on_with_the_next_command(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_TRIES", 9)
+    page = Page(ZIP, breaks=[4] + [1] * 8)
+    with pytest.raises(DataError, match=r"broke off at 12 of .*; asked 9 times"):
+        bring(tiny(site.put("/tiny.zip", page)), tmp_path)
+    site.requests.clear()
+    bring(tiny(site.root + "/tiny.zip"), tmp_path)
+    assert ranges(site) == ["12"]
+
+
 def test_server_without_ranges_sends_all_again(site: Site, tmp_path: Path) -> None:
     known = tiny(site.put("/tiny.zip", Page(ZIP, has_ranges=False, breaks=[100])))
     bring(known, tmp_path)

@@ -33,6 +33,8 @@ from bench.data.raw import DataError
 TIMEOUT_SECONDS = 60.0
 MAX_FRUITLESS_TRIES = 4
 """Tries in a row that bring nothing new before the next address is asked."""
+MAX_TRIES = 200
+"""Tries of any kind before the next address is asked; another command goes on from there."""
 
 _BLOCK_BYTES = 1 << 18
 _PAGE_BYTES = 1 << 20
@@ -50,6 +52,10 @@ class _AddressError(Exception):
 
 class _BrokenOffError(Exception):
     """The connection ended early; it may go on."""
+
+
+class _WrongPartError(_BrokenOffError):
+    """The server does not send the part that was asked for; it may send the whole file."""
 
 
 class KeptError(DataError):
@@ -115,19 +121,32 @@ def _begun_first(item: Download, target: Path) -> list[str]:
 
 
 def _bring(address: str, target: Path, tell: Callable[[str], None]) -> None:
+    """Ask until the file is whole.
+
+    Only more bytes than there ever were are progress; once a server has sent a wrong part, the
+    whole file is asked for.
+
+    Raises:
+        _AddressError: it brought nothing new several times in a row, or was asked too often.
+        KeptError: the disk is full or may not be written to.
+    """
     part = _part(target)
-    num_fruitless = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
+    most = _size(part) if _read_state(target)[0] == address else 0
+    num_fruitless, takes_parts = 0, True
+    for num_tries in range(1, MAX_TRIES + 1):
         try:
-            _transfer(address, target)
+            _transfer(address, target, takes_parts=takes_parts)
         except (_BrokenOffError, OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
                 raise KeptError(f"{part}: {error.strerror}") from error
-            has_grown = part.exists() and part.stat().st_size > before
+            takes_parts = takes_parts and not isinstance(error, _WrongPartError)
+            has_grown = _size(part) > most
+            most = max(most, _size(part))
             num_fruitless = 0 if has_grown else num_fruitless + 1
             if num_fruitless == MAX_FRUITLESS_TRIES:
                 raise _AddressError(f"{error} ({num_fruitless} times)") from error
+            if num_tries == MAX_TRIES:
+                raise _AddressError(f"{error}; asked {num_tries} times") from error
             tell(f"  {error}; trying again")
             time.sleep(_BACKOFF_SECONDS * 2**num_fruitless)
             continue
@@ -135,11 +154,11 @@ def _bring(address: str, target: Path, tell: Callable[[str], None]) -> None:
         return
 
 
-def _transfer(address: str, target: Path) -> None:
+def _transfer(address: str, target: Path, *, takes_parts: bool) -> None:
     """One connection: the rest of the file, or the whole of it."""
     part = _part(target)
     begun, validator = _read_state(target)
-    offset = part.stat().st_size if part.exists() and begun == address else 0
+    offset = _size(part) if takes_parts and begun == address else 0
     opener = urllib.request.build_opener(
         _SafeRedirects, urllib.request.HTTPCookieProcessor(CookieJar())
     )
@@ -153,8 +172,7 @@ def _transfer(address: str, target: Path) -> None:
         return
     with answer as response:
         if response.status == 206 and not _continues(response, offset):
-            part.unlink()
-            raise _BrokenOffError(f"the server sent another part than the one from {offset:,} on")
+            raise _WrongPartError(f"the server sent another part than the one from {offset:,} on")
         first = response.read(_BLOCK_BYTES)
         if response.status != 206:
             offset = 0
@@ -218,10 +236,9 @@ def _request(
         with error:
             if error.code == 416:  # nothing is left to send, or the file is another one
                 there = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-                if there and part.exists() and int(there[1]) == part.stat().st_size:
+                if "Range" in headers and there and int(there[1]) == _size(part):
                     return None
-                part.unlink(missing_ok=True)
-                raise _BrokenOffError("the file there is another one by now") from error
+                raise _WrongPartError("the server has no such part of the file") from error
             kind = _BrokenOffError if error.code in _RETRIED else _AddressError
             raise kind(f"HTTP {error.code} {error.reason}") from error
 
@@ -309,6 +326,10 @@ def _refuse_other_kinds(first: bytes, target: Path) -> None:
 
 def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _state_path(target: Path) -> Path:
