@@ -14,7 +14,7 @@ from bench.card import KindName
 from bench.published import Curve, Published
 from bench.settings import Scalar, Trial
 from bench.study_file import StudyError as StudyError
-from bench.study_file import defined_in, import_file, located
+from bench.study_file import called, defined_in, import_file, located
 
 #: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
 #: on a GPU where there is one.
@@ -141,7 +141,7 @@ class Study:
                 f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
             )
         with located(self.file, self.trials):
-            trials = self._checked_trials(self.trials(profile))
+            trials = self._checked_trials(called(self.trials, profile))
             if not trials:
                 raise StudyError(f"study {self.name} has no trials; expected at least one")
             return trials
@@ -153,7 +153,7 @@ class Study:
             StudyError: something else is among them, or one twice.
         """
         with located(self.file, self.smoke):
-            return self._checked_trials(self.smoke())
+            return self._checked_trials(called(self.smoke))
 
     def _checked_trials(self, trials: object) -> list[Trial]:
         if not isinstance(trials, list | tuple):
@@ -174,7 +174,7 @@ class Study:
                 )
             seen.add(trial.trial_id)
             with located(self.file, self.part):
-                part: object = self.part(trial)
+                part: object = called(self.part, trial)
                 if not isinstance(part, str):
                     raise StudyError(
                         f"part of study {self.name} gives a {type(part).__name__}; expected text"

@@ -7,15 +7,17 @@ the suite. Modules beside the file can be imported by it.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.errors import UserError
+from bench.errors import UserError, told_by
+from bench.process import Stopped
 
 _LONGEST_MESSAGE = 500
 
@@ -71,7 +73,21 @@ def defined_in(module: ModuleType, path: Path) -> object:
     if not callable(found):
         return found
     with located(path, found):
-        return found()
+        return called(found)
+
+
+def called(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a person's function returns.
+
+    Raises:
+        StudyError: it is `async`, so that calling it does nothing.
+    """
+    found = function(*arguments)
+    if inspect.iscoroutine(found):
+        found.close()  # else Python warns that nobody awaited it
+        name = getattr(function, "__name__", "it")
+        raise StudyError(f"{name}() is async; expected a plain function")
+    return found
 
 
 @contextmanager
@@ -89,12 +105,12 @@ def located(path: Path | None, function: Callable[..., Any] | None = None) -> It
         yield
     except _LocatedError:
         raise
-    except (Exception, SystemExit) as error:
-        if path is None:
+    except BaseException as error:
+        # Whoever presses Ctrl-C means the command, not the file.
+        if path is None or type(error) in (KeyboardInterrupt, Stopped):
             raise
-        message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
-        if isinstance(error, SyntaxError):
-            message = error.msg
+        text = str(error.msg) if isinstance(error, SyntaxError) else told_by(error)
+        message = " ".join(text.split())[:_LONGEST_MESSAGE]
         if not isinstance(error, UserError):
             message = f"{type(error).__name__}: {message}" if message else type(error).__name__
         raise _LocatedError(f"{_place(error, path, function)}: {message}") from error
@@ -107,9 +123,10 @@ def _place(error: BaseException, path: Path, function: Callable[..., Any] | None
     if isinstance(error, SyntaxError):
         steps.append((error.filename or "", error.lineno))
     for name, line in reversed(steps):
-        file = Path(name).resolve()
-        if line and file.parent == folder and file.is_file():  # not `<string>`
-            return f"{_shown(file)}:{line}"
+        with suppress(OSError, ValueError):  # compiled code may call its file anything
+            file = Path(name).resolve()
+            if line and file.parent == folder and file.is_file():  # not `<string>`
+                return f"{_shown(file)}:{line}"
     code = getattr(function, "__code__", None)
     if code is not None and Path(code.co_filename).resolve() == own:
         return f"{_shown(own)}:{code.co_firstlineno}"

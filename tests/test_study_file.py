@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.process import Stopped
 from bench.study import StudyError, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +37,32 @@ CASES = {
     "indentation": ("if True:\nx = 1\n", f"mine.py:{NUM_HEAD + 2}: IndentationError: expected an"),
     "missing module": ("import my_setings\n", HERE + "ModuleNotFoundError: No module named 'my_s"),
     "exit": ("import sys; sys.exit(3)\n", HERE + "SystemExit: 3"),
+    "exit of one's own": (
+        "class Quit(BaseException): pass\nraise Quit('done')\n",
+        f"mine.py:{NUM_HEAD + 2}: Quit: done",
+    ),
+    "interrupt of one's own": (
+        "class Halt(KeyboardInterrupt): pass\nraise Halt\n",
+        f"mine.py:{NUM_HEAD + 2}: Halt",
+    ),
+    "generator exit": ("raise GeneratorExit\n", HERE + "GeneratorExit"),
+    "stop iteration": ("raise StopIteration(3)\n", HERE + "StopIteration: 3"),
+    "unprintable": (
+        "class Dumb(Exception):\n    def __str__(self): raise SystemExit\n\nraise Dumb\n",
+        f"mine.py:{NUM_HEAD + 4}: Dumb",
+    ),
+    "text of no text": (
+        "class Dumb(Exception):\n    def __str__(self): return 3\n\nraise Dumb\n",
+        f"mine.py:{NUM_HEAD + 4}: Dumb",
+    ),
+    "odd file name": (
+        "raise SyntaxError('no more', ('a\\0b', 1, 1, 'text'))\n",
+        HERE + "SyntaxError: no more",
+    ),
+    "async study": (
+        "async def study():\n    return 3\n",
+        HERE + "study() is async; expected a plain function",
+    ),
     "error at import": ("fail()\n", "mine.py:5: RuntimeError: no more"),
     "bare error": ("assert False\n", HERE + "AssertionError"),
     "study(x)": ("def study(x):\n    return 3\n", HERE + "TypeError: study() missing 1 required"),
@@ -68,6 +96,14 @@ TRIALS = {
     "empty": (study_of("lambda profile: []"), HERE + "study mine has no trials"),
     "no argument": (study_of("lambda: []"), HERE + "TypeError: <lambda>() takes 0 positional"),
     "twice": (study_of("lambda profile: [build_trial()] * 2"), HERE + "study mine asks twice"),
+    "async": (
+        "async def trials(profile):\n    return []\n\n" + study_of("trials"),
+        HERE + "trials() is async; expected a plain function",
+    ),
+    "async part": (
+        "async def part(trial):\n    return ''\n\n" + study_of(part="part"),
+        HERE + "part() is async; expected a plain function",
+    ),
     "part raises": (study_of(part="fail"), "mine.py:5: RuntimeError: no more"),
     "part of no text": (study_of(part="lambda trial: 3"), HERE + "part of study mine gives a int"),
 }
@@ -101,6 +137,13 @@ def test_whatever_its_trials_raise_or_are_is_told_too(write, case):
     with pytest.raises(StudyError) as caught:
         study.build_trials("cpu")
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Stopped(signal.SIGINT)])
+def test_an_interrupt_while_a_file_is_read_is_the_commands(write, monkeypatch, interrupt):
+    monkeypatch.setattr("stub_trials.INTERRUPT", interrupt, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        load_study(write("import stub_trials\nraise stub_trials.INTERRUPT\n"))
 
 
 def test_smoke_trials_are_checked_like_the_others(write):
