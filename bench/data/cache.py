@@ -1,7 +1,8 @@
 """Memory-mapped cache: a folder of `.npy` arrays and `meta.json` for each key, whole or absent.
 
-`meta.json` holds the SHA-256 of every other file and of itself. They are recomputed when a process
-first opens an entry: what was written may have been changed since, by a disk or by a person.
+`meta.json` holds the entry's key and the SHA-256 of every other file and of itself. They are
+recomputed when a process first opens an entry: what was written may have been changed since, by a
+disk or by a person, and an entry may lie in the place of another.
 """
 
 from __future__ import annotations
@@ -25,14 +26,19 @@ from bench import lockfiles
 from bench.files import replace_file
 
 FORMAT = 1
-# A file changed within the file system's clock step keeps its mtime: only older ones are memoised.
+# A file changed within the file system's clock step keeps its times: only older ones are memoised.
 _SETTLED_SECONDS = 2.0
+# Smaller files are read each time: that takes about as long as to look their checksum up.
+_SMALL_BYTES = 1 << 18
 _META = "meta.json"
 
 _log = logging.getLogger(__name__)
 
-#: Name, inode, size and time of change of an entry's files.
-_State = tuple[tuple[str, int, int, int], ...]
+#: Device, inode, size, and times of modification and of change; the last one nobody can set.
+_Marks = tuple[int, int, int, int, int]
+
+#: Name of each of an entry's files, and :func:`_marks` of it.
+_State = tuple[tuple[str, _Marks], ...]
 # Entries as they were when this process last found their digests right.
 _verified: dict[Path, _State] = {}
 
@@ -125,6 +131,9 @@ def _read(folder: Path) -> Entry:
     head = unsealed(text)
     if head is None:
         raise _Damaged(f"{_META} is not as it was written, or of an older form without digests")
+    # Entries of before the key was written down are found by their place alone.
+    if head.get("key", folder.name) != folder.name:
+        raise _Damaged(f"it is that of {head['key']}, in another's place")
     state = _verify(folder, head)
     try:
         arrays = {
@@ -154,8 +163,7 @@ def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
     """
     digests: Mapping[str, str] = head["sha256"]
     try:
-        status = {name: (folder / name).stat() for name in (_META, *digests)}
-        state = tuple((n, s.st_ino, s.st_size, s.st_mtime_ns) for n, s in status.items())
+        state = tuple((name, _marks((folder / name).stat())) for name in (_META, *digests))
         if _verified.get(folder.absolute()) != state:
             for name, digest in digests.items():
                 if _file_digest(folder / name) != digest:
@@ -163,6 +171,16 @@ def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
     except OSError as error:
         raise _Damaged(f"{Path(error.filename or folder).name}: {error.strerror}") from None
     return state
+
+
+def _marks(status: os.stat_result) -> _Marks:
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 def _file_digest(path: Path) -> str:
@@ -215,7 +233,7 @@ def _write(cache_dir: Path, key: str, entry: Entry) -> None:
         _remove(partial)  # of a builder that died; the lock is ours
         partial.mkdir()
         try:
-            _fill(partial, entry)
+            _fill(partial, key, entry)
             _remove(target)  # damaged, or replaced
             partial.replace(target)
             folder = os.open(cache_dir, os.O_RDONLY)
@@ -227,7 +245,7 @@ def _write(cache_dir: Path, key: str, entry: Entry) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(folder: Path, entry: Entry) -> None:
+def _fill(folder: Path, key: str, entry: Entry) -> None:
     for name, array in entry.arrays.items():
         with (folder / f"{name}.npy").open("wb") as stream:
             np.save(stream, array, allow_pickle=False)
@@ -237,7 +255,9 @@ def _fill(folder: Path, entry: Entry) -> None:
         _write_text(folder / name, "".join(f"{line}\n" for line in lines))
     digests = {path.name: _file_digest(path) for path in folder.iterdir()}
     names = {"arrays": list(entry.arrays), "texts": list(entry.texts)}
-    _write_text(folder / _META, sealed({"meta": entry.meta, **names, "sha256": digests}))
+    _write_text(
+        folder / _META, sealed({"key": key, "meta": entry.meta, **names, "sha256": digests})
+    )
 
 
 def _remove(path: Path) -> None:
@@ -279,9 +299,15 @@ def _seal(plain: Mapping[str, Any]) -> str:
 
 
 def file_checksum(path: Path, cache_dir: Path) -> str:
-    """SHA-256 (hex) of a file, remembered by its path, size and modification time."""
+    """SHA-256 (hex) of a file, of a large one remembered as long as nothing touches it.
+
+    Size and modification time do not tell: both can be equal in a file that took its place. Its
+    inode and the time of its last change, which no program sets, must be the same as well.
+    """
     status = path.stat()
-    state = {"path": str(path.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if status.st_size <= _SMALL_BYTES:
+        return _file_digest(path)
+    state = {"path": str(path.resolve()), "marks": list(_marks(status))}
     name = hashlib.sha256(str(state["path"]).encode()).hexdigest()[:32]
     memo = cache_dir / "checksums" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
@@ -289,7 +315,7 @@ def file_checksum(path: Path, cache_dir: Path) -> str:
         if known is not None and {**known, "sha256": None} == {**state, "sha256": None}:
             return str(known["sha256"])
     digest = _file_digest(path)
-    if time.time() - status.st_mtime > _SETTLED_SECONDS:
+    if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
         # It spares time, no more: where it cannot be written, the file is read again next time.
         with contextlib.suppress(OSError):
             replace_file(memo, sealed({**state, "sha256": digest}).encode())

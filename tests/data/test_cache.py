@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -146,6 +147,14 @@ def test_what_dead_builders_of_other_keys_left_is_taken_away(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
+@pytest.fixture
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remember checksums even of small and fresh files."""
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
+
+
+@pytest.mark.usefixtures("remembering")
 def test_an_edited_checksum_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "data.txt"
     path.write_bytes(b"one")
@@ -156,6 +165,7 @@ def test_an_edited_checksum_is_not_believed(tmp_path: Path) -> None:
     assert file_checksum(path, tmp_path / "cache") == right
 
 
+@pytest.mark.usefixtures("remembering")
 def test_a_checksum_that_cannot_be_remembered_is_given_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "data.txt"
     path.write_bytes(b"one")
@@ -253,6 +263,7 @@ def test_key_depends_on_every_part_and_not_on_order() -> None:
     assert cache_key({"a": 1, "b": 2}) != cache_key({"a": 1, "b": 3})
 
 
+@pytest.mark.usefixtures("remembering")
 def test_checksum_is_remembered_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,11 +278,50 @@ def test_checksum_is_remembered_until_the_file_changes(
     assert file_checksum(path, tmp_path / "cache") != first
 
 
-def test_checksum_of_a_fresh_file_is_not_remembered(tmp_path: Path) -> None:
+def test_checksum_of_a_fresh_file_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
     path = tmp_path / "data.txt"
     path.write_bytes(b"one")
-    status = path.stat()
-    first = file_checksum(path, tmp_path / "cache")
-    path.write_bytes(b"two")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert file_checksum(path, tmp_path / "cache") != first
+    os.utime(path, (1_000_000, 1_000_000))  # its last change is fresh all the same
+    file_checksum(path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("remembering")
+@pytest.mark.parametrize("is_new_file", [True, False])
+def test_a_file_of_equal_size_and_time_in_its_place_is_seen(
+    tmp_path: Path, is_new_file: bool
+) -> None:
+    path, other = tmp_path / "data.txt", tmp_path / "other.txt"
+    path.write_bytes(b"one")
+    os.utime(path, (1_000_000, 1_000_000))
+    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"one").hexdigest()
+    (other if is_new_file else path).write_bytes(b"two")
+    if is_new_file:
+        other.replace(path)
+    os.utime(path, (1_000_000, 1_000_000))
+    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"two").hexdigest()
+
+
+def test_a_small_file_is_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.txt"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
+    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"one").hexdigest()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_entries_renamed_into_each_other_are_built_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key, number in (("one", 1.0), ("two", 2.0)):
+        load_or_build(tmp_path, key, lambda n=number: Entry({"a": np.array([n])}, {}))
+    (tmp_path / "one").rename(tmp_path / "kept")
+    (tmp_path / "two").rename(tmp_path / "one")
+    (tmp_path / "kept").rename(tmp_path / "two")
+    assert cache.read(tmp_path / "two") is None
+    entry = load_or_build(tmp_path, "one", lambda: Entry({"a": np.array([1.0])}, {}))
+    assert entry.arrays["a"].tolist() == [1.0]
+    assert "is built again: it is that of two, in another's place" in caplog.text

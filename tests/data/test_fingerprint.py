@@ -92,10 +92,22 @@ def test_fingerprint_follows_the_content_of_files_not_their_times(folder: Path) 
     assert fingerprint(VW, folder) != first
 
 
-def test_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
     first = fingerprint(VW, folder)
     monkeypatch.setattr(cache, "_file_digest", "no function: reading would fail")
     assert fingerprint(VW, folder) == first
+
+
+def test_a_file_put_in_the_place_of_one_of_equal_size_and_time_is_other_data(folder: Path) -> None:
+    first = fingerprint(VW, folder)
+    (folder / "new.vw").write_text("2 | 0 3\n1 | 1\n2 | 3\n")
+    (folder / "new.vw").replace(folder / "train.vw")
+    os.utime(folder / "train.vw", (1_000_000, 1_000_000))
+    assert fingerprint(VW, folder) not in (first, None)
+    trained = load_dataset(VW, folder, folder / "cache").train_labels
+    assert sorted(trained.ids.tolist()) in ([0, 1], [1, 1])
 
 
 @pytest.mark.parametrize("target", ["bench.data.planted.PlantedSource", "bench.data.sources"])
