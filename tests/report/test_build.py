@@ -13,6 +13,7 @@ from synthetic_decoding import VIEW, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.files import replace_file
+from bench.lockfiles import locked
 from bench.record import SchemaError
 from bench.report import build, check
 from bench.report.kinds import rendering_of
@@ -309,6 +310,17 @@ def test_file_that_cannot_be_written_whole_stays_what_it_was(
     assert list(tmp_path.iterdir()) == [path]
     replace_file(path, b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o640)
+
+
+def test_what_a_killed_writer_left_is_taken_away_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    (tmp_path / ".README.md.1.partial").write_bytes(b"half")
+    (tmp_path / ".other.md.1.partial").write_bytes(b"half")
+    with locked(tmp_path / ".README.md.2.partial"):  # a writer that is at work
+        replace_file(path, b"new")
+        names = {".README.md.2.partial", ".other.md.1.partial", "README.md"}
+        assert {each.name for each in tmp_path.iterdir()} == names
+    assert path.read_bytes() == b"new"
 
 
 def test_report_imports_neither_torch_nor_the_runner(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from bench import lockfiles
 from bench.data.raw import DataError
+from bench.files import replace_file
 
 FILE_NAME = "checksums.json"
 _FORMAT = 1
@@ -108,13 +108,8 @@ def add_pins(
             "files": _plain({**known.files, **(files or {})}),
             "downloads": _plain({**known.downloads, **(downloads or {})}),
         }
-        partial = data_dir / f".{FILE_NAME}.{os.getpid()}"
-        with partial.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1, sort_keys=True)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(data_dir / FILE_NAME)
+        text = json.dumps(content, indent=1, sort_keys=True)
+        replace_file(data_dir / FILE_NAME, f"{text}\n".encode())
 
 
 @contextlib.contextmanager
