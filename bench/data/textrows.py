@@ -117,6 +117,12 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
         try:
             row = next(reader, None)
         except csv.Error as error:
+            if "new-line character" in str(error):
+                raise DataError(
+                    f"{path}, line {line}: a carriage return (CR) within a row; expected lines "
+                    "that end in LF or CRLF, as those of this file may end in CR alone, and quotes "
+                    "around a cell that holds one"
+                ) from error
             raise DataError(
                 f"{path}, line {line}: {error}; expected cells parted by {table.delimiter!r}"
                 + ("" if table.format == "tsv" else ', with quotes doubled inside of quotes ("")')
@@ -130,9 +136,23 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
             places = [_place(path, line, header, name) for name in table.columns]
             if table.has_header:
                 continue
+        if table.has_header and [row[0].removeprefix("\ufeff"), *row[1:]] == header:
+            raise DataError(
+                f"{path}, line {line}: the header again; expected points (of files joined end to "
+                "end, the first one's header alone)"
+            )
         if len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} columns; expected {len(header)}")
         yield line, [row[place] for place in places]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r:.60} stands twice in an object")
+    return found
 
 
 def _place(path: Path, line: int, header: Sequence[str], name: str) -> int:
@@ -148,7 +168,7 @@ def _objects(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[i
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}, line {number}, character {error.colno}: {error.msg}; expected a JSON "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Task
+from bench.data.labels import CellError, label_name, listed_labels
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
@@ -32,8 +32,9 @@ class TextsSource:
 
     The value of a feature is how often its token occurs (`DataSpec.feature_weighting` makes it
     `binary` or `tfidf`). Features are numbered by falling document frequency in training, labels
-    by falling number of training points, ties by name; labels that occur in testing alone come
-    last. Label names are kept: trimmed, with runs of white space as one space, in composed form.
+    by falling number of training points, ties by name. Labels that occur in testing alone come
+    last and do not count for L: no model knows them, and they are misses. What labels are called
+    is in `bench.data.labels`.
 
     Reads the files twice, first for labels and vocabulary, then for the points, and holds no text
     but that of one row: in memory are the distinct tokens of the training texts (about 250 bytes
@@ -46,7 +47,7 @@ class TextsSource:
         text_columns: name of the column of text; several, parted by commas, are read end to end.
         label_column: name of the column of labels.
         label_separator: what parts the labels of a point; None makes one label of the whole cell.
-            In JSON Lines a list of labels needs none.
+            A list of labels needs none, in JSON Lines or as a cell: `["a", "b"]`.
         format: `csv`, `tsv` or `jsonl`; None goes by the file's name.
         delimiter: between cells of CSV; None is a comma.
         has_header: whether the first row names the columns; if not, they are called `1`, `2`, ….
@@ -63,7 +64,7 @@ class TextsSource:
         task: `multiclass` (exactly one label a point), `multilabel`, or None to go by the files.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     train: str
     test: str | None = None
@@ -141,7 +142,7 @@ class TextsSource:
                 (test if point.is_test else train).add(counts, ids)
         return RawData(
             train_features=train.features(features.num_features),
-            train_labels=train.labels(len(labels)),
+            train_labels=train.labels(len(first.train_labels)),
             test_features=test.features(features.num_features),
             test_labels=test.labels(len(labels)),
             task=first.task(self.task),
@@ -191,7 +192,7 @@ class TextsSource:
                             is_test = _is_test(values[-1])
                         elif self.test is None:
                             is_test = self._is_drawn(text)
-                    except _CellError as error:
+                    except CellError as error:
                         raise DataError(
                             f"{path}, line {line}, column {column!r}: {error}"
                         ) from error
@@ -212,15 +213,16 @@ class TextsSource:
 
     def _labels(self, value: Any) -> frozenset[str]:
         """Names of a point's labels; equal ones count once."""
-        names: list[Any] = value if isinstance(value, list) else [value]
-        if isinstance(value, str) and self.label_separator is not None:
+        listed = value if isinstance(value, list) else listed_labels(value)
+        names: list[Any] = [value] if listed is None else listed
+        if listed is None and isinstance(value, str) and self.label_separator is not None:
             names = value.split(self.label_separator)
-        labels = frozenset(_name(name) for name in names if name is not None) - {""}
-        is_alone = self.label_separator is None and not isinstance(value, list)
+        labels = frozenset(label_name(name) for name in names if name is not None) - {""}
+        is_alone = self.label_separator is None and listed is None
         if not labels and (self.task == "multiclass" or (is_alone and self.task is None)):
-            raise _CellError("no label; expected one, or option task=multilabel for points without")
+            raise CellError("no label; expected one, or option task=multilabel for points without")
         if self.task == "multiclass" and len(labels) > 1:
-            raise _CellError(f"{len(labels)} labels; expected one (task multiclass)")
+            raise CellError(f"{len(labels)} labels; expected one (task multiclass)")
         return labels
 
     def _is_drawn(self, text: str) -> bool:
@@ -245,10 +247,6 @@ class TextsSource:
             )
         vocabulary = _numbered(frequent, keep=self.max_features)
         return _Features(len(vocabulary), vocabulary.get)
-
-
-class _CellError(ValueError):
-    """A cell is not what it should be; the message says what, its reader says where."""
 
 
 @dataclass(frozen=True)
@@ -349,25 +347,11 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _CellError(f"{value!r:.60}; expected text")
+        raise CellError(f"{value!r:.60}; expected text")
     return value
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise _CellError(f"{value!r:.60}; expected labels as text or whole numbers")
-    name = " ".join(unicodedata.normalize("NFC", value).split())
-    # Names are lines of a UTF-8 file, and stand in tables.
-    if not name.isprintable():
-        wrong = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs")), None)
-        if wrong is not None:
-            raise _CellError(f"label {name!r:.60} holds {wrong!r}; expected no control character")
-    return name
 
 
 def _is_test(value: Any) -> bool:
     if value not in ("train", "test"):
-        raise _CellError(f"{value!r:.60}; expected 'train' or 'test'")
+        raise CellError(f"{value!r:.60}; expected 'train' or 'test'")
     return bool(value == "test")

@@ -111,7 +111,7 @@ PINNED = {
     "searchlog": (1, 1, "ed39085e7ebf9bae93d86fac8edea13a3e010898a92b56483d3fe024c91cdfef"),
     "vw": (1, 1, "e1ad6689af10f16f2a6571c88ed2a928eecba0f717c2ba1c5ed9c7edfb553cae"),
     "xmlrepo": (1, 1, "dd13d7a1b4062e3d08bd2b7015adae9ffb738110379cd942b22ef94f159ff7aa"),
-    "texts": (1, 1, "9fba12950a1aa87d4d84a2bc13533130c969b41de49344c4233f90d6c63dc318"),
+    "texts": (2, 1, "9fba12950a1aa87d4d84a2bc13533130c969b41de49344c4233f90d6c63dc318"),
     "pysource": (3, 1, "35f341da4a0e47ae3a578bf9451d628f9763fb56eedf38a43d9fa1bad71e8f19"),
 }
 QUICKSTART_CHECKSUM = "909cbf399a8d1ccf4eb0ba55e5e21066b49e6bf5806d5430af5b380434181e30"

@@ -53,6 +53,7 @@ def test_points_are_counts_of_tokens_by_falling_frequency(tmp_path: Path) -> Non
     assert raw.label_names == ("b", "a", "new")
     assert [list(row) for row in rows(raw.train_labels)] == [[1], [0], [0]]
     assert [list(row) for row in rows(raw.test_labels)] == [[1], [2]]
+    assert (raw.train_labels.num_columns, raw.test_labels.num_columns) == (2, 3)
     assert raw.task == "multiclass"
     assert raw.facts["num_empty_points"] == 0
 
@@ -308,7 +309,7 @@ def test_bad_input_is_refused_by_file_line_and_column(
 
 
 def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
-    packed = gzip.compress(TRAIN.encode() * 100)
+    packed = gzip.compress(b"text,label\n" + b"red fish,a\n" * 100)
     (tmp_path / "train.csv.gz").write_bytes(packed[:-20])
     with pytest.raises(DataError, match="broken compression"):
         build(tmp_path, "train.csv.gz")
