@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.data.published import archive, catalogue, cli, download, fetch, shelf
+from bench.data.published import archive, catalogue, cli, count, download, fetch, shelf
 from bench.data.published.catalogue import ROLES, SETS, Download, PublishedSet
 from bench.data.published.download import confirmed_address
 from bench.data.published.pins import FILE_NAME, add_pins, locked, read_pins
@@ -490,6 +490,84 @@ def test_archive_that_a_person_has_is_imported(
     assert main(["data", "import", str(tmp_path / name), "--data-dir", str(tmp_path / "d")]) == 0
     assert files(tmp_path / "d/tiny") == {"train.txt": TRAIN, "test.txt": TEST}
     assert (tmp_path / name).read_bytes() == content
+
+
+ADDED = {
+    "__MACOSX/._Tiny": b"\0\5\x16\7",
+    "__MACOSX/Tiny/._tiny_train.txt": b"\0\5\x16\7 Mac OS X",
+    "Tiny/.DS_Store": b"\0\0\0\1Bud1",
+    "Tiny/Thumbs.db": b"\xd0\xcf",
+    "Tiny/README_train_test.md": b"How train and test were split",
+}
+
+
+@pytest.mark.parametrize("stem", ["tiny_", ""])
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder"])
+def test_what_systems_and_people_add_to_an_archive_is_no_data(
+    known_sets: object, tmp_path: Path, stem: str, kind: str
+) -> None:
+    members = {f"Tiny/{stem}train.txt": TRAIN, f"Tiny/{stem}test.txt": TEST}
+    members |= {name.replace("tiny_", stem): content for name, content in ADDED.items()}
+    path = tmp_path / "own"
+    if kind == "folder":
+        for name, content in members.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    else:
+        path.write_bytes(zipped(members) if kind == "zip" else tarred("w", members))
+    arguments = ["data", "import", str(path), "--as", "tiny", "--data-dir", str(tmp_path / "d")]
+    assert main(arguments) == 0
+    assert files(tmp_path / "d/tiny") == {"train.txt": TRAIN, "test.txt": TEST}
+
+
+def test_a_text_about_a_file_gives_way_to_the_file(known_sets: object, tmp_path: Path) -> None:
+    members = {"my_train.txt": TRAIN, "my_test.txt": TEST, "notes on train.txt": b"hello\n"}
+    (tmp_path / "own.zip").write_bytes(zipped(members))
+    arguments = ["data", "import", str(tmp_path / "own.zip"), "--as", "tiny"]
+    assert main([*arguments, "--data-dir", str(tmp_path / "d")]) == 0
+    assert files(tmp_path / "d/tiny") == {"train.txt": TRAIN, "test.txt": TEST}
+
+
+def test_an_empty_folder_is_refused_in_a_sentence(
+    known_sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.DS_Store").touch()
+    assert main(["data", "import", str(tmp_path / "own"), "--data-dir", str(tmp_path)]) == 2
+    assert "own: no file in this folder; expected those of a data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("train", [TRAIN.replace(b"\n", b"\r\n"), TRAIN[:-1] + b"\r\n"])
+def test_a_file_that_no_reader_takes_is_neither_imported_nor_verified(
+    known_sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: bytes
+) -> None:
+    (tmp_path / "own.zip").write_bytes(zipped({**MEMBERS, "Tiny/tiny_train.txt": train}))
+    folder = ["--data-dir", str(tmp_path / "d")]
+    line = 1 + train.count(b"\n", 0, train.index(b"\r"))
+    expected = f"train.txt, line {line}: a carriage return (CRLF); expected lines that end in LF"
+    assert main(["data", "import", str(tmp_path / "own.zip"), *folder]) == 2
+    assert expected in capsys.readouterr().err
+    (tmp_path / "d/tiny").mkdir(parents=True)
+    (tmp_path / "d/tiny/train.txt").write_bytes(train)
+    (tmp_path / "d/tiny/test.txt").write_bytes(TEST)
+    assert main(["data", "verify", *folder]) == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_line_of_a_carriage_return_is_counted_over_blocks(
+    known_sets: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.published.count.BLOCK_BYTES", 5)
+    (tmp_path / "x.vw").write_bytes(b"1 | 1001\n2 | 1002\n1 | 1003\r\n")
+    with pytest.raises(DataError, match="line 3: a carriage return"):
+        count.count_file(tmp_path / "x.vw", TINY_VW)
+
+
+def test_a_set_whose_numbers_are_filtered_is_said_to_be_none_of_ours(
+    known_sets: object, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="of LF data sets are filtered by a file which is not read"):
+        fetch.named("LF-AmazonTitles-131K")
 
 
 def test_tar_with_a_link_is_refused(

@@ -28,6 +28,7 @@ MAX_UNPACKED_BYTES = 64 << 30
 """Limit of all members together: several times the largest published set's."""
 
 _COPY_BYTES = 1 << 20
+_ADDED = frozenset({"thumbs.db", "desktop.ini"})
 _BROKEN = (
     EOFError,
     NotImplementedError,  # a method of compression that Python has not
@@ -89,7 +90,8 @@ class Member:
 def open_archive(path: Path) -> Iterator[Sequence[Member]]:
     """Members of a zip or tar archive, or the file itself: plain, gzip or bzip2.
 
-    What it is goes by its bytes, not by its name.
+    What it is goes by its bytes, not by its name. What systems add unasked (`__MACOSX/`, `._name`,
+    `.DS_Store`, `Thumbs.db`) is left out.
 
     Raises:
         DataError: the archive is broken, has more than `MAX_MEMBERS` members or unpacks to more
@@ -112,6 +114,15 @@ def open_archive(path: Path) -> Iterator[Sequence[Member]]:
         yield members
 
 
+def is_added(name: str) -> bool:
+    """Whether a file, by its path in an archive or a folder, is one that systems add unasked."""
+    parts = [part for part in re.split(r"[/\\]", name) if part != "."]
+    return (
+        any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        or parts[-1].casefold() in _ADDED
+    )
+
+
 def _zip_members(path: Path, archive: zipfile.ZipFile) -> list[Member]:
     infos = archive.infolist()
     _check_limits(path, len(infos), sum(info.file_size for info in infos))
@@ -123,7 +134,7 @@ def _zip_members(path: Path, archive: zipfile.ZipFile) -> list[Member]:
             raise DataError(f"{path}: member {info.orig_filename!r} is a link; expected files")
         if info.flag_bits & 1:
             raise DataError(f"{path}: member {info.orig_filename!r} is encrypted")
-        if not info.is_dir():
+        if not info.is_dir() and not is_added(info.filename):
             members.append(_member(path, info.filename, _opener(archive, info)))
     return members
 
@@ -135,6 +146,8 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> list[Member]:
         num_bytes += info.size
         _check_limits(path, number, num_bytes)
         _check_name(path, info.name)
+        if info.isreg() and is_added(info.name):
+            continue
         if info.isreg():
             members.append(_member(path, info.name, _opener(archive, info)))
         elif not info.isdir():

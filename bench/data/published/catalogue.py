@@ -4,6 +4,10 @@ Sizes and addresses are facts of others, so each set names where they were read.
 is None. Old and new file sets of the Extreme Classification Repository differ in tokens and order
 of points under equal sizes: they are sets of their own here, and the published numbers of the
 multi-label papers belong to the old ones.
+
+The repository's LF data sets are left out. Their published numbers leave out labels that are the
+point itself, by a filter file for each; nothing here reads one, and unfiltered numbers would stand
+beside filtered ones.
 """
 
 from __future__ import annotations

@@ -107,6 +107,20 @@ def _sizes(stream: IO[bytes], known: PublishedSet, shown: Path) -> tuple[int, in
 
 def _blocks(stream: IO[bytes], shown: Path) -> Iterator[bytes]:
     """Blocks of whole lines, each ended by a newline; the file's last line may lack its own."""
+    num_lines = 0
+    for block in _whole_lines(stream, shown):
+        place = block.find(b"\r")
+        if place >= 0:
+            line = num_lines + block.count(b"\n", 0, place) + 1
+            raise DataError(
+                f"{shown}, line {line}: a carriage return (CRLF); expected lines that end in LF "
+                "alone, as they were published"
+            )
+        num_lines += block.count(b"\n")
+        yield block
+
+
+def _whole_lines(stream: IO[bytes], shown: Path) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(BLOCK_BYTES):
         cut = block.rfind(b"\n") + 1
@@ -187,7 +201,7 @@ def _count_vw(data, counts):  # type: ignore[no-untyped-def]
         while data[at] != 32 and data[at] != 10:  # the bar and a namespace
             at += 1
         while True:
-            while data[at] == 32 or data[at] == 13:
+            while data[at] == 32:
                 at += 1
             if data[at] == 10:
                 break

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from bench.data.published.archive import Member, open_archive
+from bench.data.published.archive import MAX_MEMBERS, Member, is_added, open_archive
 from bench.data.published.catalogue import ROLES, SETS, Download, PublishedSet, Role
 from bench.data.published.count import read_header
 from bench.data.published.download import download
@@ -32,6 +32,9 @@ _GZIP_LEVEL = 6
 _HEADER_BYTES = 100
 _MAX_SPLIT_BYTES = 1 << 28
 _PARTS = ("train", "test", "data", "trSplit", "tstSplit")
+# Words in the names of files about a data set.
+_ABOUT = frozenset({"readme", "license", "licence", "changelog"})
+_VW_START = re.compile(rb"[0-9]+[^|]*\|")
 _ROLE_WORDS: Mapping[Role, frozenset[str]] = {
     "train": frozenset({"train", "training", "trn"}),
     "test": frozenset({"test", "testing", "tst"}),
@@ -95,14 +98,13 @@ def bring(
 ) -> None:
     """Place files that a person has already: an archive, or the training and test files.
 
-    Which set they are of is told by `name`, or else by their own names or their headers.
+    A folder stands for the files in it, and those in its folders. Which set they are of is told by
+    `name`, or else by their own names or their headers.
 
     Raises:
         DataError: the files belong to no set, or are not what is expected of it.
     """
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
+    paths = [file for path in paths for file in _files_at(path)]
     with contextlib.ExitStack() as stack:
         members = [each for path in paths for each in stack.enter_context(open_archive(path))]
         known = named(name) if name is not None else _recognised(members)
@@ -115,6 +117,27 @@ def bring(
             tell(f"{known.name} still lacks its {role} file; import it likewise")
 
 
+def _files_at(path: Path) -> list[Path]:
+    """A file itself, or the files of a folder that may be of a data set.
+
+    Raises:
+        DataError: there is none, or there are too many.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    found = []
+    for file in path.rglob("*"):
+        if file.is_file() and not is_added(file.relative_to(path).as_posix()):
+            found.append(file)
+        if len(found) > MAX_MEMBERS:
+            raise DataError(f"{path}: more than {MAX_MEMBERS} files; expected those of a data set")
+    if not found:
+        raise DataError(f"{path}: no file in this folder; expected those of a data set")
+    return sorted(found)
+
+
 def named(name: str) -> PublishedSet:
     """The set of a name.
 
@@ -122,7 +145,14 @@ def named(name: str) -> PublishedSet:
         DataError: there is none.
     """
     if name not in SETS:
-        raise DataError(f"no published set is called {name!r}; expected one of {list(SETS)}")
+        filtered = (
+            "; published numbers of LF data sets are filtered by a file which is not read here"
+            if name.casefold().startswith("lf")
+            else ""
+        )
+        raise DataError(
+            f"no published set is called {name!r}; expected one of {list(SETS)}{filtered}"
+        )
     return SETS[name]
 
 
@@ -168,12 +198,25 @@ def _by_role(known: PublishedSet, members: Sequence[Member]) -> dict[str, Member
     found: list[tuple[str, Member]] = []
     for member in members:
         words = set(re.split(r"[^a-z]+", member.name.casefold()))
+        if words & _ABOUT:
+            continue
         roles = [role for role in ROLES if words & _ROLE_WORDS[role]]
         header = None if len(roles) == 1 else _header(member)
         if header is not None:
             roles = [role for role in ROLES if _fits(known, role, header)]
         found += [(role, member) for role in roles]
-    return _without_doubles(found)
+    names = [role for role, _ in found]
+    return _without_doubles(
+        [(role, each) for role, each in found if names.count(role) == 1 or _is_data(known, each)]
+    )
+
+
+def _is_data(known: PublishedSet, member: Member) -> bool:
+    """Whether a file begins as one of the set's does."""
+    if known.source == "xmlrepo":
+        return _header(member) is not None
+    with member.opened() as stream:
+        return _VW_START.match(stream.readline(_HEADER_BYTES)) is not None
 
 
 def _without_doubles(
