@@ -121,7 +121,7 @@ class Restorable(L.LightningModule):
             if isinstance(mine, Tensor):
                 if not torch.equal(mine.cpu(), theirs.cpu()):
                     raise ValueError(f"{field.name} of the data differ from the checkpoint's")
-            elif mine != theirs:
+            elif mine != theirs and None not in (mine, theirs):
                 raise ValueError(_difference(field.name, mine, theirs))
         identity = self.identity()
         for name in sorted(identity.keys() | own["identity"].keys()):

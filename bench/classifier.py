@@ -44,6 +44,8 @@ class DataFacts:
         task: `multiclass` (exactly one label a point) or `multilabel`.
         label_counts: `(L,)` int64, training points of each label.
         num_train_points: N.
+        label_fingerprint: digest of the labels' names in order, by which a checkpoint is refused
+            where its labels are others; None where it is not known, and nothing is compared.
     """
 
     num_features: int
@@ -51,6 +53,7 @@ class DataFacts:
     task: Task
     label_counts: Tensor
     num_train_points: int
+    label_fingerprint: str | None = None
 
 
 class ExtremeClassifier(Restorable):

@@ -206,6 +206,7 @@ class Progress:
         self._left_of_trial: float | None = None
         self._is_running = False
         self._sizes_said: set[str] = set()
+        self._notes_said: set[str] = set()
 
     @classmethod
     def silent(cls) -> Progress:
@@ -243,7 +244,9 @@ class Progress:
             self._left_of_trial = _number(event, "seconds_left")
             self._show(job, _step_text(event))
         elif kind == "note":
-            self.note(str(event.get("text")))
+            # Every trial says what is to be known of its data, and so did its preparation.
+            if (text := str(event.get("text"))) not in self._notes_said:
+                self.note(text)
         elif kind == "partial" and isinstance(data := event.get("data"), Mapping):
             self._say_sizes(job.trial.data.name, data)
 
@@ -270,6 +273,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line that stays, about no trial's end."""
+        self._notes_said.add(text)
         self._line.say(printable(text))
 
     def tell(self, text: str) -> None:

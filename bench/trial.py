@@ -345,6 +345,7 @@ def data_facts(data: ExtremeDataModule) -> DataFacts:
         task=data.task,
         label_counts=data.label_counts,
         num_train_points=data.dataset.train_features.num_rows,
+        label_fingerprint=data.label_fingerprint,
     )
 
 

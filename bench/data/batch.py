@@ -19,8 +19,9 @@ class Batch:
         feature_ids: `(nnz,)` int64 in [0, D), ascending within a point.
         feature_values: `(nnz,)` float32.
         label_offsets: `(N + 1,)` int64.
-        label_ids: `(M,)` int64 in [0, L), ascending within a point. Multiclass data has exactly
-            one label a point, so that `label_ids` is the target vector.
+        label_ids: `(M,)` int64 in [0, L), ascending within a point; of test points also ids of L
+            or more, for labels that no training file has. Multiclass data has exactly one label a
+            point, so that `label_ids` is the target vector.
         label_weights: `(M,)` float32, positive, what each entry of `label_ids` weighs in weighted
             metrics; None where the data has no such weights.
     """

@@ -120,11 +120,17 @@ class Dataset:
         validation_features: carved from the training data.
         validation_labels: of those.
         test_features: the scored test points.
-        test_labels: of those.
-        num_features: D.
-        num_labels: L.
+        test_labels: of those; ids of L or more are labels that no training file has.
+        num_features: D, of the training file.
+        num_labels: L, of the training file.
         task: `multiclass` has exactly one label a point.
         facts: what a record states of the data; JSON scalars.
+        test_rows: `(N_test,)` int64, the place of each scored test point among those of the file,
+            from 0; None where they are in the order of the file.
+        set_aside_labels: of training points that are neither trained nor validated on, `(n, L)`;
+            None where there are none.
+        label_fingerprint: digest of what the L labels are called, in order; of their number alone
+            where the source has no names.
     """
 
     train_features: Csr
@@ -137,6 +143,27 @@ class Dataset:
     num_labels: int
     task: Task
     facts: dict[str, JsonScalar]
+    test_rows: Int64s | None = None
+    set_aside_labels: Csr | None = None
+    label_fingerprint: str | None = None
+
+    @property
+    def num_file_points(self) -> int:
+        """Points of the training file, those validated on and set aside included."""
+        return sum(part.num_rows for part in self._file_labels)
+
+    def file_label_counts(self) -> Int64s:
+        """`(L,)` int64: points of the whole training file that have each label.
+
+        What a propensity is a function of: how many points were held back for validation must not
+        move it.
+        """
+        return np.sum([part.column_counts() for part in self._file_labels], axis=0)
+
+    @property
+    def _file_labels(self) -> list[Csr]:
+        parts = (self.train_labels, self.validation_labels, self.set_aside_labels)
+        return [part for part in parts if part is not None]
 
 
 @njit(cache=True)

@@ -34,6 +34,7 @@ class BatchLoader:
         is_exact: where several processes share the points, give each point to exactly one of them,
             though a last batch then has more points in one process than in another, or none.
             Otherwise as few points as it takes are repeated, so that all have equally many.
+        places: `(N,)` int64, rows in the order that `file` shall mean; None for that of the rows.
 
     Raises:
         ValueError: if the parts have different numbers of rows, a size is impossible, or no batch
@@ -50,6 +51,7 @@ class BatchLoader:
         num_points: int | None = None,
         drop_last: bool = False,
         is_exact: bool = False,
+        places: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if features.num_rows != labels.num_rows:
             raise ValueError(f"{features.num_rows} feature rows but {labels.num_rows} label rows")
@@ -71,6 +73,7 @@ class BatchLoader:
         self._order = order
         self._drop_last = drop_last
         self._is_exact = is_exact
+        self._places = places
         self._seed = seed
         self._epoch = 0  # of the next pass, or of the one that is on
         self._num_given = 0  # batches of it that were handed out
@@ -134,7 +137,7 @@ class BatchLoader:
             self._epoch += 1
         generator = np.random.default_rng(derive_seed("shuffle", self._seed, self._epoch))
         order: npt.NDArray[np.int64] = np.arange(len(self))
-        points = None
+        points = self._places
         if self._order == "points":
             points = generator.permutation(self.num_points)
         elif self._order == "batches":

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -57,9 +59,23 @@ class ExtremeDataModule(lightning.LightningDataModule):
         load_dataset(self.spec, self._data_dir, self._cache_dir)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the data; further calls do nothing."""
+        """Map the data, once, and refuse a model of other data that a trainer brings along.
+
+        Raises:
+            ValueError: the trainer's model has another D, another L, or labels of other names.
+        """
         if self._dataset is None:
             self._dataset = load_dataset(self.spec, self._data_dir, self._cache_dir)
+        model = None if self.trainer is None else self.trainer.lightning_module
+        for name in ("num_features", "num_labels", "label_fingerprint"):
+            own = getattr(self, name)
+            facts = getattr(model, "facts", None)
+            theirs = getattr(facts, name, None)
+            if own is not None and theirs is not None and own != theirs:
+                raise ValueError(
+                    f"the data's {name} is {own}, the model's {theirs}; expected a model of this "
+                    "data's labels and features"
+                )
 
     @property
     def dataset(self) -> Dataset:
@@ -98,6 +114,15 @@ class ExtremeDataModule(lightning.LightningDataModule):
         return torch.from_numpy(self.dataset.train_labels.column_counts())
 
     @property
+    def label_fingerprint(self) -> str | None:
+        """Digest of the labels' names in order, see :class:`bench.data.csr.Dataset`.
+
+        A checkpoint that keeps it (`DataFacts.label_fingerprint`) is refused where label 7 is
+        another one.
+        """
+        return self.dataset.label_fingerprint
+
+    @property
     def entries_per_point(self) -> float:
         """Features of a training point, on average."""
         features = self.dataset.train_features
@@ -127,8 +152,15 @@ class ExtremeDataModule(lightning.LightningDataModule):
         return self._in_order(data.test_features, data.test_labels, batch_size)
 
     def predict_dataloader(self) -> BatchLoader:
-        """The test points, in the order of the file."""
-        return self.test_dataloader()
+        """The test points that are scored, in the order of their file.
+
+        Only the order differs from :meth:`test_dataloader`. With `num_top_labels` or
+        `max_test_points` some points of the file are left out:
+        `numpy.sort(data.dataset.test_rows)` tells which ones are there, from 0.
+        """
+        data, rows = self.dataset, self.dataset.test_rows
+        places = None if rows is None else np.argsort(rows)
+        return self._in_order(data.test_features, data.test_labels, None, places)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the data: its fingerprint."""
@@ -147,6 +179,14 @@ class ExtremeDataModule(lightning.LightningDataModule):
                 f"{state_dict.get('fingerprint')}; expected the same data to train on"
             )
 
-    def _in_order(self, features: Csr, labels: Csr, batch_size: int | None) -> BatchLoader:
+    def _in_order(
+        self,
+        features: Csr,
+        labels: Csr,
+        batch_size: int | None,
+        places: npt.NDArray[np.int64] | None = None,
+    ) -> BatchLoader:
         size = self.eval_batch_size if batch_size is None else batch_size
-        return BatchLoader(features, labels, size, order="file", seed=self._seed, is_exact=True)
+        return BatchLoader(
+            features, labels, size, order="file", seed=self._seed, is_exact=True, places=places
+        )

@@ -23,16 +23,19 @@ class RawData:
     """A data set as its source has it: no label chosen, no point carved, no value weighted.
 
     Attributes:
-        train_features: `(N, D)`.
+        train_features: `(N, D)`; D and L are those of the training file, or of the header or option
+            that declares them, whatever is tested on.
         train_labels: `(N, L)`; values, where there are any, are what each label weighs in weighted
             metrics (how often a product was bought), and are not learnt from.
         test_features: `(N_test, D)`.
-        test_labels: `(N_test, L)`.
+        test_labels: `(N_test, L)`, or more columns: ids of L or more are labels that the training
+            file has not. No model knows them; they count as misses.
         task: `multiclass` has exactly one label a point.
         facts: further facts of the source that belong into a record.
         bayes_hits: `(N_test,)` bool, whether the true posterior's best label is the point's label;
             only where the posterior is known.
-        label_names: a name for each label, for people who read predictions.
+        label_names: a name for each label, those of testing alone included, for people who read
+            predictions.
         train_groups: `(N,)` int32, which training points lie so close to each other (positions of
             one file) that they must not be parted between training and validation; None where
             points are independent.

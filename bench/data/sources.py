@@ -29,6 +29,8 @@ SOURCES: dict[str, str] = {
     "searchlog": "bench.data.searchlog:SearchLogSource",
 }
 
+# Of what a raw entry holds, part of its key: another form is built anew, and no version rises.
+_LAYOUT = 2
 _PARTS = ("train_features", "train_labels", "test_features", "test_labels")
 _OPTIONAL_ARRAYS = ("bayes_hits", "train_groups")
 
@@ -122,7 +124,8 @@ def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:
             raise DataError(f"{spec.name}: the files changed while they were read; run it again")
         return _to_entry(raw)
 
-    return _from_entry(load_or_build(cache_dir, cache_key(identity), build))
+    key = cache_key({**identity, "layout": _LAYOUT})
+    return _from_entry(load_or_build(cache_dir, key, build))
 
 
 def csr_arrays(name: str, rows: Csr) -> dict[str, Any]:
@@ -166,6 +169,7 @@ def _to_entry(raw: RawData) -> Entry:
     meta = {
         "num_features": raw.train_features.num_columns,
         "num_labels": raw.train_labels.num_columns,
+        "num_test_labels": raw.test_labels.num_columns,
         "task": raw.task,
         "facts": dict(raw.facts),
     }
@@ -173,8 +177,12 @@ def _to_entry(raw: RawData) -> Entry:
 
 
 def _from_entry(entry: Entry) -> RawData:
-    widths = {"features": entry.meta["num_features"], "labels": entry.meta["num_labels"]}
-    parts = {part: csr_from(part, entry, widths[part.rpartition("_")[2]]) for part in _PARTS}
+    meta = entry.meta
+    widths = (meta["num_features"], meta["num_labels"], meta["num_features"])
+    parts = {
+        part: csr_from(part, entry, width)
+        for part, width in zip(_PARTS, (*widths, meta["num_test_labels"]), strict=True)
+    }
     return RawData(
         **parts,
         task=entry.meta["task"],

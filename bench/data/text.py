@@ -35,9 +35,9 @@ MAX_ID = 2**31 - 2
 MAX_LINE_BYTES = 1 << 26
 _MOST_DIGITS = 10
 _MAX_SHOWN = 60
-# Of labels seen: ids beyond so many times as many are a slip rather than a data set.
+# Of labels or features seen: ids beyond so many times as many are a slip rather than a data set.
 _PLAUSIBLE_RATIO = 1000
-_PLAUSIBLE_LABELS = 100_000
+_PLAUSIBLE_COLUMNS = 100_000
 _NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -269,24 +269,38 @@ def check_sizes(where: str, num_features: int | None, num_labels: int | None) ->
         )
 
 
-def check_labels_seen(parts: Sequence[tuple[Path, Csr]], num_labels: int) -> None:
-    """Refuse an L that one line sets far beyond the labels that have a point: a slip of an id.
+def check_ids_seen(
+    parts: Sequence[tuple[Path, Csr]], what: Literal["label", "feature"], base: int
+) -> None:
+    """Refuse an L or D that one line sets far beyond the ids that have a point: a slip of an id.
 
     Args:
-        parts: path and labels of each file, a line a point.
-        num_labels: L, one more than the largest label of them.
+        parts: path and rows of each file, a line a point.
+        what: the kind of id.
+        base: number of the first id in the files.
 
     Raises:
-        DataError: with that line.
+        DataError: with that line and its largest id.
     """
-    seen = np.unique(np.concatenate([np.unique(labels.ids) for _, labels in parts])).size
-    if num_labels <= max(_PLAUSIBLE_LABELS, _PLAUSIBLE_RATIO * seen):
+    num = max(rows.num_columns for _, rows in parts)
+    if num <= _PLAUSIBLE_COLUMNS:
         return
-    path, labels = max(parts, key=lambda part: int(part[1].ids.max(initial=-1)))
-    line = int(np.searchsorted(labels.offsets, labels.ids.argmax(), side="right"))
+    seen = sum(rows.ids.size for _, rows in parts)  # at most
+    if num <= _PLAUSIBLE_RATIO * seen:
+        is_seen = np.zeros(num, dtype=bool)
+        for _, rows in parts:
+            is_seen[rows.ids] = True
+        seen = int(np.count_nonzero(is_seen))
+    else:
+        seen = np.unique(np.concatenate([rows.ids for _, rows in parts])).size
+    if num <= max(_PLAUSIBLE_COLUMNS, _PLAUSIBLE_RATIO * seen):
+        return
+    path, rows = max(parts, key=lambda part: part[1].num_columns)
+    line = int(np.searchsorted(rows.offsets, rows.ids.argmax(), side="right"))
+    letter = "L" if what == "label" else "D"
     raise DataError(
-        f"{path}, line {line}: its largest label makes L = {num_labels:,}, of which {seen:,} have "
-        f"a point; expected option num_labels where that is meant"
+        f"{path}, line {line}: {what} {num - 1 + base} makes {letter} = {num:,}, of which {seen:,} "
+        f"have a point; expected option num_{what}s where that is meant"
     )
 
 

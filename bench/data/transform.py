@@ -11,6 +11,8 @@ they are all-negative examples, when tested on they are misses.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +53,7 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
         train, test = (np.flatnonzero(y.row_lengths) for y in (train_labels, test_labels))
     num_candidates = test.size
     groups = None if raw.train_groups is None else raw.train_groups[train]
-    left, validation = _carve(train, groups, spec)
+    left, validation, set_aside = _carve(train, groups, spec)
     test = np.random.default_rng(derive_seed("test", spec.split_seed)).permutation(test)
     test = test[: spec.max_test_points]
     if test.size == 0:
@@ -64,11 +66,9 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
         )
     ]
     weights = None
+    for part, index, split in zip(features, rows, ("training", "training", "test"), strict=True):
+        _check_domain(spec, part, index, split)
     if spec.feature_weighting == "tfidf":
-        for part, index, split in zip(
-            features, rows, ("training", "training", "test"), strict=True
-        ):
-            _check_counts(spec, part, index, split)
         weights = inverse_document_weights(features[0])
     features = [weigh(spec, part, weights) for part in features]
     labels = [train_labels.rows(rows[0]), train_labels.rows(rows[1]), test_labels.rows(rows[2])]
@@ -89,12 +89,29 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
         num_labels=train_labels.num_columns,
         task=raw.task,
         facts=facts,
+        test_rows=test,
+        set_aside_labels=train_labels.rows(set_aside) if set_aside.size else None,
+        label_fingerprint=_label_fingerprint(
+            raw.label_names, train_labels.num_columns, kept_labels
+        ),
     )
     return Prepared(dataset, kept_labels)
 
 
-def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s, Int64s]:
-    """Rows left to train on, and the validation rows in random order."""
+def _label_fingerprint(
+    names: tuple[str, ...] | None, num_labels: int, kept_labels: Int64s | None
+) -> str:
+    """Digest (64 hex digits) of names, else of the chosen labels' ids, else of L alone."""
+    kept = range(num_labels) if kept_labels is None else kept_labels.tolist()
+    if names is not None:
+        what: object = [names[label] for label in kept]
+    else:
+        what = num_labels if kept_labels is None else kept
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s, Int64s, Int64s]:
+    """Rows left to train on, the validation rows in random order, and the rows of neither."""
     num_drawn = spec.num_validation_points
     generator = np.random.default_rng(derive_seed("validation", spec.split_seed))
     if groups is None:
@@ -110,7 +127,7 @@ def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s
             f"{spec.name}: num_validation_points is {num_drawn} but there are {train.size} "
             "training points; expected fewer"
         )
-    return train[is_left], train[validation]
+    return train[is_left], train[validation], train[np.setdiff1d(taken, validation)]
 
 
 def _whole_groups(groups: Int32s, least: int, generator: np.random.Generator) -> Int64s:
@@ -156,8 +173,11 @@ def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:
     return np.asarray(np.log((1 + train_features.num_rows) / (1 + counts)) + 1.0)
 
 
-def _check_counts(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> None:
-    """Refuse what is no count of a term: below 1/e its weight would even be negative.
+def _check_domain(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> None:
+    """Refuse values that the weighting is not made for.
+
+    `tfidf` takes counts of terms: what is weighted already would be weighted twice, and below 1/e
+    become negative. `binary` tells what is there: of a 0 or a negative value that is not known.
 
     Args:
         spec: for the message.
@@ -165,16 +185,21 @@ def _check_counts(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> No
         rows: `(n,)` which ones.
         split: what the message calls it.
     """
-    if features.values is None:
+    values = features.values
+    if values is None or spec.feature_weighting == "raw":
         return
-    wrong = np.flatnonzero(~(features.values >= 1))
+    if spec.feature_weighting == "tfidf":
+        is_right, expected = (values >= 1) & (values == np.floor(values)), "counts from 1"
+    else:
+        is_right, expected = values > 0, "values above 0"
+    wrong = np.flatnonzero(~is_right)
     if wrong.size:
         row = int(np.searchsorted(features.offsets, wrong[0], side="right")) - 1
         raise DataError(
             f"{spec.name}: {split} point {rows[row] + 1:,} (in the order of the file, from 1) has "
-            f"value {features.values[wrong[0]]:g} of feature {features.ids[wrong[0]]} (from 0); "
-            "expected counts from 1 with feature_weighting 'tfidf', or 'raw' for values that are "
-            "weights already"
+            f"value {values[wrong[0]]:g} of feature {features.ids[wrong[0]]} (from 0); expected "
+            f"{expected} with feature_weighting {spec.feature_weighting!r}, or 'raw' for values "
+            "that are weights already"
         )
 
 
@@ -201,7 +226,8 @@ def _facts(
 ) -> dict[str, JsonScalar]:
     train_counts = labels[0].column_counts()
     num_points = max(labels[0].num_rows, 1)
-    num_test_labels = labels[2].ids.size
+    test_ids = labels[2].ids
+    trained = test_ids[test_ids < train_counts.size]  # the others no training file has
     return {
         **raw.facts,
         "source": spec.source,
@@ -214,8 +240,8 @@ def _facts(
         "task": raw.task,
         "features_per_point": features[0].ids.size / num_points,
         "labels_per_point": labels[0].ids.size / num_points,
-        "ceiling": float(np.count_nonzero(train_counts[labels[2].ids]) / num_test_labels)
-        if num_test_labels
+        "ceiling": float(np.count_nonzero(train_counts[trained]) / test_ids.size)
+        if test_ids.size
         else None,
     }
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
 from bench.data.text import (
     MAX_ID,
     Grammar,
-    check_labels_seen,
+    check_ids_seen,
     check_sizes,
     parse_file,
     settle_task,
@@ -30,8 +32,9 @@ class VwSource:
         test: test file, likewise.
         label_base: number of the first label in the files.
         feature_base: number of the first feature in the files.
-        num_labels: L; None takes one more than the largest label of both files.
-        num_features: D, likewise.
+        num_labels: L; None takes one more than the training file's largest label. Larger ones of
+            the test file are labels that no model knows.
+        num_features: D, likewise; larger ones of the test file are left out, as unseen words are.
         task: `multiclass` (exactly one label a point), `multilabel`, or None to go by the files.
     """
 
@@ -79,22 +82,32 @@ class VwSource:
             [(paths[0], 1, train_y), (paths[1], 1, test_y)],
             allow_unlabelled=False,
         )
-        num_features = max(train_x.num_columns, test_x.num_columns)
-        num_labels = max(train_y.num_columns, test_y.num_columns)
         if self.num_labels is None:
-            check_labels_seen([(paths[0], train_y), (paths[1], test_y)], num_labels)
+            labels = [(paths[0], train_y), (paths[1], test_y)]
+            check_ids_seen(labels, "label", self.label_base)
+        if self.num_features is None:
+            features = [(paths[0], train_x), (paths[1], test_x)]
+            check_ids_seen(features, "feature", self.feature_base)
+        num_features = train_x.num_columns
+        num_labels = max(train_y.num_columns, test_y.num_columns)
         check_sizes(f"{paths[0]}, {paths[1]}", num_features, num_labels)
         return RawData(
-            train_features=_widened(train_x, num_features),
-            train_labels=_widened(train_y, num_labels),
-            test_features=_widened(test_x, num_features),
-            test_labels=_widened(test_y, num_labels),
+            train_features=train_x,
+            train_labels=train_y,
+            test_features=_within(test_x, num_features),
+            test_labels=Csr(test_y.offsets, test_y.ids, test_y.values, num_labels),
             task=task,
         )
 
 
-def _widened(rows: Csr, num_columns: int) -> Csr:
-    return Csr(rows.offsets, rows.ids, rows.values, num_columns)
+def _within(rows: Csr, num_columns: int) -> Csr:
+    """Rows without their entries in later columns."""
+    if rows.num_columns <= num_columns:
+        return Csr(rows.offsets, rows.ids, rows.values, num_columns)
+    is_kept = rows.ids < num_columns
+    offsets = np.concatenate([[0], np.cumsum(is_kept)])[rows.offsets]
+    values = None if rows.values is None else rows.values[is_kept]
+    return Csr(offsets, rows.ids[is_kept], values, num_columns)
 
 
 def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str, Any]:

@@ -22,6 +22,11 @@ from bench.typed import coerce_fields
 class XmlRepoSource:
     """Two files of points. Points without labels are kept, and count as misses when tested.
 
+    The repository's LF data sets (LF-AmazonTitles-131K, …) have a filter file beside them: pairs of
+    a point and a label that is the point itself, which published numbers leave out of the answers
+    and of what is relevant. It is not read, so that numbers on those sets are unfiltered and not
+    to be compared with published ones; a record's `is_unfiltered` says so, and so does a run.
+
     Attributes:
         train: training file, relative to the data folder; `.gz` is decompressed.
         test: test file, likewise.
@@ -76,6 +81,7 @@ class XmlRepoSource:
             test_features=test_x,
             test_labels=test_y,
             task=task,
+            facts={"is_unfiltered": True} if _needs_filter(test) else {},
         )
 
     def _parse(self, path: Path) -> tuple[Csr, Csr]:
@@ -99,3 +105,11 @@ class XmlRepoSource:
         )
         check_sizes(f"{path}, line 1", num_features, num_labels)
         return parse_file(path, grammar, skip_bytes=num_bytes, first_line=2, num_points=num_points)
+
+
+def _needs_filter(test: Path) -> bool:
+    """Whether a test file is of an LF data set: by a name, or by a filter file beside it."""
+    names = (test.name, test.parent.name)
+    return any(name.casefold().startswith(("lf-", "lf_")) for name in names) or any(
+        test.parent.glob("*filter_labels*")
+    )

@@ -75,7 +75,17 @@ VW_CASES = {
     "fused id": (
         b"1 | 0\n15193740 | 0\n2 | 0\n",
         "line 2",
-        "makes L = 15,193,740, of which 3 have a point; expected option num_labels",
+        "label 15193740 makes L = 15,193,740, of which 3 have a point; expected option num_labels",
+    ),
+    "feature of nine digits": (
+        b"1 | 5\n1 | 5 987654321\n",
+        "line 2",
+        "feature 987654321 makes D = 987,654,322, of which 3 have a point; expected option num_f",
+    ),
+    "feature of fifteen millions": (
+        b"1 | 5\n2 | 7\n1 | 5 15000000\n",
+        "line 3",
+        "feature 15000000 makes D = 15,000,001, of which 4 have a point",
     ),
     "weight": (b"1 0.5 | 0\n", "line 1", "expected a label and no weight"),
     "namespace weight": (b"1 |words:2 0\n", "line 1", "namespace"),

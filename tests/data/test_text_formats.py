@@ -179,13 +179,16 @@ def test_a_new_split_draws_as_many_test_points_from_both_files(tmp_path: Path) -
     assert len(splits) > 1
 
 
-def test_vw_takes_the_larger_of_both_files_sizes(tmp_path: Path) -> None:
+def test_sizes_of_vw_are_those_of_the_training_file(tmp_path: Path) -> None:
     (tmp_path / "train.vw").write_text("1 |words 0 5:2\n2 | 1\n")
     (tmp_path / "test.vw").write_text("7 | 3\n1 | 9\n")
     options = {"train": "train.vw", "test": "test.vw"}
     spec = DataSpec(source="vw", name="tiny", options=options)
     raw = load_raw(spec, tmp_path, tmp_path / "cache")
     assert raw.task == "multiclass"
-    assert (raw.train_features.num_columns, raw.train_labels.num_columns) == (10, 7)
-    assert (raw.test_features.num_columns, raw.test_labels.num_columns) == (10, 7)
+    assert (raw.train_features.num_columns, raw.train_labels.num_columns) == (6, 2)
+    # Feature 9 is unknown and left out; label 7 is unknown and a miss.
+    assert (raw.test_features.num_columns, raw.test_features.ids.tolist()) == (6, [3])
+    assert raw.test_features.row_lengths.tolist() == [1, 0]
+    assert (raw.test_labels.num_columns, raw.test_labels.ids.tolist()) == (7, [6, 0])
     assert raw.test_features.values is None
