@@ -158,7 +158,10 @@ class Dataset:
         What a propensity is a function of: how many points were held back for validation must not
         move it.
         """
-        return np.sum([part.column_counts() for part in self._file_labels], axis=0)
+        counts = np.zeros(self.num_labels, dtype=np.int64)
+        for part in self._file_labels:
+            counts += part.column_counts()
+        return counts
 
     @property
     def _file_labels(self) -> list[Csr]:

@@ -79,7 +79,7 @@ def test_a_model_is_validated_trained_tested_and_asked_in_any_order(name, data, 
     tested = trained.test(model, datamodule=data, verbose=False)[0]
     scores, labels = trained.predict(model, datamodule=data)[0]
     assert scores.shape == labels.shape == (90, 5)
-    truth = next(iter(data.test_dataloader())).label_ids
+    truth = next(iter(data.predict_dataloader())).label_ids
     found = (labels[:, 0] == truth).double().mean()
     assert float(found) == pytest.approx(tested["test/P@1"])
 

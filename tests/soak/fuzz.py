@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import gzip
+import io
 import json
 import os
 import random
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +68,7 @@ _NUMBERS = (
 _PIECES = (
     *(b" ", b"  ", b",", b",,", b":", b"::", b"|", b"||", b"\n", b"\n\n", b"\r\n", b"\r", b"\t"),
     *(b'"', b'""', b"'", b"\\", b"{", b"}", b"[", b"]", b"#", b"null", b"true", b"\x00", b"\x1f"),
+    *(b'["', b'"]', b"nan", b"1.0", b"\xe2\x80\x8b", b"\xc2\xad", b"text,label\n"),
     *(b"\xff", b"\xef\xbb\xbf", b"\xf0\x9f\x98\x80", b"\xed\xb3\xbf", b"A" * 300),
 )
 _DEEP = "nested deeply"
@@ -231,8 +235,11 @@ def check_raw(raw: RawData) -> None:
         starts[rows.offsets[:-1][rows.row_lengths > 0]] = True
         if np.any((np.diff(rows.ids) <= 0) & ~starts[1:]):
             raise WrongError("ids of a row do not ascend")
-    if raw.label_names is not None and len(raw.label_names) != raw.train_labels.num_columns:
-        raise WrongError(f"{len(raw.label_names)} names of {raw.train_labels.num_columns} labels")
+    num_known, num_all = raw.train_labels.num_columns, raw.test_labels.num_columns
+    if num_known > num_all:
+        raise WrongError(f"{num_all} labels in testing, fewer than the {num_known} of training")
+    if raw.label_names is not None and len(raw.label_names) != num_all:
+        raise WrongError(f"{len(raw.label_names)} names of {num_all} labels")
 
 
 @dataclass(frozen=True)
@@ -254,8 +261,63 @@ class Texts:
             num_hashed_features=draw.choice((None, 64)),
             has_header=draw.random() < 0.9,
         )
-        check_raw(source.build(folder))
+        raw = source.build(folder)
+        check_raw(raw)
+        expected = label_names_slowly(path, source)
+        if set(raw.label_names or ()) != expected:
+            raise WrongError(f"labels are {raw.label_names}, by the slow reader {expected}")
+        if raw.train_labels.num_columns != np.unique(raw.train_labels.ids).size:
+            raise WrongError("L is not the number of labels of training")
         return True
+
+
+def label_names_slowly(path: Path, source: TextsSource) -> set[str]:
+    """Names of all labels of a file that was taken, by the libraries alone."""
+    text = path.read_bytes().decode().removeprefix("\ufeff")
+    cells: list[Any] = []
+    if path.suffix == ".jsonl":
+        for line in text.split("\n"):
+            if line.strip():
+                pairs = json.loads(line, object_pairs_hook=list)
+                if len(dict(pairs)) != len(pairs):
+                    raise WrongError("taken, but a key stands twice")
+                cells.append(_plain(dict(pairs)["label"]))
+    else:
+        tabs = path.suffix == ".tsv"
+        options: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), **options) if row]
+        if rows.count(rows[0]) > 1:
+            raise WrongError("taken, but the header stands twice")
+        cells = [row[rows[0].index("label")] for row in rows[1:]]
+    names: set[str] = set()
+    for cell in cells:
+        items = cell
+        if isinstance(cell, str) and cell.strip().startswith("["):
+            with contextlib.suppress(ValueError):
+                items = json.loads(cell)
+        if isinstance(items, str):
+            items = items.split(source.label_separator) if source.label_separator else [items]
+        elif not isinstance(items, list):
+            items = [items]
+        names |= {_name_slowly(item) for item in items if item is not None}
+    return names - {""}
+
+
+def _plain(value: Any) -> Any:
+    """A label's value; an object is none, and neither are its pairs."""
+    if isinstance(value, list) and any(isinstance(item, tuple) for item in value):
+        raise WrongError("taken, but a label is an object")
+    return value
+
+
+def _name_slowly(item: Any) -> str:
+    if isinstance(item, float):
+        item = f"{item + 0.0:.0f}"  # of -0.0, too
+    text = unicodedata.normalize("NFC", str(item).translate(dict.fromkeys(_UNSEEN)))
+    text = re.sub(r"\s+", " ", text).strip()
+    head, dot, tail = text.partition(".")
+    is_whole = bool(tail) and not tail.strip("0") and re.fullmatch("[+-]?[0-9]+", head)
+    return head if dot and is_whole else text
 
 
 @dataclass(frozen=True)
@@ -435,6 +497,11 @@ _TEXTS = (
         b'red cube,"books;toys"\n"say ""so""",books\nlast one,toys\n',
     ),
     (
+        ".csv",
+        'text,label\nred,"[""toys"", ""1""]"\nblue,1.0\ncube,toys\u200b\nball,2.50\n'
+        'text,"label "\nround,toys;nan ny\n'.encode(),
+    ),
+    (
         ".tsv",
         b"text\tlabel\na red ball\ttoys\nblue cube\tbooks\ngreen\ttoys;books\nx y\ttoys\n",
     ),
@@ -444,6 +511,7 @@ _TEXTS = (
         b'{"label": 7, "text": "seven \\u00e9"}\n{"text": "x", "label": "toys"}\n',
     ),
 )
+_UNSEEN = (0xAD, 0x200B, 0x200D, 0x200E, 0x2060, 0xFEFF)
 _STUDY = '''"""A study of my own."""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.study import Study
