@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
 from bench.kernels import njit
-from bench.ranking import check_k
+from bench.ranking import UnrankableError, check_k
 
 
 class ClosedForm(ExtremeClassifier):
@@ -53,11 +53,15 @@ class ClassFrequency(ClosedForm):
         """The k most frequent labels and their counts, for every point.
 
         Raises:
+            UnrankableError: a count is NaN.
             ValueError: k is not in 1 … L.
         """
         check_k(k, self.num_labels)
-        labels = self.order[:k].expand(batch.num_points, -1)
-        return self.counts[labels], labels
+        counts = self.counts[self.order[:k]]
+        if bool(counts.isnan().any()):
+            raise UnrankableError.of_labels()
+        shape = (batch.num_points, k)
+        return counts.expand(shape), self.order[:k].expand(shape)
 
 
 class NearestCentroid(ClosedForm):
@@ -113,6 +117,7 @@ class NearestCentroid(ClosedForm):
         """Largest cosines and their labels, each `(N, k)`; ties by smaller label.
 
         Raises:
+            UnrankableError: a cosine is NaN.
             ValueError: k is not in 1 … L.
         """
         check_k(k, self.num_labels)
@@ -130,6 +135,8 @@ class NearestCentroid(ClosedForm):
             scores,
             labels,
         )
+        if np.isnan(scores[:, 0]).any():
+            raise UnrankableError.of_labels()
         device = batch.label_ids.device
         return torch.from_numpy(scores).to(device), torch.from_numpy(labels).to(device)
 
@@ -187,6 +194,9 @@ def _score(
                 score = scores[label]
                 if filled == k and score <= top_scores[point, k - 1]:
                     continue
+                if score != score:
+                    top_scores[point, 0] = score  # for all to see: it cannot be ranked
+                    break
                 place = filled if filled < k else k - 1
                 while place > 0 and top_scores[point, place - 1] < score:
                     top_scores[point, place] = top_scores[point, place - 1]

@@ -1,4 +1,8 @@
-"""The k best labels of dense scores, equal scores by smaller label: one rule for every method."""
+"""The k best labels of dense scores, equal scores by smaller label: one rule for every method.
+
+NaN has no place among numbers: whichever label has it, and however low it might stand, a ranking is
+refused (:class:`UnrankableError`) by every method and every decode alike.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,15 @@ _MOST_INSERTED = 128
 _TILE_FLOATS = {"cpu": 1 << 21}
 _TILE_FLOATS_ELSEWHERE = 1 << 27
 _LEAST_LABELS = 1024
+
+
+class UnrankableError(FloatingPointError, ValueError):
+    """Scores that no order can be given to."""
+
+    @classmethod
+    def of_labels(cls) -> UnrankableError:
+        """Of scores of labels."""
+        return cls("a label's score is NaN; expected numbers (a smaller learning rate?)")
 
 
 def check_k(k: int, num_labels: int) -> None:
@@ -41,6 +54,7 @@ def exact_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         Scores `(N, k)` and labels `(N, k)` int64, best first.
 
     Raises:
+        UnrankableError: a score is NaN.
         ValueError: k is not in 1 … L.
 
     >>> exact_top_k(torch.tensor([[0.5, 2.0, 0.5, 2.0]]), 3)[1]
@@ -53,7 +67,10 @@ def exact_top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     top_scores = scores.new_empty(scores.shape[0], k)
     top_labels = torch.empty(scores.shape[0], k, dtype=torch.int64)
     scan = _scan_single if scores.shape[0] == 1 else _scan
-    scan(scores.numpy(), top_scores.numpy(), top_labels.numpy())
+    best = top_scores.numpy()
+    scan(scores.numpy(), best, top_labels.numpy())
+    if np.isnan(best[:, 0]).any():
+        raise UnrankableError.of_labels()
     return top_scores, top_labels
 
 
@@ -67,6 +84,7 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
         k: labels wanted.
 
     Raises:
+        UnrankableError: a score is NaN.
         ValueError: k is not in 1 … L.
     """
     num_points, num_labels = hidden.shape[0], weight.shape[0]
@@ -121,6 +139,8 @@ def _selected(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """By torch's selection, which leaves the order of equal scores open, and what sets it right."""
     num_labels = scores.shape[1]
     values, labels = scores.topk(min(k + 1, num_labels), dim=1)
+    if bool(values[:, 0].isnan().any()):  # which torch takes for the largest
+        raise UnrankableError.of_labels()
     if k < num_labels:
         is_tied = values[:, k] == values[:, k - 1]  # equal scores were left out
         values, labels = values[:, :k], labels[:, :k]
@@ -144,12 +164,18 @@ def _insert(
     top_scores: np.ndarray[Any, Any],
     top_labels: np.ndarray[Any, Any],
 ) -> int:
-    """Take labels `first` to `stop` into the k best so far; returns how many these are."""
+    """Take labels `first` to `stop` into the k best so far; returns how many these are, −1 at NaN.
+
+    NaN is then the best score.
+    """
     k = top_scores.shape[0]
     for label in range(first, stop):
         score = scores[label]
-        if filled == k and not score > top_scores[k - 1]:
+        if filled == k and score <= top_scores[k - 1]:
             continue
+        if score != score:
+            top_scores[0] = score
+            return -1
         place = filled if filled < k else k - 1
         while place > 0 and top_scores[place - 1] < score:
             top_scores[place] = top_scores[place - 1]
@@ -178,12 +204,14 @@ def _scan_row(
         stop = min(first + _BLOCK, num_labels)
         if filled == k:
             least = top_scores[k - 1]
-            num_better = np.float32(0.0)  # of the scores' own width
+            num_better = np.float32(0.0)  # of the scores' own width; NaN counts as one
             for label in range(first, stop):
-                num_better += np.float32(1.0) if scores[label] > least else np.float32(0.0)
+                num_better += np.float32(0.0) if scores[label] <= least else np.float32(1.0)
             if num_better == np.float32(0.0):
                 continue
         filled = _insert(scores, first, stop, filled, top_scores, top_labels)
+        if filled < 0:
+            return
 
 
 @njit(cache=True, nogil=True)

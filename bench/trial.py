@@ -43,6 +43,7 @@ from bench.methods import check_options, method_class, resolved_options
 from bench.metrics.modular import RankingMetrics
 from bench.metrics.of_data import metrics_of_data
 from bench.optimizers import warm_up_row_adam
+from bench.ranking import UnrankableError
 from bench.settings import Trial, derive_seed
 from bench.study import TRAINING
 from bench.threads import keep_threads
@@ -490,7 +491,7 @@ def evaluate(
     """Metrics of a model's best labels; empty where there are no points.
 
     Raises:
-        FloatingPointError: a score is no finite number.
+        UnrankableError: a label's score is NaN.
     """
     was_training = model.training
     model.eval()
@@ -499,7 +500,7 @@ def evaluate(
     for batch in batches:
         scores, labels = model.top_k(batch, metrics.ks[-1])
         if bool(torch.isnan(scores).any()):
-            raise FloatingPointError("a label's score is NaN; expected numbers")
+            raise UnrankableError.of_labels()
         metrics.update(labels, batch)
     model.train(was_training)
     if int(metrics.num_points) == 0:

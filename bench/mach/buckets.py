@@ -20,6 +20,7 @@ from torch import Tensor
 from bench.mach import buckets_kernel
 from bench.mach.index import BucketIndex
 from bench.mach.workspace import Workspace
+from bench.ranking import UnrankableError
 
 # Sums, counts and the labels seen, each `(P, L)`; the counts are left zero.
 _Room = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
@@ -61,7 +62,8 @@ def top_k(
         min_count: 1 to R.
 
     Raises:
-        ValueError: sizes out of range or disagreeing, or a negative score.
+        UnrankableError: a score is negative or NaN.
+        ValueError: sizes out of range or disagreeing.
     """
     num_queries, num_worlds, num_buckets = bucket_scores.shape
     if (num_worlds, num_buckets) != (index.num_worlds, index.num_buckets):
@@ -78,7 +80,7 @@ def top_k(
             raise ValueError(f"{name} is {value}; expected 1 to {most}")
     scores = bucket_scores.detach().float().contiguous()
     if num_queries and not float(scores.min()) >= 0:
-        raise ValueError("a bucket score is negative or NaN; expected probabilities")
+        raise UnrankableError("a bucket score is negative or NaN; expected probabilities")
     best = scores.topk(num_best_buckets, dim=2, sorted=False).indices
     threads = max(min(torch.get_num_threads(), numba.get_num_threads(), num_queries), 1)
     shape = (threads, index.num_labels)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.mach.decoders import DEFAULT, METHODS
 from bench.mach.hashing import UniversalHash
+from bench.ranking import UnrankableError
 from bench.registry import resolve
 
 Reduction = Literal["sum", "min", "median"]
@@ -63,10 +64,10 @@ def top_k(
         label id.
 
     Raises:
-        ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a score
-            is NaN or +inf as float32 or so large that a label's may overflow, a bucket of the
-            table is outside 0 … B − 1, weights are not positive or not for a sum, or a hash is
-            given to another method than `dense`.
+        UnrankableError: a score is NaN or +inf as float32, or so large that a label's may overflow.
+        ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a bucket
+            of the table is outside 0 … B − 1, weights are not positive or not for a sum, or a hash
+            is given to another method than `dense`.
         TypeError: the table is neither a tensor nor a universal hash.
 
     >>> scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
@@ -85,7 +86,7 @@ def top_k(
     if bucket_scores.shape[0] == 0:
         device = bucket_scores.device
         return torch.empty(0, k, device=device), torch.empty(0, k, dtype=torch.int64, device=device)
-    _check_scores(bucket_scores, reduction)
+    check_scores(bucket_scores, reduction)
     bucket_scores = bucket_scores.contiguous()
     if not isinstance(table, Tensor):
         found: tuple[Tensor, Tensor] = resolve(_RECOMPUTED)(bucket_scores, table, k, reduction)
@@ -121,7 +122,7 @@ def top_k_reference(
     """What `top_k` must return, read off the whole `(N, L)` matrix; for tests and small sizes."""
     _check(bucket_scores, table, k, reduction)
     bucket_scores = bucket_scores.detach().float()
-    _check_scores(bucket_scores, reduction)
+    check_scores(bucket_scores, reduction)
     scores = label_scores_block(bucket_scores, table, reduction)
     ranked, labels = scores.sort(dim=1, descending=True, stable=True)
     return ranked[:, :k], labels[:, :k]
@@ -203,7 +204,7 @@ def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reducti
         raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
 
 
-def _check_scores(bucket_scores: Tensor, reduction: str) -> None:
+def check_scores(bucket_scores: Tensor, reduction: str) -> None:
     """Refuses what cannot be ranked, and scores that labels' scores may overflow with."""
     if bucket_scores.shape[0] == 0:
         return
@@ -211,14 +212,15 @@ def _check_scores(bucket_scores: Tensor, reduction: str) -> None:
     largest = float(bucket_scores.max())
     if not largest < float("inf"):
         at = (~(bucket_scores < float("inf"))).nonzero()[0].tolist()
-        raise ValueError(
+        raise UnrankableError(
             f"bucket score of query {at[0]}, world {at[1]}, bucket {at[2]} is "
             f"{float(bucket_scores[tuple(at)])} in float32, weighted; expected finite or -inf "
-            "(NaN cannot be ranked)"
+            "(a smaller learning rate?)"
         )
     addends = {"sum": bucket_scores.shape[1], "median": 2}.get(reduction, 1)
     if largest * addends > _LARGEST_FLOAT:
-        raise ValueError(
+        raise UnrankableError(
             f"largest bucket score is {largest}; expected at most {_LARGEST_FLOAT / addends:.4g}: "
-            f"a {reduction} adds up {addends} and must stay within float32"
+            f"a {reduction} adds up {addends} and must stay within float32 (a smaller learning "
+            "rate?)"
         )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.kernels import njit
 from bench.mach.buckets_kernel import insert
-from bench.mach.decode import Reduction, label_scores_block
+from bench.mach.decode import Reduction, check_scores, label_scores_block
 from bench.mach.index import IndexCache
 
 # Label scores that plain torch holds at a time, in floats.
@@ -43,6 +43,7 @@ def top_k(
         label id. −inf and −1 where the buckets hold fewer than k labels.
 
     Raises:
+        UnrankableError: as `bench.mach.decode.top_k`.
         ValueError: k or m is out of range.
     """
     num_queries, _, num_buckets = bucket_scores.shape
@@ -52,6 +53,7 @@ def top_k(
     ):
         if not 1 <= value <= most:
             raise ValueError(f"{name} is {value}; expected 1 to {most}")
+    check_scores(bucket_scores, reduction)
     best = bucket_scores[:, 0].topk(num_best_buckets, dim=1, sorted=False).indices
     if reduction != "sum" or bucket_scores.device.type != "cpu":
         return _masked_top_k(bucket_scores, table, k, best, reduction)

@@ -5,8 +5,13 @@ from batches import facts, perturb, random_batch
 from baselines.floors import ClassFrequency, NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
+from baselines.two_tower import TwoTower
+from bench.mach import auto
+from bench.mach.decoders import METHODS
+from bench.mach.estimators import ESTIMATORS
 from bench.mach.module import Mach
-from bench.ranking import _selected, exact_top_k, top_k_of_product
+from bench.ranking import UnrankableError, _selected, exact_top_k, top_k_of_product
+from tests.mach.costs import TYPICAL
 
 
 def _reference(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,11 +31,20 @@ def test_equal_scores_come_by_smaller_label(rank, num_points, k, levels):
         assert torch.equal(found, expected)
 
 
-def test_labels_are_valid_whatever_the_scores():
-    scores = torch.full((3, 200), torch.nan)
-    for row in exact_top_k(scores, 5)[1]:
-        assert len(set(row.tolist())) == 5
-        assert 0 <= int(row.min()) <= int(row.max()) < 200
+@pytest.mark.parametrize("rank", [exact_top_k, _selected])
+@pytest.mark.parametrize("num_points", [1, 3])
+@pytest.mark.parametrize("place", [0, 1, 4, 127, 128, 150, 299])
+def test_nan_is_refused_wherever_it_stands(rank, num_points, place):
+    scores = torch.arange(300.0, 0.0, -1.0).repeat(num_points, 1)
+    scores[-1, place] = torch.nan
+    for k in (1, 5, 200, 300):
+        with pytest.raises(UnrankableError, match="a label's score is NaN; expected numbers"):
+            rank(scores, k)
+
+
+def test_infinities_are_ranked():
+    scores = torch.tensor([[0.0, torch.inf, -torch.inf, torch.inf]])
+    assert exact_top_k(scores, 4)[1].tolist() == [[1, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("num_points", [0, 1, 5])
@@ -83,6 +97,34 @@ def test_every_method_ranks_equal_scores_by_smaller_label():
         scores, labels = model.top_k(batch, 6)
         for row, ids in zip(scores.tolist(), labels.tolist(), strict=True):
             assert sorted(ids, key=lambda label: (-row[ids.index(label)], label)) == ids, name
+
+
+def _spoiled() -> dict[str, torch.nn.Module]:
+    """Every method and decode, with a NaN in whatever it ranks by."""
+    data = facts(20, 6, "multiclass")
+    made = _methods() | {"towers": TwoTower(data, hidden_dims=(4,))}
+    worlds = {"num_buckets": 3, "num_worlds": 2, "hidden_dims": (4,)}
+    for options in (
+        *({"decode_method": method} for method in METHODS),
+        *({"estimator": estimator} for estimator in ESTIMATORS),
+        {"filter_buckets": 2},
+        {"filter_buckets": 2, "estimator": "min"},
+    ):
+        made[f"mach {options}"] = Mach(data, **worlds, **options)
+    for model in made.values():
+        for parameter in model.parameters():
+            parameter.data.fill_(torch.nan)
+    made["centroid"]._weights[:] = torch.nan
+    return made
+
+
+def test_every_method_and_decode_refuses_nan():
+    auto.use_costs(TYPICAL)
+    batch = random_batch(4, 20, 6, "multiclass")
+    for model in _spoiled().values():
+        with pytest.raises(UnrankableError, match=r"is NaN|is nan"):
+            model.top_k(batch, 2)
+    auto.use_costs(None)
 
 
 @pytest.mark.parametrize("name", ["full", "linear", "sampled"])
