@@ -178,25 +178,24 @@ class _Experience:
 
 
 class _Chooser:
-    """What is known for one index: what things cost there, and what walks have come to.
+    """What is known for one index and number of threads: costs there, what walks have come to.
 
     Args:
         index: of the table.
-        unit: costs of this machine.
+        unit: costs of this machine with so many threads.
     """
 
     def __init__(self, index: BucketIndex, unit: Costs) -> None:
         self._sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
         self._unit = unit
-        self._prices: dict[tuple[int, Reduction, int], _Prices] = {}
+        self._prices: dict[tuple[int, Reduction], _Prices] = {}
         self._experiences: dict[tuple[int, int, Reduction], _Experience] = {}
 
     def prices(self, num_queries: int, reduction: Reduction) -> _Prices:
         """Of a query of so many."""
-        threads = torch.get_num_threads()
         # Beyond a tile, and a walk for each thread, nothing depends on the number.
-        asked = min(num_queries, max(COARSE_TILE, threads))
-        key = asked, reduction, threads
+        asked = min(num_queries, max(COARSE_TILE, torch.get_num_threads()))
+        key = asked, reduction
         known = self._prices.get(key)
         if known is None:
             known = self._prices[key] = self._priced(asked, reduction)
@@ -220,14 +219,16 @@ class _Chooser:
 
 #: Costs by the number of threads that they were fitted with.
 _known_costs: dict[int, Costs] = {}
-_choosers: WeakKeyDictionary[BucketIndex, _Chooser] = WeakKeyDictionary()
+#: What is known of each index, by the number of threads: neither costs nor experience outlive it.
+_choosers: WeakKeyDictionary[BucketIndex, dict[int, _Chooser]] = WeakKeyDictionary()
 
 
 def _chooser(index: BucketIndex) -> _Chooser:
-    known = _choosers.get(index)
-    if known is None:
-        known = _choosers[index] = _Chooser(index, costs())
-    return known
+    by_threads = _choosers.setdefault(index, {})
+    threads = torch.get_num_threads()
+    if threads not in by_threads:
+        by_threads[threads] = _Chooser(index, costs())
+    return by_threads[threads]
 
 
 def costs() -> Costs:

@@ -99,6 +99,28 @@ def test_costs_are_those_of_the_number_of_threads(monkeypatch):
     assert fits == [1, 2]
 
 
+def test_an_index_in_use_is_priced_anew_when_the_number_of_threads_changes(monkeypatch):
+    scores, table, _ = planted(2000, 50, 4, 3)
+    auto.use_costs(None)
+    fits = []
+
+    def fitted():
+        fits.append(torch.get_num_threads())
+        return CHEAP_SCAN if len(fits) == 1 else CHEAP_WALK
+
+    monkeypatch.setattr(auto, "_fit", fitted)
+    walked = count_walked(monkeypatch)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            auto.top_k(scores, table, 2, "sum")
+            assert bool(walked) == (number == 2)
+    finally:
+        torch.set_num_threads(threads)
+    assert fits == [1, 2]
+
+
 def test_walks_that_lose_at_one_table_are_still_tried_at_another(monkeypatch):
     hopeless = torch.rand(100, 6, 500, generator=torch.Generator().manual_seed(0))
     first, second = (build_hash("balanced", 60_000, 500, 6, seed).table() for seed in (0, 1))
