@@ -30,6 +30,16 @@ def test_merged_worlds_give_the_logits_of_each_part(encoder, num_hashed_features
     assert scores.shape == labels.shape == (6, 4)
 
 
+def test_a_merged_models_settings_name_its_worlds():
+    merged = merge_worlds([_model(3, 2), _model(2, 1)])
+    assert (merged.hparams["first_world"], merged.hparams["num_worlds"]) == (2, 3)
+    again = Mach(facts(D, L, "multiclass"), **merged.hparams)
+    assert again.world_ids == merged.world_ids == (2, 3, 4)
+    again.load_state_dict(merged.state_dict())
+    batch = random_batch(6, D, L, "multiclass")
+    assert torch.equal(again.bucket_logits(batch), merged.bucket_logits(batch))
+
+
 def test_merging_leaves_the_parts_alone():
     part = _model(0, 1)
     before = {name: value.clone() for name, value in part.state_dict().items()}
