@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench import record
-from bench.study import load_study
+from bench.study import load_study, study_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,6 +68,24 @@ def test_the_example_with_a_trainer_of_ones_own_trains(tmp_path):
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split()[-2:] == ["5", "10"]
+
+
+def test_the_durations_of_the_readme_are_those_of_the_studies():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    found = {}
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        named = re.match(r"\[?`make ([a-z0-9-]+)`", cells[0]) if line.startswith("|") else None
+        if named:
+            found[named[1]] = cells[1:]
+    assert set(found) == set(study_names()) - {"amazon-r32"}
+    for name, cells in found.items():
+        assert load_study(name).duration.replace(" on 2 cores", "") in cells, name
+
+
+def test_the_readme_installs_extras_from_a_clone():
+    # No index has the package.
+    assert "mach-bench[" not in (ROOT / "README.md").read_text()
 
 
 def test_every_make_target_that_the_readme_names_exists():
