@@ -209,12 +209,9 @@ def send_without_end(options, emit):
 
 
 def have_a_child(options, emit):
-    """Leaves a process behind that holds all that it can inherit, as forked loaders do.
-
-    It knows nothing of its parent; it may have a session of its own, as daemons do.
-    """
-    has_session = options.get("child_has_session", False)
-    child = subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=has_session)
+    """Leaves a process behind that holds all that it can inherit, as forked loaders do."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(command, close_fds=False)
     Path(options["child_pid_file"]).write_text(str(child.pid))
     BEHAVIOURS[options["then"]](options, emit)
 

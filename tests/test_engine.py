@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from stub_trials import build_trial
 
 from bench.engine import local
@@ -176,17 +178,15 @@ def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monke
     assert run(build_trial())[0].status == "done"
 
 
-@pytest.mark.parametrize("has_session", [False, True])
 @pytest.mark.parametrize(
     ("then", "status"),
     [("done", "done"), ("fail", "error"), ("leave", "error"), ("get_killed", "error")],
 )
-def test_processes_of_a_trial_end_with_it(run, tmp_path, monkeypatch, then, status, has_session):
+def test_processes_of_a_trial_end_with_it(run, tmp_path, monkeypatch, then, status):
     monkeypatch.setattr("bench.engine.local._LOOK_SECONDS", 0.2)
     pid_file = tmp_path / "pid"
     began = time.monotonic()
-    options = {"child_pid_file": str(pid_file), "child_has_session": has_session}
-    [over] = run(build_trial("have_a_child", then=then, **options))
+    [over] = run(build_trial("have_a_child", then=then, child_pid_file=str(pid_file)))
     assert over.status == status
     wait_until(lambda: not is_alive(int(pid_file.read_text())))
     assert time.monotonic() - began < 20  # though that process held the pipe open
@@ -243,77 +243,27 @@ def test_interrupt_ends_the_running_trial(run, tmp_path):
     assert not is_alive(int(pid_file.read_text()))
 
 
-RUNNER = """
-import sys
+def test_trial_and_its_processes_die_when_the_runner_is_killed(tmp_path):
+    pid_file, child_pid_file = tmp_path / "pid", tmp_path / "child_pid"
+    code = f"""
 from pathlib import Path
 from stub_trials import build_trial
 from test_engine import build_job
 from bench.engine.local import LocalEngine
-here = Path(sys.argv[1])
+here = Path({str(tmp_path)!r})
 engine = LocalEngine(data_dir=here, cache_dir=here)
-files = {name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}
-has_session = sys.argv[2] == "True"
-trial = build_trial("have_a_child", then="hang", child_has_session=has_session, **files)
+files = {{name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}}
+trial = build_trial("have_a_child", then="hang", **files)
 list(engine.run([build_job(trial)]))
 """
-
-
-@pytest.fixture
-def hang(tmp_path):
-    """A runner whose trial hangs, and the numbers of trial, its child and its guards."""
-    runners = []
-
-    def hung(has_session):
-        command = [sys.executable, "-c", RUNNER, str(tmp_path), str(has_session)]
-        runner = subprocess.Popen(command)
-        runners.append(runner)
-        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 60)
-        trial, child = (int((tmp_path / name).read_text()) for name in ("pid", "child_pid"))
-        processes = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
-        guards = [pid for pid in processes if is_guard(pid, trial)]
-        assert all(map(is_alive, (trial, child, *guards)))
-        return runner, trial, child, sorted(guards)
-
-    yield hung
-    for runner in runners:
-        runner.kill()
-        runner.wait()
-
-
-def is_guard(pid, trial):
-    try:
-        return os.getpgid(pid) == trial and Path(f"/proc/{pid}/comm").read_text() == "bench-guard\n"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize("has_session", [False, True])
-@pytest.mark.parametrize("guard", [None, 0, 1])
-def test_trial_and_its_processes_die_when_runner_and_guard_are_killed(hang, has_session, guard):
-    runner, trial, child, guards = hang(has_session)
-    assert len(guards) == 2
-    if guard is not None:
-        os.kill(guards[guard], signal.SIGKILL)
-    runner.kill()
-    wait_until(lambda: not any(map(is_alive, (trial, child, *guards))))
-
-
-def test_what_a_dead_runner_left_is_ended_by_the_next_one(hang, run):
-    runner, trial, child, guards = hang(True)
-    for pid in guards:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in (*guards, trial, runner.pid):
-        os.kill(pid, signal.SIGKILL)
-    runner.wait()
-    assert is_alive(child)
-    assert run(build_trial())[0].status == "done"
-    assert not is_alive(child)
-
-
-def test_what_a_runner_started_that_is_alive_is_left_alone(hang, run):
-    _, trial, child, _ = hang(True)
-    assert run(build_trial())[0].status == "done"
-    assert all(map(is_alive, (trial, child)))
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        try:
+            wait_until(lambda: pid_file.exists() and pid_file.read_text())
+            pids = [int(path.read_text()) for path in (pid_file, child_pid_file)]
+            assert all(map(is_alive, pids))
+        finally:
+            parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
 def raised(action):
@@ -325,9 +275,6 @@ def raised(action):
 
 
 def test_out_of_memory_is_told_by_types_and_numbers():
-    import numpy as np
-    import torch  # not by the runners that import this module
-
     class OutOfMemoryError(RuntimeError):
         """As torch names its own."""
 

@@ -18,7 +18,6 @@ from typing import Any
 from bench import record
 from bench.engine.base import Accelerator, Event, Job, OnEvent
 from bench.engine.worker import without_folders
-from bench.lifeline import end_abandoned, end_marked, new_mark
 from bench.measure.memory import num_oom_kills
 from bench.measure.processors import thread_limits
 from bench.record import STATUSES, Record, RecordError, Status
@@ -159,9 +158,7 @@ class Child:
         self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         # -u: the log is whole up to the moment of a kill.
-        self._mark = new_mark()
-        environment = os.environ | TRIAL_ENVIRONMENT | self._mark
-        end_abandoned()  # or it would have a share of the machine
+        environment = os.environ | TRIAL_ENVIRONMENT
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.engine.worker"]
         try:
             with suppress(OSError):
@@ -260,7 +257,6 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        end_marked(self._mark)  # such as left the group
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):  # of a request that it did not live to read
                 self._process.stdin.close()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from bench.lifeline import end_marked, new_mark
 from bench.settings import Trial
 
 
@@ -34,13 +33,11 @@ def prepare_apart(
     specs = {json.dumps(trial.to_dict()["data"], sort_keys=True) for trial in trials}
     if not specs:
         return
-    mark = new_mark()
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.data.prepare", str(data_dir), str(cache_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | mark,
         start_new_session=True,  # Ctrl-C reaches the runner alone, which ends it
     )
     assert process.stdin is not None
@@ -56,7 +53,6 @@ def prepare_apart(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        end_marked(mark)
         process.stdout.close()
         with suppress(BrokenPipeError):
             process.stdin.close()
