@@ -209,9 +209,11 @@ def send_without_end(options, emit):
 
 
 def have_a_child(options, emit):
-    """Leaves a process behind that holds all that it can inherit, as forked loaders do."""
-    command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    child = subprocess.Popen(command, close_fds=False)
+    """Leaves a process behind that holds all that it can inherit, as forked loaders do.
+
+    It knows nothing of its parent.
+    """
+    child = subprocess.Popen(["sleep", "600"], close_fds=False)
     Path(options["child_pid_file"]).write_text(str(child.pid))
     BEHAVIOURS[options["then"]](options, emit)
 

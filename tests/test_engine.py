@@ -7,9 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from stub_trials import build_trial
 
 from bench.engine import local
@@ -243,27 +241,50 @@ def test_interrupt_ends_the_running_trial(run, tmp_path):
     assert not is_alive(int(pid_file.read_text()))
 
 
-def test_trial_and_its_processes_die_when_the_runner_is_killed(tmp_path):
-    pid_file, child_pid_file = tmp_path / "pid", tmp_path / "child_pid"
-    code = f"""
+RUNNER = """
+import sys
 from pathlib import Path
 from stub_trials import build_trial
 from test_engine import build_job
 from bench.engine.local import LocalEngine
-here = Path({str(tmp_path)!r})
+here = Path(sys.argv[1])
 engine = LocalEngine(data_dir=here, cache_dir=here)
-files = {{name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}}
+files = {name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}
 trial = build_trial("have_a_child", then="hang", **files)
 list(engine.run([build_job(trial)]))
 """
-    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+
+
+@pytest.fixture
+def hung(tmp_path):
+    """A runner whose trial hangs, and the numbers of trial, its child and its guards."""
+    with subprocess.Popen([sys.executable, "-c", RUNNER, str(tmp_path)]) as runner:
         try:
-            wait_until(lambda: pid_file.exists() and pid_file.read_text())
-            pids = [int(path.read_text()) for path in (pid_file, child_pid_file)]
-            assert all(map(is_alive, pids))
+            wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 60)
+            trial, child = (int((tmp_path / name).read_text()) for name in ("pid", "child_pid"))
+            numbers = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
+            guards = sorted(pid for pid in numbers if is_guard(pid, trial))
+            assert all(map(is_alive, (trial, child, *guards)))
+            yield runner, trial, child, guards
         finally:
-            parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(map(is_alive, pids)))
+            runner.kill()
+
+
+def is_guard(pid, trial):
+    try:
+        return os.getpgid(pid) == trial and Path(f"/proc/{pid}/comm").read_text() == "bench-guard\n"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("guard", [None, 0, 1])
+def test_trial_and_its_processes_die_when_runner_and_guard_are_killed(hung, guard):
+    runner, trial, child, guards = hung
+    assert len(guards) == 2
+    if guard is not None:
+        os.kill(guards[guard], signal.SIGKILL)
+    runner.kill()
+    wait_until(lambda: not any(map(is_alive, (trial, child, *guards))))
 
 
 def raised(action):
@@ -275,6 +296,9 @@ def raised(action):
 
 
 def test_out_of_memory_is_told_by_types_and_numbers():
+    import numpy as np
+    import torch  # not by the runners that import this module
+
     class OutOfMemoryError(RuntimeError):
         """As torch names its own."""
 
