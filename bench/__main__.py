@@ -28,6 +28,7 @@ from bench import (
     budgets,
     costs,
     folders,
+    lockfiles,
     progress,
     provenance,
     record,
@@ -422,6 +423,8 @@ def _try_folders(run_options: RunOptions, *below: str) -> None:
     """Refuse folders that would not take what is about to be made."""
     folders.require_writable(run_options.results_dir, *below)
     folders.require_writable(run_options.cache_dir, "logs")
+    lockfiles.require_locks(run_options.results_dir, "--results")
+    lockfiles.require_locks(run_options.cache_dir, "--cache-dir")
 
 
 def _costs_path(chosen: Study, run_options: RunOptions) -> Path:

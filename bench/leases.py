@@ -6,7 +6,6 @@ waits for the trial then finds its record, or runs it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -72,7 +71,7 @@ class Leases:
             elsewhere: list[A] = []
             for each in waiting:
                 trial_id = each.trial.trial_id
-                lease = lockfiles.try_lock(self._path(trial_id), f"process {os.getpid()}")
+                lease = lockfiles.try_lock(self._path(trial_id))
                 if lease is None:
                     elsewhere.append(each)
                     continue

@@ -7,15 +7,36 @@ that nobody holds; whoever looks next takes it away. A folder may be shared by s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import StorageError
+from bench.errors import StorageError, told
 
 _NOTE_BYTES = 4096
+# What file systems without locks answer, networks' among them: some want files open for writing.
+_NO_LOCKS = frozenset(
+    {
+        errno.EBADF,
+        errno.EINVAL,
+        errno.ENOLCK,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+    }
+)
+
+
+class NoLocksError(OSError, StorageError):
+    """There are no locks where one was to be; an `OSError` too, for who can do without."""
+
+    def __str__(self) -> str:
+        where = "" if self.filename is None else f"{self.filename}: "
+        return f"{where}{self.strerror}"
 
 
 @dataclass(frozen=True)
@@ -39,24 +60,63 @@ class Lock:
         os.close(self.descriptor)
 
 
-def try_lock(path: Path, note: str = "") -> Lock | None:
+def this_process() -> str:
+    """Which process this is, for those who find its lock: number, user and host."""
+    return f"process {os.getpid()} of {this_user()} on {platform.node() or 'this host'}"
+
+
+def this_user() -> str:
+    """Name of the user whose process this is; a number where the system has no name."""
+    if not hasattr(os, "geteuid"):
+        return "this user"
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
+def require_locks(folder: Path, option: str) -> None:
+    """Try a lock in a folder that can be written to.
+
+    Args:
+        folder: the folder.
+        option: what names another one on the command line.
+
+    Raises:
+        StorageError: its file system keeps none.
+    """
+    try:
+        lock = try_lock(folder / f".{os.getpid()}-{os.urandom(4).hex()}.lock")
+    except NoLocksError as error:
+        raise StorageError(
+            f"{folder}: {error.strerror}; {option} names a folder to use instead"
+        ) from error
+    if lock is not None:
+        lock.release()
+
+
+def try_lock(path: Path, note: str | None = None) -> Lock | None:
     """The lock at a path, or None while another holds it.
 
     Args:
         path: its file; the folder must exist.
-        note: what others read of the holder, see :func:`holder`.
+        note: what others read of the holder, see :func:`holder`; default: :func:`this_process`.
 
     Raises:
+        NoLocksError: its file system keeps no locks.
         OSError: the file can be neither made nor opened.
     """
     return _lock(path, note, is_patient=False)
 
 
 @contextlib.contextmanager
-def locked(path: Path, note: str = "") -> Iterator[None]:
+def locked(path: Path, note: str | None = None) -> Iterator[None]:
     """Hold the lock at a path, once whoever has it gives it up or dies.
 
     Raises:
+        NoLocksError: its file system keeps no locks.
         OSError: the file can be neither made nor opened.
     """
     lock = _lock(path, note, is_patient=True)
@@ -74,7 +134,7 @@ def holder(path: Path) -> str | None:
     except OSError:
         return None
     try:
-        if _flock(descriptor, is_shared=True):
+        if _flock(descriptor, path, is_shared=True):
             return None
         return os.pread(descriptor, _NOTE_BYTES, 0).decode(errors="replace")
     finally:
@@ -110,17 +170,17 @@ def scratch_folder(home: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked_descriptor(descriptor: int) -> Iterator[None]:
+def locked_descriptor(descriptor: int, path: Path) -> Iterator[None]:
     """Hold an open file itself, until it is closed at the latest.
 
     Raises:
-        StorageError: this system has no such locks.
+        NoLocksError: its file system keeps no locks.
     """
-    _flock(descriptor, is_patient=True)
+    _flock(descriptor, path, is_patient=True)
     try:
         yield
     finally:
-        _flock(descriptor, is_released=True)
+        _flock(descriptor, path, is_released=True)
 
 
 @contextlib.contextmanager
@@ -128,23 +188,23 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """Hold a folder itself, which any user can who may read it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _flock(descriptor, is_patient=True)
+        _flock(descriptor, folder, is_patient=True)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path, note: str, *, is_patient: bool) -> Lock | None:
+def _lock(path: Path, note: str | None, *, is_patient: bool) -> Lock | None:
     while True:
         descriptor, is_writable = _open(path)
         try:
-            if not _flock(descriptor, is_patient=is_patient):
+            if not _flock(descriptor, path, is_patient=is_patient):
                 os.close(descriptor)
                 return None
             if _is_at(descriptor, path):
                 if is_writable:
                     os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, note.encode(), 0)
+                    os.pwrite(descriptor, (this_process() if note is None else note).encode(), 0)
                     return Lock(path, descriptor)
                 try:  # of another user's dead process; our own file can say that we hold it
                     path.unlink()
@@ -183,6 +243,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _flock(
     descriptor: int,
+    path: Path,
     *,
     is_shared: bool = False,
     is_patient: bool = False,
@@ -192,13 +253,18 @@ def _flock(
     try:
         import fcntl  # where there is none (Windows), all that writes nothing works
     except ImportError as error:
-        raise StorageError(
-            "this system has no file locks (fcntl); runs need Linux or macOS"
-        ) from error
+        said = "this system has no file locks (fcntl); runs need Linux or macOS"
+        raise NoLocksError(errno.ENOSYS, said, str(path)) from error
     mode = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     mode = fcntl.LOCK_UN if is_released else mode
     try:
         fcntl.flock(descriptor, mode if is_patient else mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise NoLocksError(
+            error.errno, f"this file system keeps no locks ({told(error)})", str(path)
+        ) from error
     return True

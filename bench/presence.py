@@ -32,14 +32,16 @@ class Presence:
         pid: of the process.
         command: `run`, `cost`, `budget` or `audit`.
         study: what is run or timed.
+        user: whose process it is.
     """
 
     pid: int
     command: str
     study: str
+    user: str
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command} {self.study})"
+        return f"process {self.pid} of {self.user} ({self.command} {self.study})"
 
 
 @contextlib.contextmanager
@@ -56,7 +58,7 @@ def announced(command: str, study: str, *, alone: bool = False) -> Iterator[list
     Raises:
         Busy: others measure, and `alone`.
     """
-    note = json.dumps([os.getpid(), command, study])
+    note = json.dumps([os.getpid(), command, study, lockfiles.this_user()])
     with contextlib.ExitStack() as stack:
         others: list[Presence] = []
         with contextlib.suppress(OSError):

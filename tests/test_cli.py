@@ -15,6 +15,7 @@ from bench import __main__, record, runner, study
 from bench.__main__ import main
 from bench.budgets import Budget, read_budgets, write_budgets
 from bench.costs import read_costs
+from bench.lockfiles import this_user
 from bench.study import Study, StudyError
 
 STUDY_FILE = """
@@ -76,7 +77,7 @@ def test_costs_are_refused_beside_a_runner_of_this_machine(capsys, tmp_path):
             assert other.stdout.readline() == b"here\n"
             assert main(["cost", "keen"]) == 2
             said = capsys.readouterr().err
-            assert f"process {other.pid} (run wide) would disturb it" in said
+            assert f"process {other.pid} of {this_user()} (run wide) would disturb it" in said
             assert written(tmp_path) == []
             assert main(["cost", "keen", "--smoke"]) == 0  # which measures nothing
         finally:

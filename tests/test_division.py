@@ -16,6 +16,7 @@ from stub_trials import build_study, build_trial
 
 from bench import lockfiles, presence, record
 from bench.leases import Leases
+from bench.lockfiles import this_user
 from bench.presence import Busy, announced
 from bench.progress import Progress
 from bench.runner import RunOptions, plan_run, run_plan, run_study
@@ -87,7 +88,7 @@ def test_a_trial_of_a_killed_runner_is_run_by_the_one_who_waits_for_it(tmp_path,
         dying.kill()
         dying.wait()
     assert started == study.trials("cpu")
-    assert f"1 trials are in hand elsewhere (process {dying.pid}); waiting" in screen.getvalue()
+    assert f"1 trials are in hand elsewhere (process {dying.pid} of " in screen.getvalue()
     assert leases_of(tmp_path) == []
 
 
@@ -153,7 +154,7 @@ def announce_elsewhere(command="run"):
 def test_seconds_are_not_measured_beside_another_who_measures(options):
     with announce_elsewhere() as other:
         try:
-            words = rf"cost narrow .* process {other.pid} \(run wide\) would disturb it"
+            words = rf"cost narrow .* process {other.pid} of .* \(run wide\) would disturb it"
             with pytest.raises(Busy, match=words), announced("cost", "narrow", alone=True):
                 pytest.fail("measured")
             with announced("run", "narrow") as others:
@@ -170,7 +171,10 @@ def test_a_run_says_whose_timing_it_disturbs(options):
         try:
             screen = io.StringIO()
             run_study(build_study([build_trial()]), options, progress=Progress(screen))
-            assert f"process {other.pid} (cost wide) measures seconds" in screen.getvalue()
+            assert (
+                f"process {other.pid} of {this_user()} (cost wide) measures seconds"
+                in screen.getvalue()
+            )
         finally:
             other.kill()
 
@@ -184,7 +188,7 @@ def test_what_is_no_announcement_is_overlooked(tmp_path, monkeypatch):
     monkeypatch.setattr(presence, "FOLDER", tmp_path)
     held = [
         lockfiles.try_lock(tmp_path / f"1-{number}", note)
-        for number, note in enumerate(["", "[", "3", '{"a": 1}', "[1]", json.dumps(["x"] * 4)])
+        for number, note in enumerate(["", "[", "3", '{"a": 1}', "[1]", json.dumps(["x"] * 5)])
     ]
     with announced("cost", "a", alone=True) as others:
         assert others == []

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
+import platform
+import pwd
 import signal
 import threading
 import time
@@ -9,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import lockfiles
+from bench import lockfiles, presence
+from bench.__main__ import main
+from bench.errors import StorageError
+from bench.record import append_line
 
 
 def _hold(path: Path, held: Path) -> None:
@@ -62,6 +69,77 @@ def test_one_who_waits_has_the_lock_once_its_holder_is_gone(tmp_path: Path, riva
     os.kill(rival.pid, signal.SIGKILL)
     with lockfiles.locked(tmp_path / "lock", "next"):
         assert lockfiles.holder(tmp_path / "lock") == "next"
+
+
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL", "EBADF"])
+def no_locks(request, monkeypatch):
+    """As on a file system that keeps none."""
+    number = getattr(errno, request.param)
+
+    def refuse(descriptor, mode):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+def test_a_file_system_without_locks_is_named_with_the_option_that_moves_the_folder(
+    tmp_path: Path, no_locks
+) -> None:
+    with pytest.raises(
+        StorageError, match=rf"^{tmp_path}: this file system keeps no locks \(.*\); --here names a "
+    ):
+        lockfiles.require_locks(tmp_path, "--here")
+
+
+@pytest.mark.parametrize("bad", ["results", "cache"])
+def test_a_command_says_at_once_which_folder_keeps_no_locks(tmp_path, monkeypatch, capsys, bad):
+    real = fcntl.flock
+
+    def refuse(descriptor, mode):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(tmp_path / bad):
+            raise OSError(errno.ENOLCK, "No locks available")
+        real(descriptor, mode)
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    study = tmp_path / "mine.py"
+    study.write_text("from stub_trials import build_study, build_trial\n"
+                     "STUDY = build_study([build_trial()])\n")  # fmt: skip
+    folders = ["--results", str(tmp_path / "results"), "--cache-dir", str(tmp_path / "cache")]
+    assert main(["run", str(study), *folders]) == 2
+    option = {"results": "--results", "cache": "--cache-dir"}[bad]
+    said = capsys.readouterr().err
+    assert said.startswith(f"bench: {tmp_path / bad}: this file system keeps no locks (no locks av")
+    assert said.endswith(f"{option} names a folder to use instead\n")
+    assert not list((tmp_path / "results").rglob("*.jsonl"))
+
+
+def test_a_record_is_kept_elsewhere_where_its_folder_keeps_no_locks(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+    real = fcntl.flock
+
+    def refuse(descriptor, mode):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(tmp_path / "r"):
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        real(descriptor, mode)
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError, match=r"keeps no locks .*; the line is kept in "):
+        append_line(tmp_path / "r" / "lines.jsonl", "{}")
+    assert [file.read_text() for file in (tmp_path / "elsewhere").iterdir()] == ["{}\n"]
+
+
+def test_a_machine_without_locks_for_temporary_files_measures(tmp_path, no_locks, monkeypatch):
+    monkeypatch.setattr(presence, "FOLDER", tmp_path / "runners")
+    with presence.announced("run", "some") as others:
+        assert others == []
+
+
+def test_a_lock_says_which_process_of_which_user_on_which_host_holds_it(tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with lockfiles.locked(tmp_path / "lock"):
+        said = lockfiles.holder(tmp_path / "lock")
+    assert said == f"process {os.getpid()} of {user} on {platform.node()}"
 
 
 def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:

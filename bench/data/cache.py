@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import lockfiles
+from bench.errors import StorageError
 from bench.files import replace_file
 
 FORMAT = 1
@@ -43,7 +44,7 @@ _State = tuple[tuple[str, _Marks], ...]
 _verified: dict[Path, _State] = {}
 
 
-class CacheError(OSError):
+class CacheError(OSError, StorageError):
     """The cache folder does not let this user do what has to be done there."""
 
 
@@ -209,7 +210,7 @@ def _permitted(cache_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except PermissionError as error:
+    except (PermissionError, lockfiles.NoLocksError) as error:
         raise CacheError(
             f"{error.filename or cache_dir}: {error.strerror}; expected a cache folder that this "
             "user may write: one of their own, see --cache-dir"
