@@ -21,7 +21,8 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bench import (
     audit,
@@ -115,8 +116,7 @@ def _run(options: argparse.Namespace) -> int:
         run_options = _run_options(options, chosen)
         plan = runner.plan_run(chosen, run_options)
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
-        for warning in plan.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        _warn(plan.warnings)
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
@@ -146,7 +146,7 @@ def _cost(options: argparse.Namespace) -> int:
     failed = 0
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
-        wanted = runner.chosen_trials(chosen, run_options)
+        wanted = runner.timed_trials(chosen, run_options)
         _check_sources(chosen, wanted)
         absent = runner.absent_data(chosen, wanted, run_options)
         wanted = [trial for trial in wanted if trial.data.name not in absent]
@@ -160,7 +160,7 @@ def _cost(options: argparse.Namespace) -> int:
         _try_folders(run_options, "costs", chosen.name)
         path = _costs_path(chosen, run_options)
         everything = dataclasses.replace(run_options, only=(), where=())
-        whole = rounds.groups_of(chosen, runner.chosen_trials(chosen, everything))
+        whole = rounds.groups_of(chosen, runner.timed_trials(chosen, everything))
         groups = rounds.groups_of(chosen, wanted)
         for group, line in zip(
             groups, _measured(chosen, groups, options, run_options), strict=True
@@ -187,20 +187,48 @@ def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
             build(spec)
 
 
-def _is_timed(chosen: Study, run_options: RunOptions, trials: Sequence[Trial]) -> bool:
-    """Whether costs of all trials are on record, made by code of today's behaviour."""
-    lines, _ = costs.read_costs(_costs_path(chosen, run_options))
-    timed = {
-        row["cost_id"]: row["versions"]
-        for line in lines
-        for row in line.rows
-        if row["status"] in runner.SETTLED
-    }
-    return all(
-        trial.cost_id in timed
-        and not is_older(timed[trial.cost_id], current_versions(trial, chosen.kind))
-        for trial in trials
-    )
+def _is_timed(
+    chosen: Study, run_options: RunOptions, trials: Sequence[Trial], *, for_steps: bool = False
+) -> bool:
+    """Whether costs of all trials are on record, made by code of today's behaviour.
+
+    What failed in the newest session of its table is not, whatever an older one has.
+
+    Args:
+        chosen: the study.
+        run_options: where its costs are.
+        trials: those that are asked for.
+        for_steps: seconds a step alone are asked for, on whatever weights.
+    """
+    lines = _read_costs(chosen, run_options)
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for line in costs.newest_costs(lines):
+        for row in line.rows:
+            if row["status"] in runner.SETTLED:
+                rows.setdefault(row["cost_id"], []).append(row)
+    shared = costs.shared_costs(trials)
+
+    def is_timed(trial: Trial) -> bool:
+        current = current_versions(trial, chosen.kind)
+        return any(
+            not is_older(row["versions"], current)
+            and (for_steps or costs.is_of_weights(row, trial, shared))
+            for row in rows.get(trial.cost_id, ())
+        )
+
+    return all(map(is_timed, trials))
+
+
+def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
+    """Costs on record; what is no line of them is said."""
+    lines, warnings = costs.read_costs(_costs_path(chosen, run_options))
+    _warn(warnings)
+    return lines
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {progress.printable(warning)}", file=sys.stderr)
 
 
 def _budget(options: argparse.Namespace) -> int:
@@ -222,10 +250,10 @@ def _set_budgets(
     described: dict[str, str] = {}
     for trial in trials:  # the first of a row's replicates
         described.setdefault(trial.cost_id, progress.describe(trial))
-    groups = rounds.groups_of(chosen, trials)
+    groups = rounds.groups_of(chosen, trials, is_for_steps=True)
     lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
-    if _is_timed(chosen, run_options, trials):
-        lines, _ = costs.read_costs(_costs_path(chosen, run_options))
+    if _is_timed(chosen, run_options, trials, for_steps=True):
+        lines = _read_costs(chosen, run_options)
     found = budgets.set_budgets(trials, lines, described)
     path = budgets.budgets_path(run_options.results_dir, chosen.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}

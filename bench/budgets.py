@@ -70,7 +70,7 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise BudgetError(f"{path}: {told(error)}; expected the budgets of a study") from error

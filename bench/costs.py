@@ -2,13 +2,19 @@
 
 A group is what a table compares. Its rows are visited once a round, in a shuffled order, and a line
 holds the raw seconds of every visit, so that ratios can be formed inside a round.
+
+What training costs depends on less than what a trial is: rows that differ in rate or length alone
+have one `cost_id`. How long a decode takes depends on the weights: a row names in `weights_of` the
+trial whose weights its inference was timed on. Lines from before name none: the cache then kept
+weights by `cost_id`, those of the last trial that had it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +30,10 @@ from bench.record import (
     machine_key,
     to_plain,
 )
+from bench.settings import Trial
+
+#: Phases that depend on what a `cost_id` is of alone; all others are inference.
+TRAINING_PHASES = ("train", "fit")
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class CostLine:
 
     @property
     def rows(self) -> tuple[Mapping[str, Any], ...]:
-        """A row a distinct `cost_id`."""
+        """A row a configuration, whose replicates share it."""
         return tuple(self.raw["rows"])
 
     @property
@@ -73,6 +83,16 @@ class CostLine:
     def machine(self) -> Mapping[str, Any]:
         """Where it was measured."""
         return cast(Mapping[str, Any], self.provenance["machine"])
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a row has ended in an error; out of memory and out of time are outcomes."""
+        return any(row["status"] == "error" for row in self.rows)
+
+    @property
+    def key(self) -> str:
+        """What newer lines of the same group and machine share."""
+        return json.dumps([self.study, self.group, machine_key(self.machine)], sort_keys=True)
 
     def to_json(self) -> str:
         """One line of JSON, without the line end."""
@@ -143,16 +163,56 @@ def _own(raw: Any) -> CostLine:
         if row["settings"]["data"] != line.group["data"]:
             raise RecordError(f"'group.data' is not 'rows[{place}].settings.data'")
         check_id(row["settings"], "cost_id", row["cost_id"])
+        if row.get("weights_of") is not None:
+            check_id(row["settings"], "trial_id", row["weights_of"])
     return line
 
 
+def newest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
+    """The newest line of each group on each machine, whatever became of it."""
+    return list({line.key: line for line in lines}.values())
+
+
 def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
-    """The newest line of each group on each machine."""
-    newest: dict[str, CostLine] = {}
+    """The line of each group on each machine that counts: the newest one in which no row failed.
+
+    A session in which a row's process was killed replaces no whole one. Of a group that has no
+    whole line the newest counts.
+    """
+    counting: dict[str, CostLine] = {}
     for line in lines:
-        key = json.dumps([line.study, line.group, machine_key(line.machine)], sort_keys=True)
-        newest[key] = line
-    return list(newest.values())
+        known = counting.get(line.key)
+        if known is None or known.has_failed or not line.has_failed:
+            counting[line.key] = line
+    return list(counting.values())
+
+
+def first_replicate(trial: Trial) -> Trial:
+    """The trial of a configuration that is timed, and whose weights are kept."""
+    return dataclasses.replace(trial, replicate=0)
+
+
+def shared_costs(trials: Iterable[Trial]) -> frozenset[str]:
+    """Cost ids that several configurations of a study have: rates or lengths of one model."""
+    found: dict[str, set[str]] = {}
+    for trial in trials:
+        found.setdefault(trial.cost_id, set()).add(first_replicate(trial).trial_id)
+    return frozenset(cost_id for cost_id, ids in found.items() if len(ids) > 1)
+
+
+def is_of_weights(row: Mapping[str, Any], trial: Trial, shared: Collection[str]) -> bool:
+    """Whether a row's inference was timed on the weights of a trial's configuration.
+
+    Args:
+        row: of the trial's `cost_id`.
+        trial: any of the configuration's replicates.
+        shared: :func:`shared_costs` of the study's trials: of these a row that names no trial
+            holds for none, unless its model learns inside a visit.
+    """
+    known = row.get("weights_of")
+    if known is not None:
+        return bool(known == first_replicate(trial).trial_id)
+    return row.get("weights") is None or trial.cost_id not in shared
 
 
 def seconds_per_unit(visit: Mapping[str, Any], phase: str) -> float | None:

@@ -254,6 +254,7 @@ _ROW = {
 }
 _ROW_EXTRAS = {
     **dict.fromkeys(("reason", "fingerprint", "weights"), _TEXT),
+    "weights_of": optional(_ID),
     **dict.fromkeys(("decode_bytes", "output_bytes"), _COUNT),
     "memory": optional(_MEMORY),
     "inference": optional(block({})),

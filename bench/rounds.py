@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import costs, provenance
 from bench.cards import card
-from bench.costs import CostLine
+from bench.costs import CostLine, first_replicate
 from bench.engine.attendant import Attendant, AttendantFailed
 from bench.engine.base import Accelerator
 from bench.measure.memory import available_memory_bytes
@@ -35,7 +35,7 @@ class Group:
     Attributes:
         part: name of the table.
         data: the data set's settings.
-        trials: one for each distinct cost, in the order of the table.
+        trials: one for each row, in the order of the table.
     """
 
     part: str
@@ -48,12 +48,24 @@ class Group:
         return " · ".join(word for word in (self.part, str(self.data["name"])) if word)
 
 
-def groups_of(study: Study, trials: Sequence[Trial]) -> list[Group]:
-    """Groups of a study's trials, in their order; of equal costs one row."""
+def groups_of(study: Study, trials: Sequence[Trial], *, is_for_steps: bool = False) -> list[Group]:
+    """Groups of a study's trials, in their order.
+
+    Replicates are one row. Rates and lengths of one model have a row each, because inference is
+    timed on the weights that each ended with.
+
+    Args:
+        study: which tells parts.
+        trials: its trials.
+        is_for_steps: only seconds a step are asked for: what shares a `cost_id` is one row.
+    """
     found: dict[tuple[str, str], dict[str, Trial]] = {}
     for trial in trials:
         key = (study.part(trial), repr(trial.data))
-        found.setdefault(key, {}).setdefault(trial.cost_id, trial)
+        first = first_replicate(trial)
+        found.setdefault(key, {}).setdefault(
+            first.cost_id if is_for_steps else first.trial_id, first
+        )
     return [
         Group(part, next(iter(rows.values())).to_dict()["data"], tuple(rows.values()))
         for (part, _), rows in found.items()
@@ -178,7 +190,7 @@ class Session:
             row.attendant = None
 
     def _attendant(self, trial: Trial, tell: Callable[[str], None]) -> Attendant:
-        name = f"{self.study.name}-cost-{trial.cost_id}.log"
+        name = f"{self.study.name}-cost-{trial.trial_id}.log"
         return Attendant(
             trial,
             card(trial.model.method, self.study.kind.name).cost_entry,
@@ -223,6 +235,8 @@ class Session:
             "weights": None,
             **{name: value for name, value in row.said.items() if name != "flags"},
             "cost_id": row.trial.cost_id,
+            # A budget that nobody has turned into steps is of no trial that has been run.
+            "weights_of": None if row.trial.train.budget_seconds else row.trial.trial_id,
             "settings": {name: settings[name] for name in ("data", "model", "train")},
             "status": row.status,
             "reason": row.reason,

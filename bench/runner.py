@@ -206,6 +206,21 @@ def chosen_trials(study: Study, options: RunOptions) -> list[Trial]:
     return [trial for trial in trials if most is None or trial.replicate < most]
 
 
+def timed_trials(study: Study, options: RunOptions) -> list[Trial]:
+    """A study's trials that were asked for, by steps where their budgets have been written down.
+
+    Raises:
+        RunError: see :func:`chosen_trials`.
+        StudyError: the study has no such profile.
+        BudgetError: a file of budgets holds something else.
+    """
+    chosen = chosen_trials(study, options)
+    if options.is_smoke:
+        return chosen
+    resolved, missing = resolve(chosen, study_budgets(study, options.results_dir))
+    return [*resolved, *missing]
+
+
 def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]:
     """Trials in which a setting of data or model has a value, given as text."""
     settings = [_settings_of(trial) for trial in trials]

@@ -148,10 +148,10 @@ def attend(
 ) -> dict[str, Any]:
     """Take part in rounds of timing: the cost of a step, and of inference on trained weights.
 
-    Weights are those of the configuration's finished quality trial, where the cache has them.
+    Weights are those that the finished quality trial ended with, where the cache has them.
 
     Args:
-        trial: the row; its length does not matter.
+        trial: the row; how long it trains does not matter.
         data_dir: where data sets lie.
         cache_dir: where prepared data and weights are kept.
         accelerator: `cpu` or `gpu`.
@@ -481,7 +481,7 @@ def _most_labels(trial: Trial, data: ExtremeDataModule) -> int:
 
 def _weights_key(ready: Prepared) -> str:
     versions = current_versions(ready.trial, TRAINING)
-    return weights_key(ready.trial.cost_id, versions, str(ready.data.facts.get("fingerprint")))
+    return weights_key(ready.trial.trial_id, versions, str(ready.data.facts.get("fingerprint")))
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bench.data.cache import Entry, cache_key, read, replace
+from bench.versions import of_behaviour
 
 # A disk is left at least this many times what is written.
 _ROOM = 4
@@ -22,9 +23,10 @@ _ROOM = 4
 _log = logging.getLogger(__name__)
 
 
-def weights_key(cost_id: str, versions: Mapping[str, int], fingerprint: str | None) -> str:
-    """Cache key of the weights of a configuration, for one version of code and data."""
-    return cache_key({"cost_id": cost_id, "versions": dict(versions), "fingerprint": fingerprint})
+def weights_key(trial_id: str, versions: Mapping[str, int], fingerprint: str | None) -> str:
+    """Cache key of the weights of a trial, for one version of code and data."""
+    behaviour = of_behaviour(versions)
+    return cache_key({"trial_id": trial_id, "versions": behaviour, "fingerprint": fingerprint})
 
 
 def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:

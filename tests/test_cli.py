@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -192,6 +193,38 @@ STUDY = build_study([TRIAL, SMALL, build_trial(method="other")], name="two")
     [written_to] = tmp_path.glob("results/own/costs/two/*.jsonl")
     [line], _ = read_costs(written_to)
     assert [row["settings"]["data"]["num_top_labels"] for row in line.rows] == [7]
+
+
+def test_rates_that_share_a_cost_are_timed_each_on_its_own_weights(capsys, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text("""
+from stub_trials import build_study, build_trial
+TRIALS = [build_trial(train={"learning_rate": r}, replicate=i) for r in (0.1, 0.2) for i in (0, 1)]
+STUDY = build_study(TRIALS, name="two")
+""")
+    assert main(["cost", str(path)]) == 0
+    [written_to] = tmp_path.glob("results/own/costs/two/*.jsonl")
+    [line], _ = read_costs(written_to)
+    assert [row["settings"]["train"]["learning_rate"] for row in line.rows] == [0.1, 0.2]
+    assert len({row["weights_of"] for row in line.rows}) == 2
+    capsys.readouterr()
+    assert main(["cost", str(path), "--unless-recorded"]) == 0
+    assert "costs were timed before" in capsys.readouterr().out
+    lines = json.loads(written_to.read_text())
+    for row in lines["rows"]:
+        row |= {"weights": "trained", "weights_of": None}
+    written_to.write_text(json.dumps(lines) + "\n")
+    assert main(["cost", str(path), "--unless-recorded"]) == 0
+    assert "costs were timed before" not in capsys.readouterr().out
+
+
+def test_a_row_is_timed_on_the_weights_of_the_steps_that_its_budget_came_to(tmp_path):
+    assert main(["run", "brief"]) == 0
+    [kept] = tmp_path.glob("results/own/records/brief/*.jsonl")
+    assert main(["cost", "brief"]) == 0
+    [path] = tmp_path.glob("results/own/costs/brief/*.jsonl")
+    [line], _ = read_costs(path)
+    assert line.rows[0]["weights_of"] == record.read(kept)[0][0].trial_id
 
 
 def test_a_run_takes_the_trials_with_a_setting(capsys, tmp_path):

@@ -54,6 +54,14 @@ def test_a_line_is_read_back_with_seconds_of_six_digits_and_settings_as_they_wer
     assert kept["settings"]["train"]["learning_rate"] == 0.0123456789
 
 
+def test_a_row_of_weights_must_have_the_settings_of_their_trial(tmp_path):
+    own = Trial.from_dict(SETTINGS).trial_id
+    for known, count in ((own, 1), ("0123456789abcdef", 0), (None, 1)):
+        path = tmp_path / f"{known}.jsonl"
+        costs.append(path, build(row(weights_of=known)))
+        assert len(costs.read_costs(path)[0]) == count
+
+
 def test_the_newest_line_of_a_group_on_a_machine_counts():
     first, second = build(num_rounds=3), build(num_rounds=4)
     other_part, elsewhere = build(part="large"), build(cpu="other")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import rounds
+from bench import costs, rounds
 from bench.costs import calmest_seconds
 from bench.rounds import Session, groups_of
 from bench.settings import DataSpec, Trial
@@ -88,10 +88,27 @@ def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):
     assert line.machine == MACHINE
 
 
-def test_rows_of_one_cost_are_measured_once():
-    trials = [build_trial(replicate=i, train={"learning_rate": 0.1 + i}) for i in range(3)]
-    [group] = groups_of(build_study(trials), [*trials, build_trial(method="other")])
-    assert [trial.model.method for trial in group.trials] == ["stub", "other"]
+def test_replicates_are_one_row_and_rates_have_one_each():
+    trials = [build_trial(replicate=i, train={"learning_rate": r}) for i in (1, 2) for r in (1, 2)]
+    trials.append(build_trial(method="other"))
+    [group] = groups_of(build_study(trials), trials)
+    told = [(t.model.method, t.train.learning_rate, t.replicate) for t in group.trials]
+    assert told == [("stub", 1, 0), ("stub", 2, 0), ("other", 1e-3, 0)]
+
+
+def test_for_seconds_a_step_all_rates_and_lengths_are_one_row():
+    trials = [build_trial(train={"learning_rate": 0.1 + i, "num_steps": 1 + i}) for i in range(3)]
+    [group] = groups_of(build_study(trials), trials, is_for_steps=True)
+    assert group.trials == (trials[0],)
+
+
+def test_a_row_names_the_trial_whose_weights_it_was_timed_on(measure):
+    slow, fast = (build_trial(replicate=1, train={"learning_rate": rate}) for rate in (0.1, 0.2))
+    unresolved = build_trial(train={"budget_seconds": 9.0})
+    [line] = measure(slow, fast, unresolved)
+    firsts = [costs.first_replicate(each).trial_id for each in (slow, fast)]
+    assert [row["weights_of"] for row in line.rows] == [*firsts, None]
+    assert len({row["cost_id"] for row in line.rows}) == 1
 
 
 def test_parts_and_data_sets_of_a_study_are_groups_of_their_own(measure):

@@ -172,7 +172,7 @@ def attend(
         caller.train()
         k = _most_labels(peer, dataset, TIMED_K)
         # Of the session that is under way: its first round replaces it.
-        kept = cache_dir / "peers" / f"{trial.cost_id}.model"
+        kept = cache_dir / "peers" / f"{trial.trial_id}.model"
         is_trained = False
         for visit in visits:
             if visit.round_number == 0:

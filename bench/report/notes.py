@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.costs import CostLine
-from bench.report.format import gibibytes
+from bench.report.format import GAP, gibibytes
 from bench.report.select import Row, Section
 from bench.report.values import Record, clean, dig
 
@@ -88,11 +88,18 @@ def _costs_note(section: Section) -> str:
 
 
 def _weights_note(section: Section) -> str:
-    started = [r for r in section.rows if r.timing and r.timing.row.get("weights") == "started"]
-    if not started:
-        return ""
-    which = "all rows" if len(started) == len(section.rows) else f"{len(started)} rows"
-    return f"Inference of {which} was timed on weights that had only begun to learn."
+    timed = [row.timing for row in section.rows if row.timing]
+    started = [t for t in timed if t.has_inference and t.row.get("weights") == "started"]
+    others = [timing for timing in timed if not timing.has_inference]
+    sentences = []
+    if started:
+        which = "all rows" if len(started) == len(section.rows) else f"{len(started)} rows"
+        sentences.append(f"Inference of {which} was timed on weights that had only begun to learn.")
+    if others:
+        sentences.append(
+            f"Inference of {len(others)} rows was not timed on weights of their own: {GAP}."
+        )
+    return " ".join(sentences)
 
 
 def busy_mark(row: Row) -> str:

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 from bench import cards
 from bench.card import Card, KindName
+from bench.costs import shared_costs
 from bench.published import Curve, Published
 from bench.record import machine_key
 from bench.report.labels import card_of, describe_rows, flatten, method_of, sort_key
 from bench.report.timings import Timing, Timings
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
+from bench.settings import SettingsError, Trial
 from bench.study import PAPERS, TRAINING
 from bench.versions import is_metric_older
 
@@ -265,6 +267,8 @@ def select_sections(
 
     wanted = [r for r in records if study.trial_ids is None or r["trial_id"] in study.trial_ids]
     groups = group_by(wanted, group_of)
+    finished = (trial_of(record) for record in wanted if record.get("status") == "done")
+    shared = shared_costs(trial for trial in finished if trial is not None)
     sections: list[Section] = []
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
         # Problems of the decode differ in size and share a table: they are not one set of data.
@@ -279,7 +283,7 @@ def select_sections(
                     machine=clean(machine),
                     part=clean(part),
                     data_name=clean(data_name),
-                    rows=_rows(same_data, part, study.kind, timings, is_stale),
+                    rows=_rows(same_data, part, study.kind, timings, shared, is_stale),
                     facts=facts,
                     metrics=study.metrics,
                     published=tuple(p for p in study.published if p.part in ("", part)),
@@ -290,6 +294,14 @@ def select_sections(
                 )
             )
     return (*sections, *(_without_rows(sections, study) if study.is_of_papers else ()))
+
+
+def trial_of(record: Record) -> Trial | None:
+    """The trial of a record; None where its settings are no longer those of one."""
+    try:
+        return Trial.from_dict(record["settings"])
+    except SettingsError:
+        return None
 
 
 def _facts(records: Sequence[Record]) -> Mapping[str, Any]:
@@ -357,7 +369,12 @@ def _fingerprint(record: Record) -> str | None:
 
 
 def _rows(
-    records: Sequence[Record], part: str, kind: str, timings: Timings, is_stale: IsStale
+    records: Sequence[Record],
+    part: str,
+    kind: str,
+    timings: Timings,
+    shared: frozenset[str],
+    is_stale: IsStale,
 ) -> tuple[Row, ...]:
     task = str(next((t for r in records if (t := dig(r, "data", "task"))), ""))
     order = card_order(kind)
@@ -372,7 +389,10 @@ def _rows(
             records=tuple(map(clean, replicates)),
             is_stale=any(map(is_stale, replicates)),
         )
-        return replace(row, timing=timings.find(part, settings, row.fingerprint))
+        trial = trial_of(replicates[0])
+        if trial is None:
+            return row
+        return replace(row, timing=timings.find(part, trial, row.fingerprint, shared))
 
     def place(row: Row) -> tuple[Any, ...]:
         name = row.card.name

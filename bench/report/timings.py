@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import costs
 from bench.costs import CostLine
 from bench.report.values import Summary, dig
-from bench.settings import SettingsError, Trial
+from bench.settings import Trial
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A row of a cost line, with the session that it was measured in."""
+    """A row of a cost line, with the session that it was measured in.
+
+    Attributes:
+        row: as it stands in the line.
+        line: of the session.
+        has_inference: whether its inference was timed on the weights of the table's row; else it
+            is of another row with the same cost of training, and does not exist here.
+    """
 
     row: Mapping[str, Any]
     line: CostLine
+    has_inference: bool = True
 
     @property
     def visits(self) -> Sequence[Mapping[str, Any]]:
-        """The row's turns, one a round."""
-        return self.row.get("visits") or ()
+        """The row's turns, one a round, with the phases that hold."""
+        visits: Sequence[Mapping[str, Any]] = self.row.get("visits") or ()
+        if self.has_inference:
+            return visits
+        return [{**visit, "phases": _of_training(visit["phases"])} for visit in visits]
 
     def rounds(self, phase: str) -> dict[int, float]:
         """Round → seconds for one step or query."""
@@ -48,7 +59,12 @@ class Timing:
     def load(self) -> float | None:
         """Share of the processor time that others took, in the phase in which it was largest."""
         num_cores = dig(self.line.machine, "num_cores")
-        return costs.load_share(self.row, num_cores) if num_cores else None
+        row = {**self.row, "visits": self.visits}
+        return costs.load_share(row, num_cores) if num_cores else None
+
+
+def _of_training(phases: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: phase for name, phase in phases.items() if name in costs.TRAINING_PHASES}
 
 
 def _calmest(seconds: Iterable[float]) -> Summary | None:
@@ -57,24 +73,33 @@ def _calmest(seconds: Iterable[float]) -> Summary | None:
 
 
 class Timings:
-    """The rows of the newest session of each group, by part and by what their cost depends on."""
+    """The rows of the session of each group that counts, by part and by what they are of."""
 
     def __init__(self, lines: Sequence[CostLine]) -> None:
-        self._rows: dict[tuple[str, str], Timing] = {}
+        self._by_cost: dict[tuple[str, str], Timing] = {}
+        self._by_weights: dict[tuple[str, str], Timing] = {}
         for line in sorted(lines, key=lambda line: line.started_at):
             for row in line.rows:
                 # Without its file at hand, a study's parts have no names.
                 for part in ("", str(line.group["part"])):
-                    self._rows[part, row["cost_id"]] = Timing(row, line)
+                    timing = Timing(row, line)
+                    self._by_cost[part, row["cost_id"]] = timing
+                    if row.get("weights_of") is not None:
+                        self._by_weights[part, row["weights_of"]] = timing
 
     def find(
-        self, part: str, settings: Mapping[str, Any], fingerprint: str | None
+        self, part: str, trial: Trial, fingerprint: str | None, shared: Collection[str]
     ) -> Timing | None:
-        """The row of these settings; none where it was measured on other data."""
-        try:
-            key = Trial.from_dict(settings).cost_id
-        except SettingsError:
+        """The row of a trial, or the training of another one that costs the same.
+
+        Args:
+            part: of the study.
+            trial: any of a row's replicates.
+            fingerprint: of its data; what was measured on other data is not its timing.
+            shared: cost ids that several rows of the study have.
+        """
+        timing = self._by_weights.get((part, costs.first_replicate(trial).trial_id))
+        timing = timing or self._by_cost.get((part, trial.cost_id))
+        if timing is None or len({fingerprint, timing.row.get("fingerprint")} - {None}) > 1:
             return None
-        timing = self._rows.get((part, key))
-        known = {fingerprint, timing.row.get("fingerprint")} - {None} if timing else set()
-        return timing if len(known) < 2 else None
+        return replace(timing, has_inference=costs.is_of_weights(timing.row, trial, shared))

@@ -22,7 +22,7 @@ from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.visits import Visit
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.trial import attend, execute
-from bench.weights import keep_weights, restore_weights
+from bench.weights import keep_weights, restore_weights, weights_key
 
 # Sizes of a small model, for methods that need or take them; a new method runs without a line here.
 OPTIONS = {
@@ -272,11 +272,23 @@ def test_inference_is_timed_on_the_weights_of_the_finished_trial(method, tmp_pat
     trial_module.measure(ready, iter([Visit(0), Visit(1)]), is_trained=True)
     for name, value in ready.model.named_parameters():
         assert torch.equal(value, before[name]), name
-    # Neither its rate nor its length makes a row of costs another one.
-    longer = dataclasses.replace(
-        trial, train=dataclasses.replace(trial.train, learning_rate=0.5, num_epochs=9.0)
-    )
-    assert _attend(longer, tmp_path, num_visits=1)[0]["weights"] == "trained"
+    assert _attend(trial, tmp_path, num_visits=1)[0]["weights"] == "trained"
+
+
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.5}, {"num_epochs": 9.0}])
+def test_weights_of_a_trial_are_not_taken_for_those_of_another_rate_or_length(changes, tmp_path):
+    trial = _trial("mach")
+    _execute(trial, tmp_path)
+    other = dataclasses.replace(trial, train=dataclasses.replace(trial.train, **changes))
+    assert other.cost_id == trial.cost_id
+    assert _attend(other, tmp_path, num_visits=1)[0]["weights"] == "started"
+
+
+def test_weights_outlive_a_raised_version_of_metrics():
+    old = {"method": 1, "source": 1, "protocol": 1, "psp": 1}
+    assert weights_key("t", old, "f") == weights_key("t", old | {"psp": 2}, "f")
+    assert weights_key("t", old, "f") != weights_key("t", old | {"method": 2}, "f")
 
 
 @pytest.mark.usefixtures("_brief")

@@ -298,7 +298,7 @@ def cost_line(
         "group": {"part": part, "data": rows[0]["settings"]["data"]},
         "started_at": started_at,
         "num_rounds": 3,
-        "rows": list({row["cost_id"]: row for row in rows}.values()),
+        "rows": list({(row["cost_id"], row.get("weights_of")): row for row in rows}.values()),
         "provenance": provenance(machine),
     }
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
 from bench.budgets import Budget, budgets_path, write_budgets
+from bench.report.notes import notes_of
 from bench.report.select import StudyView
 from bench.report.studies import find_view, view_study
-from bench.report.values import clean, summarize
-from bench.settings import TrainSpec
+from bench.report.values import clean, dig, summarize
+from bench.settings import TrainSpec, Trial
 from bench.study import Study
 
 
@@ -125,10 +128,53 @@ def test_length_is_told_only_where_nothing_else_tells_rows_apart() -> None:
     ]
 
 
-def test_costs_join_rows_that_differ_in_what_costs_do_not_depend_on() -> None:
-    slow, fast = (trial("full_softmax", learning_rate=lr, num_steps=9) for lr in (0.1, 0.2))
-    (section,) = sections([record(slow), record(fast)], made.costs_of([slow]))
-    assert all(row.timing is not None for row in section.rows)
+def _timed(rows: Sequence[dict], *trials: Trial) -> list[tuple[float | None, float | None]]:
+    """Seconds of a step and of a query of the trials' rows, in the order of their rates."""
+    (section,) = sections([record(of) for of in trials], [made.cost_line(rows)])
+    found = sorted(section.rows, key=lambda row: dig(row.settings, "train", "learning_rate"))
+    summaries = [(row.seconds("train"), row.seconds("latency")) for row in found]
+    return [
+        (train and round(train.median, 3), latency and round(latency.median, 3))
+        for train, latency in summaries
+    ]
+
+
+def _cost(of: Trial, train: float, latency: float, **more: Any) -> dict[str, Any]:
+    return made.cost_row(of, {"train": (train, 10), "latency": (latency, 1)}, (1.0,), **more)
+
+
+SLOW, FAST = (trial("full_softmax", learning_rate=lr, num_steps=9) for lr in (0.1, 0.2))
+
+
+def test_inference_is_shown_at_the_row_whose_weights_it_was_timed_on() -> None:
+    of_slow = _cost(SLOW, 0.5, 0.01, weights_of=SLOW.trial_id)
+    of_fast = _cost(FAST, 0.6, 0.02, weights_of=FAST.trial_id)
+    assert _timed([of_slow, of_fast], SLOW, FAST) == [(0.5, 0.01), (0.6, 0.02)]
+    assert _timed([of_fast], SLOW, FAST) == [(0.6, None), (0.6, 0.02)]
+
+
+def test_inference_that_may_be_of_another_rows_weights_is_not_shown() -> None:
+    unnamed = _cost(SLOW, 0.5, 0.01)
+    assert _timed([unnamed], SLOW, FAST) == [(0.5, None), (0.5, None)]
+    assert _timed([unnamed], FAST) == [(0.5, 0.01)]
+    # A floor learns inside the visit.
+    assert _timed([unnamed | {"weights": None}], SLOW, FAST) == [(0.5, 0.01)] * 2
+    (section,) = sections([record(SLOW), record(FAST)], [made.cost_line([unnamed])])
+    assert "Inference of 2 rows was not timed on weights of their own" in " ".join(
+        notes_of(section)
+    )
+
+
+def test_replicates_share_the_row_of_the_first_ones_weights() -> None:
+    second = dataclasses.replace(SLOW, replicate=1)
+    rows = [_cost(SLOW, 0.5, 0.01, weights_of=SLOW.trial_id)]
+    assert _timed(rows, SLOW, second) == _timed(rows, second) == [(0.5, 0.01)]
+
+
+def test_an_unfinished_trial_has_left_no_weights_to_be_taken_for_anothers() -> None:
+    lost = record(FAST, status="oom")
+    (section,) = sections([record(SLOW), lost], [made.cost_line([_cost(SLOW, 0.5, 0.01)])])
+    assert all(row.seconds("latency") for row in section.rows)
 
 
 def test_costs_of_another_part_or_of_other_data_are_not_joined() -> None:
