@@ -170,6 +170,8 @@ def _cost(options: argparse.Namespace) -> int:
             for text in turns.summary(line):
                 print(text, flush=True)
             failed += sum(row["status"] == "error" for row in line.rows)
+            if line.has_failed and group in whole:
+                print(f"{group.title}: a row failed, so that no older whole session is replaced")
         if any(group in whole for group in groups):
             print(f"{chosen.name}: costs in {path}")
         if any(group not in whole for group in groups):
@@ -295,7 +297,7 @@ def _audit(options: argparse.Namespace) -> int:
     names = options.study or study.study_names()
     studies = [study.load_study(name) for name in names]
     results = _existing(options.results or REFERENCE, options.results)
-    found = audit.candidates(studies, results, machine)
+    found = audit.candidates(studies, results, machine, lambda warning: _warn([warning]))
     if not found:
         raise RunError(
             f"{results} holds no finished record of this machine that today's code should give"
@@ -346,6 +348,7 @@ def _report(options: argparse.Namespace) -> int:
         out_dir=options.out,
         studies=options.study or None,
         reference_dir=REFERENCE if is_own else None,
+        tell=lambda warning: _warn([warning]),
     )
     if not is_own or options.out:
         for path in paths:

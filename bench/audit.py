@@ -10,7 +10,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,9 +73,18 @@ class Finding:
 
 
 def candidates(
-    studies: Sequence[Study], results_dir: Path, machine: Mapping[str, Any]
+    studies: Sequence[Study],
+    results_dir: Path,
+    machine: Mapping[str, Any],
+    tell: Callable[[str], object] = lambda warning: None,
 ) -> list[Candidate]:
     """Finished records of this machine that today's code should give again.
+
+    Args:
+        studies: whose.
+        results_dir: where they are.
+        machine: this one.
+        tell: takes a warning for each line that could not be read, and is no candidate.
 
     Raises:
         SchemaError: records of another schema.
@@ -84,7 +93,9 @@ def candidates(
     slug = provenance.machine_slug(machine)
     for study in studies:
         path = results_dir / "records" / study.name / f"{slug}.jsonl"
-        records, _ = record.read(path)
+        records, warnings = record.read(path)
+        for warning in warnings:
+            tell(warning)
         for old in record.latest(records):
             try:
                 trial = Trial.from_dict(old.settings)

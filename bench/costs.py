@@ -187,6 +187,12 @@ def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
     return list(counting.values())
 
 
+def num_failed_since(lines: Iterable[CostLine], counting: Iterable[CostLine]) -> int:
+    """Sessions of a group that are newer than the one that counts, because a row failed in them."""
+    started = {line.key: line.started_at for line in counting}
+    return sum(line.has_failed and line.started_at > started[line.key] for line in lines)
+
+
 def first_replicate(trial: Trial) -> Trial:
     """The trial of a configuration that is timed, and whose weights are kept."""
     return dataclasses.replace(trial, replicate=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,7 +114,8 @@ class Plan:
         unbudgeted: trials whose budget in seconds nobody has turned into steps yet.
         machine: the record's `machine` block.
         records_path: file that the records go to.
-        warnings: lines of that file that could not be read.
+        warnings: lines that could not be read, of that file and of other studies' that may hold the
+            same trials; what such a line holds is run again.
         absent: names of the study's optional data sets that nobody has brought.
     """
 
@@ -262,7 +262,8 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)
     previous = {old.trial_id: old for old in records}
-    elsewhere = _records_of_others(study, path, {t.trial_id for t in wanted} - set(previous))
+    lacking = {trial.trial_id for trial in wanted} - set(previous)
+    elsewhere, more = _records_of_others(study, path, lacking)
     fingerprint = _fingerprints(study.kind, options)
     index, count = options.shard
     planned = []
@@ -284,25 +285,34 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         unbudgeted=tuple(missing),
         machine=machine,
         records_path=path,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *more),
         absent=tuple(absent),
     )
 
 
-def _records_of_others(study: Study, path: Path, trial_ids: set[str]) -> dict[str, Record]:
+def _records_of_others(
+    study: Study, path: Path, trial_ids: set[str]
+) -> tuple[dict[str, Record], list[str]]:
     """Latest records of trials among those that the other built-in studies have on a machine.
 
     Those of a user's study file may be of another method or source of the same name. What of the
-    others cannot be read is in their way, not in this study's.
+    others cannot be read is in their way, not in this study's: there is a warning of it.
     """
     found: dict[str, Record] = {}
+    warnings: list[str] = []
     if study.file is not None or not trial_ids:
-        return found
+        return found, warnings
     for name in study_names():
-        with contextlib.suppress(RecordError):
-            records, _ = record.read(path.parent.with_name(name) / path.name)
-            found |= {each.trial_id: each for each in records if each.trial_id in trial_ids}
-    return found
+        if name == study.name:
+            continue
+        try:
+            records, more = record.read(path.parent.with_name(name) / path.name)
+        except RecordError as error:
+            warnings.append(str(error))
+            continue
+        warnings += more
+        found |= {each.trial_id: each for each in records if each.trial_id in trial_ids}
+    return found, warnings
 
 
 def run_plan(

@@ -139,6 +139,16 @@ def test_records_of_other_versions_or_without_a_method_are_no_candidates(
     assert candidates([study], tmp_path, MACHINE) == []
 
 
+def test_a_line_that_is_no_record_is_told(recorded, tmp_path):
+    study, path = recorded
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([first[:40], *others]) + "\n")
+    told = []
+    candidates([study], tmp_path, MACHINE, told.append)
+    [warning] = told
+    assert warning.startswith(f"{path}:1: ")
+
+
 def test_only_the_newest_record_of_a_trial_is_a_candidate(recorded, tmp_path):
     study, path = recorded
     kept = record.read(path)[0]

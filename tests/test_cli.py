@@ -195,6 +195,20 @@ STUDY = build_study([TRIAL, SMALL, build_trial(method="other")], name="two")
     assert [row["settings"]["data"]["num_top_labels"] for row in line.rows] == [7]
 
 
+def test_a_row_that_failed_in_the_newest_session_is_not_timed_before(capsys, tmp_path):
+    assert main(["cost", "pair"]) == 0
+    [path] = tmp_path.glob("results/own/costs/pair/*.jsonl")
+    line = json.loads(path.read_text())
+    line["rows"][1] |= {"status": "error", "reason": "killed", "visits": []}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    capsys.readouterr()
+    assert main(["cost", "pair", "--unless-recorded"]) == 0
+    assert "costs were timed before" not in capsys.readouterr().out
+    assert main(["cost", "pair", "--unless-recorded"]) == 0
+    assert "costs were timed before" in capsys.readouterr().out
+
+
 def test_rates_that_share_a_cost_are_timed_each_on_its_own_weights(capsys, tmp_path):
     path = tmp_path / "two.py"
     path.write_text("""
@@ -381,7 +395,7 @@ STUDY = build_study([build_trial("of my own")], name="own")
 
 def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module = ModuleType("bench.report")
-    module.build = lambda results, out_dir=None, studies=None, reference_dir=None: [
+    module.build = lambda results, out_dir=None, studies=None, reference_dir=None, tell=None: [
         results / f"{studies} beside {reference_dir}.md"
     ]
     found = SimpleNamespace(problems=["table is old"], notes=["a row is stale"])

@@ -54,6 +54,28 @@ def test_a_line_is_read_back_with_seconds_of_six_digits_and_settings_as_they_wer
     assert kept["settings"]["train"]["learning_rate"] == 0.0123456789
 
 
+@pytest.mark.parametrize(
+    ("statuses", "counting"),
+    [
+        (["done", "error"], 0),
+        (["done", "oom"], 1),
+        (["done", "timeout"], 1),
+        (["error", "done"], 1),
+        (["error", "error"], 1),
+        (["done", "error", "done", "error"], 2),
+    ],
+)
+def test_what_failed_replaces_no_whole_session(statuses, counting):
+    lines = [
+        build(row(), row(status=status), started_at=f"2026-01-0{day}T00:00:00Z")
+        for day, status in enumerate(statuses, start=1)
+    ]
+    assert latest_costs(lines) == [lines[counting]]
+    assert costs.newest_costs(lines) == lines[-1:]
+    is_last = counting == len(lines) - 1
+    assert costs.num_failed_since(lines, [lines[counting]]) == (0 if is_last else 1)
+
+
 def test_a_row_of_weights_must_have_the_settings_of_their_trial(tmp_path):
     own = Trial.from_dict(SETTINGS).trial_id
     for known, count in ((own, 1), ("0123456789abcdef", 0), (None, 1)):

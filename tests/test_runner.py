@@ -197,7 +197,21 @@ def test_records_that_are_in_another_studys_way_are_not_in_ones_own(of_two_studi
     path.write_text(path.read_text().replace('"schema":2', '"schema":1'))
     with pytest.raises(SchemaError):
         plan_run(first, options())
-    assert states(plan_run(second, options())) == ["new", "new"]
+    plan = plan_run(second, options())
+    assert states(plan) == ["new", "new"]
+    [warning] = plan.warnings
+    assert f"{path}:1: record has schema 1" in warning
+
+
+def test_a_damaged_line_of_another_studys_records_is_told(of_two_studies, options):
+    first, second = of_two_studies
+    run(first, options())
+    path = plan_run(first, options()).records_path
+    path.write_text(path.read_text()[:-9])
+    plan = plan_run(second, options())
+    assert states(plan) == ["new", "new"]
+    [warning] = plan.warnings
+    assert warning.startswith(f"{path}:1: ")
 
 
 def test_what_is_shared_needs_no_data_at_hand(of_two_studies, options, monkeypatch):

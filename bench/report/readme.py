@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench.lines import AUDIT
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
 from bench.report.overview import overview_table
-from bench.report.results import MachineResults, load_results, shown_first
+from bench.report.results import MachineResults, counted, load_results, shown_first
 from bench.report.select import Section
 from bench.report.syntax import markdown_body, markdown_notes
 
@@ -100,9 +101,12 @@ def _table(words: str, find: Find) -> str:
     if chosen is None:
         return _NOTHING
     texts = []
-    for section in _sections(chosen, part):
+    sections = _sections(chosen, part)
+    for section in sections:
         table = rendering_of(chosen.view.rendering).build_table(section, is_compact=True)
         head = f"**{escape_markdown(table.title)}**"
+        if section is sections[-1]:
+            table = replace(table, notes=(*table.notes, *chosen.damage))
         texts.append(f"{head}\n\n{markdown_body(table)}\n{markdown_notes(table)}")
     return "\n" + "\n".join(texts) + "\n"
 
@@ -129,10 +133,14 @@ def _audit(value: Any) -> dict[str, Any]:
 def _audits(folder: Path) -> str:
     """How many audited records were found again; of one audited twice the last time counts."""
     newest: dict[tuple[str, str, str], str] = {}
+    num_unreadable = 0
     for path in sorted(folder.glob("*.jsonl")):
-        for audit in read_audits(path)[0]:
+        audits, warnings = read_audits(path)
+        num_unreadable += len(warnings)
+        for audit in audits:
             newest[path.stem, audit["study"], audit["trial_id"]] = audit["outcome"]
+    damage = f" {counted(num_unreadable, 'unreadable line')} left out." if num_unreadable else ""
     if not newest:
-        return "*Not audited yet.*\n"
+        return f"*Not audited yet.*{damage}\n"
     found = sum(outcome == "found" for outcome in newest.values())
-    return f"{found} of {len(newest)} audited quality records found again.\n"
+    return f"{found} of {len(newest)} audited quality records found again.{damage}\n"

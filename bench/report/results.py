@@ -21,12 +21,16 @@ class MachineResults:
 
     Attributes:
         num_records: latest records of distinct trials.
+        warnings: one for each line of records or costs that could not be read, and is left out.
+        num_failed_sessions: sessions of timing since those shown, in which a row failed.
     """
 
     view: StudyView
     machine: str
     sections: tuple[Section, ...]
     num_records: int
+    warnings: tuple[str, ...] = ()
+    num_failed_sessions: int = 0
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -50,7 +54,28 @@ class MachineResults:
         orphans = self.num_records - len(seen)
         if orphans:
             notes.append(f"Left out: {orphans} trials that the study no longer asks for.")
-        return tuple(notes)
+        if self.num_failed_sessions:
+            notes.append(
+                f"Left out: {counted(self.num_failed_sessions, 'later session')} of timing in "
+                "which a row failed."
+            )
+        return (*notes, *self.damage)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """How many lines could not be read: any of them may be a row that is not shown."""
+        if not self.warnings:
+            return ()
+        return (f"{counted(len(self.warnings), 'unreadable line')} left out.",)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "line"), counted(2, "line")
+    ('1 line', '2 lines')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def load_results(
@@ -87,13 +112,21 @@ def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineRes
     Raises:
         SchemaError: lines of another schema.
     """
-    entries, _ = record.read(results_dir / "records" / view.name / f"{machine}.jsonl")
-    lines, _ = costs.read_costs(costs.costs_path(results_dir, view.name, machine))
+    entries, warnings = record.read(results_dir / "records" / view.name / f"{machine}.jsonl")
+    lines, more = costs.read_costs(costs.costs_path(results_dir, view.name, machine))
     records = [entry.raw for entry in record.latest(entries)]
-    timings = Timings(costs.latest_costs(lines))
+    counting = costs.latest_costs(lines)
+    timings = Timings(counting)
     sections = select_sections(records, view, machine, timings, staleness(view.kind))
     arranged = rendering_of(view.rendering).arrange(sections)
-    return MachineResults(view, machine, arranged, len(records))
+    return MachineResults(
+        view,
+        machine,
+        arranged,
+        len(records),
+        warnings=(*warnings, *more),
+        num_failed_sessions=costs.num_failed_since(lines, counting),
+    )
 
 
 def reference_of(reference_dir: Path, study: str) -> MachineResults | None:

@@ -99,6 +99,44 @@ def test_torn_line_is_reported_and_the_rest_rendered(results: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", [RECORDS, COSTS])
+def test_unreadable_lines_are_told_and_counted_below_the_tables(results: Path, name: str) -> None:
+    readme = results.parent / "README.md"
+    readme.write_text("<!-- table: imaginary -->\n<!-- end -->\n")
+    path = results / name
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([first[:-9], *others, "no JSON"]) + "\n")
+    told: list[str] = []
+    build(results, tell=told.append)
+    assert [text.partition(": ")[0] for text in told] == [
+        f"{path}:1",
+        f"{path}:{len(others) + 2}",
+    ]
+    for page in (results / TABLE, readme):
+        assert page.read_text().count("2 unreadable lines left out.") == 1
+
+
+def test_a_session_in_which_a_row_failed_replaces_no_whole_one(
+    tmp_path: Path, install_view: Install
+) -> None:
+    install_view()
+    good, bad = trial("full_softmax"), trial("mach", num_buckets=4, num_worlds=2)
+    rows = [made.cost_row(of, made.phases_of(of)) for of in (good, bad)]
+    failed = [rows[0], {**rows[1], "status": "error", "reason": "killed", "visits": []}]
+    lines = [made.cost_line(rows), made.cost_line(failed, started_at="2030-01-06T00:00:00Z")]
+    results = tmp_path / "results"
+    for count in (1, 2):
+        write(results, [record(good), record(bad)], lines[:count])
+        build(results)
+        text = (results / TABLE).read_text()
+        assert "2030-01-05" in text
+        assert "2030-01-06" not in text
+        assert ("Left out: 1 later session of timing" in text) == (count == 2)
+    write(results, [record(good), record(bad)], lines[1:])
+    build(results)
+    assert "2030-01-06" in (results / TABLE).read_text()
+
+
+@pytest.mark.parametrize("name", [RECORDS, COSTS])
 def test_other_schema_is_reported(results: Path, name: str) -> None:
     path = results / name
     path.write_text(path.read_text().replace('"schema": 2', '"schema": 7', 1))
@@ -224,6 +262,8 @@ def test_readme_counts_the_last_audit_of_each_record(results: Path) -> None:
     build(results)
     assert "2 of 3 audited quality records found again." in readme.read_text()
     path.write_text(path.read_text() + '{"study": 1}\n')
+    build(results)
+    assert "found again. 1 unreadable line left out." in readme.read_text()
     (problem,) = _problems(results)
     assert problem.startswith("audits/imaginary-2c.jsonl:5:")
 
