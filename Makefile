@@ -68,7 +68,7 @@ digests: $(VENV)/installed ## what checking the cache costs, as a share of a qui
 	$(BIN)/python -m bench.benchmarks.digests --data-dir $(DATA)
 
 audit: $(VENV)/installed ## make reference records drawn at random again, and compare
-	$(BENCH) audit --minutes 10 --data-dir $(DATA)
+	$(BENCH) audit --minutes 10 --data-dir $(DATA) $(WHERE)
 
 report: $(VENV)/installed ## tables, figures and README tables of the reference, from its records
 	$(BENCH) report --publish

@@ -296,6 +296,8 @@ def _audit(options: argparse.Namespace) -> int:
     machine = runner.machine_of("cpu")
     names = options.study or study.study_names()
     studies = [study.load_study(name) for name in names]
+    # The reference is made again by whoever likes; who may write to it says so.
+    outcomes = _results_dir(options)
     results = _existing(options.results or REFERENCE, options.results)
     found = audit.candidates(studies, results, machine, lambda warning: _warn([warning]))
     if not found:
@@ -310,11 +312,12 @@ def _audit(options: argparse.Namespace) -> int:
         results_dir=results,
         cache_dir=options.cache_dir,
     )
-    _try_folders(run_options, "audits")
+    folders.require_writable(outcomes, "audits")
+    folders.require_writable(options.cache_dir, "logs")
     view = progress.Progress()
     view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
     engine = runner.local_engine(run_options, view.on_event)
-    path = results / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
+    path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
     findings = audit.audit(chosen, engine, machine=machine)
     try:
@@ -342,6 +345,9 @@ def _report(options: argparse.Namespace) -> int:
     report = importlib.import_module("bench.report")
     results = _existing(_results_dir(options), options.results)
     folders.require_writable(options.out or results, "tables")
+    if not _reported(options.study, results):
+        print(f"{results} holds no records; `bench run STUDY` makes some")
+        return _OK
     is_own = results != REFERENCE
     paths = report.build(
         results,
@@ -545,7 +551,7 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         default=[],
         type=_setting,
         metavar="NAME=VALUE",
-        help="only rows with this setting of data or model; repeatable",
+        help="only rows with this setting of data, model or training; repeatable",
     )
     command.add_argument("--smoke", action="store_true", help="tiny, with results elsewhere")
     command.add_argument("--profile", choices=PROFILES, default="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from bench import presence, provenance, record
 from bench.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.card import TRAINING_ENTRY
 from bench.cards import card
 from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
@@ -20,8 +22,8 @@ from bench.errors import UserError
 from bench.leases import Leases
 from bench.progress import Progress, describe
 from bench.record import Record, RecordError
-from bench.settings import DataSpec, Trial
-from bench.study import Kind, Profile, Study, study_names
+from bench.settings import DataSpec, SettingsError, Trial
+from bench.study import TRAINING, Kind, Profile, Study, study_names
 from bench.versions import current_versions, is_older
 
 #: Outcomes that would be the same again; an error may be gone.
@@ -54,7 +56,8 @@ class RunOptions:
         profile: which of the study's grids, and what it computes on.
         is_smoke: the study's tiny grid instead.
         only: methods to run; empty for all.
-        where: names of settings of data or model, and the values, as text, that trials must have.
+        where: names of settings of data, model or training, and the values, as text, that trials
+            must have; of an option and a setting of one name the option counts.
         replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
@@ -222,22 +225,37 @@ def timed_trials(study: Study, options: RunOptions) -> list[Trial]:
 
 
 def _with_setting(trials: Sequence[Trial], name: str, value: str) -> list[Trial]:
-    """Trials in which a setting of data or model has a value, given as text."""
+    """Trials in which a setting of data, model or training has a value, given as text."""
     settings = [_settings_of(trial) for trial in trials]
     known = sorted({str(each[name]) for each in settings if name in each})
     if not known:
         names = sorted({name for each in settings for name in each})
         raise RunError(f"no trial has a setting {name!r}; expected {', '.join(names)}")
-    if value not in known:
-        raise RunError(f"no trial has {name} = {value!r}; there are {', '.join(known)}")
-    return [
-        trial for trial, each in zip(trials, settings, strict=True) if str(each.get(name)) == value
+    found = [
+        trial
+        for trial, each in zip(trials, settings, strict=True)
+        if name in each and _is_said(each[name], value)
     ]
+    if not found:
+        raise RunError(f"no trial has {name} = {value!r}; there are {', '.join(known)}")
+    return found
 
 
 def _settings_of(trial: Trial) -> dict[str, Any]:
-    found = {**vars(trial.data), **trial.data.options, **vars(trial.model), **trial.model.options}
+    specs = (vars(spec) for spec in (trial.train, trial.data, trial.model))
+    found = dict(itertools.chain.from_iterable(spec.items() for spec in specs))
+    found |= {**trial.data.options, **trial.model.options}
     return {name: value for name, value in found.items() if name != "options"}
+
+
+def _is_said(value: Any, text: str) -> bool:
+    """Whether a text is a value as Python writes it, or the same number written otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value) == text
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
 
 
 def plan_run(study: Study, options: RunOptions) -> Plan:
@@ -247,7 +265,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         RunError: see :func:`chosen_trials`; there is no GPU for its profile, or a trial's precision
             needs one.
         StudyError: the study has no such profile.
-        SettingsError: a method is not known.
+        SettingsError: a method is not known, or does not take its options.
         DataError: a data source is not known.
         SchemaError: records of another schema are in the way.
     """
@@ -279,6 +297,8 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
             if trial.data.name in absent and state not in ("kept", "shared"):
                 state = "no data"
         planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
+    to_run = [each.trial for each in planned if each.will_run]
+    _check_methods(study.kind, [*to_run, *missing])
     return Plan(
         study=study,
         trials=tuple(planned),
@@ -462,6 +482,26 @@ def _check_precision(trials: Iterable[Trial], profile: Profile) -> None:
             "a trial's precision is '16-mixed' and the profile 'cpu', which has no float16 "
             "training; expected 'bf16-mixed' or '32-true'"
         )
+
+
+def _check_methods(kind: Kind, trials: Iterable[Trial]) -> None:
+    """Refuse what a method's class would refuse in the trial's process, before any trial starts.
+
+    Methods that train outside torch see to that themselves.
+    """
+    ours = [
+        trial
+        for trial in trials
+        if kind.name == TRAINING.name and card(trial.model.method).entry == TRAINING_ENTRY
+    ]
+    if not ours:
+        return
+    check_options = importlib.import_module("bench.methods").check_options  # imports torch
+    for trial in ours:
+        try:
+            check_options(trial.model)
+        except SettingsError as error:
+            raise SettingsError(f"{describe(trial)}: {error}") from None
 
 
 def _expected_seconds(planned: Planned) -> float | None:

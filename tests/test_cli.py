@@ -267,9 +267,20 @@ def test_an_audit_finds_what_was_recorded(capsys, tmp_path):
     assert main(["audit", "--count", "2", "--seed", "5"]) == 0
     out = capsys.readouterr().out
     assert "2 of 3 records are made again (--seed 5)" in out
-    assert "audit: 2 found; written to results/audits/" in out
-    [path] = tmp_path.glob("results/audits/*.jsonl")
+    assert "audit: 2 found; written to results/own/audits/" in out
+    [path] = tmp_path.glob("results/own/audits/*.jsonl")
     assert len(path.read_text().splitlines()) == 2
+    assert not (tmp_path / "results/audits").exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "folder"), [(["--publish"], "results"), (["--results", "mine"], "mine")]
+)
+def test_an_audit_writes_beside_the_records_where_that_is_asked_for(tmp_path, choice, folder):
+    assert main(["run", "keen", *choice]) == 0
+    assert main(["audit", "keen", *choice]) == 0
+    assert len(list(tmp_path.glob(f"{folder}/audits/*.jsonl"))) == 1
+    assert not (tmp_path / "results/own").exists()
 
 
 def test_an_audit_of_nothing_is_a_usage_error(capsys):
@@ -287,6 +298,58 @@ def test_failed_trial_gives_exit_status_1_and_says_where_its_log_is(capsys, tmp_
 
 def test_out_of_memory_is_no_failure(tmp_path):
     assert main(["run", write_study(tmp_path, "predict")]) == 0
+
+
+def test_a_report_on_no_records_says_so(capsys, tmp_path):
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out == "results/own holds no records; `bench run STUDY` makes some\n"
+    assert main(["report", "--publish"]) == 0
+    assert "results holds no records" in capsys.readouterr().out
+
+
+def test_a_report_tells_of_lines_that_it_cannot_read(capsys, tmp_path):
+    assert main(["run", "keen"]) == 0
+    [path] = tmp_path.glob("results/own/records/keen/*.jsonl")
+    with path.open("a") as file:
+        file.write("no JSON\n")
+    capsys.readouterr()
+    assert main(["report", "keen"]) == 0
+    assert capsys.readouterr().err.startswith(f"warning: results/own/records/keen/{path.name}:2: ")
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["run"]])
+def test_an_option_that_a_method_does_not_take_is_refused_before_any_trial(
+    capsys, tmp_path, command
+):
+    path = tmp_path / "two.py"
+    path.write_text("""
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.study import Study
+DATA = DataSpec(source="planted", name="p", options={"num_labels": 2})
+def trials(profile):
+    models = [ModelSpec(method="frequency", encoder="linear")]
+    models.append(ModelSpec(method="mach", options={"num_bucket": 2, "num_worlds": 2}))
+    return [Trial(data=DATA, model=model, train=TrainSpec()) for model in models]
+STUDY = Study(name="two", claim="One is misspelt.", trials=trials, smoke=list)
+""")
+    name, *options = command
+    assert main([name, str(path), *options]) == 2
+    assert "unknown ['num_bucket'], missing ['num_buckets']" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_takes_the_trials_with_a_setting_of_training(capsys, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text("""
+from stub_trials import build_study, build_trial
+TRIALS = [build_trial(train={"learning_rate": rate}) for rate in (0.02, 0.1)]
+STUDY = build_study(TRIALS, name="two")
+""")
+    for text in ("learning_rate=0.02", "learning_rate=2e-2"):
+        assert main(["run", str(path), "--dry-run", "--where", text]) == 0
+        assert "two: 1 of 1 trials would run" in capsys.readouterr().out
+    assert main(["run", str(path), "--where", "learning_rate=0.5"]) == 2
+    assert "no trial has learning_rate = '0.5'; there are 0.02, 0.1" in capsys.readouterr().err
 
 
 def test_dry_run_says_what_would_run_and_runs_nothing(capsys, tmp_path):

@@ -37,7 +37,8 @@ _LATEX = {
     "\u00a0": "~",
 }
 _LATEX_PATTERN = re.compile("|".join(re.escape(key) for key in sorted(_LATEX, key=len)[::-1]))
-_MARKDOWN_PATTERN = re.compile(r"([\\`*_\[\]<>|#~])")
+# A dollar opens a formula where MathJax is at work.
+_MARKDOWN_PATTERN = re.compile(r"([\\`*_\[\]<>|#~$])")
 
 
 def escape_latex(text: str) -> str:
@@ -52,8 +53,8 @@ def escape_latex(text: str) -> str:
 def escape_markdown(text: str) -> str:
     r"""Text that Markdown prints as it is, in a table's cell too.
 
-    >>> escape_markdown("a|b_c")
-    'a\\|b\\_c'
+    >>> escape_markdown("a|b_c for $5")
+    'a\\|b\\_c for \\$5'
     """
     return _MARKDOWN_PATTERN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 

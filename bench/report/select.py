@@ -1,4 +1,7 @@
-"""Records of one machine → sections, one for each part and data set, whose rows pool replicates.
+"""Records of one machine → sections, one for each part of a study, whose rows pool replicates.
+
+A study that trains has a section for each data set and each fingerprint of it. Sections of papers'
+tables, decodes, theory and scale hold rows on several sets, which are compared nevertheless.
 
 Nothing is averaged over gaps: a row keeps its records, and a summary of a quantity that one of its
 finished replicates lacks does not exist. What was timed joins a row by what its cost depends on.
@@ -124,10 +127,11 @@ def best_row(rows: Sequence[Row], metric: str) -> Row | None:
 
 @dataclass(frozen=True)
 class Section:
-    """What one table shows: the rows of one part of a study on one data set.
+    """What one table shows: the rows of one part of a study.
 
     Attributes:
-        facts: the data facts of its records (they agree on the fingerprint).
+        facts: the data facts of its records: of one set of data where the study trains; those that
+            all records have in common in a paper's table; the first record's elsewhere.
         metrics: the study's quality columns; the first one leads.
         published: the study's published numbers for this part.
         curves: its published curves.
@@ -254,10 +258,13 @@ def select_sections(
 ) -> tuple[Section, ...]:
     """Sections of one machine's latest records, in the order of their numbers of labels.
 
-    Records of trials that the study no longer has are left out. Records that differ in the machine
-    or in the data's fingerprint never share a section; one that stopped before its data were read
-    joins the fingerprint seen last. A paper's table is one section although its rows weigh features
-    as each system does; what was published and nobody has run is a section without rows.
+    Records of trials that the study no longer has are left out. Records that differ in part, in the
+    machine or in the data's name never share a section. In a study that trains nor do those that
+    differ in the data's fingerprint; one that stopped before its data were read joins the
+    fingerprint seen last. Elsewhere rows of several fingerprints share one: a paper's table, whose
+    rows weigh features as each system does (unless the files changed under the same settings), and
+    decodes, theory and scale, whose rows are of problems of their own. Of a paper's table, what was
+    published and nobody has run is a section without rows.
     """
 
     def group_of(record: Record) -> tuple[str, str, str]:

@@ -271,3 +271,7 @@ def test_text_fits_the_terminal_and_keeps_what_it_must(width: int) -> None:
     assert ("45.6" in words) == (width >= 60)
     assert setting.split(", ")[-1] in words
     assert ("No room for: host peak MB." in words) == (width < 60)
+
+
+def test_a_dollar_opens_no_formula() -> None:
+    assert escape_markdown("$5 or $6") == r"\$5 or \$6"
