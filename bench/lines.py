@@ -224,7 +224,17 @@ _RECORD = {
     "versions": _VERSIONS,
     "provenance": _PROVENANCE,
 }
-_RECORD_FIELDS = block({**_RECORD, "reason": _TEXT, **PAYLOAD}, needed=_RECORD)
+# Of a line that corrects an older one without training, see `bench.record.corrected`.
+_CORRECTION = {"of": _TIME, "at": _TIME, "fields": listing(text()), "reason": text()}
+_RECORD_FIELDS = block(
+    {
+        **_RECORD,
+        "reason": _TEXT,
+        **PAYLOAD,
+        "correction": optional(block({**_CORRECTION, "commit": _TEXT}, needed=_CORRECTION)),
+    },
+    needed=_RECORD,
+)
 _VARIANCE_FACTS = block({}, needed=("prob", "sum_of_squares_of_others"))
 
 

@@ -51,6 +51,10 @@ class MachineResults:
         missing = min((len(expected - seen) for expected in begun), default=0)
         if missing:
             notes.append(f"{missing} of the study's trials have no record on this machine.")
+        corrected = [r["correction"]["fields"] for r in self.records if r.get("correction")]
+        if corrected:
+            names = ", ".join(sorted({name for fields in corrected for name in fields}))
+            notes.append(f"Corrected without training in {len(corrected)} records: {names}.")
         orphans = self.num_records - len(seen)
         if orphans:
             notes.append(f"Left out: {orphans} trials that the study no longer asks for.")
