@@ -416,6 +416,18 @@ def test_a_run_says_once_how_large_its_data_is(options):
     assert screen.text.count(said) == 1
 
 
+def test_what_every_trial_says_of_its_data_is_shown_once():
+    screen = Screen()
+    progress = Progress(screen, is_live=False, now=itertools.count().__next__)
+    progress.open("stub", {}, num_kept=0)
+    progress.note("mine: no test label is known")
+    for text in ("mine: no test label is known", "another word", "another word"):
+        event = {"event": "note", "text": text}
+        progress.on_event(SimpleNamespace(trial=build_trial()), event)
+    assert screen.text.count("no test label is known") == 1
+    assert screen.text.count("another word") == 1
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), "soon"])
 def test_a_step_may_tell_what_is_no_number(value):
     screen = Screen()

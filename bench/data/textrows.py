@@ -118,10 +118,10 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
             row = next(reader, None)
         except csv.Error as error:
             if "new-line character" in str(error):
+                quotes = "" if table.format == "tsv" else ", and quotes around cells with one"
                 raise DataError(
                     f"{path}, line {line}: a carriage return (CR) within a row; expected lines "
-                    "that end in LF or CRLF, as those of this file may end in CR alone, and quotes "
-                    "around a cell that holds one"
+                    f"that end in LF or CRLF, not in CR alone{quotes}"
                 ) from error
             raise DataError(
                 f"{path}, line {line}: {error}; expected cells parted by {table.delimiter!r}"

@@ -292,7 +292,10 @@ def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[
     hits = torch.zeros(len(sizes), len(ks), dtype=torch.int64)
     num_seen = num_asked = 0
     for batch in shop.points.test(_batch_size(plan.num_worlds, model.num_buckets)):
-        is_seen = counts[batch.label_ids] > 0
+        # Ids of L or more are of labels that training has not.
+        is_seen = (counts[batch.label_ids.clamp(max=counts.numel() - 1)] > 0) & (
+            batch.label_ids < counts.numel()
+        )
         wanted, points = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
         asked, place_of = torch.unique(points, return_inverse=True)
         logits = model.bucket_logits(batch.to(shop.device))[asked.to(shop.device)]
