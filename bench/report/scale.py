@@ -21,11 +21,12 @@ from bench.report.values import Number, Record, Summary, dig
 from bench.scale.twins import TWINS, Length, whole_length
 
 _MEANING = (
-    "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic; at once: what training "
-    "all worlds together would need; a world: its weights; peaks: of the whole process, as "
-    "measured; s a world and epoch, h in all: computed, measured seconds a step × steps (× worlds) "
-    "of the whole training; trained s: of a world, as the run took it; query ms: worlds × a "
-    "world's bucket scores + decode in batches of 64, or a full layer's answer in batches of 256; "
+    "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic, in float32 with Adam's "
+    "moments unless a row says otherwise; at once: what training all worlds together would need; "
+    "a world: its weights; peaks: of the whole process, as measured; s a world and epoch, h in "
+    "all: computed, measured seconds a step × steps (× worlds) of the whole training; trained s: "
+    "of a world, as the run took it; query ms: worlds × a world's bucket scores + decode in "
+    "batches of 64, or a full layer's answer in batches of 256; "
     "decode: from bucket scores to labels; OOM: out of memory, as predicted; "
     f"{GAP} not measured."
 )
@@ -232,9 +233,11 @@ def _seen_note(section: Section) -> str:
     if not isinstance(seen, int) or share is None:
         return ""
     points = section.facts.get("num_test_points")
+    num_labels = section.facts.get("num_labels")
+    of_all = f", {100 * seen / num_labels:.1f} % of all" if num_labels else ""
     return (
-        f"{seen:,} labels have training points; recall is that of the {100 * share.median:.1f} % "
-        f"of {points:,} test queries that ask for one of them."
+        f"{seen:,} labels have training points{of_all}; recall is that of the "
+        f"{100 * share.median:.1f} % of {points:,} test queries that ask for one of them."
     )
 
 

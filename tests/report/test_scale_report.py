@@ -157,7 +157,7 @@ def test_what_does_not_fit_says_by_how_much_and_what_was_published_is_no_measure
 def test_notes_tell_of_what_was_learnt_and_of_the_whole_length() -> None:
     (section,) = _sections()
     notes = " ".join(build_scale_table(section).notes)
-    assert "500,000 labels have training points" in notes
+    assert "500,000 labels have training points, 1.0 % of all" in notes
     assert "69.0 % of 2,000 test queries" in notes
     assert "1 × 4,000 steps" in notes
     assert "flat random scores" in notes
