@@ -72,17 +72,21 @@ def _estimator(metric: str, estimator: str) -> Take:
 
 
 def _worlds(metric: str, num_worlds: int) -> Take:
-    """Median over subsets of the worlds, then over replicates."""
+    """Median over subsets of the worlds, then over replicates.
+
+    All worlds together too are taken on the points that their subsets were decoded on: on the whole
+    test split only where there is no such curve.
+    """
 
     def of_record(record: Record) -> Number | None:
-        if dig(record, "settings", "model", "options", "num_worlds") == num_worlds:
-            whole: Number | None = dig(record, "test", metric)
-            return whole
         values = [
             dig(entry, "metrics", metric)
             for entry in record.get("worlds") or ()
             if entry.get("num_worlds") == num_worlds
         ]
+        if not values and dig(record, "settings", "model", "options", "num_worlds") == num_worlds:
+            whole: Number | None = dig(record, "test", metric)
+            return whole
         return statistics.median(values) if values and None not in values else None
 
     return lambda section, row: row.summarize(of_record)

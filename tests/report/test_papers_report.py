@@ -103,6 +103,18 @@ def test_fewer_worlds_and_other_estimators_come_from_the_same_training() -> None
     assert any("on 2,000 points" in note for note in table.notes)
 
 
+def test_all_worlds_are_shown_on_the_points_that_their_subsets_were_decoded_on() -> None:
+    record = made.record(MACH, accuracy=0.5)
+    record["worlds"] = [
+        {"num_worlds": R, "num_points": 2000, "metrics": {"P@1": value}}
+        for R, value in ((8, 0.45), (16, 0.52))
+    ]
+    (section,) = _sections([record], quantities=("P@1, R = 8", "P@1, R = 16"))
+    (line,) = _lines(build_papers_table(section))
+    cells = [line[name] for name in ("P@1 %", "P@1, R = 8 %", "P@1, R = 16 %")]
+    assert cells == ["50.0", "45.0", "52.0"]
+
+
 def test_numbers_published_of_other_data_have_no_difference() -> None:
     published = _published(
         "DSSM",
