@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bench.settings import derive_seed
+from bench.settings import SettingsError, derive_seed
 from bench.streams import Stream
 
 
@@ -105,9 +105,11 @@ class AllLabels:
 
 
 class InBatchSampler:
-    """The labels of the batch's points, weighted by their frequency in training.
+    """The labels of the batch's other points, weighted by their frequency in training.
 
-    Label j stands N·p_j times among the labels of N points, with p_j its share of training points.
+    A point's own labels are masked by the loss. Any other label j can come from the N − 1 other
+    points of the batch alone, which are drawn from the T − 1 other training points without
+    replacement: it is expected (N − 1)·n_j / (T − 1) times, with n_j its training points.
 
     Args:
         label_counts: `(L,)` training points of each label.
@@ -118,12 +120,15 @@ class InBatchSampler:
 
     def __init__(self, label_counts: Tensor, num_train_points: int) -> None:
         # Every label of a batch occurs in training, so that no count here is 0.
-        self.log_share = (label_counts.double().clamp(min=1) / max(num_train_points, 1)).log()
+        others = max(num_train_points - 1, 1)
+        self.log_share = (label_counts.double().clamp(min=1) / others).log()
 
     def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
         """The batch's own labels, repeats merged."""
         self.log_share = self.log_share.to(batch_labels.device)
-        log_expected = (self.log_share + torch.tensor(float(num_points)).log()).float()
+        # Of one point alone all labels are its own, and none counts.
+        num_others = torch.tensor(float(max(num_points - 1, 1)))
+        log_expected = (self.log_share + num_others.log()).float()
         return _merge(batch_labels, log_expected)
 
 
@@ -149,14 +154,14 @@ def check_sampler(name: str, num_samples: int) -> None:
         ValueError: unknown name, or S < 1 where it is used.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
+        raise SettingsError(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
     if name not in ("in_batch", "all"):
         _check_samples(num_samples)
 
 
 def _check_samples(num_samples: int) -> None:
     if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+        raise SettingsError(f"num_samples is {num_samples}; expected at least 1")
 
 
 def build_sampler(

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -68,12 +69,37 @@ def test_corrected_partition_sum_and_its_gradient_are_unbiased(name):
     assert bool(((mean - logits.exp()).abs() < 4.5 * error).all())
 
 
-def test_in_batch_weights_are_times_seen_over_times_expected():
+def test_in_batch_weights_are_times_seen_over_times_expected_of_the_other_points():
     labels = torch.tensor([1, 1, 3, 0])
     negatives = _build("in_batch").sample(labels, 4)
     assert negatives.labels.tolist() == [0, 1, 3]
-    expected = torch.tensor([1 / (4 * 5 / 82), 2 / (4 * 40 / 82), 1 / (4 * 12 / 82)])
+    expected = torch.tensor([1 / (3 * 5 / 81), 2 / (3 * 40 / 81), 1 / (3 * 12 / 81)])
     torch.testing.assert_close(negatives.log_weights.exp(), expected)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_in_batch_sums_over_the_other_points_are_exact_over_all_batches(size):
+    # Every batch that a point of label 0 can be in, from 6 training points with one label each.
+    points = torch.tensor([0, 0, 1, 1, 1, 2])
+    counts = torch.bincount(points)
+    sampler = build_sampler("in_batch", counts, 6, num_samples=0, power=1.0, seed=0)
+    sums = torch.zeros(3, dtype=torch.float64)
+    batches = list(itertools.combinations(range(1, 6), size - 1))
+    for others in batches:
+        negatives = sampler.sample(points[[0, *others]], size)
+        sums[negatives.labels] += negatives.log_weights.double().exp()
+    # Each other label has in the mean the weight 1 that it has in the whole partition sum.
+    assert (sums[1:] / len(batches)).tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("method", [SampledSoftmax, SampledBce])
+def test_a_batch_of_one_point_has_no_others_to_be_told_from(method):
+    model = method(facts(20, 30, "multiclass"), sampler="in_batch", hidden_dims=(4,))
+    perturb(model)
+    loss = model.training_loss(random_batch(1, 20, 30, "multiclass"))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad.to_dense()).all() for p in model.parameters())
 
 
 def test_accidental_hits_are_masked():
