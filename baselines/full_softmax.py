@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from baselines.label_layer import LabelLayer
-from bench.classifier import DataFacts, Reduction, loss_scale
+from bench.classifier import DataFacts, Reduction, loss_scale, refuse_mean_of_softmax
 from bench.data.batch import Batch
 from bench.losses import (
     LossKind,
@@ -16,6 +17,7 @@ from bench.losses import (
     fused_loss_of_logits,
     tiling,
 )
+from bench.options import Count, Size, check_values
 
 
 class FullSoftmax(LabelLayer):
@@ -39,18 +41,23 @@ class FullSoftmax(LabelLayer):
         self,
         facts: DataFacts,
         *,
-        chunk_size: int | None = None,
+        chunk_size: Count | None = None,
         loss: LossKind | None = None,
         loss_reduction: Reduction = "sum",
-        output_std: float = 0.0,
+        output_std: Size = 0.0,
         **shared: Any,
     ) -> None:
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size is {chunk_size}; expected None or at least 1")
+        check_values(FullSoftmax.__init__, locals())
         default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
         super().__init__(facts, loss or default, output_std=output_std, **shared)
         self.chunk_size = chunk_size
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """The mean over the columns of a softmax."""
+        super().refuse_together(settings)
+        refuse_mean_of_softmax(settings)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
 from bench.losses import LossKind
+from bench.options import Size, check_values
 from bench.ranking import compile_top_k, exact_top_k, top_k_of_product
 from bench.settings import derive_seed
 
@@ -29,8 +30,9 @@ class LabelLayer(ExtremeClassifier):
     """
 
     def __init__(
-        self, facts: DataFacts, loss: LossKind, *, output_std: float = 0.0, **shared: Any
+        self, facts: DataFacts, loss: LossKind, *, output_std: Size = 0.0, **shared: Any
     ) -> None:
+        check_values(LabelLayer.__init__, locals())
         super().__init__(facts, **shared)
         self.loss_kind: LossKind = loss
         self.encoder = self.build_encoder((self.seed,), self.num_labels)

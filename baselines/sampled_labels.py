@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
 import torch
 
-from baselines.samplers import Sampler, build_sampler, check_sampler
+from baselines.samplers import SAMPLERS, Sampler, build_sampler, check_sampler
 from bench.classifier import DataFacts, ExtremeClassifier
+from bench.options import AtLeast, OneOf
 from bench.streams import Stream
+
+SamplerName = Annotated[str, OneOf(SAMPLERS)]
+#: S; 0 where nothing is drawn.
+NumSamples = Annotated[int, AtLeast(0)]
 
 
 class SampledLabels(ExtremeClassifier):
     """A sampler of negatives, its random stream, and how many labels a step can touch."""
 
     sampler: Sampler
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """No samples for a sampler that draws."""
+        super().refuse_together(settings)
+        if "sampler" in settings:
+            check_sampler(settings["sampler"], settings["num_samples"])
 
     def sample_by(self, sampler: str, facts: DataFacts, *, num_samples: int, power: float) -> None:
         """Set the sampler up; of a model that is only described, its size alone.

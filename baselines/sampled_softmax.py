@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from baselines.label_layer import LabelLayer
-from baselines.sampled_labels import SampledLabels
+from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName
 from baselines.samplers import Negatives
 from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
 from bench.losses import LossKind
+from bench.options import Size, check_values
+from bench.settings import SettingsError
 
 
 class SampledSoftmax(SampledLabels, LabelLayer):
@@ -33,7 +36,7 @@ class SampledSoftmax(SampledLabels, LabelLayer):
         **shared: see :class:`LabelLayer`.
 
     Raises:
-        ValueError: the encoder is linear (its rows are features, not labels: nothing to sample).
+        SettingsError: the encoder is linear (its rows are features, not labels: nothing to sample).
     """
 
     #: The loss that sampling estimates.
@@ -43,16 +46,23 @@ class SampledSoftmax(SampledLabels, LabelLayer):
         self,
         facts: DataFacts,
         *,
-        sampler: str = "unigram",
-        num_samples: int = 1024,
+        sampler: SamplerName = "unigram",
+        num_samples: NumSamples = 1024,
         power: float = 0.75,
-        output_std: float = 0.0,
+        output_std: Size = 0.0,
         **shared: Any,
     ) -> None:
+        check_values(SampledSoftmax.__init__, locals())
+        self.refuse_together(shared)
         super().__init__(facts, self.estimated_loss, output_std=output_std, **shared)
-        if self.encoder_kind == "linear":
-            raise ValueError("sampled softmax needs a hidden layer; encoder is 'linear'")
         self.sample_by(sampler, facts, num_samples=num_samples, power=power)
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """A linear encoder, whose rows are features: there are no labels to sample."""
+        super().refuse_together(settings)
+        if settings.get("encoder") == "linear":
+            raise SettingsError("sampled softmax needs a hidden layer; encoder is 'linear'")
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean logit of the own labels."""

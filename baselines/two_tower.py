@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from baselines.sampled_labels import SampledLabels
+from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName
 from baselines.sampled_softmax import sampled_loss
+from bench.checkpoint import SelfDescribing
 from bench.classifier import DataFacts
 from bench.data.batch import Batch
 from bench.layers import row_lookup
+from bench.options import Positive, Size, check_values
 from bench.ranking import compile_top_k, top_k_of_product
-from bench.settings import derive_seed
+from bench.settings import SettingsError, derive_seed
 
 Similarity = Literal["cosine", "dot"]
 # A vector shorter than this is not made longer than 1: a point without features has the vector 0.
 _LEAST_NORM = 1e-3
 
 
-class TwoTower(SampledLabels):
+class TwoTower(SelfDescribing, SampledLabels):
     """Score of a label: cosine (or dot product) of a query's and a label's vector, over τ.
 
     The query tower is the encoder that all methods share, without a ReLU on its vectors, so that
@@ -48,8 +50,8 @@ class TwoTower(SampledLabels):
         **shared: see :class:`ExtremeClassifier`; label vectors have no bias to start from a prior.
 
     Raises:
-        ValueError: a linear encoder (there is no vector to compare), an unknown similarity, or τ or
-            `output_std` out of range.
+        SettingsError: a linear encoder (there is no vector to compare), an unknown similarity, or τ
+            or `output_std` out of range.
 
     Source: Huang et al. 2013 (DSSM); negatives of the batch with logQ: Yi et al. 2019.
     """
@@ -59,25 +61,19 @@ class TwoTower(SampledLabels):
         facts: DataFacts,
         *,
         similarity: Similarity = "cosine",
-        temperature: float = 0.05,
-        sampler: str = "in_batch",
-        num_samples: int = 1024,
+        temperature: Positive = 0.05,
+        sampler: SamplerName = "in_batch",
+        num_samples: NumSamples = 1024,
         power: float = 0.75,
         rectify: bool = False,
-        output_std: float | None = None,
+        output_std: Size | None = None,
         **shared: Any,
     ) -> None:
+        check_values(TwoTower.__init__, locals())
+        self.refuse_together(shared | {"similarity": similarity, "output_std": output_std})
         super().__init__(facts, **shared)
-        if self.encoder_kind == "linear":
-            raise ValueError("two towers compare vectors; encoder is 'linear', expected 'mlp'")
-        if similarity not in get_args(Similarity):
-            raise ValueError(f"similarity is {similarity!r}; expected 'cosine' or 'dot'")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected above 0")
         width = self.hidden_dims[-1]
         std = 1 / math.sqrt(width) if output_std is None else output_std
-        if std < 0 or (std == 0 and similarity == "cosine"):
-            raise ValueError(f"output_std is {std}; expected above 0 for a {similarity}")
         self.sample_by(sampler, facts, num_samples=num_samples, power=power)
         self.similarity: Similarity = similarity
         self.temperature = temperature
@@ -91,6 +87,15 @@ class TwoTower(SampledLabels):
                 labels.normal_(0.0, std, generator=generator)
         self.output = nn.Parameter(labels)
         self._ranked: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """A linear encoder, which has no vector to compare, and label vectors without direction."""
+        super().refuse_together(settings)
+        if settings.get("encoder") == "linear":
+            raise SettingsError("two towers compare vectors; encoder is 'linear', expected 'mlp'")
+        if settings["output_std"] == 0 and settings["similarity"] == "cosine":
+            raise SettingsError("output_std is 0; expected above 0 for a cosine")
 
     def identity(self) -> Mapping[str, object]:
         """What is done with two vectors."""

@@ -9,18 +9,21 @@ one, and weights never come into a model that means something else by them.
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, ClassVar, Self
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from bench.options import keywords
 from bench.streams import Stream
 
 _KEY = "extreme_classifier"
+_EXTRA_STATE = "_extra_state"  # torch's name for what `get_extra_state` gives
 _Plain = dict[str, Any]
 
 
@@ -50,14 +53,20 @@ class Restorable(L.LightningModule):
         What a subclass decides for itself is left out: it will do so again.
         """
         self.save_hyperparameters(ignore=["facts", *ignore])
-        defaults = keyword_defaults(type(self), Restorable)
+        known = keywords(type(self), Restorable)
         for name, value in list(self.hparams.items()):
-            is_default = name in defaults and value == defaults[name]
+            is_default = name in known and value == known[name][0]
             if name not in self._given and not is_default:
                 del self.hparams[name]
+            else:
+                self.hparams[name] = _as_plain(value)
 
     def identity(self) -> Mapping[str, object]:
         """Plain values that must be the same for weights to mean the same."""
+        raise NotImplementedError
+
+    def optimizer_settings(self) -> Mapping[str, object]:
+        """Settings that the state of an optimiser holds, too."""
         raise NotImplementedError
 
     def streams(self) -> dict[str, Stream]:
@@ -108,6 +117,9 @@ class Restorable(L.LightningModule):
             "identity": dict(self.identity()),
             "places": _of_all_processes(self._place()),
         }
+        for name, value in checkpoint.items():
+            if name != "state_dict":
+                checkpoint[name] = _as_plain(value)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that mean something else in this model, before they are loaded.
@@ -123,12 +135,32 @@ class Restorable(L.LightningModule):
                     raise ValueError(f"{field.name} of the data differ from the checkpoint's")
             elif mine != theirs and None not in (mine, theirs):
                 raise ValueError(_difference(field.name, mine, theirs))
-        identity = self.identity()
-        for name in sorted(identity.keys() | own["identity"].keys()):
-            mine, theirs = identity.get(name), own["identity"].get(name)
-            if mine != theirs:
-                raise ValueError(_difference(name, mine, theirs))
+        _refuse_differences(self.identity(), own["identity"])
+        if isinstance(self, SelfDescribing):
+            # A file from before weights said by themselves what they mean was compared just now.
+            checkpoint["state_dict"].setdefault(_EXTRA_STATE, self.get_extra_state())
+        self._refuse_other_rate(checkpoint)
+        _take_up_pass(checkpoint)
         self._places = own["places"]
+
+    def _refuse_other_rate(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to train on with an optimiser whose state says another rate than the model.
+
+        The state is what counts: training would go on at the checkpoint's, and the next checkpoint
+        say the model's.
+        """
+        trainer = self._trainer
+        if trainer is None or trainer.state.fn != "fit":
+            return
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for name, mine in self.optimizer_settings().items():
+            theirs = settings.get(name, mine)
+            if mine != theirs:
+                raise ValueError(
+                    f"{_difference(name, mine, theirs)} to go on with its optimizer; to train on "
+                    f"with another, fit {type(self).__name__}.load_from_checkpoint(path, "
+                    f"{name}={mine!r}) without ckpt_path"
+                )
 
     def on_train_start(self) -> None:
         """Go on with the random numbers of the checkpoint that training is resumed from.
@@ -162,20 +194,32 @@ class Restorable(L.LightningModule):
         }
 
 
-def keyword_defaults(kind: type[Any], base: type[Any]) -> dict[str, Any]:
-    """Keyword-only parameters of a class's constructor and of its bases' up to `base`.
+class SelfDescribing(Restorable):
+    """A model whose `state_dict` says by itself what its weights mean, checkpoint or not.
 
-    Returns:
-        Their defaults; `inspect.Parameter.empty` where there is none.
+    Its identity stands there as JSON in a tensor `(bytes,)` of uint8, as all else is a tensor: what
+    copies, averages or writes state dicts takes it.
     """
-    known: dict[str, Any] = {}
-    for each in kind.__mro__:
-        if "__init__" not in vars(each) or not issubclass(each, base):
-            continue
-        for name, parameter in inspect.signature(vars(each)["__init__"]).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                known.setdefault(name, parameter.default)
-    return known
+
+    def get_extra_state(self) -> Tensor:
+        """What :meth:`identity` says."""
+        text = json.dumps(_as_plain(dict(self.identity())), sort_keys=True)
+        return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing is taken over: it was compared before any weight was loaded."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Refuse weights that mean something else here, before torch copies any of them.
+
+        Raises:
+            ValueError: what differs, with both values.
+        """
+        state = state_dict.get(f"{prefix}{_EXTRA_STATE}")
+        if state is not None:
+            theirs = json.loads(bytes(state.cpu().tolist()))
+            _refuse_differences(_as_plain(dict(self.identity())), theirs, "loaded weights")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _own_part(checkpoint: Mapping[str, Any]) -> _Plain:
@@ -185,8 +229,55 @@ def _own_part(checkpoint: Mapping[str, Any]) -> _Plain:
     return part
 
 
-def _difference(name: str, mine: object, theirs: object) -> str:
-    return f"{name} is {mine!r}, in the checkpoint {theirs!r}; expected the same"
+def _refuse_differences(
+    mine: Mapping[str, object], theirs: Mapping[str, object], source: str = "checkpoint"
+) -> None:
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            raise ValueError(_difference(name, mine.get(name), theirs.get(name), source))
+
+
+def _as_plain(value: Any) -> Any:
+    """The same of Python's own types alone: what a file holds is read back without a class.
+
+    NumPy's scalars and paths become numbers and texts, and so do enumerations of them.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, PurePath):
+        return str(value)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind.__new__(kind, value)
+    if type(value) in (list, tuple):
+        return type(value)(map(_as_plain, value))
+    if type(value) is dict:
+        return {_as_plain(name): _as_plain(part) for name, part in value.items()}
+    return value
+
+
+def _difference(name: str, mine: object, theirs: object, source: str = "checkpoint") -> str:
+    return f"{name} is {mine!r}, in the {source} {theirs!r}; expected the same"
+
+
+def _take_up_pass(checkpoint: dict[str, Any]) -> None:
+    """Have a trainer go on in the middle of the pass in which another was stopped.
+
+    Where `max_steps` or `should_stop` end a fit inside of a pass, Lightning counts the pass as done
+    and announces the next one, in which it would train as many batches as were left of this. The
+    loader's own place tells that it was not done: then it is made what it is in a checkpoint that
+    a callback writes in the middle of a pass.
+    """
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    places = loops.get("state_dict", {}).get("combined_loader", [])
+    is_ours = any(isinstance(place, dict) and place.get("num_given") for place in places)
+    batches = loops.get("epoch_loop.batch_progress", {})
+    if not is_ours or batches.get("is_last_batch", True):
+        return
+    for counts in (loops["epoch_progress"][part] for part in ("total", "current")):
+        undone = counts["ready"] - 1
+        counts["processed"] = min(counts["processed"], undone)
+        counts["completed"] = min(counts["completed"], undone)
 
 
 def _of_all_processes(place: _Plain) -> list[_Plain]:

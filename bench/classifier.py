@@ -8,9 +8,11 @@ accuracy is the output layer's. What a checkpoint holds is in `bench.checkpoint`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -23,7 +25,8 @@ from bench.layers import OWN_START, Encoder, OwnEncoder, Start, StartKind
 from bench.losses import LossKind, prior_bias
 from bench.metrics.modular import RankingMetrics
 from bench.optimizers import average_rows, build_optimizer, clip_gradients
-from bench.settings import Optimizer, derive_seed
+from bench.options import Count, Positive, Share, Size, check_values, is_of, keywords, words
+from bench.settings import ModelSpec, Optimizer, SettingsError, TrainSpec, derive_seed
 from bench.streams import Stream
 from bench.threads import keep_threads
 
@@ -32,6 +35,18 @@ Reduction = Literal["sum", "mean"]
 EvaluationBatches = Iterable[Batch]
 # Weights, moments and hash functions are kept and compared in 32 bits.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+# Given by a trial's other settings, not by a method's options.
+_SET_BY_TRIAL = frozenset(
+    {
+        "encoder",
+        "hidden_dims",
+        "learning_rate",
+        "optimizer",
+        "adam_epsilon",
+        "seed",
+        "ks",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,14 @@ class ExtremeClassifier(Restorable):
             left out. `predict_step` gives as many labels as the largest.
 
     Raises:
-        ValueError: an unknown encoder, one without the widths that it needs, or no k up to L.
+        SettingsError: a value that is not what a keyword declares.
+        ValueError: an encoder without the widths that it needs, or no k up to L.
     """
 
     #: True for methods that are computed from the data rather than trained by steps.
     is_closed_form = False
+    #: Whether training logs its loss; a training that is timed or recorded looks at it itself.
+    logs_loss = True
     #: Buffers that settings alone determine: no process need send them to another.
     tables: ClassVar[tuple[str, ...]] = ("encoder.feature_table",)
     facts_type = DataFacts
@@ -97,27 +115,26 @@ class ExtremeClassifier(Restorable):
         facts: DataFacts,
         *,
         encoder: Literal["linear", "mlp"] | nn.Module = "mlp",
-        hidden_dims: tuple[int, ...] = (128,),
-        learning_rate: float = 1e-3,
+        hidden_dims: tuple[Count, ...] = (128,),
+        learning_rate: Size = 1e-3,
         optimizer: Optimizer = "row_adam",
-        adam_epsilon: float = 1e-8,
-        first_layer_std: float = 0.1,
-        feature_dropout: float = 0.0,
+        adam_epsilon: Size = 1e-8,
+        first_layer_std: Size = 0.1,
+        feature_dropout: Share = 0.0,
         prior_start: bool = True,
         start: StartKind = "own",
-        start_std: float = 0.05,
+        start_std: Positive = 0.05,
         start_biases: bool = True,
         seed: int = 0,
-        ks: tuple[int, ...] = (1, 3, 5),
+        ks: tuple[Count, ...] = (1, 3, 5),
     ) -> None:
+        check_values(ExtremeClassifier.__init__, locals())
         super().__init__()
         # A module is no setting: its weights are in a checkpoint, its code is not.
         self.keep_settings(ignore=["encoder"] if isinstance(encoder, nn.Module) else [])
         keep_threads()
         self.encoder_kind = "own" if isinstance(encoder, nn.Module) else encoder
-        if self.encoder_kind not in ("linear", "mlp", "own"):
-            raise ValueError(f"encoder is {encoder!r}; expected 'linear', 'mlp' or a module")
-        if self.encoder_kind != "linear" and not hidden_dims:
+        if self.encoder_kind != "linear" and not as_tuple(hidden_dims):
             raise ValueError(
                 f"encoder is {self.encoder_kind!r} but hidden_dims is empty; expected one width or "
                 "more"
@@ -130,22 +147,65 @@ class ExtremeClassifier(Restorable):
         self.num_features = facts.num_features
         self.num_labels = facts.num_labels
         self.task: Task = facts.task
-        self.hidden_dims = tuple(hidden_dims) if self.encoder_kind != "linear" else ()
+        self.hidden_dims = as_tuple(hidden_dims) if self.encoder_kind != "linear" else ()
         self.learning_rate = learning_rate
         self.optimizer_name = optimizer
         self.adam_epsilon = adam_epsilon
         self.first_layer_std = first_layer_std
-        if not 0 <= feature_dropout < 1:
-            raise ValueError(f"feature_dropout is {feature_dropout}; expected 0 or more, below 1")
         self.feature_dropout = feature_dropout
         self.prior_start = prior_start
         self.start = Start(start, start_std, start_biases)
         self.seed = seed
         self._dropout = Stream(derive_seed("feature dropout", seed))
-        self.ks = tuple(k for k in ks if k <= facts.num_labels)
+        self.ks = tuple(k for k in as_tuple(ks) if k <= facts.num_labels)
         if not self.ks:
             raise ValueError(f"ks are {ks}; expected one of at most L = {facts.num_labels}")
         self._metrics: RankingMetrics | None = None
+
+    @classmethod
+    def check_spec(cls, model: ModelSpec, train: TrainSpec | None = None) -> None:
+        """Refuse settings that this class cannot be built with, without building anything.
+
+        Raises:
+            SettingsError: an unknown option, a missing one, or a value or combination that the
+                class does not take.
+        """
+        known = keywords(cls, ExtremeClassifier)
+        taken = sorted(set(known) - _SET_BY_TRIAL)
+        unknown = sorted(set(model.options) - set(taken))
+        missing = [n for n in taken if known[n][0] is inspect.Parameter.empty]
+        missing = [name for name in missing if name not in model.options]
+        if unknown or missing:
+            raise SettingsError(
+                f"options of method {model.method!r}: unknown {unknown}, missing {missing}; "
+                f"it takes {taken}"
+            )
+        for name, value in model.options.items():
+            if not is_of(value, known[name][1]):
+                raise SettingsError(
+                    f"option {name} of method {model.method!r} is {value!r}; "
+                    f"expected {words(known[name][1])}"
+                )
+        settings = {name: default for name, (default, _) in known.items()}
+        settings |= dict(model.options) | {"encoder": model.encoder}
+        if model.hidden_dims:
+            settings["hidden_dims"] = model.hidden_dims
+        if train is not None:
+            settings["optimizer"] = train.optimizer
+        cls.refuse_together(settings)
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """Refuse settings each of which could stand alone.
+
+        A constructor calls it with its own settings, a dry run with those of a study.
+
+        Args:
+            settings: some or all keywords of the constructor.
+
+        Raises:
+            SettingsError: which of them, with their values.
+        """
 
     # What a method fills in -------------------------------------------------------------------
 
@@ -197,10 +257,14 @@ class ExtremeClassifier(Restorable):
         raise NotImplementedError
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows that a batch can touch, of each parameter whose gradient may be row-sparse."""
-        if self.encoder_kind == "own":
+        """Rows that a batch can touch, of each parameter whose gradient may be row-sparse.
+
+        Where features are hashed, each copy of the encoder has rows of its own for them.
+        """
+        if not isinstance(self.encoder, Encoder):
             return {}
-        return {"encoder.first.weight": int(batch_size * entries_per_point)}
+        copies = 1 if self.encoder.num_hashed_features is None else self.encoder.num_copies
+        return {"encoder.first.weight": int(copies * batch_size * entries_per_point)}
 
     def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
         """Further sections of the record (`worlds`, `estimators`), by methods that have them."""
@@ -296,12 +360,42 @@ class ExtremeClassifier(Restorable):
         The losses make gradients in their forward pass, before Lightning would drop the last ones:
         those of a wide output layer would stand in memory twice.
         """
-        optimizer.step(closure=optimizer_closure)
+        try:
+            optimizer.step(closure=optimizer_closure)
+        except RuntimeError as error:
+            self._tell_of(error)
+            raise
         optimizer.zero_grad()
 
+    def _tell_of(self, error: RuntimeError) -> None:
+        """In our words what an optimiser of torch's says in its own.
+
+        Raises:
+            SettingsError: it does not take row-sparse gradients.
+            FloatingPointError: its step is too long for 32 bits.
+        """
+        if "sparse" in str(error) and any(
+            p.grad is not None and p.grad.is_sparse for p in self.parameters()
+        ):
+            raise SettingsError(
+                f"optimizer is {self.optimizer_name!r}, whose gradients are row-sparse, and the "
+                "optimizer in use takes dense ones; expected optimizer='adam' with one of your own"
+            ) from error
+        if "overflow" in str(error):
+            raise FloatingPointError(
+                f"learning_rate is {self.learning_rate}; its step exceeds 32 bits (a smaller "
+                "learning rate?)"
+            ) from error
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone."""
-        return self.training_loss(self._without_some_features(batch))
+        """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone.
+
+        It is logged as `train/loss`, the last step's and on its device: nothing waits for it.
+        """
+        loss = self.training_loss(self._without_some_features(batch))
+        if self.logs_loss and self._trainer is not None:
+            self.log("train/loss", loss.detach(), on_epoch=False, batch_size=batch.num_points)
+        return loss
 
     def _without_some_features(self, batch: Batch) -> Batch:
         if self.feature_dropout == 0:
@@ -317,6 +411,14 @@ class ExtremeClassifier(Restorable):
     def identity(self) -> Mapping[str, object]:
         """Method-independent part of what gives weights their meaning."""
         return {"encoder": self.encoder_kind, "hidden_dims": list(self.hidden_dims)}
+
+    def optimizer_settings(self) -> Mapping[str, object]:
+        """Kind, rate and ε."""
+        return {
+            "optimizer": self.optimizer_name,
+            "learning_rate": self.learning_rate,
+            "adam_epsilon": self.adam_epsilon,
+        }
 
     def streams(self) -> dict[str, Stream]:
         """The stream of feature dropout."""
@@ -343,6 +445,7 @@ class ExtremeClassifier(Restorable):
             raise ValueError(
                 f"strategy is {type(trainer.strategy).__name__}; expected one device or 'ddp'"
             )
+        self._refuse_other_data(trainer.datamodule)
         if stage == "fit" and self.is_closed_form:
             raise ValueError(
                 f"{type(self).__name__} is not trained by steps; expected "
@@ -363,6 +466,24 @@ class ExtremeClassifier(Restorable):
             # a dot before it in others.
             both = [*names, *(f".{name}" for name in names)]
             self._ddp_params_and_buffers_to_ignore = both
+
+    def _refuse_other_data(self, source: object) -> None:
+        """Refuse labels and features that are numbered otherwise than this model's.
+
+        Args:
+            source: a data module or loader; one that does not say its sizes is taken as it is.
+
+        Raises:
+            SettingsError: the size that differs.
+        """
+        names = ["num_labels"] if self.encoder_kind == "own" else ["num_labels", "num_features"]
+        for name in names:
+            mine, theirs = getattr(self, name), getattr(source, name, None)
+            if theirs is not None and theirs != mine:
+                raise SettingsError(
+                    f"{name} of the data is {theirs}, of the model {mine}; expected the data that "
+                    "it was made for, in which a number means the same label and feature"
+                )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Average row-sparse gradients over processes; all others PyTorch has averaged."""
@@ -403,6 +524,11 @@ class ExtremeClassifier(Restorable):
         Metrics are made anew: tensors of `validate`, made in inference mode, could not be changed
         in the validation of a `fit`.
         """
+        for loader in (
+            *_listed(self.trainer.val_dataloaders),
+            *_listed(self.trainer.test_dataloaders),
+        ):
+            self._refuse_other_data(loader)
         self.prepare_inference(max(self.ks))
         self._metrics = RankingMetrics(ks=self.ks, task=self.task).to(self.device)
 
@@ -414,8 +540,16 @@ class ExtremeClassifier(Restorable):
         """Compile and lay out before the first batch."""
         self._start_evaluation()
 
+    def on_train_start(self) -> None:
+        """Refuse data of other sizes, which only its loader tells of; then go on where it stood."""
+        for loader in _listed(self.trainer.train_dataloader):
+            self._refuse_other_data(loader)
+        super().on_train_start()
+
     def on_predict_start(self) -> None:
         """Compile and lay out before the first batch."""
+        for loader in _listed(self.trainer.predict_dataloaders):
+            self._refuse_other_data(loader)
         self.prepare_inference(max(self.ks))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -435,23 +569,50 @@ class ExtremeClassifier(Restorable):
         self._log_metrics("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Scores and labels of the best labels."""
+        """As :meth:`forward`."""
+        return self(batch)  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scores and labels, each `(N, k)`, of the best labels of a batch's points, best first.
+
+        k is the largest of `ks`; :meth:`top_k` takes any other. Not the scores of all labels: they
+        are N × L, and some methods never have them.
+        """
         return self.top_k(batch, max(self.ks))
+
+
+def _listed(loaders: Any) -> list[Any]:
+    """A trainer's loaders: none, one, several, or what combines them."""
+    loaders = getattr(loaders, "iterables", loaders)
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
+
+
+def as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
+    """Widths or cut-offs, of which one may stand alone."""
+    return (value,) if isinstance(value, numbers.Integral) else tuple(cast(Sequence[int], value))
 
 
 def loss_scale(reduction: Reduction, kind: LossKind, num_columns: int) -> float:
     """What turns a loss summed over columns into the reduction asked for.
 
     Raises:
-        ValueError: an unknown reduction, or the mean over the columns of a softmax.
+        SettingsError: the mean over the columns of a softmax.
     """
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"loss_reduction is {reduction!r}; expected 'sum' or 'mean'")
-    if reduction == "sum":
-        return 1.0
-    if kind != "bce":
-        raise ValueError(f"loss_reduction is 'mean' and the loss {kind!r}; expected 'bce' for it")
-    return 1.0 / num_columns
+    refuse_mean_of_softmax({"loss_reduction": reduction, "loss": kind})
+    return 1.0 if reduction == "sum" else 1.0 / num_columns
+
+
+def refuse_mean_of_softmax(settings: Mapping[str, Any]) -> None:
+    """Refuse the mean over columns of a loss that is no sum over them; a loss of None is open yet.
+
+    Raises:
+        SettingsError: reduction and loss.
+    """
+    loss = settings.get("loss")
+    if settings.get("loss_reduction") == "mean" and loss not in (None, "bce"):
+        raise SettingsError(f"loss_reduction is 'mean' and the loss {loss!r}; expected 'bce'")
 
 
 def output_weight(

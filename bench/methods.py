@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, cast
 
 from bench.cards import card
+from bench.options import keywords
 from bench.registry import resolve
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 
@@ -22,25 +22,24 @@ def method_class(name: str) -> type[Any]:
     return cast(type[Any], resolve(target))
 
 
-def check_options(spec: ModelSpec) -> None:
-    """Refuse options that the method's class does not take, before any data is read.
+def check_options(model: ModelSpec, train: TrainSpec | None = None) -> None:
+    """Refuse what a method does not take, before any data is read or anything is built.
+
+    Every option is held against what the method's class declares; a method whose class declares
+    nothing, or that has none, is left to its own process.
+
+    Args:
+        model: method, encoder and options.
+        train: training settings that the class is built with, too.
 
     Raises:
-        SettingsError: an unknown option, or a required one is missing.
+        SettingsError: an unknown option, a required one that is missing, a value or a combination
+            that the method does not take.
     """
-    known = _keywords(spec.method)
-    unknown = sorted(set(spec.options) - set(known) | set(spec.options) & _SET_BY_TRIAL)
-    missing = sorted(
-        name
-        for name, default in known.items()
-        if default is inspect.Parameter.empty and name not in spec.options
-    )
-    if unknown or missing:
-        taken = sorted(set(known) - _SET_BY_TRIAL)
-        raise SettingsError(
-            f"options of method {spec.method!r}: unknown {unknown}, missing {missing}; "
-            f"it takes {taken}"
-        )
+    target = card(model.method).target
+    check = getattr(resolve(target), "check_spec", None) if target else None
+    if check is not None:
+        check(model, train)
 
 
 def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
@@ -52,29 +51,11 @@ def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
         "optimizer": train.optimizer,
         "adam_epsilon": train.adam_epsilon,
     }
-    known = _keywords(model.method)
-    return {
-        name: given.get(name, default)
-        for name, default in sorted(known.items())
-        if name not in ("seed", "ks")
-    }
-
-
-# Given by the trial's other settings, not by a method's options.
-_SET_BY_TRIAL = {
-    "encoder",
-    "hidden_dims",
-    "learning_rate",
-    "optimizer",
-    "adam_epsilon",
-    "seed",
-    "ks",
-}
-
-
-def _keywords(method: str) -> dict[str, Any]:
-    """Keyword-only parameters of a method's class and its bases, with their defaults."""
-    from bench.checkpoint import keyword_defaults
     from bench.classifier import ExtremeClassifier
 
-    return keyword_defaults(method_class(method), ExtremeClassifier)
+    known = keywords(method_class(model.method), ExtremeClassifier)
+    return {
+        name: given.get(name, default)
+        for name, (default, _) in sorted(known.items())
+        if name not in ("seed", "ks")
+    }

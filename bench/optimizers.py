@@ -24,6 +24,7 @@ from torch import Tensor, distributed, nn
 
 from bench.kernels import njit
 from bench.layers import row_sparse
+from bench.settings import SettingsError
 
 
 class RowAdam(torch.optim.Adam):
@@ -318,7 +319,7 @@ def build_optimizer(
     """Optimiser by its name in the settings.
 
     Raises:
-        ValueError: unknown name.
+        SettingsError: unknown name.
     """
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True)
@@ -326,4 +327,4 @@ def build_optimizer(
         return RowAdam(parameters, lr=learning_rate, eps=epsilon)
     if name == "tf_adam":
         return TfAdam(parameters, lr=learning_rate, eps=epsilon)
-    raise ValueError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")
+    raise SettingsError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")

@@ -446,6 +446,7 @@ def train_by_steps(
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     model.train()
+    model.logs_loss = False  # nobody reads it there, and its log takes time of every step
     with warnings.catch_warnings():
         # Batches are cut in the main process by slicing; workers would only copy them around.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, ClassVar, get_type_hints
 
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.measure.processors import num_cores
-from bench.settings import ModelSpec, Scalar, SettingsError
+from bench.options import is_of, words
+from bench.settings import ModelSpec, Scalar, SettingsError, TrainSpec
 
 
 class PeerMissing(ImportError):  # noqa: N818 - an outcome of a trial, not a mistake
@@ -69,6 +70,15 @@ class Peer(ABC):
         self.folder = folder
         self.seed = seed
         self.num_threads: int = options.num_threads or num_cores()
+
+    @classmethod
+    def check_spec(cls, model: ModelSpec, train: TrainSpec | None = None) -> None:
+        """Refuse a model that this peer does not take; its training settings do not matter.
+
+        Raises:
+            SettingsError: see :func:`read_options`.
+        """
+        read_options(cls, model)
 
     @property
     def max_ranked(self) -> int | None:
@@ -173,10 +183,10 @@ def read_options(kind: type[Peer], spec: ModelSpec) -> PeerOptions:
             f"options of method {spec.method!r}: unknown {unknown}; it takes {sorted(expected)}"
         )
     for name, value in spec.options.items():
-        if not _is_of(value, expected[name]):
+        if not is_of(value, expected[name]):
             raise SettingsError(
                 f"option {name} of method {spec.method!r} is {value!r}; "
-                f"expected {_words(expected[name])}"
+                f"expected {words(expected[name])}"
             )
     return kind.options_class(**spec.options)  # type: ignore[arg-type]
 
@@ -184,21 +194,3 @@ def read_options(kind: type[Peer], spec: ModelSpec) -> PeerOptions:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _is_of(value: Scalar, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return any(_is_of(value, choice) for choice in get_args(kind))
-    if isinstance(value, bool):  # which Python counts among the whole numbers
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
-
-
-def _words(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(kind))
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_words(choice) for choice in get_args(kind))
-    return "None" if kind is type(None) else str(kind.__name__)

@@ -79,6 +79,16 @@ class BatchLoader:
         self._num_given = 0  # batches of it that were handed out
         self._place: Mapping[str, int] | None = None  # to go on from
 
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self._features.num_columns
+
+    @property
+    def num_labels(self) -> int:
+        """L."""
+        return self._labels.num_columns
+
     def __len__(self) -> int:
         """Batches of a pass."""
         size = self.batch_size * _processes()[1]

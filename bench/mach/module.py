@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.checkpoint import SelfDescribing
 from bench.classifier import (
     DataFacts,
     EvaluationBatches,
@@ -17,6 +18,7 @@ from bench.classifier import (
     Reduction,
     loss_scale,
     output_weight,
+    refuse_mean_of_softmax,
 )
 from bench.data.batch import Batch
 from bench.losses import (
@@ -28,11 +30,12 @@ from bench.losses import (
     with_ones,
 )
 from bench.mach import decode, estimators, filtered
-from bench.mach.decoders import DEFAULT, INDEXED
-from bench.mach.hashing import HashFamily, build_hash
+from bench.mach.decoders import DEFAULT, INDEXED, METHODS
+from bench.mach.hashing import FAMILIES, HashFamily, build_hash
 from bench.mach.index import index_bytes
 from bench.metrics.modular import RankingMetrics
-from bench.settings import derive_seed
+from bench.options import AtLeast, Count, OneOf, Size, check_values
+from bench.settings import SettingsError, derive_seed
 
 #: Points scored for the curves over R and over estimators, unless a trial asks for more.
 ANALYSIS_POINTS = 2048
@@ -42,7 +45,7 @@ SUBSETS_PER_R = 5
 DEFAULT_ESTIMATORS: Mapping[LossKind, str] = {"softmax": "log_mean", "bce": "logit_sum"}
 
 
-class Mach(ExtremeClassifier):
+class Mach(SelfDescribing, ExtremeClassifier):
     """R classifiers over B buckets, one data pass; scores merged back to L labels at decode time.
 
     Worlds never talk to each other: the loss is the sum of the worlds' losses, every initial weight
@@ -76,7 +79,9 @@ class Mach(ExtremeClassifier):
         **shared: see :class:`ExtremeClassifier`.
 
     Raises:
-        ValueError: impossible sizes, or feature hashing with a shared encoder.
+        SettingsError: an option that is not what its annotation declares, feature hashing with a
+            shared encoder, or a filter of more buckets than there are.
+        ValueError: sizes that the hash family cannot hash.
 
     Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
     """
@@ -87,45 +92,45 @@ class Mach(ExtremeClassifier):
         self,
         facts: DataFacts,
         *,
-        num_buckets: int,
-        num_worlds: int,
-        hash_family: str = "balanced",
+        num_buckets: Count,
+        num_worlds: Count,
+        hash_family: Annotated[str, OneOf(FAMILIES)] = "balanced",
         hash_seed: int | None = None,
-        estimator: str | None = None,
+        estimator: Annotated[str, OneOf(estimators.ESTIMATORS)] | None = None,
         share_encoder: bool = False,
         loss: LossKind | None = None,
         loss_reduction: Reduction = "sum",
-        worlds_per_step: int | None = None,
-        num_hashed_features: int | None = None,
-        first_world: int = 0,
-        decode_method: str = DEFAULT,
-        analysis_points: int = ANALYSIS_POINTS,
-        filter_buckets: int | None = None,
-        output_std: float = 0.0,
+        worlds_per_step: Count | None = None,
+        num_hashed_features: Count | None = None,
+        first_world: Annotated[int, AtLeast(0)] = 0,
+        decode_method: Annotated[str, OneOf(METHODS)] = DEFAULT,
+        analysis_points: Annotated[int, AtLeast(0)] = ANALYSIS_POINTS,
+        filter_buckets: Count | None = None,
+        output_std: Size = 0.0,
         **shared: Any,
     ) -> None:
+        check_values(Mach.__init__, locals())
+        self.refuse_together(
+            {
+                "num_buckets": num_buckets,
+                "share_encoder": share_encoder,
+                "loss": loss,
+                "loss_reduction": loss_reduction,
+                "num_hashed_features": num_hashed_features,
+                "filter_buckets": filter_buckets,
+            }
+        )
         super().__init__(facts, **shared)
-        if num_worlds < 1 or num_buckets < 1:
-            raise ValueError(
-                f"num_worlds is {num_worlds} and num_buckets {num_buckets}; expected at least 1"
-            )
-        if num_hashed_features is not None and share_encoder:
-            raise ValueError("num_hashed_features is per world; expected share_encoder=False")
         self.num_buckets = num_buckets
         self.num_worlds = num_worlds
         self.world_ids = tuple(range(first_world, first_world + num_worlds))
         self.loss_kind: LossKind = loss or ("softmax" if self.task == "multiclass" else "bce")
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, num_buckets)
         self.estimator = estimator or DEFAULT_ESTIMATORS[self.loss_kind]
-        estimators.reduction(self.estimator)  # refuses an unknown name now, not after training
         self.worlds_per_step = worlds_per_step
         self.num_hashed_features = num_hashed_features
         self.decode_method = decode_method
         self.analysis_points = analysis_points
-        if filter_buckets is not None and not 1 <= filter_buckets <= num_buckets:
-            raise ValueError(
-                f"filter_buckets is {filter_buckets}; expected None or 1 to B = {num_buckets}"
-            )
         self.filter_buckets = filter_buckets
         self.is_shared = share_encoder and self.encoder_kind != "linear"
         # Where a model is only described, to predict its bytes, nothing of the size of L is made.
@@ -158,6 +163,19 @@ class Mach(ExtremeClassifier):
             )
         if not is_described:
             self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+
+    @classmethod
+    def refuse_together(cls, settings: Mapping[str, Any]) -> None:
+        """Feature hashing without encoders of its own, a filter beyond B, a mean over a softmax."""
+        super().refuse_together(settings)
+        if settings.get("num_hashed_features") is not None and settings.get("share_encoder"):
+            raise SettingsError("num_hashed_features is per world; expected share_encoder=False")
+        most, num_buckets = settings.get("filter_buckets"), settings["num_buckets"]
+        if most is not None and most > num_buckets:
+            raise SettingsError(
+                f"filter_buckets is {most}; expected None or 1 to B = {num_buckets}"
+            )
+        refuse_mean_of_softmax(settings)
 
     def identity(self) -> Mapping[str, object]:
         """Loss and hash functions: which labels a bucket is made of."""
@@ -224,31 +242,40 @@ class Mach(ExtremeClassifier):
     def decode_logits(
         self, logits: Tensor, k: int, *, estimator: str, worlds: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Label scores and labels, each `(N, k)`, from `(N, R, B)` logits of some of the worlds."""
-        table, method = self.table, self.decode_method
-        if worlds is not None:
-            # What another method prepares for a table pays when the table is used again.
-            method = DEFAULT
-            index = torch.tensor(list(worlds), device=logits.device)
-            logits, table = logits.index_select(1, index), table.index_select(0, index)
-        scores = estimators.bucket_scores(logits, self.loss_kind, estimator)
-        found = decode.top_k(
-            scores,
-            table,
-            k,
-            reduction=estimators.reduction(estimator),
-            method=method,
-        )
-        return self._scaled(*found, logits.shape[1], estimator)
+        """Label scores and labels, each `(N, k)`, from `(N, R, B)` logits of some of the worlds.
 
-    def _scaled(
-        self, reduced: Tensor, labels: Tensor, num_worlds: int, estimator: str
+        As prediction finds them: with `filter_buckets`, the first of these worlds filters.
+
+        Args:
+            logits: of all worlds.
+            k: labels wanted, 1 to L.
+            estimator: a key of `bench.mach.estimators.ESTIMATORS`.
+            worlds: places of some of the worlds; None: all.
+        """
+        if worlds is None:
+            return self._decode(logits, self.table, k, estimator, self.decode_method)
+        index = torch.tensor(list(worlds), device=logits.device)
+        logits, table = logits.index_select(1, index), self.table.index_select(0, index)
+        # What another method prepares for a table pays when the table is used again.
+        return self._decode(logits, table, k, estimator, DEFAULT)
+
+    def _decode(
+        self, logits: Tensor, table: Tensor, k: int, estimator: str, method: str
     ) -> tuple[Tensor, Tensor]:
-        """Label scores in the estimator's own scale, and their labels."""
-        scores = estimators.label_scores(
-            reduced, num_worlds, self.num_buckets, estimator, self.loss_kind
+        """Label scores in the estimator's own scale, and labels, by logits and table of worlds."""
+        scores = estimators.bucket_scores(logits, self.loss_kind, estimator)
+        reduction = estimators.reduction(estimator)
+        if self.filter_buckets is None:
+            found = decode.top_k(scores, table, k, reduction=reduction, method=method)
+        else:
+            most = self.filter_buckets
+            found = filtered.top_k(scores, table, k, num_best_buckets=most, reduction=reduction)
+        reduced, labels = found
+        num_worlds, num_buckets = logits.shape[1:]
+        return (
+            estimators.label_scores(reduced, num_worlds, num_buckets, estimator, self.loss_kind),
+            labels,
         )
-        return scores, labels
 
     def rank(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Estimated label scores and labels, each `(N, k)`, best first.
@@ -259,17 +286,7 @@ class Mach(ExtremeClassifier):
             hidden: `(R, N, H)`, or `(1, N, H)` if shared; of a linear model `(R, N, B)` logits.
             k: labels wanted, 1 to L.
         """
-        logits = self._logits(hidden)
-        if self.filter_buckets is None:
-            return self.decode_logits(logits, k, estimator=self.estimator)
-        found = filtered.top_k(
-            estimators.bucket_scores(logits, self.loss_kind, self.estimator),
-            self.table,
-            k,
-            num_best_buckets=self.filter_buckets,
-            reduction=estimators.reduction(self.estimator),
-        )
-        return self._scaled(*found, self.num_worlds, self.estimator)
+        return self.decode_logits(self._logits(hidden), k, estimator=self.estimator)
 
     def prepare_inference(self, k: int) -> None:
         """Compile every way that a decode may go, build the index if the method has one."""
@@ -293,7 +310,8 @@ class Mach(ExtremeClassifier):
         """Accuracy of random subsets of the worlds for each R, and of each estimator.
 
         Worlds are exchangeable, so that a run with R worlds shows every smaller R. Memory and time
-        of a smaller R are another trial's.
+        of a smaller R are another trial's. Labels are found as in prediction; of a subset that
+        filters, its own first world does.
         """
         kept: list[tuple[Batch, Tensor]] = []
         num_points = 0
@@ -307,11 +325,12 @@ class Mach(ExtremeClassifier):
 
         def score(estimator: str, worlds: Sequence[int]) -> dict[str, float]:
             metrics.reset()
+            index = torch.tensor(list(worlds), device=self.table.device)
+            table = self.table.index_select(0, index)  # once: a filter keeps an index of it
             for batch, logits in kept:
-                labels = self.decode_logits(
-                    logits, max(metrics.ks), estimator=estimator, worlds=worlds
-                )
-                metrics.update(labels[1], batch)
+                some = logits.index_select(1, index)
+                labels = self._decode(some, table, max(metrics.ks), estimator, DEFAULT)[1]
+                metrics.update(labels, batch)
             return {name: float(value) for name, value in metrics.compute().items()}
 
         every = list(range(self.num_worlds))

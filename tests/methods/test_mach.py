@@ -3,7 +3,8 @@ import torch
 from batches import facts, perturb, random_batch
 from numba.core.dispatcher import Dispatcher
 
-from bench.mach import auto, dense, dense_kernel, index, pruned, pruned_kernel
+from bench.mach import auto, dense, dense_kernel, estimators, index, pruned, pruned_kernel
+from bench.mach.decode import label_scores_block
 from bench.mach.decoders import METHODS
 from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
 from bench.mach.index import build_index
@@ -226,6 +227,79 @@ def test_one_worlds_best_buckets_filter_what_all_worlds_rank(estimator):
         size = int(kept.sum())
         assert labels[point].tolist() == order[point, kept].tolist() + [-1] * (30 - size)
         assert torch.equal(scores[point, :size], every[point, kept])
+
+
+@pytest.mark.parametrize("estimator", ["log_mean", "median"])
+def test_analysis_of_a_filtered_model_finds_labels_as_its_prediction_does(estimator):
+    settings = {"filter_buckets": 2, "estimator": estimator, "num_hashed_features": 9}
+    model = _model(num_worlds=4, task="multilabel", loss="softmax", **settings)
+    batches = [random_batch(9, 20, 30, "multilabel", seed) for seed in range(2)]
+    metrics = RankingMetrics(ks=(1, 10), task="multilabel")
+    found = model.analyse(batches, metrics)
+
+    def measured(ranker) -> dict[str, float]:
+        metrics.reset()
+        for batch in batches:
+            metrics.update(ranker(batch), batch)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+    predicted = measured(lambda batch: model.top_k(batch, 10)[1])
+    assert found["worlds"][-1]["metrics"] == predicted
+    assert found["estimators"][estimator] == predicted
+    unfiltered = Mach(
+        facts(20, 30, "multilabel"),
+        num_buckets=8,
+        num_worlds=4,
+        hidden_dims=(6,),
+        loss="softmax",
+        num_hashed_features=9,
+    )
+    unfiltered.load_state_dict(model.state_dict())
+    unfiltered.estimator = estimator
+    assert measured(lambda batch: unfiltered.top_k(batch, 10)[1]) != predicted
+    # A subset of the worlds is filtered by its own first one.
+    row = next(row for row in found["worlds"] if row["num_worlds"] == 2)
+    worlds = row["worlds"]
+
+    def filtered_by_hand(batch):
+        logits = model.bucket_logits(batch)[:, worlds]
+        best = logits[:, 0].topk(2).indices
+        kept = (model.table[worlds[0]].long()[None, :, None] == best[:, None, :]).any(2)
+        scores = estimators.bucket_scores(logits, "softmax", estimator)
+        total = label_scores_block(
+            scores, model.table[worlds], estimators.reduction(estimator)
+        ).masked_fill(~kept, -torch.inf)
+        ranked, labels = total.sort(dim=1, descending=True, stable=True)
+        return labels.masked_fill(torch.isneginf(ranked), -1)[:, :10]
+
+    assert row["metrics"] == measured(filtered_by_hand)
+
+
+def test_weights_of_another_hash_are_refused_with_both_values():
+    trained = _model(hash_seed=1, num_hashed_features=9)
+    for changes, message in (
+        ({"hash_seed": 2}, "hash seed is 2, in the loaded weights 1; expected the same"),
+        ({"hash_family": "murmur3"}, "hash family is 'murmur3', in the loaded weights 'balanced'"),
+        ({"first_world": 1}, "hash worlds is"),
+        ({"loss": "bce"}, "loss is 'bce', in the loaded weights 'softmax'"),
+    ):
+        other = _model(**({"hash_seed": 1, "num_hashed_features": 9} | changes))
+        before = {name: value.clone() for name, value in other.state_dict().items()}
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(trained.state_dict())
+        assert all(torch.equal(v, before[n]) for n, v in other.state_dict().items())
+    same = _model(hash_seed=1, num_hashed_features=9, seed=5)
+    same.load_state_dict(trained.state_dict())
+    batch = random_batch(5, 20, 30, "multiclass")
+    assert torch.equal(same.bucket_logits(batch), trained.bucket_logits(batch))
+
+
+def test_weights_without_a_word_on_their_hash_are_taken_where_asked_for():
+    trained, other = _model(hash_seed=1), _model(hash_seed=2)
+    plain = {n: v for n, v in trained.state_dict().items() if n != "_extra_state"}
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        other.load_state_dict(plain)
+    other.load_state_dict(plain, strict=False)
 
 
 def test_a_filter_beyond_the_buckets_is_refused():
