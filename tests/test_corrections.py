@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,13 @@ def test_a_second_correction_finds_nothing_to_do(tmp_path):
     record.append(tmp_path / "records/s/m.jsonl", build())
     assert len(list(correct(tmp_path))) == 1
     assert list(correct(tmp_path)) == []
+
+
+def test_committed_records_need_no_correction():
+    results = Path(__file__).parents[1] / "results"
+    for path in sorted(results.glob("records/*/*.jsonl")):
+        for each in record.latest(record.read(path)[0]):
+            assert first_layer_bytes(each) is None, each.trial_id
 
 
 @pytest.mark.parametrize("block", [3, {"of": "2026-01-01"}, {"fields": "memory"}])
