@@ -44,6 +44,7 @@ from bench.data.published import cli as data_cli
 from bench.data.published.catalogue import SETS
 from bench.errors import UserError
 from bench.folders import folder_named
+from bench.labels import RowNames
 from bench.presence import announced
 from bench.record import Record
 from bench.runner import OWN, REFERENCE, RunError, RunOptions
@@ -130,11 +131,12 @@ def _run(options: argparse.Namespace) -> int:
             plan = runner.plan_run(chosen, run_options)
         records = runner.run_plan(plan, run_options, progress=progress.Progress())
         _print_summary(plan, records)
-        failures += [(entry, run_options) for entry in records if entry.status == "error"]
+        failed = [entry for entry in records if entry.status == "error"]
+        failures += [(entry, run_options, plan.names) for entry in failed]
     if failures:
         print(f"{len(failures)} trials failed:", file=sys.stderr)
-        for entry, run_options in failures:
-            print(f"  {_label(entry)}: {entry.reason}", file=sys.stderr)
+        for entry, run_options, names in failures:
+            print(f"  {_label(entry, names)}: {entry.reason}", file=sys.stderr)
             log = run_options.cache_dir / "logs" / f"{entry.study}-{entry.trial_id}.log"
             print(f"    log: {log}", file=sys.stderr)
         # Records name no one's folders.
@@ -167,7 +169,7 @@ def _cost(options: argparse.Namespace) -> int:
         ):
             if group in whole:
                 costs.append(path, line)
-            for text in turns.summary(line):
+            for text in turns.summary(line, runner.names_of_rows(chosen, run_options)):
                 print(text, flush=True)
             failed += sum(row["status"] == "error" for row in line.rows)
             if line.has_failed and group in whole:
@@ -249,9 +251,10 @@ def _set_budgets(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> None:
     """Turn budgets into steps, by costs on record where all are there, else measured now."""
+    names = runner.names_of_rows(chosen, run_options)
     described: dict[str, str] = {}
     for trial in trials:  # the first of a row's replicates
-        described.setdefault(trial.cost_id, progress.describe(trial))
+        described.setdefault(trial.cost_id, progress.printable(names.full(trial)))
     groups = rounds.groups_of(chosen, trials, is_for_steps=True)
     lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
     if _is_timed(chosen, run_options, trials, for_steps=True):
@@ -273,7 +276,7 @@ def _measured(
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over."""
     num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
-    view = turns.TurnsView(num_rounds)
+    view = turns.TurnsView(num_rounds, runner.names_of_rows(chosen, run_options))
     session = rounds.Session(
         study=chosen,
         data_dir=run_options.data_dir,
@@ -315,6 +318,12 @@ def _audit(options: argparse.Namespace) -> int:
     folders.require_writable(outcomes, "audits")
     folders.require_writable(options.cache_dir, "logs")
     view = progress.Progress()
+    names = {
+        each.name: RowNames(
+            (one.trial for one in found if one.study.name == each.name), each.kind.name, each.part
+        )
+        for each in studies
+    }
     view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
     engine = runner.local_engine(run_options, view.on_event)
     path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
@@ -325,7 +334,8 @@ def _audit(options: argparse.Namespace) -> int:
             for finding in findings:
                 record.append_line(path, finding.to_json())
                 counts[finding.outcome] += 1
-                words = (finding.candidate.study.name, progress.describe(finding.candidate.trial))
+                study_name = finding.candidate.study.name
+                words = (study_name, names[study_name].full(finding.candidate.trial))
                 detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
                 text = f"{finding.outcome.upper()}{detail} {' '.join(words)}"
                 view.tell(f"{text} {finding.reason or ''}".rstrip())
@@ -493,12 +503,11 @@ def _print_plan(chosen: Study, plan: runner.Plan) -> None:
         was = f" ({planned.previous.status})" if planned.previous is not None else ""
         turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
         state = planned.state + was
-        task = planned.previous.block("data").get("task") if planned.previous is not None else None
-        what = progress.describe(trial, task)
+        what = progress.printable(plan.names.full(trial))
         print(f"  {trial.trial_id} {turn:>4} {state:<18} {what}")
     for trial in plan.unbudgeted:
         text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
-        print(f"  {'':16} {'':>4} {'new':<18} {progress.describe(trial)} ({text})")
+        print(f"  {'':16} {'':>4} {'new':<18} {plan.names.full(trial)} ({text})")
 
 
 def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
@@ -507,8 +516,9 @@ def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
     print(f"{plan.study.name}: {text or 'nothing to run'}; records in {plan.records_path}")
 
 
-def _label(entry: Record) -> str:
-    return f"{entry.study} {entry.trial_id} {progress.describe_record(entry)}"
+def _label(entry: Record, names: RowNames) -> str:
+    name = progress.printable(names.full(Trial.from_dict(entry.settings)))
+    return f"{entry.study} {entry.trial_id} {name}"
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class Shown:
         words: values that have a word of their own; "" hides them.
         default: what the method does where its options say nothing.
         is_always: shown in every row, not only where rows of the method differ.
+        usual: any other value is shown although all rows have it; None: no value is unusual.
         hidden_by: another setting, and those of its values under which this option says nothing.
     """
 
@@ -39,7 +40,12 @@ class Shown:
     words: Mapping[Any, str] = field(default_factory=lambda: _NO_WORDS)
     default: Any = None
     is_always: bool = True
+    usual: Any = None
     hidden_by: tuple[str, tuple[Any, ...]] | None = None
+
+    def is_unusual(self, value: Any) -> bool:
+        """Whether a value is told of even where nothing else has another one."""
+        return self.usual is not None and value is not None and value != self.usual
 
     def write(self, value: Any) -> str:
         """The option in short.

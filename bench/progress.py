@@ -9,16 +9,15 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
-from typing import TextIO, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO
 
-from bench.card import LOSS_OF_TASK, TRAINING_ENTRY, KindName, Shown
-from bench.cards import cards
 from bench.engine.base import Event, Job
+from bench.forecast import Forecast, Running
+from bench.labels import RowNames
 from bench.record import Record
-from bench.settings import Trial
+from bench.settings import SettingsError, Trial
 
-_KINDS: tuple[KindName, ...] = get_args(KindName)
 _LIVE_INTERVAL_SECONDS = 0.2
 _PLAIN_INTERVAL_SECONDS = 15.0
 # Fields of a record's `data` block, in words.
@@ -29,40 +28,6 @@ _SIZES = {
     "num_labels": "labels",
     "num_trained_labels": "of them with a training point",
 }
-
-
-def describe(trial: Trial, task: str | None = None) -> str:
-    """A trial in a few words: method, width, what its card shows, rate, data, replicate.
-
-    Args:
-        trial: the trial.
-        task: of its data, which decides the loss where the trial leaves that open, and with it
-            what tables call the method; None where the data has not been read.
-    """
-    model = trial.model
-    known = {each.name: each for kind in reversed(_KINDS) for each in cards(kind)}
-    card = known.get(model.method)
-    loss = model.options.get("loss") or LOSS_OF_TASK.get(task or "")
-    words = [card.name_for(None if loss is None else str(loss)) if card else model.method]
-    shown = {option.name: option for option in card.options} if card else {}
-    is_ours = card is None or (card.entry == TRAINING_ENTRY and not card.is_floor)
-    if is_ours:
-        widths = "-".join(map(str, model.hidden_dims))
-        words.append(f"H={widths}" if model.encoder == "mlp" else model.encoder)
-    for name, value in sorted(model.options.items()):
-        words.append((shown.get(name) or Shown(name=name)).write(value))
-    if is_ours:
-        words.append(f"lr={trial.train.learning_rate:g}")
-    words.append(f"on {trial.data.name}")
-    if trial.replicate:
-        words.append(f"replicate {trial.replicate}")
-    return printable(" ".join(word for word in words if word))
-
-
-def describe_record(record: Record) -> str:
-    """The trial of a record, by the name that tables give it."""
-    task = record.block("data").get("task")
-    return describe(Trial.from_dict(record.settings), None if task is None else str(task))
 
 
 def duration(seconds: float | None) -> str:
@@ -107,6 +72,23 @@ def fitted_prefix(text: str, width: int) -> str:
     return text
 
 
+def longest_fitting(heads: Sequence[str], tails: Sequence[str], width: int) -> str:
+    """A head and a tail in the longest forms that fit a width; heads are shortened first.
+
+    Args:
+        heads: longest form first.
+        tails: likewise.
+        width: in columns.
+
+    >>> longest_fitting(["MACH, H=64, lr=0.1", "MACH, lr=0.1"], ["50% · 3m left", "50%"], 24)
+    'MACH, lr=0.1 · 50%'
+    """
+    forms = [(head, tails[0]) for head in heads] + [(heads[-1], tail) for tail in tails[1:]]
+    texts = [f"{head} · {tail}" for head, tail in forms]
+    fitting = (text for text in texts if sum(map(_columns, text)) <= width)
+    return next(fitting, fitted(texts[-1], width))
+
+
 def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0
@@ -135,14 +117,22 @@ class LiveLine:
         self._shown_at = now()
         self._is_shown = False
 
-    def show(self, head: str, tail: str, *, must: bool = False, plain: str | None = None) -> None:
-        """Rewrite the line; the tail stays in sight however long the head is.
+    def show(
+        self,
+        heads: Sequence[str],
+        tails: Sequence[str],
+        *,
+        must: bool = False,
+        plain: str | None = None,
+    ) -> None:
+        """Rewrite the line, in the longest form that the terminal has room for.
 
         Args:
-            head: what is cut where the line is too long.
-            tail: what is not.
+            heads: what the line is about, longest form first; the last form is never cut for the
+                sake of a tail.
+            tails: how far it is, longest form first; they are shortened after the heads.
             must: at once, not only when some time has gone by since the last time.
-            plain: the line where there is no terminal; None: head and tail.
+            plain: the line where there is no terminal; None: the longest forms.
         """
         now = self._now()
         interval = _LIVE_INTERVAL_SECONDS if self.is_live else _PLAIN_INTERVAL_SECONDS
@@ -150,13 +140,11 @@ class LiveLine:
             return
         self._shown_at = now
         if not self.is_live:
-            self.say(plain if plain is not None else f"{head} · {printable(tail)}")
+            self.say(plain if plain is not None else f"{heads[0]} · {printable(tails[0])}")
             return
         self.clear()
-        tail = f" · {printable(tail)}"
         columns = max(20, shutil.get_terminal_size().columns - 1)
-        room = max(12, columns - len(tail))
-        self._stream.write(fitted(fitted(head, room) + tail, columns))
+        self._stream.write(longest_fitting(heads, [printable(tail) for tail in tails], columns))
         self._is_shown = True
         self._stream.flush()
 
@@ -198,13 +186,13 @@ class Progress:
         self._line = LiveLine(stream or sys.stdout, is_live=is_live, now=now)
         self._now = now
         self._name = ""
+        self._names = RowNames()
         self._waiting: dict[str, float | None] = {}
+        self._trials: dict[str, Trial] = {}
         self._num_trials = self._num_over = 0
         self._opened_at = self._trial_began_at = now()
-        self._over_seconds: list[float] = []
-        self._expected_of_trial: float | None = None
-        self._left_of_trial: float | None = None
-        self._is_running = False
+        self._forecast = Forecast()
+        self._running: Running | None = None
         self._sizes_said: set[str] = set()
         self._notes_said: set[str] = set()
 
@@ -213,63 +201,97 @@ class Progress:
         """One that nobody sees."""
         return cls(io.StringIO(), is_live=False)
 
-    def open(self, name: str, expected: Mapping[str, float | None], *, num_kept: int) -> None:
+    def open(
+        self,
+        name: str,
+        expected: Mapping[str, float | None],
+        *,
+        num_kept: int,
+        names: RowNames | None = None,
+        trials: Iterable[Trial] = (),
+        before: Iterable[tuple[Trial, float]] = (),
+    ) -> None:
         """A study begins.
 
         Args:
             name: of the study.
-            expected: trial ids to run → seconds that each may take, None if nothing tells.
+            expected: trial ids to run → seconds that each took before, None if it did not.
             num_kept: trials that have a record already.
+            names: what its rows are called.
+            trials: those to run, so that what one takes tells of another.
+            before: finished trials and the seconds that each took.
         """
         self._name = printable(name)
+        self._names = names or self._names
         self._waiting = dict(expected)
+        self._trials = {trial.trial_id: trial for trial in trials}
+        for trial, seconds in before:
+            self._forecast.add(trial, seconds)
         self._num_trials = len(expected)
         self._opened_at = self._now()
         kept = f", {num_kept} kept from before" if num_kept else ""
         estimate = f", about {duration(left)}" if (left := self._seconds_left()) else ""
         self._line.say(f"{self._name}: {len(expected)} trials to run{kept}{estimate}")
+        if common := printable(self._names.common()):
+            self._line.say(f"every row: {common}")
 
     def on_event(self, job: Job, event: Event) -> None:
         """A trial has something to say."""
         kind = event.get("event")
         if kind == "start":
             self._trial_began_at = self._now()
-            self._expected_of_trial = self._waiting.pop(job.trial.trial_id, None)
-            self._left_of_trial = None
-            self._is_running = True
-            self._show(job, "starts", must=True)
+            expected = self._waiting.pop(job.trial.trial_id, None)
+            guess = self._forecast.guess(job.trial, expected)
+            self._running = Running(guess, self._trial_began_at)
+            self._show(job, ["starts"], must=True)
         elif kind == "phase":
-            self._show(job, str(event.get("phase")), must=self._line.is_live)
+            self._show(job, [str(event.get("phase"))], must=self._line.is_live)
         elif kind == "step":
-            self._left_of_trial = _number(event, "seconds_left")
-            self._show(job, _step_text(event))
+            fraction = _number(event, "fraction")
+            if self._running is not None and fraction is not None:
+                self._running.reached(fraction, self._now())
+            self._show(job, _step_texts(event))
         elif kind == "note":
             # Every trial says what is to be known of its data, and so did its preparation.
             if (text := str(event.get("text"))) not in self._notes_said:
                 self.note(text)
         elif kind == "partial" and isinstance(data := event.get("data"), Mapping):
+            self._learn_task(job.trial, data)
             self._say_sizes(job.trial.data.name, data)
+
+    def _learn_task(self, trial: Trial, facts: Mapping[str, object]) -> None:
+        if task := facts.get("task"):
+            self._names.tasks[trial.data.name] = str(task)
 
     def finish(self, record: Record) -> None:
         """A trial is over."""
         self._waiting.pop(record.trial_id, None)
         self._num_over += 1
-        self._is_running = False
+        self._running = None
         seconds = self._now() - self._trial_began_at  # with the start of the process
-        self._over_seconds.append(seconds)
-        what = describe_record(record)
-        quality = _quality_text(record.block("test"))
+        trial = _trial_of(record)
+        # What broke off tells nothing of how long the others take.
+        if trial is not None and record.status == "done":
+            self._forecast.add(trial, seconds)
+        quality = "".join(f", {text}" for text in _quality_texts(record))
         reason = f": {printable(record.reason)}" if record.reason else ""
-        self._line.say(
-            f"{self._total()} {record.status.upper()} {what} {duration(seconds)}{quality}{reason}"
-        )
+        what = f"{record.status.upper()} {self._name_of(record)} {duration(seconds)}"
+        self._line.say(f"{self._total()} {what}{quality}{reason}")
 
     def pass_over(self, record: Record, how: str = "by another runner") -> None:
         """A trial has been done elsewhere."""
         self._waiting.pop(record.trial_id, None)
         self._num_over += 1
-        what = describe(Trial.from_dict(record.settings))
-        self._line.say(f"{self._total()} {record.status.upper()} {printable(how)} {what}")
+        what = f"{record.status.upper()} {printable(how)} {self._name_of(record)}"
+        self._line.say(f"{self._total()} {what}")
+
+    def _name_of(self, record: Record) -> str:
+        """What tables call a record's row."""
+        trial = _trial_of(record)
+        if trial is None:
+            return record.trial_id
+        self._learn_task(trial, record.block("data"))
+        return printable(self._names.full(trial))
 
     def note(self, text: str) -> None:
         """A line that stays, about no trial's end."""
@@ -279,7 +301,7 @@ class Progress:
     def tell(self, text: str) -> None:
         """A line that stays, at the end of a trial."""
         self._num_over += 1
-        self._is_running = False
+        self._running = None
         self._line.say(printable(text))
 
     def close(self) -> None:
@@ -297,13 +319,24 @@ class Progress:
             self._sizes_said.add(line)
             self.note(line)
 
-    def _show(self, job: Job, text: str, *, must: bool = False) -> None:
-        name = describe(job.trial)
+    def _show(self, job: Job, texts: Sequence[str], *, must: bool = False) -> None:
+        """Show where a trial is.
+
+        Args:
+            job: of the trial.
+            texts: longest form first.
+            must: see `LiveLine.show`.
+        """
+        full, apart = (printable(name(job.trial)) for name in (self._names.full, self._names.apart))
+        place = f"[{self._num_over + 1}/{self._num_trials}]"
+        left = f"{duration(self._seconds_left())} left"
+        tails = [f"{texts[0]} · study {self._times()}", f"{texts[0]} · study {left}"]
+        tails += [f"{text} · study {left}" for text in texts[1:]]
         self._line.show(
-            f"[{self._num_over + 1}/{self._num_trials}] {name}",
-            f"{printable(text)} · study {self._times()}",
+            [f"{place} {full}", f"{place} {apart}"],
+            tails,
             must=must,
-            plain=f"{self._total()} {name} · {printable(text)}",
+            plain=f"{self._total()} {full} · {printable(texts[0])}",
         )
 
     def _total(self) -> str:
@@ -315,39 +348,52 @@ class Progress:
 
     def _seconds_left(self) -> float | None:
         """Estimate for the rest of the study; None as long as nothing tells."""
-        mean = sum(self._over_seconds) / len(self._over_seconds) if self._over_seconds else None
-        guesses = [mean if seconds is None else seconds for seconds in self._waiting.values()]
-        if self._is_running:
-            guesses.append(self._seconds_left_of_trial(mean))
+        guesses = [
+            self._forecast.guess(self._trials.get(trial_id), seconds).seconds
+            for trial_id, seconds in self._waiting.items()
+        ]
+        if self._running is not None:
+            guesses.append(self._running.seconds_left(self._now()))
         known = [guess for guess in guesses if guess is not None]
         return sum(known) if len(known) == len(guesses) else None
 
-    def _seconds_left_of_trial(self, mean: float | None) -> float | None:
-        if self._left_of_trial is not None:
-            return self._left_of_trial
-        whole = mean if self._expected_of_trial is None else self._expected_of_trial
-        return None if whole is None else max(0.0, whole - (self._now() - self._trial_began_at))
+
+def _trial_of(record: Record) -> Trial | None:
+    try:
+        return Trial.from_dict(record.settings)
+    except SettingsError:
+        return None
 
 
-def _step_text(event: Event) -> str:
-    parts = []
-    if (epoch := _number(event, "epoch")) is not None:
-        parts.append(f"epoch {epoch:.2f}")
-    if (loss := _number(event, "loss")) is not None:
-        parts.append(f"loss {loss:.4g}")
-    if (quality := _number(event, "quality")) is not None:
-        parts.append(f"{event.get('quality_name', 'quality')} {quality:.4f}")
-    if (fraction := _number(event, "fraction")) is not None:
-        parts.append(f"{fraction:.0%}")
-    if (left := _number(event, "seconds_left")) is not None:
-        parts.append(f"{duration(left)} left")
-    return " · ".join(parts)
+def _step_texts(event: Event) -> list[str]:
+    """How far a training is, in forms that grow shorter."""
+    epoch, loss, quality, fraction, left = (
+        _number(event, name) for name in ("epoch", "loss", "quality", "fraction", "seconds_left")
+    )
+    where = [] if epoch is None else [f"epoch {epoch:.2f}"]
+    where += [] if loss is None else [f"loss {loss:.4g}"]
+    # During training it is the validation split's; the test split is looked at once, at the end.
+    name = event.get("quality_name", "quality")
+    good = [] if quality is None else [f"val {name} {quality:.4f}"]
+    share = [] if fraction is None else [f"{fraction:.0%}"]
+    rest = [] if left is None else [f"{duration(left)} left"]
+    forms = ([*where, *good, *share, *rest], [*good, *share, *rest], [*good, *share], share)
+    return list(dict.fromkeys(" · ".join(form) for form in forms if form)) or [""]
 
 
-def _quality_text(test: Mapping[str, object]) -> str:
-    name = next(iter(test), None)
-    value = test.get(name) if name else None
-    return f", {name} {value:.4f}" if isinstance(value, float) else ""
+def _quality_texts(record: Record) -> list[str]:
+    """What a trial came to: on the validation split, if it has one, and on the test split."""
+    name, value = next(iter(record.block("test").items()), ("", None))
+    if not isinstance(value, float):
+        return []
+    training = record.block("training")
+    kept = training.get("kept_step")
+    curve = [point for point in training.get("curve") or () if kept in (None, point.get("step"))]
+    found = curve[-1].get("metrics", {}).get(name) if curve else None
+    texts = [f"val {name} {found:.4f}"] if isinstance(found, float) else []
+    # Draws, decodes and the like have no splits.
+    is_split = bool(texts) or "num_test_points" in record.block("data")
+    return [*texts, f"test {name} {value:.4f}" if is_split else f"{name} {value:.4f}"]
 
 
 def _number(event: Event, name: str) -> float | None:

@@ -55,7 +55,7 @@ class PaperRow(Published):
     Attributes:
         tag: how sure the numbers are.
         beside: settings of the rows that it stands beside: `method`, and options of data, model or
-            training as `bench.report.labels.flatten` names them (`hidden_dims` as "512-512"); of a
+            training as `bench.labels.flatten` names them (`hidden_dims` as "512-512"); of a
             tuple, one of its values. Empty: we have no such system, the row is shown as published
             only.
         why: what explains a difference, where something does.

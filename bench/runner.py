@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
 from bench.engine.preparation import prepare_apart
 from bench.errors import UserError
+from bench.labels import RowNames
 from bench.leases import Leases
-from bench.progress import Progress, describe
+from bench.progress import Progress
 from bench.record import Record, RecordError
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.study import TRAINING, Kind, Profile, Study, study_names
@@ -120,6 +121,7 @@ class Plan:
         warnings: lines that could not be read, of that file and of other studies' that may hold the
             same trials; what such a line holds is run again.
         absent: names of the study's optional data sets that nobody has brought.
+        names: what the rows of the whole study are called, also where few of them were asked for.
     """
 
     study: Study
@@ -129,6 +131,7 @@ class Plan:
     records_path: Path
     warnings: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    names: RowNames = field(default_factory=RowNames)
 
     @property
     def shared(self) -> list[Planned]:
@@ -258,6 +261,25 @@ def _is_said(value: Any, text: str) -> bool:
         return False
 
 
+def names_of_rows(study: Study, options: RunOptions, records: Sequence[Record] = ()) -> RowNames:
+    """What the rows of a study are called, whichever of them were asked for.
+
+    Args:
+        study: the study.
+        options: tell the profile, and where budgets are.
+        records: of the study; they tell the task of data.
+    """
+    rows = chosen_trials(study, replace(options, only=(), where=(), replicates=None))
+    if not options.is_smoke:
+        resolved, missing = resolve(rows, study_budgets(study, options.results_dir))
+        rows = [*resolved, *missing]
+    names = RowNames(rows, study.kind.name, study.part)
+    for old in records:
+        if task := old.block("data").get("task"):
+            names.tasks[str(old.settings["data"]["name"])] = str(task)
+    return names
+
+
 def plan_run(study: Study, options: RunOptions) -> Plan:
     """What a run would do; nothing is started or written.
 
@@ -307,6 +329,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
         records_path=path,
         warnings=(*warnings, *more),
         absent=tuple(absent),
+        names=names_of_rows(study, options, records),
     )
 
 
@@ -353,7 +376,7 @@ def run_plan(
     if plan.unbudgeted:
         raise RunError(
             f"{len(plan.unbudgeted)} trials of {plan.study.name} have a budget in seconds that has "
-            f"not been turned into steps, such as {describe(plan.unbudgeted[0])}; "
+            f"not been turned into steps, such as {plan.names.full(plan.unbudgeted[0])}; "
             f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
         )
     progress = progress or Progress.silent()
@@ -374,6 +397,9 @@ def _run_divided(
         {planned.trial.trial_id: _expected_seconds(planned) for planned in to_run}
         | {planned.trial.trial_id: 0.0 for planned in plan.shared},
         num_kept=sum(planned.state == "kept" for planned in plan.trials),
+        names=plan.names,
+        trials=(planned.trial for planned in to_run),
+        before=_seconds_before(plan),
     )
     # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
     # are registered in the trials' processes alone.
@@ -395,6 +421,14 @@ def _run_divided(
         leases.close()
         progress.close()
     return new
+
+
+def _seconds_before(plan: Plan) -> Iterator[tuple[Trial, float]]:
+    """Trials of a plan that have finished before, and the seconds that each took."""
+    for planned in plan.trials:
+        seconds = _expected_seconds(planned)
+        if seconds is not None and planned.previous and planned.previous.status == "done":
+            yield planned.trial, seconds
 
 
 def _take_over(plan: Plan, leases: Leases, progress: Progress) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from bench.costs import CostLine, calmest_seconds, load_share, seconds_per_unit
-from bench.progress import LiveLine, describe, printable
+from bench.labels import RowNames
+from bench.progress import LiveLine, printable
 from bench.rounds import Group
 from bench.settings import Trial
 
@@ -20,11 +21,13 @@ class TurnsView:
 
     Args:
         num_rounds: of the session.
+        names: what the rows are called.
         stream: where to write; standard output if None.
     """
 
-    def __init__(self, num_rounds: int, stream: TextIO | None = None) -> None:
+    def __init__(self, num_rounds: int, names: RowNames, stream: TextIO | None = None) -> None:
         self._num_rounds = num_rounds
+        self._names = names
         self._line = LiveLine(stream or sys.stdout)
 
     def on_turn(
@@ -38,13 +41,15 @@ class TurnsView:
     ) -> None:
         """Show a turn, see `bench.rounds.OnTurn`."""
         where = f"round {number + 1} of {self._num_rounds}, row {place + 1} of {len(group.trials)}"
-        head = f"[{where}] {describe(trial)}"
+        full, apart = (printable(name(trial)) for name in (self._names.full, self._names.apart))
+        head = f"[{where}] {full}"
         if phases is not None:
             self._line.say(f"{head} · {phases_text(phases)}")
         elif word[:1].isupper():  # an outcome
             self._line.say(printable(f"{head} · {word}"))
         else:
-            self._line.show(head, word)
+            short = f"[{number + 1}/{self._num_rounds}, {place + 1}/{len(group.trials)}] {apart}"
+            self._line.show([head, f"[{where}] {apart}", short], [word])
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -65,8 +70,13 @@ def phases_text(phases: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def summary(line: CostLine) -> Iterator[str]:
-    """A line for each row: its times, and their ratios to the first row's."""
+def summary(line: CostLine, names: RowNames) -> Iterator[str]:
+    """A line for each row: its times, and their ratios to the first row's.
+
+    Args:
+        line: of one session.
+        names: what its rows are called.
+    """
     rows: Sequence[Mapping[str, Any]] = line.rows
     group = " · ".join(word for word in (line.group["part"], line.group["data"]["name"]) if word)
     yield printable(f"{line.study}, {group}: {line.num_rounds} rounds")
@@ -75,13 +85,12 @@ def summary(line: CostLine) -> Iterator[str]:
     trained = [row for row in done if any("fit" not in v["phases"] for v in row["visits"])]
     reference = next(iter(trained or done), None)
     for row in rows:
-        head = "  " + describe(Trial.from_dict(row["settings"] | {"replicate": 0}))
+        head = "  " + printable(names.full(Trial.from_dict(row["settings"] | {"replicate": 0})))
         if row["status"] != "done" or reference is None:
             yield f"{head}: {row['status'].upper()} {printable(row['reason'] or '')}".rstrip()
             continue
         yield head
-        names = list(dict.fromkeys(name for visit in row["visits"] for name in visit["phases"]))
-        for name in names:
+        for name in dict.fromkeys(name for visit in row["visits"] for name in visit["phases"]):
             yield "    " + _phase_line(row, reference, name)
         share = load_share(row, line.machine.get("num_cores") or 1)
         if share is not None and share >= 0.1:

@@ -9,10 +9,10 @@ import pytest
 from baselines.peers.peer import Peer, read_options
 from bench.cards import card
 from bench.data.published.catalogue import SETS
+from bench.labels import flatten
 from bench.methods import check_options, method_class
 from bench.presets import PRESETS
 from bench.published import TAGS, Curve, PaperRow, has_options
-from bench.report.labels import flatten
 from bench.report.quantities import quantity_of
 from bench.settings import Trial
 from bench.studies.papers.multiclass_published import TRADEOFF

@@ -9,6 +9,7 @@ from stub_trials import build_study, build_trial
 
 from bench import costs, rounds
 from bench.costs import calmest_seconds
+from bench.labels import RowNames
 from bench.rounds import Session, groups_of
 from bench.settings import DataSpec, Trial
 from bench.turns import TurnsView
@@ -226,10 +227,11 @@ def test_an_interrupt_ends_every_row(measure, tmp_path):
 
 
 def test_a_person_sees_each_turn_and_each_failure(measure, capsys):
-    view = TurnsView(3)
-    measure(build_trial(), build_trial("fail_in_second_round"), on_turn=view.on_turn)
+    trials = build_trial(), build_trial("fail_in_second_round")
+    view = TurnsView(3, RowNames(trials))
+    measure(*trials, on_turn=view.on_turn)
     view.close()
     out = capsys.readouterr().out
-    assert out.count("stub behaviour=done on nothing · train 250 ms a step") == 3
+    assert out.count("stub, behaviour=done on nothing · train 250 ms a step") == 3
     assert "[round 2 of 3, row " in out
     assert "ERROR: ValueError: no more" in out

@@ -17,9 +17,9 @@ from typing import Any, cast
 from bench import cards
 from bench.card import Card, KindName
 from bench.costs import shared_costs
+from bench.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
 from bench.published import Curve, Published
 from bench.record import machine_key
-from bench.report.labels import card_of, describe_rows, flatten, method_of, sort_key
 from bench.report.timings import Timing, Timings
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.settings import SettingsError, Trial
@@ -388,7 +388,7 @@ def _rows(
 
     def pool(replicates: Sequence[Record]) -> Row:
         settings = {k: v for k, v in replicates[0]["settings"].items() if k != "replicate"}
-        card = card_of(method_of(settings), kind)
+        card = card_of(clean(method_of(settings)), kind)
         row = Row(
             settings=clean(settings),
             flat=clean(flatten(settings, card, task)),
@@ -407,9 +407,16 @@ def _rows(
 
     by_replicate = sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0))
     rows = [pool(group) for group in group_by(by_replicate, _settings_text).values()]
-    texts = describe_rows([(row.card, row.flat) for row in rows])
+    named = [Named(row.card, row.flat, _data_settings(row)) for row in rows]
+    # Of a decode, a draw or a twin the columns tell what it is of.
+    texts = describe_rows(named, tells_all=kind == TRAINING.name)
     told = [replace(row, setting=text) for row, text in zip(rows, texts, strict=True)]
     return tuple(sorted(told, key=place))
+
+
+def _data_settings(row: Row) -> dict[str, Any]:
+    data = dict(row.settings["data"])
+    return {**data, **(data.pop("options", None) or {})}
 
 
 def _settings_text(record: Record) -> str:

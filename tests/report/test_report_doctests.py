@@ -9,6 +9,7 @@ import pytest
 from bench import report
 
 MODULES = [module.name for module in pkgutil.walk_packages(report.__path__, "bench.report.")]
+MODULES += ["bench.card", "bench.labels", "bench.progress", "bench.turns"]
 
 
 @pytest.mark.parametrize("name", MODULES)
