@@ -241,7 +241,10 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int) -> str:
-    """What a person sees at the end of a run: the table own | reference, and where the rest is.
+    """What a person sees at the end of a run: the tables of its page, and where the rest is.
+
+    Beside a reference that is the table own | reference. Rows are those of the page; a narrow
+    terminal says which columns it has no room for.
 
     Args:
         own_dir: results folder of whoever runs the suite.
@@ -255,15 +258,13 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     own = comparison.own
     rendering = rendering_of(own.view.rendering)
     if comparison.reference is None:
-        tables: Sequence[Table] = [
-            rendering.build_table(s, is_compact=True) for s in own.sections if s.rows
-        ]
+        tables: Sequence[Table] = [rendering.build_table(s) for s in own.sections if s.rows]
     else:
         tables = list(comparison_tables(comparison))
     texts = [comparison.head, *(render_text(table, width) for table in tables)]
     if comparison.reference is not None:
         texts.append(comparison.count)
-    elif rendering.has_overview:
+    if rendering.has_overview:
         texts.append(render_text(overview_table(own.sections), width))
     places = {
         "page": own_dir / "tables" / own.view.name / f"{own.machine}.md",

@@ -14,7 +14,7 @@ from bench.report.format import GAP, megabytes, number
 from bench.report.notes import notes_of
 from bench.report.select import Row, Section, card_order
 from bench.report.syntax import Cell, Table
-from bench.report.tables import cells, count_text, marked
+from bench.report.tables import cells, count_text, marked, spare_of
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 
 _MEANING = (
@@ -239,13 +239,14 @@ def build_decode_table(section: Section, *, is_compact: bool = False) -> Table:
         reference = next((entry.row for entry in same if entry.row.card.ratio_title), None)
         columns = [column for column in decode_columns(reference) if column.name in names]
         groups.append(_group(same, columns))
-    titles = [column.title for column in heads if column.name in names]
+    shown = [column for column in heads if column.name in names]
     meaning = _MEANING if is_compact else f"{_MEANING} {_MEANING_IN_FULL}"
     return Table(
         title=section.name,
-        columns=("problem", "method", "n", *titles),
+        columns=("problem", "method", "n", *(column.title for column in shown)),
         groups=tuple(groups),
         notes=notes_of(section, _queries_note(section), meaning),
+        spare=spare_of(shown),
     )
 
 

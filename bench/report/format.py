@@ -55,6 +55,8 @@ def escape_markdown(text: str) -> str:
 
     >>> escape_markdown("a|b_c for $5")
     'a\\|b\\_c for \\$5'
+    >>> escape_markdown("a|b_c for $1")
+    'a\\|b\\_c for \\$1'
     """
     return _MARKDOWN_PATTERN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 

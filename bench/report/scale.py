@@ -16,7 +16,7 @@ from bench.report.format import GAP, number
 from bench.report.notes import notes_of
 from bench.report.select import Row, Section
 from bench.report.syntax import Cell, Table
-from bench.report.tables import count_text, marked
+from bench.report.tables import count_text, marked, spare_of
 from bench.report.values import Number, Record, Summary, dig
 from bench.scale.twins import TWINS, Length, whole_length
 
@@ -178,6 +178,7 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
         groups=tuple(tuple(group) for group in (rows, *published) if group),
         notes=notes_of(section, _length_note(section), _seen_note(section), _MEANING)
         + ((_FLAT,) if is_flat else ()),
+        spare=spare_of(columns),
     )
 
 

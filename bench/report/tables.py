@@ -50,7 +50,20 @@ def build_table(section: Section, *, is_compact: bool = False) -> Table:
             meaning,
             metrics=[column.name for column in columns if column.is_quality],
         ),
+        spare=spare_of(columns),
     )
+
+
+def spare_of(columns: Sequence[Column]) -> tuple[str, ...]:
+    """Heads of what a narrow terminal does without: what short tables lack goes first.
+
+    What rows are chosen by and what leads stay.
+    """
+    kept = [next((column for column in columns if column.is_quality), columns[0])]
+    kept += [column for column in columns if column.name == "validation"]
+    others = [column for column in reversed(columns) if column not in kept]
+    ordered = sorted(others, key=lambda column: column.is_compact)
+    return tuple(column.title for column in ordered)
 
 
 def leading_rows(section: Section) -> list[Row]:

@@ -10,6 +10,8 @@ from synthetic_decoding import VIEW, decode_cost, decode_record, decode_trial
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check, compare, terminal_summary
+from bench.report.results import load_results
+from bench.report.tables import build_table
 
 FAST = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 8}
 
@@ -108,6 +110,7 @@ def test_summary_shows_own_beside_the_reference_and_counts(folders: tuple[Path, 
     assert "0.100 | 2.21" in first
     assert "1.0 | 30.0" in second
     assert "1 of 2 rows reproduced (1 identical)." in text
+    assert "Best on validation" in text  # as on the page
     page = own_dir / "tables/imaginary/imaginary-8c.md"
     assert str(page) in text
     assert str(own_dir / "figures/imaginary/imaginary-8c") in text
@@ -139,6 +142,14 @@ def test_study_without_a_reference_has_its_table_and_overview(folders: tuple[Pat
     assert "there is no reference" in text
     assert "validation P@1 %" in " ".join(text.split())
     assert "Best on validation" in text
+    narrow = terminal_summary(own_dir, reference_dir, "imaginary", 80)
+    heads = narrow.replace(",", " ").replace(".", " ").split()
+    # Columns of the page that have no room are named.
+    assert "No room for: " in " ".join(narrow.split())
+    table = build_table(load_results(own_dir, ["imaginary"])[0].sections[0])
+    assert {word for head in table.columns for word in head.split()} <= set(heads)
+    wide = terminal_summary(own_dir, reference_dir, "imaginary", 400)
+    assert "No room for" not in wide
     page = (own_dir / "tables/imaginary/imaginary-2c.md").read_text()
     assert "## Best on validation" in page
     assert "Own | reference" not in page
