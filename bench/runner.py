@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from bench import presence, provenance, record
 from bench.budgets import Budgets, budgets_path, read_budgets, resolve
-from bench.card import TRAINING_ENTRY
 from bench.cards import card
 from bench.engine.base import Accelerator, Engine, Job, OnEvent
 from bench.engine.local import LocalEngine
@@ -519,23 +518,16 @@ def _check_precision(trials: Iterable[Trial], profile: Profile) -> None:
 
 
 def _check_methods(kind: Kind, trials: Iterable[Trial]) -> None:
-    """Refuse what a method's class would refuse in the trial's process, before any trial starts.
-
-    Methods that train outside torch see to that themselves.
-    """
-    ours = [
-        trial
-        for trial in trials
-        if kind.name == TRAINING.name and card(trial.model.method).entry == TRAINING_ENTRY
-    ]
-    if not ours:
+    """Refuse what a method would refuse in the trial's process, before any trial starts."""
+    if kind.name != TRAINING.name:
         return
-    check_options = importlib.import_module("bench.methods").check_options  # imports torch
-    for trial in ours:
+    methods = importlib.import_module("bench.methods")  # its classes import torch
+    for trial in trials:
         try:
-            check_options(trial.model)
+            methods.check_options(trial.model, trial.train)
         except SettingsError as error:
-            raise SettingsError(f"{describe(trial)}: {error}") from None
+            name = RowNames(kind=kind.name).full(trial)
+            raise SettingsError(f"{name}: {error}") from None
 
 
 def _expected_seconds(planned: Planned) -> float | None:
