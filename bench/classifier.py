@@ -161,6 +161,7 @@ class ExtremeClassifier(Restorable):
         if not self.ks:
             raise ValueError(f"ks are {ks}; expected one of at most L = {facts.num_labels}")
         self._metrics: RankingMetrics | None = None
+        self._loss: Tensor | None = None  # of the step that is on
 
     @classmethod
     def check_spec(cls, model: ModelSpec, train: TrainSpec | None = None) -> None:
@@ -372,7 +373,6 @@ class ExtremeClassifier(Restorable):
 
         Raises:
             SettingsError: it does not take row-sparse gradients.
-            FloatingPointError: its step is too long for 32 bits.
         """
         if "sparse" in str(error) and any(
             p.grad is not None and p.grad.is_sparse for p in self.parameters()
@@ -381,11 +381,6 @@ class ExtremeClassifier(Restorable):
                 f"optimizer is {self.optimizer_name!r}, whose gradients are row-sparse, and the "
                 "optimizer in use takes dense ones; expected optimizer='adam' with one of your own"
             ) from error
-        if "overflow" in str(error):
-            raise FloatingPointError(
-                f"learning_rate is {self.learning_rate}; its step exceeds 32 bits (a smaller "
-                "learning rate?)"
-            ) from error
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone.
@@ -393,9 +388,15 @@ class ExtremeClassifier(Restorable):
         It is logged as `train/loss`, the last step's and on its device: nothing waits for it.
         """
         loss = self.training_loss(self._without_some_features(batch))
-        if self.logs_loss and self._trainer is not None:
-            self.log("train/loss", loss.detach(), on_epoch=False, batch_size=batch.num_points)
+        if self.logs_loss:
+            self._loss = loss.detach()
         return loss
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Log the loss as :meth:`training_step` gave it: unscaled, outside of what compiles."""
+        if self._loss is not None:
+            self.log("train/loss", self._loss, on_step=True, on_epoch=False, batch_size=1)
+            self._loss = None
 
     def _without_some_features(self, batch: Batch) -> Batch:
         if self.feature_dropout == 0:

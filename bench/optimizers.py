@@ -26,6 +26,8 @@ from bench.kernels import njit
 from bench.layers import row_sparse
 from bench.settings import SettingsError
 
+_LARGEST_FLOAT = torch.finfo(torch.float32).max
+
 
 class RowAdam(torch.optim.Adam):
     """Adam that updates only the rows present in a row-sparse gradient.
@@ -82,6 +84,11 @@ class RowAdam(torch.optim.Adam):
         beta1, beta2 = group["betas"]
         num_steps = float(state["step"])
         step_size = float(group["lr"]) / (1 - beta1**num_steps)
+        if step_size > _LARGEST_FLOAT:
+            raise FloatingPointError(
+                f"learning_rate is {float(group['lr'])}; its steps exceed 32 bits, expected a "
+                "smaller learning rate"
+            )
         inverse_root = 1.0 / math.sqrt(1 - beta2**num_steps)
         rows, values = distinct_rows(grad)
         scale: Tensor | None = getattr(self, "grad_scale", None)

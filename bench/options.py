@@ -121,8 +121,10 @@ def is_of(value: Any, hint: Any) -> bool:
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's own
     if hint in (int, float):
+        if isinstance(value, bool):  # which Python counts among the whole numbers
+            return False
         kind = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, kind) and math.isfinite(value)
     if hint is None:
         return value is None
     return isinstance(value, hint) if isinstance(hint, type) else True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import csv
 import dataclasses
+import enum
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import two_processes
@@ -32,7 +35,8 @@ from bench.engine.local import TRIAL_ENVIRONMENT
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.optimizers import RowAdam, TfAdam
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.ranking import UnrankableError
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.trial import prepare
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -208,7 +212,7 @@ def test_an_own_encoder_of_another_shape_is_refused_with_both(data, known):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "MLP"}, "encoder is 'MLP'; expected 'linear', 'mlp' or a module"),
+        ({"encoder": "MLP"}, "encoder is 'MLP'; expected 'linear', 'mlp' or a Module"),
         ({"encoder": Network(), "hidden_dims": ()}, "'own' but hidden_dims is empty"),
         ({"encoder": Network(), "num_hashed_features": 9}, "num_hashed_features"),
     ],
@@ -456,6 +460,43 @@ def test_a_fit_resumed_after_its_end_goes_on_as_one_twice_as_long(folder, known,
     torch.load(tmp_path / "end.ckpt", weights_only=True)
 
 
+class StopAt(L.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == self.step
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint.*")
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("step", [3, STEPS + 5, 2 * STEPS])
+@pytest.mark.parametrize("ending", ["max_steps", "should_stop", "kept by a callback"])
+def test_a_fit_stopped_inside_a_pass_is_resumed_with_what_was_left_of_it(
+    name, step, ending, folder, known, tmp_path
+):
+    whole, stopped, resumed = (build(name, known, feature_dropout=0.2) for _ in range(3))
+    length = {"max_epochs": 4, "limit_val_batches": 0}
+    trainer(**length).fit(whole, datamodule=planted(folder))
+    path = tmp_path / "stopped.ckpt"
+    if ending == "kept by a callback":
+        kept = ModelCheckpoint(tmp_path, "stopped", save_on_train_epoch_end=True)
+        more = {"callbacks": [kept], "enable_checkpointing": True, "max_steps": step}
+    elif ending == "should_stop":
+        more = {"callbacks": [StopAt(step)]}
+    else:
+        more = {"max_steps": step}
+    trained = trainer(**length, **more)
+    trained.fit(stopped, datamodule=planted(folder))
+    assert trained.global_step == step
+    if not path.exists():
+        trained.save_checkpoint(path)
+    again = trainer(**length)
+    again.fit(resumed, datamodule=planted(folder), ckpt_path=path)
+    assert again.global_step == 4 * STEPS
+    assert same_weights(whole, resumed)
+
+
 def test_the_middle_of_a_pass_is_resumed_with_the_same_batches_or_not_at_all(
     folder, known, tmp_path
 ):
@@ -575,6 +616,168 @@ def test_a_copy_of_a_model_in_training_goes_on_with_the_same_samples(data, known
     model.training_loss(batch)
     copied = copy.deepcopy(model)
     assert torch.equal(model.training_loss(batch), copied.training_loss(batch))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": np.float64(0.01), "num_buckets": np.int64(8)},
+        {"loss": np.str_("softmax"), "share_encoder": np.bool_(True), "seed": np.int32(4)},
+        {"hidden_dims": (np.int64(WIDTH),), "ks": [np.int16(1)], "output_std": np.float32(0.5)},
+    ],
+)
+def test_settings_of_numpy_are_plain_in_a_checkpoint(changes, data, known, tmp_path):
+    model = mach(dataclasses.replace(known, num_labels=np.int64(known.num_labels)), **changes)
+    trained = trainer(max_epochs=1)
+    trained.fit(model, datamodule=data)
+    trained.save_checkpoint(tmp_path / "numpy.ckpt")
+    torch.load(tmp_path / "numpy.ckpt", weights_only=True)
+    loaded = Mach.load_from_checkpoint(tmp_path / "numpy.ckpt")
+    assert same_weights(model, loaded)
+    for name, value in changes.items():
+        found = loaded.hparams[name]
+        assert found == value
+        assert not isinstance(found, np.generic)
+    trainer(max_epochs=2).fit(
+        mach(known, **loaded.hparams), datamodule=data, ckpt_path=tmp_path / "numpy.ckpt"
+    )
+
+
+def test_paths_and_words_of_an_enumeration_are_plain_in_a_checkpoint(known, data, tmp_path):
+    model = Labelled(known, names=Path("names.txt"), loss=Loss.SOFTMAX)
+    trained = trainer(max_steps=1)
+    trained.fit(model, datamodule=data)
+    trained.save_checkpoint(tmp_path / "own.ckpt")
+    loaded = Labelled.load_from_checkpoint(tmp_path / "own.ckpt")
+    assert (loaded.hparams["names"], loaded.loss_kind) == ("names.txt", "softmax")
+
+
+class Loss(enum.StrEnum):
+    SOFTMAX = "softmax"
+
+
+class Labelled(Mach):
+    def __init__(self, facts: DataFacts, *, names: str | Path, **shared: Any) -> None:
+        super().__init__(facts, num_buckets=16, num_worlds=2, **shared)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.5}, "learning_rate is 0.5, in the checkpoint 0.02; expected the same"),
+        ({"adam_epsilon": 1e-3}, "adam_epsilon is 0.001, in the checkpoint 1e-08"),
+        ({"optimizer": "adam"}, "optimizer is 'adam', in the checkpoint 'row_adam'"),
+    ],
+)
+def test_training_goes_on_at_the_checkpoints_rate_or_not_at_all(
+    changes, message, checkpoint, data, known
+):
+    other = mach(known, hash_seed=0, **changes)
+    with pytest.raises(ValueError, match=message) as refused:
+        trainer().fit(other, datamodule=data, ckpt_path=checkpoint)
+    assert f"Mach.load_from_checkpoint(path, {next(iter(changes))}=" in str(refused.value)
+    trainer().validate(other, datamodule=data, ckpt_path=checkpoint, verbose=False)
+    loaded = Mach.load_from_checkpoint(checkpoint, **changes)
+    trained = trainer(max_steps=1)
+    trained.fit(loaded, datamodule=data)
+    if "learning_rate" in changes:
+        assert trained.optimizers[0].param_groups[0]["lr"] == 0.5
+
+
+def test_a_checkpoint_from_before_weights_said_what_they_mean_is_read(checkpoint, tmp_path):
+    kept = torch.load(checkpoint, weights_only=True)
+    del kept["state_dict"]["_extra_state"]
+    torch.save(kept, tmp_path / "old.ckpt")
+    loaded = Mach.load_from_checkpoint(tmp_path / "old.ckpt")
+    assert same_weights(loaded, Mach.load_from_checkpoint(checkpoint))
+
+
+# Data of other sizes --------------------------------------------------------------------------
+
+
+def test_data_of_other_sizes_are_refused_whatever_is_done_with_them(folder, data, known):
+    options = {"num_train_points": 501, "num_test_points": 90, "num_features": 120}
+    spec = dataclasses.replace(data.spec, options={**options, "num_labels": 39})
+    fewer = ExtremeDataModule(spec, batch_size=64, data_dir=folder, cache_dir=folder)
+    fewer.setup()
+    model = mach(known)
+    told = "num_labels of the data is 39, of the model 40; expected the data that it was made for"
+    for use in ("fit", "validate", "test", "predict"):
+        with pytest.raises(SettingsError, match=told):
+            getattr(trainer(), use)(model, datamodule=fewer)
+    for use, loader in (
+        ("fit", fewer.train_dataloader()),
+        ("validate", fewer.val_dataloader()),
+        ("test", fewer.test_dataloader()),
+        ("predict", fewer.predict_dataloader()),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            getattr(trainer(), use)(model, loader)
+    features = dataclasses.replace(known, num_features=119)
+    with pytest.raises(SettingsError, match="num_features of the data is 120, of the model 119"):
+        trainer().test(build("full_softmax", features), datamodule=data, verbose=False)
+    trainer(max_steps=1).fit(build("full_softmax", features, encoder=Network()), datamodule=data)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_of_nan_are_not_scored(name, data, known):
+    model = build(name, known)
+    for parameter in model.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(UnrankableError, match=r"is NaN|is nan"):
+        trainer().test(model, datamodule=data, verbose=False)
+
+
+# What a person calls --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_called_with_a_batch_gives_its_best_labels(name, data, known):
+    model = build(name, known)
+    batch = next(iter(data.test_dataloader()))
+    scores, labels = model(batch)
+    assert scores.shape == labels.shape == (batch.num_points, 5)
+    for found, wanted in zip((scores, labels), model.top_k(batch, 5), strict=True):
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_training_loss_is_logged_and_changes_nothing(name, data, known, tmp_path):
+    silent, logged = build(name, known), build(name, known)
+    silent.logs_loss = False
+    trainer().fit(silent, datamodule=data)
+    kept = ModelCheckpoint(tmp_path, monitor="train/loss", save_on_train_epoch_end=True)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trained = trainer(
+        callbacks=[kept], enable_checkpointing=True, logger=logger, log_every_n_steps=1
+    )
+    trained.fit(logged, datamodule=data)
+    assert same_weights(silent, logged)
+    assert float(trained.callback_metrics["train/loss"]) == pytest.approx(float(kept.current_score))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert len(losses) == 2 * STEPS
+    assert losses[-1] < losses[0]
+
+
+class WithAdamW(Mach):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+def test_an_optimizer_of_ones_own_that_takes_no_rows_is_told_how_to_be_fed(data, known):
+    sizes = {"num_buckets": 16, "num_worlds": 2, "hidden_dims": (WIDTH,)}
+    with pytest.raises(SettingsError, match="expected optimizer='adam' with one of your own"):
+        trainer().fit(WithAdamW(known, **sizes), datamodule=data)
+    trainer(max_steps=2).fit(WithAdamW(known, optimizer="adam", **sizes), datamodule=data)
+
+
+def test_a_step_that_exceeds_32_bits_names_the_learning_rate(data, known):
+    model = build("sampled_softmax", known, learning_rate=3e38)
+    with pytest.raises(
+        FloatingPointError, match=r"learning_rate is 3e\+38; its steps exceed 32 bits"
+    ):
+        trainer(max_steps=1).fit(model, datamodule=data)
 
 
 # Processes and threads ------------------------------------------------------------------------

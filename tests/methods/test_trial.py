@@ -300,12 +300,11 @@ def test_timed_training_of_an_untrained_model_trains(tmp_path):
 
 
 @pytest.mark.parametrize("method", TRAINED)
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("num_validations", [0, 1])
 def test_weights_that_are_no_numbers_are_an_error(method, num_validations, tmp_path):
-    # The row-wise optimiser makes it NaN; torch's own refuses such a rate.
+    # The row-wise optimiser refuses such a rate; torch's own makes weights NaN with it.
     trial = _trial(method, learning_rate=3e38, num_steps=1, num_validations=num_validations)
-    with pytest.raises((FloatingPointError, RuntimeError), match=r"not finite|without overflow"):
+    with pytest.raises(FloatingPointError, match=r"smaller learning rate"):
         _execute(trial, tmp_path)
 
 
