@@ -246,9 +246,12 @@ def _as_plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, PurePath):
         return str(value)
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return value if type(value) is kind else kind.__new__(kind, value)
+    if isinstance(value, str):
+        return str.__str__(value)  # of an enumeration its text, not its name
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
     if type(value) in (list, tuple):
         return type(value)(map(_as_plain, value))
     if type(value) is dict:

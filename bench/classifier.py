@@ -12,7 +12,7 @@ import inspect
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -234,9 +234,9 @@ class ExtremeClassifier(Restorable):
         """
         hidden = self.encode(batch)
         if not torch.is_autocast_enabled(hidden.device.type):
-            return self.rank(hidden, k)
+            return _ranked(self, hidden, k)
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.rank(hidden.float(), k)
+            return _ranked(self, hidden.float(), k)
 
     def prepare_inference(self, k: int) -> None:
         """Make ready what prediction needs and training does not, off every clock.
@@ -446,7 +446,7 @@ class ExtremeClassifier(Restorable):
             raise ValueError(
                 f"strategy is {type(trainer.strategy).__name__}; expected one device or 'ddp'"
             )
-        self._refuse_other_data(trainer.datamodule)
+        self._refuse_other_data(getattr(trainer, "datamodule", None))
         if stage == "fit" and self.is_closed_form:
             raise ValueError(
                 f"{type(self).__name__} is not trained by steps; expected "
@@ -582,6 +582,15 @@ class ExtremeClassifier(Restorable):
         return self.top_k(batch, max(self.ks))
 
 
+def _ranked(model: ExtremeClassifier, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """A ranking is kernels of ours over arrays: where a model is compiled, there is no graph."""
+    return model.rank(hidden, k)
+
+
+if not TYPE_CHECKING:
+    _ranked = torch.compiler.disable(_ranked)
+
+
 def _listed(loaders: Any) -> list[Any]:
     """A trainer's loaders: none, one, several, or what combines them."""
     loaders = getattr(loaders, "iterables", loaders)
@@ -592,7 +601,9 @@ def _listed(loaders: Any) -> list[Any]:
 
 def as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:
     """Widths or cut-offs, of which one may stand alone."""
-    return (value,) if isinstance(value, numbers.Integral) else tuple(cast(Sequence[int], value))
+    if isinstance(value, numbers.Integral):
+        return (int(value),)
+    return tuple(cast(Sequence[int], value))
 
 
 def loss_scale(reduction: Reduction, kind: LossKind, num_columns: int) -> float:

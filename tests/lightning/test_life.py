@@ -692,6 +692,22 @@ def test_a_checkpoint_from_before_weights_said_what_they_mean_is_read(checkpoint
     assert same_weights(loaded, Mach.load_from_checkpoint(checkpoint))
 
 
+@pytest.mark.filterwarnings("ignore")  # of dynamo's own code
+@pytest.mark.parametrize("options", [{}, {"filter_buckets": 3}, {"decode_method": "pruned"}])
+def test_a_compiled_model_trains_and_ranks_as_it_is(options, data, known):
+    plain, compiled = mach(known, **options), mach(known, **options)
+    found = []
+    for model in (plain, torch.compile(compiled, backend="eager")):
+        trained = trainer(max_epochs=1)
+        trained.fit(model, datamodule=data)
+        tested = trained.test(model, datamodule=data, verbose=False)[0]
+        found.append((tested, trained.predict(model, datamodule=data)[0]))
+    assert same_weights(plain, compiled)
+    (tested, asked), (tested_compiled, asked_compiled) = found
+    assert tested == tested_compiled
+    assert all(torch.equal(*pair) for pair in zip(asked, asked_compiled, strict=True))
+
+
 # Data of other sizes --------------------------------------------------------------------------
 
 
