@@ -469,18 +469,20 @@ class ExtremeClassifier(Restorable):
             self._ddp_params_and_buffers_to_ignore = both
 
     def _refuse_other_data(self, source: object) -> None:
-        """Refuse labels and features that are numbered otherwise than this model's.
+        """Refuse labels and features that are numbered or named otherwise than this model's.
 
         Args:
-            source: a data module or loader; one that does not say its sizes is taken as it is.
+            source: a data module or loader; what it does not say is taken as it is.
 
         Raises:
-            SettingsError: the size that differs.
+            SettingsError: the size, or the digest of the labels' names, that differs.
         """
-        names = ["num_labels"] if self.encoder_kind == "own" else ["num_labels", "num_features"]
+        names = ["num_labels", "num_features", "label_fingerprint"]
+        if self.encoder_kind == "own":
+            names.remove("num_features")
         for name in names:
-            mine, theirs = getattr(self, name), getattr(source, name, None)
-            if theirs is not None and theirs != mine:
+            mine, theirs = getattr(self.facts, name), getattr(source, name, None)
+            if mine is not None and theirs is not None and theirs != mine:
                 raise SettingsError(
                     f"{name} of the data is {theirs}, of the model {mine}; expected the data that "
                     "it was made for, in which a number means the same label and feature"

@@ -28,6 +28,8 @@ _PACKAGES = ("bench", "baselines")
 _WORD = b"njit"
 _KEPT_SECONDS = 7 * 86_400.0
 
+_config: Any = numba.config  # its switches are set when it is imported
+
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit`, with `cache=True` in a folder of this user's and of these sources.
@@ -37,13 +39,13 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         folder = _folder() if options.get("cache") else None
-        before = numba.config.CACHE_DIR
+        before = _config.CACHE_DIR
         if folder is not None:
-            numba.config.CACHE_DIR = str(folder)
+            _config.CACHE_DIR = str(folder)
         try:
             return numba.njit(**options | {"cache": folder is not None})(function)
         finally:
-            numba.config.CACHE_DIR = before
+            _config.CACHE_DIR = before
 
     return decorate
 
@@ -71,8 +73,8 @@ def _folder() -> Path | None:
 
 def _homes() -> Iterator[Path]:
     """Folders that may hold kernels, the best one first."""
-    if numba.config.CACHE_DIR:
-        yield Path(numba.config.CACHE_DIR)
+    if _config.CACHE_DIR:
+        yield Path(_config.CACHE_DIR)
     yield Path(__file__).parent / "__pycache__"
     with suppress(RuntimeError):  # a user whom the system does not know has no folder
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -127,7 +127,7 @@ def test_a_mac_says_what_its_processor_is_called(tmp_path, monkeypatch):
     monkeypatch.setattr(processors, "_CPUINFO", tmp_path / "none")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert processors.cpu_model() != "Apple M2"  # only a Mac is asked so
-    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
     assert processors.cpu_model() == "Apple M2"
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert processors.cpu_model()

@@ -59,23 +59,9 @@ class ExtremeDataModule(lightning.LightningDataModule):
         load_dataset(self.spec, self._data_dir, self._cache_dir)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the data, once, and refuse a model of other data that a trainer brings along.
-
-        Raises:
-            ValueError: the trainer's model has another D, another L, or labels of other names.
-        """
+        """Map the data, once."""
         if self._dataset is None:
             self._dataset = load_dataset(self.spec, self._data_dir, self._cache_dir)
-        model = None if self.trainer is None else self.trainer.lightning_module
-        for name in ("num_features", "num_labels", "label_fingerprint"):
-            own = getattr(self, name)
-            facts = getattr(model, "facts", None)
-            theirs = getattr(facts, name, None)
-            if own is not None and theirs is not None and own != theirs:
-                raise ValueError(
-                    f"the data's {name} is {own}, the model's {theirs}; expected a model of this "
-                    "data's labels and features"
-                )
 
     @property
     def dataset(self) -> Dataset:

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def _arm_name(cpuinfo: str) -> str | None:
 
 def _brand_string() -> str | None:
     """What a Mac calls its processor."""
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         return None
     command = ["sysctl", "-n", "machdep.cpu.brand_string"]
     try:

@@ -153,10 +153,10 @@ def test_a_model_of_other_labels_is_refused_before_it_predicts(tmp_path: Path) -
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, max_epochs=1,
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"the data's label_fingerprint is .*, the model's"):
+    with pytest.raises(ValueError, match=r"label_fingerprint of the data is .*, of the model"):
         trainer.predict(model, datamodule=mine)
     (other / "train.csv").write_text("text,label\nx y,a\ny,b\nz,c\nx,c\n")
-    with pytest.raises(ValueError, match="the data's num_features is 3, the model's 13"):
+    with pytest.raises(ValueError, match="num_features of the data is 3, of the model 13"):
         trainer.predict(model, datamodule=module(other, spec))
 
 
