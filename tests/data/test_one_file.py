@@ -156,7 +156,7 @@ def test_a_model_of_other_labels_is_refused_before_it_predicts(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"label_fingerprint of the data is .*, of the model"):
         trainer.predict(model, datamodule=mine)
     (other / "train.csv").write_text("text,label\nx y,a\ny,b\nz,c\nx,c\n")
-    with pytest.raises(ValueError, match="num_features of the data is 3, of the model 13"):
+    with pytest.raises(ValueError, match="num_labels of the data is 3, of the model 2"):
         trainer.predict(model, datamodule=module(other, spec))
 
 
