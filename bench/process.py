@@ -104,7 +104,8 @@ def _open_streams() -> None:
 
 def _choose_fonts_folder() -> None:
     """Matplotlib keeps its list of fonts in the user's own folder, where that can be written."""
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - never raises
+    home = os.path.expanduser("~")  # noqa: PTH111 - never raises
+    if not (os.path.isdir(home) and os.access(home, os.W_OK)):  # noqa: PTH112
         folder = private_folder(Path(tempfile.gettempdir()) / of_user("matplotlib"))
         if folder is not None:
             os.environ.setdefault("MPLCONFIGDIR", str(folder))

@@ -484,7 +484,7 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
         (["run", "keen", "--results", "odd"], "odd/records/keen/"),
         (["run", "keen", "--cache-dir", "file"], "file is or lies in a file; expected a folder"),
         (["cost", "keen", "--results", "file/below"], "file/below is or lies in a file; expected"),
-        (["audit", "keen", "--results", "file"], "file: no such folder; expected one with records"),
+        (["audit", "keen", "--results", "file"], "file is a file; expected a folder for results"),
         (["report", "keen", "--out", "file"], "file is or lies in a file; expected a folder"),
         (["report", "--results", "absent"], "absent: no such folder; expected one with records"),
         (["check", "--results", "absent"], "absent: no such folder; expected one with records"),
@@ -560,7 +560,7 @@ from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.study import Study
 
 DATA = DataSpec(source="vw", name="n", options={"train": "a", "test": "b", "num_labels": "9"})
-TRIAL = Trial(data=DATA, model=ModelSpec(method="mach"), train=TrainSpec())
+TRIAL = Trial(data=DATA, model=ModelSpec(method="centroid"), train=TrainSpec())
 STUDY = Study(name="own", claim="c", trials=lambda profile: [TRIAL], smoke=lambda: [TRIAL])
 """)
     for command in (["run", "own.py", "--dry-run"], ["run", "own.py"], ["cost", "own.py"]):

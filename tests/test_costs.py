@@ -6,6 +6,7 @@ import pytest
 
 from bench import costs
 from bench.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
+from bench.labels import RowNames
 from bench.record import RecordError, SchemaError
 from bench.settings import Trial
 from bench.turns import summary
@@ -158,7 +159,7 @@ def test_rows_are_set_against_the_first_that_is_trained_and_not_a_floor():
     floor = row({"fit": phase(1.0), "latency": phase(1.0)})
     failed = row(status="error", reason="no")
     first, second = (row({"train": phase(s), "latency": phase(s)}) for s in (2.0, 6.0))
-    text = "\n".join(summary(build(floor, failed, first, second)))
+    text = "\n".join(summary(build(floor, failed, first, second), RowNames()))
     assert text.count("0.5 × the first") == 1
     assert text.count("3 × the first") == 2
     assert text.count(" × the first") == 3
@@ -168,7 +169,7 @@ def test_a_summary_tells_times_ratios_load_and_failures():
     first = row(*[{"train": phase(0.01, units=2)}] * 3)
     second = row(*[{"train": phase(t, units=2, other_cpu_seconds=t)} for t in (0.4, 0.2, 0.3)])
     line = build(first, second, row(status="oom", reason="too large"))
-    text = "\n".join(summary(line))
+    text = "\n".join(summary(line, RowNames()))
     assert "stub, p: 3 rounds" in text
     assert "5 ms a step" in text
     assert "100 ms a step, 20 × the first" in text

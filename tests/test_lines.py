@@ -175,6 +175,7 @@ def test_commands_name_the_bad_lines_and_go_on(tmp_path, monkeypatch, capsys):
     target.parent.mkdir(parents=True)
     target.write_text("\n".join([*bad, kept]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.provenance.machine_slug", lambda machine: source.stem)
     assert main(["run", study, "--dry-run", "--results", "results"]) == 0
     captured = capsys.readouterr()
     assert f"{source.name}:2: line ignored: " in captured.err
