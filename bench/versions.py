@@ -24,12 +24,11 @@ def current_versions(trial: Trial, kind: Kind) -> dict[str, int]:
         SettingsError: its method is not known.
         DataError: its data source is not known.
     """
-    sources = importlib.import_module(kind.sources)
-    return {
-        "method": card(trial.model.method, kind.name).version,
-        "source": int(sources.source_version(trial.data)),
-        "protocol": PROTOCOL,
-    }
+    versions = {"method": card(trial.model.method, kind.name).version, "protocol": PROTOCOL}
+    if kind.sources:
+        sources = importlib.import_module(kind.sources)
+        versions["source"] = int(sources.source_version(trial.data))
+    return versions
 
 
 def is_older(versions: Mapping[str, int], current: Mapping[str, int]) -> bool:
