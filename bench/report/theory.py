@@ -117,20 +117,20 @@ def lines_of(section: Section) -> list[Line]:
     A row's quantities that the study leads with stand there without a claim, too.
     """
     claims = [claim for claim in section.published if isinstance(claim, Claim)]
-    beside = {id(claim): next(iter(rows_beside(claim, section.rows)), None) for claim in claims}
+    beside = {id(claim): rows_beside(claim, section.rows) for claim in claims}
     lines = []
     for row in section.rows:
         own = [
             Line(row, quantity, claim, _over(claim, section.rows))
             for claim in claims
-            if beside[id(claim)] is row
+            if any(other is row for other in beside[id(claim)])
             for quantity in claim.metrics
         ]
         told = {line.quantity for line in own if not line.over}
         known: Mapping[str, object] = dig(row.records[-1], "test") or {}
         own += [Line(row, q) for q in section.metrics if q in known and q not in told]
         lines += own or ([] if row.done else [Line(row, section.metrics[0])])
-    alone = [claim for claim in claims if beside[id(claim)] is None]
+    alone = [claim for claim in claims if not beside[id(claim)]]
     return lines + [Line(None, quantity, claim) for claim in alone for quantity in claim.metrics]
 
 

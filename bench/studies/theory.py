@@ -25,6 +25,14 @@ def _trial(part: str, method: str, *hidden_dims: int, **options: Scalar) -> Tria
     )
 
 
+def _claim(
+    part: str, source: tuple[Tag, str], metrics: Mapping[str, float], beside: Any, **more: Any
+) -> Claim:
+    tag, text = source
+    named = {"label": "", "part": part, "tag": tag, "source": text, **more}
+    return Claim(metrics=metrics, beside=beside, **named)
+
+
 # The simulation ----------------------------------------------------------------------------------
 
 
@@ -64,6 +72,7 @@ def _quadratic_smoke() -> list[Trial]:
     return [_simulated(300, 5, 0.9, B, num_worlds=3, num_draws=3) for B in (5, 20)]
 
 
+_DRAFT: tuple[Tag, str] = ("F", "2020 draft, simulation figure")
 #: K, V, base_prob, B, R → errors of the mean and of the quadratic estimator.
 _READ_OFF: Mapping[tuple[int, int, float, int, int], tuple[float, float]] = {
     (10_000, 10, 0.9, 50, 50): (19.0, 7.0),
@@ -80,15 +89,10 @@ _READ_OFF: Mapping[tuple[int, int, float, int, int], tuple[float, float]] = {
 
 def _quadratic_claims() -> Iterator[Claim]:
     for (K, V, base_prob, B, R), (mean, quadratic) in _READ_OFF.items():
-        beside = {"num_labels": K, "labels_per_point": V, "base_prob": base_prob, "num_buckets": B}
-        yield Claim(
-            label="",
-            metrics={f"mean, R = {R}": mean, f"quadratic, R = {R}": quadratic},
-            source="2020 draft, simulation figure",
-            tag="F",
-            beside={**beside, "rounding": "down"},
-            tolerance=1.0,
-        )
+        metrics = {f"mean, R = {R}": mean, f"quadratic, R = {R}": quadratic}
+        beside: dict[str, Any] = {"labels_per_point": V, "base_prob": base_prob, "num_buckets": B}
+        beside["rounding"] = "down"
+        yield _claim(f"K = {K:,}", _DRAFT, metrics, beside, tolerance=1.0)
 
 
 # The theorems ------------------------------------------------------------------------------------
@@ -210,98 +214,63 @@ def prob_and_squares(law: str) -> tuple[float, float]:
     total = math.fsum(1 / rank for rank in range(1, num_labels + 1))
     probs = [1 / rank / total for rank in range(1, num_labels + 1)]
     prob = probs[label]
-    return prob, math.fsum(p * p for p in probs) - prob * prob
+    return prob, sum(p * p for p in probs) - prob * prob
 
 
 _PAIRWISE = "only pairs are independent: heavy labels with neighbouring ids collide together"
-#: Family → why its variance is not the derived one, and why its mean is not p.
-_WHY_VARIANCE: Mapping[str, str] = {"universal": _PAIRWISE, "odp": _PAIRWISE}
-_WHY_MEAN: Mapping[str, str] = {
-    "balanced": "buckets of equal sizes: two labels share one with less than 1/B",
-    "odp": "hashes that leave a bucket empty are redrawn: two labels share one with less than 1/B",
+_EQUAL = "buckets of equal sizes: two labels share one with less than 1/B"
+_REDRAWN = "hashes that leave a bucket empty are redrawn: two labels share one with less than 1/B"
+#: Family → why its mean is not p, and why its variance is not the derived one.
+_WHY: Mapping[str, tuple[str, str]] = {
+    "universal": ("", _PAIRWISE),
+    "balanced": (_EQUAL, _EQUAL),
+    "odp": (_REDRAWN, _PAIRWISE),
 }
+_THEOREM_1: tuple[Tag, str] = ("A", "theorem 1: p_i")
+_DERIVED: tuple[Tag, str] = ("I", "Σp_k²/(R(B−1))")
+_THEOREM_2: tuple[Tag, str] = ("A", "draft's theorem 2: ((B−1)/B)²(1−p_i)/(RB)")
+_PRODUCT: tuple[Tag, str] = ("A", "L(L−1)/2 · B^−R")
+_THEOREM_3: tuple[Tag, str] = ("A", "draft's theorem 3: L(L−1)/2 · B^−R")
+_OLDER: tuple[Tag, str] = ("M", "2018 and NeurIPS: L² B^−R")
+_BOUNDS: tuple[Tag, str] = ("I", "reckoned from the bounds")
+_ARTICLE: tuple[Tag, str] = ("M", "the article on MACH that this suite began with")
 
 
 def _theory_claims() -> Iterator[Claim]:
-    for law in _LAWS:
+    for law, part in _LAWS.items():
         for family in _FAMILIES:
-            yield from _moment_claims(law, family)
-    for L, B in _PAIRS:
-        for family in _FAMILIES:
-            yield from _pair_claims(L, B, family)
+            yield from _moment_claims(law, part, family)
+    bound: dict[str, Any] = {"beside": {"method": "pairs"}, "relation": "≤", "num_errors": 4.0}
+    for (L, B), part in _PAIRS.items():
+        few, many = ((2, 4, 6), (7, 8, 9)) if L == 1000 else ((1, 2, 3, 4), ())
+        number = {f"pairs, R = {R}": expected_pairs(L, B, R) for R in few}
+        yield _claim(part, _PRODUCT, number, **bound)
+        for R in many:
+            share = f"share with a pair, R = {R}"
+            yield _claim(part, _THEOREM_3, {share: expected_pairs(L, B, R)}, **bound)
+            yield _claim(part, _OLDER, {share: pair_bound(L, B, R)}, **bound)
     for dataset, (*_, draft, first, tolerance) in _SETTINGS.items():
-        found = {"worlds needed, draft of 2020": draft, "worlds needed, 2018": first}
-        yield _reckoned(dataset, found, tolerance)
-    yield _reckoned("ODP", {"expected pairs": 1.3e-28}, 0.05e-28)
-    for R, outputs, outcomes in ((2, 6, 9), (3, 9, 27), (4, 12, 81)):
-        yield Claim(
-            label="",
-            metrics={"outputs": float(outputs), "outcomes told apart": float(outcomes)},
-            source="the article on MACH that this suite began with",
-            part=_PICTURE,
-            tag="M",
-            beside={"num_worlds": R},
-        )
+        needed = {"worlds needed, draft of 2020": draft, "worlds needed, 2018": first}
+        yield _claim(_NEEDED, _BOUNDS, needed, {"dataset": dataset}, tolerance=tolerance)
+    expected = {"expected pairs": 1.3e-28}
+    yield _claim(_NEEDED, _BOUNDS, expected, {"dataset": "ODP"}, tolerance=0.05e-28)
+    for R, outputs, outcomes in ((2, 6.0, 9.0), (3, 9.0, 27.0), (4, 12.0, 81.0)):
+        told = {"outputs": outputs, "outcomes told apart": outcomes}
+        yield _claim(_PICTURE, _ARTICLE, told, {"num_worlds": R})
 
 
-def _moment_claims(law: str, family: str) -> Iterator[Claim]:
+def _moment_claims(law: str, part: str, family: str) -> Iterator[Claim]:
     prob, squares = prob_and_squares(law)
-    common: dict[str, Any] = {
-        "label": "",
-        "part": _LAWS[law],
-        "beside": {"distribution": law, "hash_family": family},
-        "num_errors": 4.0,
-    }
-    own_why = _WHY_MEAN.get(family, "")
-    why = _WHY_VARIANCE.get(family, own_why)
+    common: dict[str, Any] = {"beside": {"hash_family": family}, "num_errors": 4.0}
+    why_mean, why_variance = _WHY.get(family, ("", ""))
+    inverted = "the printed factor looks inverted"
     for B in (2, 8, 32):
         mean = {f"mean of estimates, B = {B}": prob}
-        yield Claim(metrics=mean, source="theorem 1: p_i", tag="A", why=own_why, **common)
+        yield _claim(part, _THEOREM_1, mean, why=why_mean, **common)
         derived = {f"variance, B = {B}, R = {R}": variance(squares, B, R) for R in (1, 8)}
-        yield Claim(metrics=derived, source="Σp_k²/(R(B−1))", tag="I", why=why, **common)
-        yield Claim(
-            metrics={f"variance, B = {B}, R = 1": printed_variance_bound(prob, B, 1)},
-            source="draft's theorem 2: ((B−1)/B)²(1−p_i)/(RB)",
-            tag="A",
-            relation="≤",
-            why="the printed factor looks inverted",
-            **common,
-        )
-
-
-def _pair_claims(L: int, B: int, family: str) -> Iterator[Claim]:
-    few, many = ((2, 4, 6), (7, 8, 9)) if L == 1000 else ((1, 2, 3, 4), ())
-    drafts = {f"pairs, R = {R}": expected_pairs(L, B, R) for R in few}
-    chances = {f"share with a pair, R = {R}": expected_pairs(L, B, R) for R in many}
-    older = {f"share with a pair, R = {R}": pair_bound(L, B, R) for R in many}
-    stated: tuple[tuple[dict[str, float], str, Tag], ...] = (
-        (drafts, "L(L−1)/2 · B^−R", "A"),
-        (chances, "draft's theorem 3: L(L−1)/2 · B^−R", "A"),
-        (older, "2018 and NeurIPS: L² B^−R", "M"),
-    )
-    for metrics, source, tag in stated:
-        yield Claim(
-            label="",
-            metrics=metrics,
-            source=source,
-            part=_PAIRS[L, B],
-            tag=tag,
-            beside={"hash_family": family},
-            relation="≤",
-            num_errors=4.0,
-        )
-
-
-def _reckoned(dataset: str, metrics: Mapping[str, float], tolerance: float) -> Claim:
-    return Claim(
-        label="",
-        metrics=metrics,
-        source="reckoned from the bounds",
-        part=_NEEDED,
-        tag="I",
-        beside={"dataset": dataset},
-        tolerance=tolerance,
-    )
+        yield _claim(part, _DERIVED, derived, why=why_variance, **common)
+        printed = {f"variance, B = {B}, R = 1": printed_variance_bound(prob, B, 1)}
+        yield _claim(part, _THEOREM_2, printed, relation="≤", why=inverted, **common)
 
 
 # Sizes -------------------------------------------------------------------------------------------
@@ -444,20 +413,14 @@ _RELATIONS: Mapping[str, Literal["≤", "≥"]] = {
 
 def _size_claims() -> Iterator[Claim]:
     models = _models()
-    for name, label, quantity, value, tolerance, (tag, source), why in _SIZES:
-        over = models[_OVER[label]] if label in _OVER else None
-        yield Claim(
-            label=label,
-            metrics={quantity: value},
-            source=source,
-            part=models[name].data.name,
-            tag=tag,
-            beside=_settings(models[name]),
-            why=why,
-            over=_settings(over) if over else {},
-            relation=_RELATIONS.get(label, "="),
-            tolerance=tolerance,
-        )
+    for name, label, quantity, value, tolerance, source, why in _SIZES:
+        more: dict[str, Any] = {"label": label, "tolerance": tolerance, "why": why}
+        if label in _OVER:
+            more["over"] = _settings(models[_OVER[label]])
+        relation = _RELATIONS.get(label, "=")
+        beside = _settings(models[name])
+        part = models[name].data.name
+        yield _claim(part, source, {quantity: value}, beside, relation=relation, **more)
 
 
 def _settings(trial: Trial) -> dict[str, Scalar]:
@@ -477,7 +440,7 @@ def _study(
     smoke: Callable[[], list[Trial]],
     claims: Iterator[Claim],
     minutes: int,
-    *primary_metrics: str,
+    primary_metrics: tuple[str, ...],
 ) -> Study:
     return Study(
         name=function.__name__.replace("_", "-"),
@@ -493,30 +456,21 @@ def _study(
     )
 
 
+_ERRORS = ("mean, R = 50", "quadratic, R = 50", "mean less V/B, R = 50", "mean, R = 1")
+_THEOREMS = ("variance, B = 8, R = 1", "mean of estimates, B = 8", "pairs, R = 3")
+
 STUDIES: Mapping[str, Callable[[], Study]] = {
     "figure-quadratic": lambda: _study(
-        figure_quadratic,
-        _quadratic_smoke,
-        _quadratic_claims(),
-        4,
-        "mean, R = 50",
-        "quadratic, R = 50",
-        "mean less V/B, R = 50",
-        "mean, R = 1",
-        "quadratic, R = 1",
+        figure_quadratic, _quadratic_smoke, _quadratic_claims(), 4, (*_ERRORS, "quadratic, R = 1")
     ),
     "figure-theory": lambda: _study(
         figure_theory,
         _theory_smoke,
         _theory_claims(),
         2,
-        "variance, B = 8, R = 1",
-        "mean of estimates, B = 8",
-        "pairs, R = 3",
-        "worlds needed, draft of 2020",
-        "outcomes told apart",
+        (*_THEOREMS, "worlds needed, draft of 2020", "outcomes told apart"),
     ),
     "table-claims": lambda: _study(
-        table_claims, _claims_smoke, _size_claims(), 2, "parameters", "bytes"
+        table_claims, _claims_smoke, _size_claims(), 2, ("parameters", "bytes")
     ),
 }
