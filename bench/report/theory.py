@@ -94,6 +94,33 @@ class Line:
                 return f"{write(value / size)} {unit}"
         return write(value)
 
+    def cells(self) -> tuple[str, ...]:
+        """Texts of `HEADS`, after the setting."""
+        value, error, published = self.value, self.standard_error, self.published
+        verdict = {None: GAP, True: "agrees", False: "differs"}[self.agrees]
+        measured = status_text(self.row) if self.row and not self.row.done else GAP
+        if value is not None:
+            measured = self.text(value, partial(_digits, digits=_num_digits(value, error)))
+            measured += f" ± {number(error, 2)}" if error else ""
+        if self.claim is None or published is None:
+            return (self.quantity, GAP, verdict, GAP, measured, GAP, GAP)
+        gap = None if value is None else value - published
+        sign = "" if not gap else "+" if gap > 0 else "−"
+        relation = "" if self.claim.relation == "=" else f"{self.claim.relation} "
+        why = f": {self.claim.why}" if self.claim.why and self.agrees is False else ""
+        return (
+            ": ".join(filter(None, [self.claim.label, self.quantity])),
+            f"{self.claim.source} [{self.claim.tag}]",
+            verdict + why,
+            relation + self.text(published, _printed),
+            measured,
+            GAP if gap is None else sign + self.text(abs(gap)),
+            GAP if value is None or not published else number(value / published),
+        )
+
+
+HEADS = ("quantity", "published in", "verdict", "published", "measured", "difference", "ratio")
+
 
 def _value(row: Row | None, quantity: str) -> float | None:
     summary = row.quality(quantity) if row is not None else None
@@ -104,6 +131,13 @@ def _digits(value: float, digits: int = 4) -> str:
     sign = "−" if value < 0 else ""
     is_whole = value == int(value) and abs(value) < 1e6
     return sign + (f"{abs(int(value)):,}" if is_whole else number(abs(value), digits))
+
+
+def _num_digits(value: float, error: float | None) -> int:
+    """Digits down to the second one of a standard error; four without one."""
+    if not error or not value:
+        return 4
+    return max(2, math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2)
 
 
 def _printed(value: float) -> str:
@@ -152,7 +186,7 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
         # A setting is named once, where it begins.
         settings = [line.setting for line in same]
         texts = [
-            ["" if setting == last else setting, *(write(line) for write in COLUMNS.values())]
+            ["" if setting == last else setting, *line.cells()]
             for line, setting, last in zip(same, settings, ["", *settings], strict=False)
         ]
         groups.append(tuple(tuple(map(Cell, row)) for row in texts))
@@ -160,7 +194,7 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
     tags = [f"[{tag}] {meaning}" for tag, meaning in TAGS.items() if tag in used]
     return Table(
         title=" · ".join(dict.fromkeys(filter(None, [section.study, section.part]))),
-        columns=("setting", *COLUMNS),
+        columns=("setting", *HEADS),
         groups=tuple(groups),
         notes=notes_of(
             section,
@@ -173,64 +207,6 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
         num_words=4,
         spare=("ratio", "difference", "published in"),
     )
-
-
-def _quantity(line: Line) -> str:
-    label = line.claim.label if line.claim else ""
-    return f"{label}: {line.quantity}" if label else line.quantity
-
-
-def _source(line: Line) -> str:
-    return f"{line.claim.source} [{line.claim.tag}]" if line.claim else GAP
-
-
-def _verdict(line: Line) -> str:
-    verdict = {None: GAP, True: "agrees", False: "differs"}[line.agrees]
-    why = line.claim.why if line.claim and line.agrees is False else ""
-    return f"{verdict}: {why}" if why else verdict
-
-
-def _published(line: Line) -> str:
-    if line.claim is None or line.published is None:
-        return GAP
-    sign = "" if line.claim.relation == "=" else f"{line.claim.relation} "
-    return sign + line.text(line.published, _printed)
-
-
-def _measured(line: Line) -> str:
-    """With a standard error: digits down to its second one."""
-    value, error = line.value, line.standard_error
-    if value is None:
-        return status_text(line.row) if line.row and not line.row.done else GAP
-    if not error or not value:
-        return line.text(value) + (f" ± {number(error, 2)}" if error else "")
-    digits = max(2, math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2)
-    return f"{line.text(value, partial(_digits, digits=digits))} ± {number(error, 2)}"
-
-
-def _difference(line: Line) -> str:
-    if line.published is None or line.value is None:
-        return GAP
-    gap = line.value - line.published
-    return ("+" if gap > 0 else "−" if gap < 0 else "") + line.text(abs(gap))
-
-
-def _ratio(line: Line) -> str:
-    if not line.published or line.value is None:
-        return GAP
-    return number(line.value / line.published)
-
-
-#: Head → what a line says in that column, after its setting.
-COLUMNS: Mapping[str, Callable[[Line], str]] = {
-    "quantity": _quantity,
-    "published in": _source,
-    "verdict": _verdict,
-    "published": _published,
-    "measured": _measured,
-    "difference": _difference,
-    "ratio": _ratio,
-}
 
 
 def _counts_note(lines: Sequence[Line]) -> str:
