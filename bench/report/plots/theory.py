@@ -119,40 +119,41 @@ class _Families:
     def __init__(self, shown: Shown) -> None:
         names = sorted({str(row.flat["hash_family"]) for _, rows in shown for row in rows})
         middle = (len(names) - 1) / 2
-        looks = zip(names, itertools.cycle(_FAMILIES))
         self._looks = {
             name: (SeriesStyle(*look, "none"), (place - middle) / middle if middle else 0.0)
-            for place, (name, look) in enumerate(looks)
+            for place, (name, look) in enumerate(zip(names, itertools.cycle(_FAMILIES)))
         }
 
     def points(self, row: Row, found: Sequence[tuple[int, float]], places: Sequence[int]) -> Series:
         """Points at named places, those that a logarithm shows."""
-        style, shift = self._looks[row.flat["hash_family"]]
-        kept = [(places.index(x) + 0.14 * shift, y) for x, y in found if y > 0 and x in places]
-        return Series.of(str(row.flat["hash_family"]), style, kept)
+        name = str(row.flat["hash_family"])
+        style, shift = self._looks[name]
+        kept = [(places.index(x) + 0.14 * shift, y) for x, y in found if y > 0]
+        return Series.of(name, style, kept)
 
     def means(self, row: Row, points: Sequence[tuple[float, float, float]]) -> Series:
         """Mean estimates with two standard errors, at their probabilities."""
-        style, shift = self._looks[row.flat["hash_family"]]
+        name = str(row.flat["hash_family"])
+        style, shift = self._looks[name]
         ranges = [(p * 1.05**shift, mean, mean - 2 * e, mean + 2 * e) for p, mean, e in points]
-        return Series.of(str(row.flat["hash_family"]), style, ranges, kind="points")
+        return Series.of(name, style, ranges, kind="points")
 
 
 def unbiasedness(shown: Shown) -> dict[str, LinePlot]:
     """Mean estimate against the probability, a panel for each B."""
-    known = [(section, [row for row in rows if _curve(row, "means")]) for section, rows in shown]
-    families, rows = _Families(known), [row for _, rows in known for row in rows]
+    families = _Families(shown)
+    rows = [row for _, rows in shown for row in rows]
     panels = []
     for B in sorted({int(B) for row in rows for B in _curve(row, "means")}):
-        found = [(row, _clear_of_zero(row, B)) for row in rows]
-        probs = {p for _, points in found for p, _, _ in points}
-        if probs:
-            line = (min(probs), max(probs))
-            series = [families.means(row, points) for row, points in found if points]
-            panels.append(Panel((Series("p̂ = p", _DERIVED, line, line), *series), title=f"B = {B}"))
-    if not panels:
+        found = [(row, points) for row in rows if (points := _clear_of_zero(row, B))]
+        if found:
+            probs = {prob for _, points in found for prob, _, _ in points}
+            truth = Series("p̂ = p", _DERIVED, *((min(probs), max(probs)),) * 2)
+            series = [families.means(row, points) for row, points in found]
+            panels.append(Panel((truth, *series), title=f"B = {B}"))
+    section = next((s for s, rows in shown if _curve(rows[0], "means")), None)
+    if section is None or not panels:
         return {}
-    section = next(section for section, rows in known if rows)
     plot = LinePlot(
         "Is the mean unbiased?",
         section.about(section.study, section.part, "one world"),
@@ -244,17 +245,16 @@ def outcomes(shown: Shown) -> dict[str, LinePlot]:
     """Outputs and the outcomes that they tell apart, against R."""
     section, rows = shown[0]
     looks = {
-        "outcomes told apart": ("outcomes told apart", SeriesStyle("#0072B2", "o", "-")),
-        "outputs": ("outputs, the cost", SeriesStyle("#D55E00", "s", "-")),
+        "outcomes told apart": SeriesStyle("#0072B2", "o", "-"),
+        "outputs": SeriesStyle("#D55E00", "s", "-"),
     }
-    known = [(row, row.done[0]["test"]) for row in rows]
     series = [
         Series.of(
-            text,
+            "outputs, the cost" if name == "outputs" else name,
             look,
-            [(float(x), test[name]) for x, (_, test) in enumerate(known) if test.get(name)],
+            [(x, y) for x, row in enumerate(rows) if (y := row.done[0]["test"].get(name))],
         )
-        for name, (text, look) in looks.items()
+        for name, look in looks.items()
     ]
     plot = LinePlot(
         "How many outcomes do R worlds tell apart, and at how many outputs?",
