@@ -49,18 +49,22 @@ Shown = Sequence[tuple[Section, list[Row]]]
 
 
 def _rows(section: Section, method: str) -> list[Row]:
-    return [row for row in section.rows if row.done and row.card.name == method]
+    return [r for r in section.rows if r.card.name == method and r.done and _test(r)]
 
 
 def _curve(row: Row, *path: str) -> Any:
     return dig(row.done[0], "estimators", "curves", *path) or {}
 
 
+def _test(row: Row) -> Mapping[str, Any]:
+    return dig(row.done[0], "test") or {}
+
+
 def _along(row: Row, quantity: str) -> list[tuple[int, float]]:
     """Values of a quantity in whose name a number stands for *, by that number."""
     head, tail = quantity.split("*")
     found = []
-    for name, value in row.done[0]["test"].items():
+    for name, value in _test(row).items():
         place = name.removeprefix(head).removesuffix(tail)
         if name == f"{head}{place}{tail}" and place.isdigit() and value is not None:
             found.append((int(place), float(value)))
@@ -208,7 +212,9 @@ def pairs(shown: Shown) -> dict[str, LinePlot]:
     most = 1
     for section, rows in shown:
         L, B = int(rows[0].flat["num_labels"]), int(rows[0].flat["num_buckets"])
-        worlds = range(1, 1 + max(r for row in rows for r, _ in _along(row, "pairs, R = *")))
+        worlds = range(
+            1, 1 + max((r for row in rows for r, _ in _along(row, "pairs, R = *")), default=0)
+        )
         most = max(most, len(worlds))
         places = tuple(r - 1.0 for r in worlds)
         expected = tuple(stated.expected_pairs(L, B, r) for r in worlds)
@@ -252,7 +258,7 @@ def outcomes(shown: Shown) -> dict[str, LinePlot]:
         Series.of(
             "outputs, the cost" if name == "outputs" else name,
             look,
-            [(x, y) for x, row in enumerate(rows) if (y := row.done[0]["test"].get(name))],
+            [(x, y) for x, row in enumerate(rows) if (y := _test(row).get(name))],
         )
         for name, look in looks.items()
     ]
