@@ -183,7 +183,8 @@ def _cost(options: argparse.Namespace) -> int:
 
 def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
     """Refuse what a data source does not take as an option, before the first trial."""
-    build = getattr(importlib.import_module(chosen.kind.sources), "build_source", None)
+    sources = importlib.import_module(chosen.kind.sources) if chosen.kind.sources else None
+    build = getattr(sources, "build_source", None)
     if build is None:  # of what has no options
         return
     for spec in {repr(trial.data): trial.data for trial in trials}.values():

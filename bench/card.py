@@ -27,7 +27,7 @@ class Shown:
 
     Attributes:
         name: of the option.
-        text: format of a value, `B={}`; "" writes `name=value`.
+        text: format of a value, `B={}` or, of a whole number, `B={:,}`; "" writes `name=value`.
         words: values that have a word of their own; "" hides them.
         default: what the method does where its options say nothing.
         is_always: shown in every row, not only where rows of the method differ.
@@ -59,8 +59,8 @@ class Shown:
             return self.words[value]
         if value is None:
             return ""
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        return self.text.format(text) if self.text else f"{self.name.replace('_', ' ')}={text}"
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return self.text.format(shown) if self.text else f"{self.name.replace('_', ' ')}={shown}"
 
 
 @dataclass(frozen=True, kw_only=True)

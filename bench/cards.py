@@ -15,7 +15,7 @@ PLACES = (
     "bench.mach.card",
     "baselines.peers.cards",
     "bench.decoding.cards",
-    "bench.theory.cards",
+    "bench.experiments.cards",
     "bench.scale.cards",
 )
 

@@ -70,8 +70,6 @@ _KNOWN_FACTS = block(
         **dict.fromkeys(("ceiling", "bayes_accuracy", "test_fraction_kept", "peak_share"), _SHARE),
         "repeated_test_share": _SHARE,
         **dict.fromkeys(("features_per_point", "labels_per_point"), _AMOUNT),
-        # What the formulas of `bench.theory` are held beside.
-        **dict.fromkeys(("prob", "sum_of_squares_of_others"), number(0)),
     }
 )
 
@@ -136,7 +134,7 @@ _SUBSET = block(
 
 
 def _with_columns(*names: str) -> Check:
-    """A curve of `bench.theory` that has these columns; those of counts hold whole numbers."""
+    """A curve without data that has these columns; those of counts hold whole numbers."""
     whole = either(number(0, whole=True), listing(number(0, whole=True)))
     counts = {name: whole for name in names if name.startswith("num_")}
     has_names = block(counts, needed=names)
@@ -152,9 +150,6 @@ _CURVES = block(
     {
         "reconstruction": named(_with_columns("num_worlds", "error")),
         "means": named(_with_columns("prob", "mean", "standard_error")),
-        "variances": _with_columns("num_buckets", "variance"),
-        "pairs": _with_columns("num_worlds", "pairs", "share"),
-        "outcomes": _with_columns("outputs", "outcomes"),
     }
 )
 
@@ -226,7 +221,8 @@ _RECORD = {
 }
 # Of a line that corrects an older one without training, see `bench.record.corrected`.
 _CORRECTION = {"of": _TIME, "at": _TIME, "fields": listing(text()), "reason": text()}
-_RECORD_FIELDS = block(
+#: A quality record.
+RECORD = block(
     {
         **_RECORD,
         "reason": _TEXT,
@@ -235,15 +231,6 @@ _RECORD_FIELDS = block(
     },
     needed=_RECORD,
 )
-_VARIANCE_FACTS = block({}, needed=("prob", "sum_of_squares_of_others"))
-
-
-def RECORD(value: Any, path: str) -> None:  # noqa: N802 - a check like the others
-    """A quality record."""
-    _RECORD_FIELDS(value, path)
-    curves = (value.get("estimators") or {}).get("curves") or {}
-    if "variances" in curves:
-        _VARIANCE_FACTS(value.get("data"), "data")
 
 
 _PHASE = {

@@ -312,7 +312,7 @@ class Progress:
         """How large a data set is, once: a slip in its files or options shows here first."""
         counts = [facts.get(key) for key in _SIZES]
         if not all(isinstance(count, int) for count in counts):
-            return  # no data set, but a decode problem or a draw of the theory's
+            return  # no data set, but a decode problem or a draw
         sizes = [f"{count:,} {word}" for count, word in zip(counts, _SIZES.values(), strict=True)]
         line = f"{name}: {', '.join(sizes)}, {facts.get('task')}"
         if line not in self._sizes_said:

@@ -70,6 +70,37 @@ class PaperRow(Published):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claim(PaperRow):
+    """Numbers that are stated of one row of a study without data, and how near ours must come.
+
+    Attributes:
+        over: settings of another row, whose quantity is divided by this one's: a reduction.
+        relation: what is claimed of ours.
+        tolerance: how far ours may be from a number, in its own unit; half a unit of the last
+            printed digit, or the error of reading it off.
+        num_errors: the same in standard errors of ours, where ours was estimated from draws.
+    """
+
+    over: Mapping[str, Scalar] = field(default_factory=dict)
+    relation: Literal["=", "≤", "≥"] = "="
+    tolerance: float = 0.0
+    num_errors: float = 0.0
+
+    def agrees(self, quantity: str, measured: float, standard_error: float | None = None) -> bool:
+        """Whether ours is what is claimed, within the tolerance.
+
+        >>> claim = Claim(label="size", metrics={"GB": 0.3}, source="", tag="A", tolerance=0.05)
+        >>> claim.agrees("GB", 0.338), claim.agrees("GB", 0.36)
+        (True, False)
+        """
+        slack = self.tolerance + self.num_errors * (standard_error or 0.0)
+        difference = measured - self.metrics[quantity]
+        if self.relation == "≤":
+            return difference <= slack
+        return difference >= -slack if self.relation == "≥" else abs(difference) <= slack
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """A published curve that a figure shows faintly beside ours, for its shape.
 

@@ -475,6 +475,8 @@ Fingerprint = Callable[[DataSpec], "str | None"]
 
 def _fingerprints(kind: Kind, options: RunOptions) -> Fingerprint:
     """Fingerprint of a spec's data as it is now; each asked for once."""
+    if not kind.sources:
+        return lambda spec: None
     sources = importlib.import_module(kind.sources)
     known: dict[str, str | None] = {}
 

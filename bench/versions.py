@@ -36,15 +36,17 @@ def current_versions(trial: Trial, kind: Kind) -> dict[str, int]:
         SettingsError: its method is not known.
         DataError: its data source is not known.
     """
-    sources = importlib.import_module(kind.sources)
     own = card(trial.model.method, kind.name)
-    return {
+    versions = {
         "method": own.version,
-        "source": int(sources.source_version(trial.data)),
         "protocol": PROTOCOL,
         **own.versions_of_options(trial.model.options),
         **METRIC_VERSIONS,
     }
+    if kind.sources:
+        sources = importlib.import_module(kind.sources)
+        versions["source"] = int(sources.source_version(trial.data))
+    return versions
 
 
 def of_behaviour(versions: Mapping[str, int]) -> dict[str, int]:

@@ -172,7 +172,8 @@ def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:
     if found is None or bounds is None or leading is None:
         return False
     num_points = section.facts.get("num_test_points") or section.facts.get("num_queries")
-    error = standard_error(leading.median, num_points) if num_points else 0.0
+    drawn = dig(reference.done[0], "estimators", "standard_errors", metric) or 0.0
+    error = standard_error(leading.median, num_points) if num_points else float(drawn)
     slack = (bounds.high - bounds.low) / 2 + 2 * error
     return bool(bounds.low - slack <= found.median <= bounds.high + slack)
 

@@ -98,7 +98,7 @@ RENDERINGS: Mapping[str, Rendering] = {
         theory.build_theory_table,
         theory_plots.plots,
         theory.compared,
-        theory.rows_of,
+        _rows_training,
         has_overview=False,
     ),
     SCALE.name: Rendering(

@@ -1,8 +1,8 @@
 """The studies: tables and figures as named grids of trials; the only home of outside numbers.
 
 A new study is one function and one line in the `STUDIES` of the file of its question: `rivals`,
-`decode`, `papers`, `bench.theory.studies` or `bench.scale.studies`. Nothing here imports torch or
-models: listing, planning and reporting must not need them.
+`decode`, `papers`, `theory` or `bench.scale.studies`. Nothing here imports torch or models:
+listing, planning and reporting must not need them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.scale.studies import STUDIES as SCALE_STUDIES
-from bench.studies import decode, papers, rivals
+from bench.studies import decode, papers, rivals, theory
 from bench.studies.grids import grid, linear, mlp, shrink, study
 from bench.study import Study
-from bench.theory.studies import STUDIES as THEORY_STUDIES
 
 __all__ = ["STUDIES", "grid", "linear", "mlp", "shrink", "study"]
 
 STUDIES: dict[str, Callable[[], Study]] = {
     **rivals.STUDIES,
     **decode.STUDIES,
-    **THEORY_STUDIES,
+    **theory.STUDIES,
     **papers.STUDIES,
     **SCALE_STUDIES,
 }

@@ -74,6 +74,18 @@ def test_row_within_the_widened_range_is_reproduced(
     assert _verdict(folders, own, _replicates([0.30, 0.31, 0.32])) == verdict
 
 
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.315, "reproduced"), (0.325, "differs")])
+def test_what_was_drawn_is_judged_by_its_standard_errors(
+    folders: tuple[Path, Path], accuracy: float, verdict: str
+) -> None:
+    def drawn(accuracy: float) -> dict[str, Any]:
+        without_points = changed(_replicates([accuracy])[0], None, "data", "num_test_points")
+        errors = dict.fromkeys(without_points["test"], 0.01)
+        return changed(without_points, {"standard_errors": errors}, "estimators")
+
+    assert _verdict(folders, [drawn(accuracy)], [drawn(0.30)]) == verdict
+
+
 def test_every_leading_metric_must_be_within_the_range(folders: tuple[Path, Path]) -> None:
     own = changed(_replicates([0.31])[0], 0.9, "test", "P@5")
     assert _verdict(folders, [own], _replicates([0.30, 0.31, 0.32])) == "differs"

@@ -6,21 +6,21 @@ from typing import Any
 
 import synthetic_records as made
 
+from bench.published import Claim
 from bench.report.plots import theory as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.select import Section, StudyView
 from bench.report.style import draw_files
 from bench.report.syntax import Table, render_latex, render_markdown, render_text
-from bench.report.theory import build_theory_table, compared, rows_of
+from bench.report.theory import build_theory_table, compared
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.theory.published import Claim
 
 PART = "K = 100"
 
 
-def _trial(method: str, data: dict[str, Any], **options: Any) -> Trial:
+def _trial(method: str, **options: Any) -> Trial:
     return Trial(
-        data=DataSpec(source="labels", name=PART, options=data),
+        data=DataSpec(source="none", name=PART),
         model=ModelSpec(method=method, encoder="linear", options=options),
         train=TrainSpec(),
     )
@@ -38,7 +38,7 @@ def _record(
         "reason": None,
         "started_at": "2030-01-02T03:04:05Z",
         "versions": {"method": 1, "source": 1, "protocol": 1},
-        "data": {"fingerprint": "f" * 16, "num_labels": 100},
+        "data": {"num_labels": 100},
         "test": test,
         "estimators": {"standard_errors": errors or {}, "curves": curves or {}},
         "provenance": made.provenance(),
@@ -68,7 +68,7 @@ def _lines(table: Table) -> list[dict[str, str]]:
     return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in rows]
 
 
-PAIRS = _trial("pairs", {"num_labels": 100}, hash_family="murmur3", num_buckets=4, num_worlds=2)
+PAIRS = _trial("pairs", num_labels=100, hash_family="murmur3", num_buckets=4, num_worlds=2)
 
 
 def test_each_number_stands_beside_the_published_one_with_tag_and_source() -> None:
@@ -79,7 +79,7 @@ def test_each_number_stands_beside_the_published_one_with_tag_and_source() -> No
     )
     (line,) = _lines(build_theory_table(section))
     assert line == {
-        "setting": "murmur3 hash, B=4, R=2",
+        "setting": "murmur3 hash",
         "quantity": "error",
         "published in": "a draft [F]",
         "verdict": "agrees",
@@ -124,8 +124,8 @@ def test_our_own_reckoning_is_not_counted_among_published_numbers() -> None:
 
 
 def test_a_reduction_is_the_ratio_of_two_rows() -> None:
-    full = _trial("counted", {"num_labels": 100}, of="full_softmax")
-    small = _trial("counted", {"num_labels": 100}, of="mach", num_buckets=4, num_worlds=5)
+    full = _trial("counted", num_labels=100, of="full_softmax")
+    small = _trial("counted", num_labels=100, of="mach", num_buckets=4000, num_worlds=5)
     records = [
         _record(full, {"parameters": 44.4e9, "parameter bytes": 177.6e9}),
         _record(small, {"parameters": 84.5e6, "parameter bytes": 338e6}),
@@ -138,7 +138,7 @@ def test_a_reduction_is_the_ratio_of_two_rows() -> None:
     )
     lines = {line["quantity"]: line for line in _lines(build_theory_table(section))[1:]}
     reduction = lines["480×: parameters"]
-    assert reduction["setting"] == "full layer, L=100 ÷ MACH, L=100, B=4, R=5"
+    assert reduction["setting"] == "full layer ÷ MACH, B=4,000, R=5"
     assert (reduction["published"], reduction["measured"]) == ("480×", "525.4×")
     assert lines["parameter bytes"]["published"] == "300 MB"
     assert lines["parameter bytes"]["measured"] == "338 MB"
@@ -155,7 +155,7 @@ def test_a_trial_that_failed_shows_its_status() -> None:
 def _reconstruction(
     rounding: str, mean: float, quadratic: float, clipped: float, less: float
 ) -> Any:
-    data = {"num_labels": 100, "labels_per_point": 5, "base_prob": 0.9, "rounding": rounding}
+    simulated = {"labels_per_point": 5, "base_prob": 0.9, "rounding": rounding}
     names = {"mean": mean, "quadratic": quadratic, "quadratic clipped to [0, 1]": clipped}
     names["mean less V/B"] = less
     curves = {
@@ -163,7 +163,7 @@ def _reconstruction(
         for name, end in names.items()
     }
     return _record(
-        _trial("reconstruction", data, num_buckets=20, num_worlds=2, num_draws=9),
+        _trial("reconstruction", num_labels=100, num_buckets=20, num_worlds=2, **simulated),
         {f"{name}, R = 2": end for name, end in names.items()},
         curves={"reconstruction": curves},
     )
@@ -208,40 +208,31 @@ def test_figure_of_the_simulation_draws_each_estimator_and_the_published_points(
 
 def _theory_sections() -> list[Section]:
     families = ("murmur3", "balanced")
-    sizes = {"num_buckets": 4, "num_worlds": 3}
+    sizes = {"num_labels": 50, "num_buckets": 4, "num_worlds": 3}
+    counted = {"pairs, R = 1": 300, "pairs, R = 2": 70, "pairs, R = 3": 0}
+    shares = {"share with a pair, R = 1": 1, "share with a pair, R = 3": 0.5}
     pairs = [
-        _record(
-            _trial("pairs", {"num_labels": 50}, hash_family=family, **sizes),
-            {"pairs, R = 1": 300.0},
-            curves={
-                "pairs": {"num_worlds": [1, 2, 3], "pairs": [300, 70, 0], "share": [1, 1, 0.5]}
-            },
-        )
+        _record(_trial("pairs", hash_family=family, **sizes), counted | shares)
         for family in families
     ]
     means = {"prob": [0.5, 0.1], "mean": [0.49, 0.001], "standard_error": [0.01, 0.01]}
     moments = [
         _record(
-            _trial("moments", {"distribution": "zipf", "num_labels": 50}, hash_family=family),
-            {"mean of estimates, B = 2": 0.5},
-            curves={
-                "variances": {"num_buckets": [2, 8], "variance": [0.3, 0.05]},
-                "means": {"2": means, "8": means},
-            },
+            _trial("moments", distribution=law, hash_family=family),
+            {"variance, B = 2, R = 1": 0.3, "variance, B = 8, R = 1": 0.05},
+            curves={"means": {"2": means, "8": means}} if law == "zipf" else {},
         )
+        for law in ("zipf", "one_rival")
         for family in families
     ]
-    for record in moments:
-        record["data"] |= {"prob": 0.1, "sum_of_squares_of_others": 0.3}
     outcomes = [
         _record(
-            _trial("outcomes", {}, num_buckets=3, num_worlds=r),
+            _trial("outcomes", num_buckets=3, num_worlds=r),
             {"outputs": 3.0 * r, "outcomes told apart": 3.0**r},
-            curves={"outcomes": {"outputs": 3 * r, "outcomes": 3**r}},
         )
         for r in (2, 3)
     ]
-    return [_section(records) for records in (moments, pairs, outcomes)]
+    return [_section(records) for records in (moments[:2], moments[2:], pairs, outcomes)]
 
 
 def test_figures_of_theorems_show_measured_points_and_formulas() -> None:
@@ -249,9 +240,9 @@ def test_figures_of_theorems_show_measured_points_and_formulas() -> None:
     assert list(plots) == ["unbiasedness", "variance", "pairs-number", "pairs-chance", "outcomes"]
     shown = {stem: plot for stem, plot in plots.items() if isinstance(plot, LinePlot)}
     assert len(shown) == 5
-    variance = {s.text: s for s in shown["variance"].panels[0].series}
-    assert variance["derived: Σp_k²/(R(B−1))"].y == (0.3, 0.3 / 7)
-    assert variance["bound as printed in 2020"].y[0] == 0.25 * 0.9 / 2
+    variance = {s.text: s for s in shown["variance"].panels[1].series}
+    assert variance["derived: Σp_k²/(R(B−1))"].y == (1.0, 1 / 7)
+    assert variance["bound as printed in 2020"].y[0] == 0.25 / 2
     assert variance["murmur3"].y == (0.3, 0.05)
     assert variance["balanced"].x[0] < variance["murmur3"].x[0]  # side by side
     counted = {s.text: s for s in shown["pairs-number"].panels[0].series}
@@ -269,13 +260,12 @@ def test_figures_of_theorems_show_measured_points_and_formulas() -> None:
 def test_tables_render_in_every_syntax_and_compare_by_quantity() -> None:
     section = _simulation()
     table = build_theory_table(section)
-    assert "| V=5, base\\_prob=0.9, B=20 |" in render_markdown(table)
+    assert "| V=5, base\\_prob=0.9 |" in render_markdown(table)
     assert "Times" not in render_markdown(table)  # nothing of it is ever timed
     assert r"\begin{tabular}{llllrrrr}" in render_latex(table, "x")
     assert "agrees" in render_text(table, 120)
     assert [column.name for column in compared(section)] == ["mean, R = 2"]
-    names = [text for _, text in rows_of(section)]
-    assert names == [
-        "V=5, base_prob=0.9, B=20",
-        "V=5, base_prob=0.9, V/base_prob rounded to nearest, B=20",
+    assert [row.setting for row in section.rows] == [
+        "V=5, base_prob=0.9",
+        "V=5, base_prob=0.9, V/base_prob rounded to nearest",
     ]

@@ -1,4 +1,4 @@
-"""Slow, plain forms of what `bench.theory` computes, one label and one point at a time."""
+"""Slow, plain forms of what `bench.experiments.theory` computes, a label and a point at a time."""
 
 from __future__ import annotations
 
