@@ -20,13 +20,13 @@ def _lines(pattern: str) -> list[dict[str, Any]]:
 
 def test_every_committed_record_has_the_trial_id_of_its_settings() -> None:
     lines = _lines("records/*/*.jsonl")
-    assert len(lines) >= 438
+    assert len(lines) >= 400
     assert all(Trial.from_dict(line["settings"]).trial_id == line["trial_id"] for line in lines)
 
 
 def test_every_committed_cost_row_has_the_cost_id_of_its_settings() -> None:
     rows = [row for line in _lines("costs/*/*.jsonl") for row in line["rows"]]
-    assert len(rows) >= 342
+    assert len(rows) >= 300
     assert all(Trial.from_dict(row["settings"]).cost_id == row["cost_id"] for row in rows)
 
 
