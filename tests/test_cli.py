@@ -318,23 +318,33 @@ def test_a_report_tells_of_lines_that_it_cannot_read(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["run", "--dry-run"], ["run"]])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            'method="mach", options={"num_bucket": 2, "num_worlds": 2}',
+            "unknown ['num_bucket'], missing ['num_buckets']",
+        ),
+        ('method="sampled_softmax", options={"sampler": "unigramm"}', "'unigramm'"),
+        ('method="omikuji"', "'mlp'"),
+    ],
+)
 def test_an_option_that_a_method_does_not_take_is_refused_before_any_trial(
-    capsys, tmp_path, command
+    capsys, tmp_path, command, wrong, message
 ):
     path = tmp_path / "two.py"
-    path.write_text("""
+    path.write_text(f"""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.study import Study
-DATA = DataSpec(source="planted", name="p", options={"num_labels": 2})
+DATA = DataSpec(source="planted", name="p", options={{"num_labels": 2}})
 def trials(profile):
-    models = [ModelSpec(method="frequency", encoder="linear")]
-    models.append(ModelSpec(method="mach", options={"num_bucket": 2, "num_worlds": 2}))
+    models = [ModelSpec(method="frequency", encoder="linear"), ModelSpec({wrong})]
     return [Trial(data=DATA, model=model, train=TrainSpec()) for model in models]
 STUDY = Study(name="two", claim="One is misspelt.", trials=trials, smoke=list)
 """)
     name, *options = command
     assert main([name, str(path), *options]) == 2
-    assert "unknown ['num_bucket'], missing ['num_buckets']" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
