@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.card import Aspect, Card, Look, Shown
+from bench.methods.card import Aspect, Card, Look, Shown
 
 
 def _negatives(default: str) -> tuple[Shown, ...]:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
-from bench.kernels import njit
-from bench.ranking import UnrankableError, check_k
+from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.ranking import UnrankableError, check_k
+from bench.store.kernels import njit
 
 
 class ClosedForm(ExtremeClassifier):

@@ -8,16 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from baselines.label_layer import LabelLayer
-from bench.classifier import DataFacts, Reduction, loss_scale, refuse_mean_of_softmax
 from bench.data.batch import Batch
-from bench.losses import (
-    LossKind,
-    build_positives,
-    chunked_loss,
-    fused_loss_of_logits,
-    tiling,
-)
-from bench.options import Count, Size, check_values
+from bench.nn.classifier import DataFacts, Reduction, loss_scale, refuse_mean_of_softmax
+from bench.nn.losses import LossKind, build_positives, chunked_loss, fused_loss_of_logits, tiling
+from bench.nn.options import Count, Size, check_values
 
 
 class FullSoftmax(LabelLayer):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.batch import Batch
-from bench.losses import LossKind
-from bench.options import Size, check_values
-from bench.ranking import compile_top_k, exact_top_k, top_k_of_product
+from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.losses import LossKind
+from bench.nn.options import Size, check_values
+from bench.nn.ranking import compile_top_k, exact_top_k, top_k_of_product
 from bench.settings import derive_seed
 
 

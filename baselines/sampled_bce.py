@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.samplers import Negatives
 from bench.data.batch import Batch
-from bench.losses import LossKind
+from bench.nn.losses import LossKind
 
 
 class SampledBce(SampledSoftmax):

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import torch
 
 from baselines.samplers import SAMPLERS, Sampler, build_sampler, check_sampler
-from bench.classifier import DataFacts, ExtremeClassifier
-from bench.options import AtLeast, OneOf
-from bench.streams import Stream
+from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.options import AtLeast, OneOf
+from bench.nn.rng import Stream
 
 SamplerName = Annotated[str, OneOf(SAMPLERS)]
 #: S; 0 where nothing is drawn.

@@ -11,11 +11,11 @@ from torch import Tensor
 from baselines.label_layer import LabelLayer
 from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName
 from baselines.samplers import Negatives
-from bench.classifier import DataFacts
 from bench.data.batch import Batch
-from bench.layers import row_lookup
-from bench.losses import LossKind
-from bench.options import Size, check_values
+from bench.nn.classifier import DataFacts
+from bench.nn.layers import row_lookup
+from bench.nn.losses import LossKind
+from bench.nn.options import Size, check_values
 from bench.settings import SettingsError
 
 

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bench.nn.rng import Stream
 from bench.settings import SettingsError, derive_seed
-from bench.streams import Stream
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName
 from baselines.sampled_softmax import sampled_loss
-from bench.checkpoint import SelfDescribing
-from bench.classifier import DataFacts
 from bench.data.batch import Batch
-from bench.layers import row_lookup
-from bench.options import Positive, Size, check_values
-from bench.ranking import compile_top_k, top_k_of_product
+from bench.nn.checkpoint import SelfDescribing
+from bench.nn.classifier import DataFacts
+from bench.nn.layers import row_lookup
+from bench.nn.options import Positive, Size, check_values
+from bench.nn.ranking import compile_top_k, top_k_of_product
 from bench.settings import SettingsError, derive_seed
 
 Similarity = Literal["cosine", "dot"]

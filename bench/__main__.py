@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import process
+from bench.cli import process
 
 _CACHE = Path(".cache/bench")
 if __name__ == "__main__":
@@ -24,34 +24,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bench import (
-    audit,
-    budgets,
-    costs,
-    folders,
-    lockfiles,
-    progress,
-    provenance,
-    record,
-    rounds,
-    runner,
-    study,
-    turns,
-)
-from bench.cards import card
-from bench.costs import CostLine
-from bench.data.published import cli as data_cli
-from bench.data.published.catalogue import SETS
+from bench.cli import data as data_cli
+from bench.cli import progress, timing_view
+from bench.data.download.catalogue import SETS
 from bench.errors import UserError
-from bench.folders import folder_named
-from bench.labels import RowNames
-from bench.presence import announced
-from bench.record import Record
-from bench.runner import OWN, REFERENCE, RunError, RunOptions
+from bench.methods.cards import card
+from bench.methods.labels import RowNames
+from bench.methods.versions import current_versions, is_older
+from bench.runner import audit, run, timing
+from bench.runner.machine_lock import announced
+from bench.runner.run import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
-from bench.study import PROFILES, Study
-from bench.study_file import located
-from bench.versions import current_versions, is_older
+from bench.store import budgets, costs, folders, lockfiles, provenance, record
+from bench.store.costs import CostLine
+from bench.store.folders import folder_named
+from bench.store.record import Record
+from bench.studies import study
+from bench.studies.study import PROFILES, Study
+from bench.studies.study_file import located
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _DATA_DIRS = (Path("data"), Path("../shared/data"))
@@ -115,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
     failures = []
     for chosen in studies:
         run_options = _run_options(options, chosen)
-        plan = runner.plan_run(chosen, run_options)
+        plan = run.plan_run(chosen, run_options)
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         _warn(plan.warnings)
         if options.dry_run:
@@ -128,8 +118,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
             print("  steps by the measured seconds a step, and written down")
             _set_budgets(chosen, plan.unbudgeted, options, run_options)
-            plan = runner.plan_run(chosen, run_options)
-        records = runner.run_plan(plan, run_options, progress=progress.Progress())
+            plan = run.plan_run(chosen, run_options)
+        records = run.run_plan(plan, run_options, progress=progress.Progress())
         _print_summary(plan, records)
         failed = [entry for entry in records if entry.status == "error"]
         failures += [(entry, run_options, plan.names) for entry in failed]
@@ -148,9 +138,9 @@ def _cost(options: argparse.Namespace) -> int:
     failed = 0
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
-        wanted = runner.timed_trials(chosen, run_options)
+        wanted = run.timed_trials(chosen, run_options)
         _check_sources(chosen, wanted)
-        absent = runner.absent_data(chosen, wanted, run_options)
+        absent = run.absent_data(chosen, wanted, run_options)
         wanted = [trial for trial in wanted if trial.data.name not in absent]
         _print_absent(chosen, absent)
         if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in wanted):
@@ -162,14 +152,14 @@ def _cost(options: argparse.Namespace) -> int:
         _try_folders(run_options, "costs", chosen.name)
         path = _costs_path(chosen, run_options)
         everything = dataclasses.replace(run_options, only=(), where=())
-        whole = rounds.groups_of(chosen, runner.timed_trials(chosen, everything))
-        groups = rounds.groups_of(chosen, wanted)
+        whole = timing.groups_of(chosen, run.timed_trials(chosen, everything))
+        groups = timing.groups_of(chosen, wanted)
         for group, line in zip(
             groups, _measured(chosen, groups, options, run_options), strict=True
         ):
             if group in whole:
                 costs.append(path, line)
-            for text in turns.summary(line, runner.names_of_rows(chosen, run_options)):
+            for text in timing_view.summary(line, run.names_of_rows(chosen, run_options)):
                 print(text, flush=True)
             failed += sum(row["status"] == "error" for row in line.rows)
             if line.has_failed and group in whole:
@@ -209,7 +199,7 @@ def _is_timed(
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for line in costs.newest_costs(lines):
         for row in line.rows:
-            if row["status"] in runner.SETTLED:
+            if row["status"] in run.SETTLED:
                 rows.setdefault(row["cost_id"], []).append(row)
     shared = costs.shared_costs(trials)
 
@@ -252,11 +242,11 @@ def _set_budgets(
     chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
 ) -> None:
     """Turn budgets into steps, by costs on record where all are there, else measured now."""
-    names = runner.names_of_rows(chosen, run_options)
+    names = run.names_of_rows(chosen, run_options)
     described: dict[str, str] = {}
     for trial in trials:  # the first of a row's replicates
         described.setdefault(trial.cost_id, progress.printable(names.full(trial)))
-    groups = rounds.groups_of(chosen, trials, is_for_steps=True)
+    groups = timing.groups_of(chosen, trials, is_for_steps=True)
     lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
     if _is_timed(chosen, run_options, trials, for_steps=True):
         lines = _read_costs(chosen, run_options)
@@ -271,19 +261,19 @@ def _set_budgets(
 
 def _measured(
     chosen: Study,
-    groups: Sequence[rounds.Group],
+    groups: Sequence[timing.Group],
     options: argparse.Namespace,
     run_options: RunOptions,
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over."""
     num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
-    view = turns.TurnsView(num_rounds, runner.names_of_rows(chosen, run_options))
-    session = rounds.Session(
+    view = timing_view.TurnsView(num_rounds, run.names_of_rows(chosen, run_options))
+    session = timing.Session(
         study=chosen,
         data_dir=run_options.data_dir,
         cache_dir=run_options.cache_dir,
-        accelerator=runner.accelerator_of(run_options.profile),
-        machine=runner.machine_of(run_options.profile),
+        accelerator=run.accelerator_of(run_options.profile),
+        machine=run.machine_of(run_options.profile),
         num_rounds=num_rounds,
         on_turn=view.on_turn,
     )
@@ -297,7 +287,7 @@ def _measured(
 
 
 def _audit(options: argparse.Namespace) -> int:
-    machine = runner.machine_of("cpu")
+    machine = run.machine_of("cpu")
     names = options.study or study.study_names()
     studies = [study.load_study(name) for name in names]
     # The reference is made again by whoever likes; who may write to it says so.
@@ -326,7 +316,7 @@ def _audit(options: argparse.Namespace) -> int:
         for each in studies
     }
     view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
-    engine = runner.local_engine(run_options, view.on_event)
+    engine = run.local_engine(run_options, view.on_event)
     path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
     findings = audit.audit(chosen, engine, machine=machine)
@@ -476,7 +466,7 @@ def _try_folders(run_options: RunOptions, *below: str) -> None:
 
 
 def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
-    slug = provenance.machine_slug(runner.machine_of(run_options.profile))
+    slug = provenance.machine_slug(run.machine_of(run_options.profile))
     return costs.costs_path(run_options.results_dir, chosen.name, slug)
 
 
@@ -494,7 +484,7 @@ def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
         print(text)
 
 
-def _print_plan(chosen: Study, plan: runner.Plan) -> None:
+def _print_plan(chosen: Study, plan: run.Plan) -> None:
     order = {planned.trial.trial_id: i for i, planned in enumerate(plan.to_run, start=1)}
     total = len(plan.trials) + len(plan.unbudgeted)
     print(f"{chosen.name}: {len(order) + len(plan.unbudgeted)} of {total} trials would run")
@@ -511,7 +501,7 @@ def _print_plan(chosen: Study, plan: runner.Plan) -> None:
         print(f"  {'':16} {'':>4} {'new':<18} {plan.names.full(trial)} ({text})")
 
 
-def _print_summary(plan: runner.Plan, records: list[Record]) -> None:
+def _print_summary(plan: run.Plan, records: list[Record]) -> None:
     counts = Counter(entry.status for entry in records)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"{plan.study.name}: {text or 'nothing to run'}; records in {plan.records_path}")

@@ -117,7 +117,7 @@ class ModelSpec:
     """Which method, with which encoder.
 
     Attributes:
-        method: registered method, see `bench.methods`.
+        method: registered method, see `bench.methods.classes`.
         encoder: `linear` (features straight to the output layer) or `mlp`.
         hidden_dims: widths of the hidden layers of an `mlp`, the last one is H.
         options: keyword arguments of the method's class (num_buckets, num_worlds, sampler …).
@@ -145,14 +145,14 @@ class TrainSpec:
 
     The length is one of `num_steps`, `num_epochs` and `budget_seconds`; without any it is one
     epoch. No clock decides anything in a trial: a budget is turned into steps before (see
-    `bench.budgets`), and a trial with a budget left in it does not run.
+    `bench.store.budgets`), and a trial with a budget left in it does not run.
 
     Attributes:
         batch_size: points a step.
         learning_rate: peak rate of the optimiser.
         optimizer: `adam` (dense moments), `row_adam` (moments of a row move only when the row has
             a gradient; the same as `adam` on dense gradients) or `tf_adam` (`adam` with ε where
-            TensorFlow 1 has it, as the papers' code; see `bench.optimizers`).
+            TensorFlow 1 has it, as the papers' code; see `bench.nn.optimizers`).
         schedule: `constant`, `linear_decay` to 0 along the steps, or `step_decay` at
             `decay_epochs`.
         num_steps: length in steps.
@@ -163,7 +163,7 @@ class TrainSpec:
         precision: Lightning's precision flag.
         adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
             gradients are so small that 1e-8 is not negligible; ours sums over buckets, see
-            `bench.losses`.
+            `bench.nn.losses`.
         decay_epochs: passes after each of which `step_decay` multiplies the rate, ascending.
         decay_factor: by what; above 0, below 1.
         order: how training points are visited: `points` in a random order, another one in each

@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench.card import Card
-from bench.cards import register
 from bench.measure.memory import PredictedOutOfMemory
-from bench.record import append_line
+from bench.methods.card import Card
+from bench.methods.cards import register
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Kind, Study
+from bench.store.record import append_line
+from bench.studies.study import Kind, Study
 
 # A stub's data is what its source's name says, and it is of the version in a test's hands.
 KIND = Kind(name="training", sources="stub_trials", prepares_data=False)
@@ -251,7 +251,7 @@ def main():
     """Run trials, as a process that a test can kill: RESULTS CACHE TRIALS SECONDS."""
     import stub_trials  # this file, by the name under which trials' processes know it
 
-    from bench.runner import RunOptions, run_study
+    from bench.runner.run import RunOptions, run_study
 
     results, cache = map(Path, sys.argv[1:3])
     num_trials, seconds = int(sys.argv[3]), float(sys.argv[4])

@@ -7,10 +7,12 @@ import pytest
 import stub_trials
 from stub_trials import build_study, build_trial, stub_card
 
-from bench import audit, cards, provenance, record
-from bench.audit import Candidate, candidates, compared, draw
-from bench.engine.local import LocalEngine
-from bench.runner import RunOptions, run_study
+from bench.methods import cards
+from bench.runner import audit
+from bench.runner.audit import Candidate, candidates, compared, draw
+from bench.runner.local import LocalEngine
+from bench.runner.run import RunOptions, run_study
+from bench.store import provenance, record
 
 MACHINE = provenance.machine(accelerator=None)
 

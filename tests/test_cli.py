@@ -12,12 +12,15 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import __main__, record, runner, study
+from bench import __main__
 from bench.__main__ import main
-from bench.budgets import Budget, read_budgets, write_budgets
-from bench.costs import read_costs
-from bench.lockfiles import this_user
-from bench.study import Study, StudyError
+from bench.runner import run
+from bench.store import record
+from bench.store.budgets import Budget, read_budgets, write_budgets
+from bench.store.costs import read_costs
+from bench.store.lockfiles import this_user
+from bench.studies import study
+from bench.studies.study import Study, StudyError
 
 STUDY_FILE = """
 from stub_trials import build_study, build_trial
@@ -69,7 +72,7 @@ def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys
 
 
 def test_costs_are_refused_beside_a_runner_of_this_machine(capsys, tmp_path):
-    code = "import time; from bench.presence import announced\nwith announced('run', 'wide'):\n"
+    code = "import time; from bench.runner.machine_lock import announced\nwith announced('run', 'wide'):\n"
     code += "    print('here', flush=True)\n    time.sleep(600)"
     command = [sys.executable, "-c", code]
     here = Path(__file__).parents[1]
@@ -148,7 +151,7 @@ def test_budgets_come_from_costs_on_record_until_the_code_behaves_differently(
     out = capsys.readouterr().out
     assert "20 s are 80 steps" in out
     assert "round 1" not in out
-    monkeypatch.setattr("bench.versions.PROTOCOL", 2)
+    monkeypatch.setattr("bench.methods.versions.PROTOCOL", 2)
     assert main(["budget", "brief"]) == 0
     assert "round 1" in capsys.readouterr().out
 
@@ -335,7 +338,7 @@ def test_an_option_that_a_method_does_not_take_is_refused_before_any_trial(
     path = tmp_path / "two.py"
     path.write_text(f"""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.studies.study import Study
 DATA = DataSpec(source="planted", name="p", options={{"num_labels": 2}})
 def trials(profile):
     models = [ModelSpec(method="frequency", encoder="linear"), ModelSpec({wrong})]
@@ -431,7 +434,7 @@ def test_interrupt_is_told_from_failure(monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run_plan", interrupt)
+    monkeypatch.setattr(run, "run_plan", interrupt)
     assert main(["run", "keen"]) == 130
 
 
@@ -567,7 +570,7 @@ def test_where_data_was_looked_for_is_said_of_failed_trials(capsys, tmp_path):
 def test_options_that_a_source_does_not_take_are_refused_before_any_trial(capsys, tmp_path):
     (tmp_path / "own.py").write_text("""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.studies.study import Study
 
 DATA = DataSpec(source="vw", name="n", options={"train": "a", "test": "b", "num_labels": "9"})
 TRIAL = Trial(data=DATA, model=ModelSpec(method="centroid"), train=TrainSpec())
@@ -581,7 +584,10 @@ STUDY = Study(name="own", claim="c", trials=lambda profile: [TRIAL], smoke=lambd
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = 1", "defines no study"), ("STUDY = 3", "gives a int; expected a bench.study.Study")],
+    [
+        ("x = 1", "defines no study"),
+        ("STUDY = 3", "gives a int; expected a bench.studies.study.Study"),
+    ],
 )
 def test_study_file_without_a_study_is_refused(tmp_path, text, message):
     path = tmp_path / "odd.py"

@@ -176,7 +176,7 @@ def test_signals_end_a_run_with_one_sentence_however_many_come(tmp_path, number,
 def test_a_signal_during_the_start_is_a_sentence_too():
     code = "import os, runpy, signal, sys; sys.argv = ['bench', 'list']\n"
     code += "class Slow:\n    def find_spec(self, name, *rest):\n"
-    code += "        name == 'bench.runner' and os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "        name == 'bench.runner.run' and os.kill(os.getpid(), signal.SIGINT)\n"
     code += "sys.meta_path.insert(0, Slow())\n"
     code += "runpy.run_module('bench', run_name='__main__', alter_sys=True)\n"
     answer = subprocess.run(
@@ -193,7 +193,7 @@ def test_a_signal_during_the_start_is_a_sentence_too():
 def test_an_ignored_hang_up_stays_ignored():
     script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     script += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    probe = "import bench.process as p, signal; p.settle([]); "
+    probe = "import bench.cli.process as p, signal; p.settle([]); "
     probe += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     answer = subprocess.run(
         [sys.executable, "-c", script, "-c", probe],

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import record
-from bench.corrections import correct, first_layer_bytes, main
-from bench.record import Record, RecordError
+from bench.experiments.corrections import correct, first_layer_bytes, main
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.store import record
+from bench.store.record import Record, RecordError
 
 # 32 worlds of 10,000 hashed features, 128 wide; 250 buckets: what table-search trains.
 OPTIONS = {"num_buckets": 250, "num_worlds": 32, "num_hashed_features": 10_000}

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from bench import costs
-from bench.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
-from bench.labels import RowNames
-from bench.record import RecordError, SchemaError
+from bench.cli.timing_view import summary
+from bench.methods.labels import RowNames
 from bench.settings import Trial
-from bench.turns import summary
+from bench.store import costs
+from bench.store.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
+from bench.store.record import RecordError, SchemaError
 
 
 def phase(*seconds, units=1, **load):

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import lockfiles, presence, record
-from bench.leases import Leases
-from bench.lockfiles import this_user
-from bench.presence import Busy, announced
-from bench.progress import Progress
-from bench.runner import RunOptions, plan_run, run_plan, run_study
+from bench.cli.progress import Progress
+from bench.runner import machine_lock
+from bench.runner.claims import Leases
+from bench.runner.machine_lock import Busy, announced
+from bench.runner.run import RunOptions, plan_run, run_plan, run_study
+from bench.store import lockfiles, record
+from bench.store.lockfiles import this_user
 
 HERE = Path(__file__).parent
 
@@ -141,7 +142,7 @@ def test_leases_of_dead_runners_are_taken_away(tmp_path, options):
 def announce_elsewhere(command="run"):
     code = (
         "import sys, time\n"
-        "from bench.presence import announced\n"
+        "from bench.runner.machine_lock import announced\n"
         f"with announced({command!r}, 'wide'):\n"
         "    print('here', flush=True)\n"
         "    time.sleep(600)\n"
@@ -163,7 +164,7 @@ def test_seconds_are_not_measured_beside_another_who_measures(options):
             other.send_signal(signal.SIGKILL)
     with announced("cost", "narrow", alone=True) as others:
         assert others == []
-    assert list(presence.FOLDER.iterdir()) == []
+    assert list(machine_lock.FOLDER.iterdir()) == []
 
 
 def test_a_run_says_whose_timing_it_disturbs(options):
@@ -185,7 +186,7 @@ def test_one_process_is_not_beside_itself():
 
 
 def test_what_is_no_announcement_is_overlooked(tmp_path, monkeypatch):
-    monkeypatch.setattr(presence, "FOLDER", tmp_path)
+    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path)
     held = [
         lockfiles.try_lock(tmp_path / f"1-{number}", note)
         for number, note in enumerate(["", "[", "3", '{"a": 1}', "[1]", json.dumps(["x"] * 5)])
@@ -198,7 +199,7 @@ def test_what_is_no_announcement_is_overlooked(tmp_path, monkeypatch):
 
 def test_without_a_folder_for_it_nobody_is_known(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(presence, "FOLDER", tmp_path / "file" / "runners")
+    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path / "file" / "runners")
     with announced("cost", "a", alone=True) as others:
         assert others == []
 
@@ -210,10 +211,10 @@ with announced("run", "theirs") as others:
 
 
 def test_another_users_measuring_is_seen(open_folder, as_nobody, monkeypatch):
-    monkeypatch.setattr(presence, "FOLDER", open_folder / "mach-bench-runners")
+    monkeypatch.setattr(machine_lock, "FOLDER", open_folder / "mach-bench-runners")
     monkeypatch.setenv("TMPDIR", str(open_folder))
     with announced("cost", "ours", alone=True):
-        imports = "import fcntl; from bench.presence import announced"
+        imports = "import fcntl; from bench.runner.machine_lock import announced"
         said = as_nobody(imports, ANNOUNCE)
     assert f"pid={os.getpid()}, command='cost', study='ours'" in said
 
@@ -230,8 +231,8 @@ IMPORTS = """
 import fcntl, sys
 from pathlib import Path
 from types import SimpleNamespace
-from bench import record
-from bench.leases import Leases
+from bench.store import record
+from bench.runner.claims import Leases
 
 def Asked(trial_id):
     return SimpleNamespace(trial=SimpleNamespace(trial_id=trial_id), previous=None)

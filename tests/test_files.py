@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import lockfiles
-from bench.files import replace_file
+from bench.store import lockfiles
+from bench.store.files import replace_file
 
 
 def _write(path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.forecast import Forecast, Guess, Running
-from bench.progress import Progress
+from bench.cli.forecast import Forecast, Guess, Running
+from bench.cli.progress import Progress
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 

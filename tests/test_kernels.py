@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import kernels
-from bench.folders import private_folder
+from bench.store import kernels
+from bench.store.folders import private_folder
 
 ROOT = Path(__file__).parent.parent
-INNER = "from bench.kernels import njit\n@njit(cache=True)\ndef one():\n    return 1\n"
+INNER = "from bench.store.kernels import njit\n@njit(cache=True)\ndef one():\n    return 1\n"
 OUTER = """
 from bench.inner import one
-from bench.kernels import njit
+from bench.store.kernels import njit
 
 @njit(cache=True)
 def call():
@@ -109,7 +109,7 @@ def _is_kernel(node):
 def test_all_that_kernels_use_of_other_files_is_in_files_that_count():
     """Numba compiles in what a kernel names: functions, and constants by their value."""
     sources = {str(file.relative_to(ROOT)) for file in kernels.kernel_sources()}
-    assert {"bench/mach/filtered.py", "bench/mach/buckets_kernel.py"} <= sources
+    assert {"bench/mach/decode/filtered.py", "bench/mach/decode/buckets_kernel.py"} <= sources
     across = set()
     for file in kernels.kernel_sources():
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def test_all_that_kernels_use_of_other_files_is_in_files_that_count():
             if isinstance(name, ast.Name)
         }
         across |= {(file.name, origin[name]) for name in used & set(origin)}
-    assert ("filtered.py", "bench.mach.buckets_kernel") in across
+    assert ("filtered.py", "bench.mach.decode.buckets_kernel") in across
     assert {f"{module.replace('.', '/')}.py" for _, module in across} <= sources
 
 

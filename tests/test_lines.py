@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import costs, record
 from bench.__main__ import main
-from bench.budgets import BudgetError, read_budgets
-from bench.record import RecordError, SchemaError
 from bench.report.kinds import rendering_of
 from bench.report.readme import read_audits
 from bench.report.results import load_machine
 from bench.report.studies import find_view
+from bench.store import costs, record
+from bench.store.budgets import BudgetError, read_budgets
+from bench.store.record import RecordError, SchemaError
 
 RESULTS = Path(__file__).parent.parent / "results"
 DEEP = json.loads("[" * 100 + "]" * 100)
@@ -175,7 +175,7 @@ def test_commands_name_the_bad_lines_and_go_on(tmp_path, monkeypatch, capsys):
     target.parent.mkdir(parents=True)
     target.write_text("\n".join([*bad, kept]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.provenance.machine_slug", lambda machine: source.stem)
+    monkeypatch.setattr("bench.store.provenance.machine_slug", lambda machine: source.stem)
     assert main(["run", study, "--dry-run", "--results", "results"]) == 0
     captured = capsys.readouterr()
     assert f"{source.name}:2: line ignored: " in captured.err

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import lockfiles, presence
 from bench.__main__ import main
 from bench.errors import StorageError
-from bench.record import append_line
+from bench.runner import machine_lock
+from bench.store import lockfiles
+from bench.store.record import append_line
 
 
 def _hold(path: Path, held: Path) -> None:
@@ -130,8 +131,8 @@ def test_a_record_is_kept_elsewhere_where_its_folder_keeps_no_locks(tmp_path, mo
 
 
 def test_a_machine_without_locks_for_temporary_files_measures(tmp_path, no_locks, monkeypatch):
-    monkeypatch.setattr(presence, "FOLDER", tmp_path / "runners")
-    with presence.announced("run", "some") as others:
+    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path / "runners")
+    with machine_lock.announced("run", "some") as others:
         assert others == []
 
 
@@ -189,7 +190,7 @@ def test_a_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: P
     assert list(home.iterdir()) == []
 
 
-IMPORTS = "import fcntl, sys; from pathlib import Path; from bench import lockfiles"
+IMPORTS = "import fcntl, sys; from pathlib import Path; from bench.store import lockfiles"
 TAKE = """
 path = Path(sys.argv[1])
 lock = lockfiles.try_lock(path, "nobody")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import record
-from bench.costs import calmest_seconds, read_costs
 from bench.settings import Trial
-from bench.study import TRAINING
+from bench.store import record
+from bench.store.costs import calmest_seconds, read_costs
+from bench.studies.study import TRAINING
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,11 +22,11 @@ import time
 
 import numpy as np
 
-from bench.card import Card, Shown
-from bench.cards import register
+from bench.methods.card import Card, Shown
+from bench.methods.cards import register
 from bench.data.sources import data_fingerprint, load_raw
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.studies.study import Study
 
 register(
     Card(

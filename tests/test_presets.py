@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.classifier import DataFacts
 from bench.data.prepared import load_dataset
-from bench.methods import check_options
-from bench.presets import PRESETS, Preset
+from bench.experiments.training import build_model, execute
+from bench.methods.classes import check_options
+from bench.nn.classifier import DataFacts
 from bench.settings import Trial
-from bench.trial import build_model, execute
+from bench.studies.presets import PRESETS, Preset
 
 # Parameters as published, or as the papers' shapes give them in `PAPER.md`, and its rounding.
 STATED = {
@@ -84,7 +84,7 @@ def test_every_number_of_a_preset_says_where_it_is_from(name):
 
 
 def test_presets_import_no_torch():
-    code = "import sys, bench.presets; sys.exit('torch' in sys.modules)"
+    code = "import sys, bench.studies.presets; sys.exit('torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bench.labels import Named, RowNames, describe_rows
-from bench.progress import Progress, longest_fitting
-from bench.record import Record
+from bench.cli.progress import Progress, longest_fitting
+from bench.methods.labels import Named, RowNames, describe_rows
 from bench.report.results import load_results
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.store.record import Record
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from bench import provenance
 from bench.measure import processors
+from bench.store import provenance
 
 
 def test_provenance_names_code_software_and_machine_but_no_host_and_no_path():

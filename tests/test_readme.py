@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import record
-from bench.study import load_study, study_names
+from bench.store import record
+from bench.studies.study import load_study, study_names
 
 ROOT = Path(__file__).resolve().parents[1]
 

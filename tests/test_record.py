@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from stub_trials import build_trial
 
-from bench import record
 from bench.errors import StorageError
-from bench.record import RecordError, SchemaError
+from bench.store import record
+from bench.store.record import RecordError, SchemaError
 
 
 def build(trial_id="0123456789abcdef", **changes):

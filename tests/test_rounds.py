@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import costs, rounds
-from bench.costs import calmest_seconds
-from bench.labels import RowNames
-from bench.rounds import Session, groups_of
+from bench.cli.timing_view import TurnsView
+from bench.methods.labels import RowNames
+from bench.runner import timing
+from bench.runner.timing import Session, groups_of
 from bench.settings import DataSpec, Trial
-from bench.turns import TurnsView
+from bench.store import costs
+from bench.store.costs import calmest_seconds
 
 MACHINE = {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}
 GIB = 1 << 30
@@ -181,14 +182,14 @@ def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, fre
     ended = []
     held = []
     for name, size in (("small", 2 * GIB), ("large", 9 * GIB)):
-        row = rounds._Row(build_trial(note=name), resident_bytes=size)
+        row = timing._Row(build_trial(note=name), resident_bytes=size)
         row.attendant = Waiting(ended, name, size)
         held.append(row)
-    gone = rounds._Row(build_trial(), resident_bytes=10 * GIB)
+    gone = timing._Row(build_trial(), resident_bytes=10 * GIB)
     # What a row gives back is there at once: 9 GiB of the large one, 2 GiB of the small one.
     sizes = {"small": 2 * GIB, "large": 9 * GIB}
     monkeypatch.setattr(
-        rounds,
+        timing,
         "available_memory_bytes",
         lambda: None if free is None else free + sum(sizes[name] for name in ended),
     )
@@ -204,7 +205,7 @@ def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, fre
 
 
 def test_rows_that_were_ended_start_again_for_their_next_turn(measure, monkeypatch):
-    monkeypatch.setattr(rounds, "available_memory_bytes", lambda: 0)
+    monkeypatch.setattr(timing, "available_memory_bytes", lambda: 0)
     words = []
     [line] = measure(
         *rows(2), on_turn=lambda group, number, place, trial, word, phases: words.append(word)

@@ -16,13 +16,14 @@ import pytest
 import stub_trials
 from stub_trials import build_study, build_trial, stub_card
 
-from bench import cards, record
-from bench.budgets import Budget, budgets_path, write_budgets
-from bench.progress import Progress, fitted
-from bench.record import SchemaError
-from bench.runner import RunError, RunOptions, plan_run, run_plan, run_study
+from bench.cli.progress import Progress, fitted
+from bench.methods import cards
+from bench.runner.run import RunError, RunOptions, plan_run, run_plan, run_study
 from bench.settings import SettingsError
-from bench.study import StudyError
+from bench.store import record
+from bench.store.budgets import Budget, budgets_path, write_budgets
+from bench.store.record import SchemaError
+from bench.studies.study import StudyError
 
 
 @pytest.fixture(autouse=True)
@@ -103,14 +104,14 @@ def test_records_made_by_an_older_source_or_protocol_are_stale(options, monkeypa
     with monkeypatch.context() as patch:
         patch.setitem(stub_trials.SOURCE, "version", 2)
         assert states(plan_run(study, options())) == ["stale"]
-    monkeypatch.setattr("bench.versions.PROTOCOL", 2)
+    monkeypatch.setattr("bench.methods.versions.PROTOCOL", 2)
     assert states(plan_run(study, options())) == ["stale"]
 
 
 def test_a_raised_version_of_metrics_runs_nothing_again(options, monkeypatch):
     study = build_study([build_trial()])
     run(study, options())
-    monkeypatch.setattr("bench.versions.METRIC_VERSIONS", {"psp": 3})
+    monkeypatch.setattr("bench.methods.versions.METRIC_VERSIONS", {"psp": 3})
     assert states(plan_run(study, options())) == ["kept"]
 
 
@@ -127,7 +128,7 @@ def test_a_raised_version_of_an_options_value_runs_its_trials_again(options, mon
 def test_a_record_by_newer_code_than_todays_is_kept(options, monkeypatch):
     study = build_study([build_trial()])
     with monkeypatch.context() as patch:
-        patch.setattr("bench.versions.PROTOCOL", 2)
+        patch.setattr("bench.methods.versions.PROTOCOL", 2)
         run(study, options())
     assert states(plan_run(study, options())) == ["kept"]
 
@@ -155,7 +156,7 @@ def test_a_time_out_is_run_again_once_it_is_given_more_time(options):
 def of_two_studies(monkeypatch):
     """Two built-in studies that ask for one trial each and for one together."""
     both = build_trial(number=0)
-    monkeypatch.setattr("bench.runner.study_names", lambda: ["first", "second"])
+    monkeypatch.setattr("bench.runner.run.study_names", lambda: ["first", "second"])
     return [
         build_study([both, build_trial(number=i)], name=name)
         for i, name in enumerate(("first", "second"), start=1)

@@ -6,8 +6,8 @@ import pytest
 
 from bench.data.searchlog import SearchLogSource
 from bench.data.sources import build_source
-from bench.presets import PRESETS
-from bench.study import Profile, load_study
+from bench.studies.presets import PRESETS
+from bench.studies.study import Profile, load_study
 
 PROFILES: tuple[Profile, ...] = ("cpu", "gpu", "paper")
 

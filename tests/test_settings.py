@@ -5,15 +5,7 @@ import json
 
 import pytest
 
-from bench.settings import (
-    LATER,
-    DataSpec,
-    ModelSpec,
-    SettingsError,
-    TrainSpec,
-    Trial,
-    derive_seed,
-)
+from bench.settings import LATER, DataSpec, ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
 
 
 def build_trial(model=None, data=None, replicate=0, **train):

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from bench.cards import card
-from bench.methods import check_options
-from bench.study import TRAINING, load_study, study_names
-from bench.versions import current_versions
+from bench.methods.cards import card
+from bench.methods.classes import check_options
+from bench.methods.versions import current_versions
+from bench.studies.study import TRAINING, load_study, study_names
 
 TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]
 RIVALS = [name for name in TRAINED if not load_study(name).shown_as]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.process import Stopped
-from bench.study import StudyError, load_study
+from bench.cli.process import Stopped
+from bench.studies.study import StudyError, load_study
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
 from stub_trials import build_study, build_trial
-from bench.study import Study
+from bench.studies.study import Study
 
 def fail(*anything):
     raise RuntimeError("no\\nmore")

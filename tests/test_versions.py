@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from bench import cards
-from bench.card import Card, Shown
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import TRAINING
-from bench.versions import (
+from bench.methods import cards
+from bench.methods.card import Card, Shown
+from bench.methods.versions import (
     METRIC_VERSIONS,
     current_versions,
     is_metric_older,
     is_older,
     without_older_metrics,
 )
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.studies.study import TRAINING
 
 
 def build_trial(method, **options):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.card import Aspect, Card, Look, Shown
+from bench.methods.card import Aspect, Card, Look, Shown
 
 _ENTRY = "baselines.peers.process:execute"
 _COST_ENTRY = "baselines.peers.process:attend"

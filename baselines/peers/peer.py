@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.measure.processors import num_cores
-from bench.options import is_of, words
+from bench.nn.options import is_of, words
 from bench.settings import ModelSpec, Scalar, SettingsError, TrainSpec
 
 

@@ -22,22 +22,12 @@ import numpy as np
 from baselines.peers.peer import Peer, PeerOptions, import_library, read_options
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.prepared import load_dataset
-from bench.lockfiles import scratch_folder
 from bench.measure.clock import Clocks
-from bench.measure.memory import (
-    HostPeak,
-    available_memory_bytes,
-    host_current_bytes,
-    refuse_beyond,
-)
-from bench.measure.visits import (
-    BATCH_SIZE,
-    LATENCY_QUERIES,
-    NUM_BATCHES,
-    Visit,
-)
-from bench.methods import method_class
+from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
+from bench.measure.visits import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
+from bench.methods.classes import method_class
 from bench.settings import Trial, derive_seed
+from bench.store.lockfiles import scratch_folder
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +44,7 @@ _OVERHEAD_POINTS = 8
 def execute(
     trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> dict[str, Any]:
-    """Run a peer's quality trial; the parts of its record, as `bench.trial.execute` gives them.
+    """Run a peer's quality trial; the parts of its record, as `bench.experiments.training.execute` gives them.
 
     `parameter_bytes` are those of the model's files. The one point of the curve is the validation
     value by which a row is chosen. A peer computes on the CPU, whatever the accelerator.

@@ -18,11 +18,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench import record
 from bench.data import cache
 from bench.data.prepared import load_dataset
 from bench.settings import DataSpec
-from bench.study import load_study
+from bench.store import record
+from bench.studies.study import load_study
 
 MOST_SHARE = 0.02
 

@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.losses import LossKind, Positives, build_positives, chunked_loss, loss_of_logits
-from bench.provenance import accelerator_name, git_state, machine, package_versions
+from bench.nn.losses import LossKind, Positives, build_positives, chunked_loss, loss_of_logits
+from bench.store.provenance import accelerator_name, git_state, machine, package_versions
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import lockfiles
 from bench.errors import StorageError
-from bench.files import replace_file
+from bench.store import lockfiles
+from bench.store.files import replace_file
 
 FORMAT = 1
 # A file changed within the file system's clock step keeps its times: only older ones are memoised.

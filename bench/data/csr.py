@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.kernels import njit
+from bench.store.kernels import njit
 
 Task = Literal["multiclass", "multilabel"]
 JsonScalar = str | int | float | bool | None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Int32s
-from bench.kernels import njit
+from bench.store.kernels import njit
 
 UInt64s = npt.NDArray[np.uint64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.kernels import njit
+from bench.store.kernels import njit
 
 _POWERS = np.array([10.0**power for power in range(23)])  # exact in float64
 

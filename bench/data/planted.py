@@ -26,8 +26,8 @@ from bench.data.csr import Csr, Int32s
 from bench.data.drawing import count_rows, inverse_cdf, stack_rows, zipf
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
-from bench.kernels import njit
 from bench.settings import derive_seed
+from bench.store.kernels import njit
 
 _BLOCK_DRAWS = 1 << 22
 

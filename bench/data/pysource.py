@@ -25,8 +25,8 @@ from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.identifiers import EMPTY_BIN, SIGNATURE_BINS, IdentifierTable, UInt64s, signature
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
-from bench.kernels import njit
 from bench.settings import derive_seed
+from bench.store.kernels import njit
 
 _SIMILARITY = 0.8
 _BAND_BINS = 4

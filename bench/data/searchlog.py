@@ -31,8 +31,8 @@ from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.drawing import Counted, count_rows, inverse_cdf, stack_rows, zipf
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
-from bench.kernels import njit
 from bench.settings import derive_seed
+from bench.store.kernels import njit
 
 _Letters = npt.NDArray[np.int64]
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar
 from bench.data.raw import DataError, RawData
-from bench.kernels import njit
 from bench.settings import DataSpec, derive_seed
+from bench.store.kernels import njit
 
 VERSION = 1
 

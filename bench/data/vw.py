@@ -12,14 +12,7 @@ import numpy as np
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
-from bench.data.text import (
-    MAX_ID,
-    Grammar,
-    check_ids_seen,
-    check_sizes,
-    parse_file,
-    settle_task,
-)
+from bench.data.text import MAX_ID, Grammar, check_ids_seen, check_sizes, parse_file, settle_task
 from bench.typed import coerce_fields
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.card import Card, Shown
+from bench.methods.card import Card, Shown
 
 _OPTIONS = (
     Shown(name="labels_per_point", text="V={}"),

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cards import card
 from bench.mach.decode import top_k_reference
 from bench.mach.estimators import label_scores, quadratic_scores
 from bench.mach.hashing import build_hash
-from bench.registry import resolve
+from bench.methods.cards import card
+from bench.methods.registry import resolve
 from bench.settings import ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
 
 #: Buckets drawn for every label by itself; what theorems suppose, and no family that one can store.
@@ -437,10 +437,10 @@ def counted(
 
     Bytes of training are those of plain Adam: parameters, gradients and two moments.
     """
-    from bench.classifier import DataFacts
-    from bench.methods import check_options
+    from bench.experiments.training import build_model, predicted_memory
+    from bench.methods.classes import check_options
+    from bench.nn.classifier import DataFacts
     from bench.settings import DataSpec
-    from bench.trial import build_model, predicted_memory
 
     known = task in ("multiclass", "multilabel")
     _refuse_unless(known, "task", task, "'multiclass' or 'multilabel'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.card import Aspect, Card, Look, Ramp, Shown
+from bench.methods.card import Aspect, Card, Look, Ramp, Shown
 
 CARDS = (
     Card(

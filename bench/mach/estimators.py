@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.losses import LossKind
 from bench.mach.decode import Reduction
+from bench.nn.losses import LossKind
 
 BucketScore = Literal["probability", "logit", "log_probability"]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.layers import Encoder
 from bench.mach.hashing import build_hash
 from bench.mach.module import Mach
+from bench.nn.layers import Encoder
 
 
 def merge_worlds(models: Sequence[Mach]) -> Mach:

@@ -10,8 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.checkpoint import SelfDescribing
-from bench.classifier import (
+from bench.data.batch import Batch
+from bench.mach import decode, estimators
+from bench.mach.decode import filtered
+from bench.mach.decode.decoders import DEFAULT, INDEXED, METHODS
+from bench.mach.decode.index import index_bytes
+from bench.mach.hashing import FAMILIES, HashFamily, build_hash
+from bench.metrics.modular import RankingMetrics
+from bench.nn.checkpoint import SelfDescribing
+from bench.nn.classifier import (
     DataFacts,
     EvaluationBatches,
     ExtremeClassifier,
@@ -20,8 +27,7 @@ from bench.classifier import (
     output_weight,
     refuse_mean_of_softmax,
 )
-from bench.data.batch import Batch
-from bench.losses import (
+from bench.nn.losses import (
     LossKind,
     Positives,
     build_positives,
@@ -29,12 +35,7 @@ from bench.losses import (
     fused_loss_of_logits,
     with_ones,
 )
-from bench.mach import decode, estimators, filtered
-from bench.mach.decoders import DEFAULT, INDEXED, METHODS
-from bench.mach.hashing import FAMILIES, HashFamily, build_hash
-from bench.mach.index import index_bytes
-from bench.metrics.modular import RankingMetrics
-from bench.options import AtLeast, Count, OneOf, Size, check_values
+from bench.nn.options import AtLeast, Count, OneOf, Size, check_values
 from bench.settings import SettingsError, derive_seed
 
 #: Points scored for the curves over R and over estimators, unless a trial asks for more.
@@ -74,7 +75,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
         analysis_points: test points that the curves over R and over estimators are scored on, at
             most; they cost one decode per subset. Their bucket logits are kept within 1 GiB.
         filter_buckets: rank only the labels of so many best buckets of the first world, see
-            `bench.mach.filtered`; approximate. None: all labels.
+            `bench.mach.decode.filtered`; approximate. None: all labels.
         output_std: standard deviation of the output layers' initial weights.
         **shared: see :class:`ExtremeClassifier`.
 
@@ -302,7 +303,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
         """`decode_costs`: what `auto` chooses by, where it is the decode method."""
         if self.decode_method != "auto" or self.table.device.type != "cpu":
             return {}
-        from bench.mach import auto
+        from bench.mach.decode import auto
 
         return {"decode_costs": dataclasses.asdict(auto.costs())}
 

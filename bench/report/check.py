@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import costs, record
-from bench.budgets import BudgetError, read_budgets
-from bench.costs import CostLine
-from bench.record import Record, RecordError, machine_key
 from bench.report.publish import beside, write_results
 from bench.report.readme import read_audits, readme_problems
 from bench.report.results import MachineResults, load_results
 from bench.report.select import Section
+from bench.store import costs, record
+from bench.store.budgets import BudgetError, read_budgets
+from bench.store.costs import CostLine
+from bench.store.record import Record, RecordError, machine_key
 
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
 

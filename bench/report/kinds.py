@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.report import decoding, papers, scale, theory
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -22,8 +21,9 @@ from bench.report.plots import theory as theory_plots
 from bench.report.select import Row, Section
 from bench.report.style import Plot
 from bench.report.syntax import Table
-from bench.report.tables import build_table
-from bench.study import DECODING, PAPERS, SCALE, THEORY, TRAINING, StudyError
+from bench.report.tables import decoding, papers, scale, theory
+from bench.report.tables.tables import build_table
+from bench.studies.study import DECODING, PAPERS, SCALE, THEORY, TRAINING, StudyError
 
 
 class BuildTable(Protocol):

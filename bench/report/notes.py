@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.costs import CostLine
 from bench.report.format import GAP, gibibytes
 from bench.report.select import Row, Section
 from bench.report.values import Record, clean, dig
+from bench.store.costs import CostLine
 
 # Of the processor time: from here on a row's times are marked.
 _BUSY = 0.1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from bench.card import TRAINING_ENTRY
+from bench.methods.card import TRAINING_ENTRY
 from bench.report.columns import model_bytes, train_seconds
 from bench.report.format import number, percent
 from bench.report.select import Row, Section

@@ -3,7 +3,7 @@
 `<!-- table: STUDY -->` is the short table of a study on the machine with most finished trials;
 `<!-- table: STUDY MACHINE -->` that of a machine; `<!-- table: STUDY | k = 5 · uniform -->` some of
 its tables, by part, data set or both. `<!-- overview: STUDY STUDY … -->` has a line for each part
-of these studies, see `bench.report.overview`; `<!-- audits -->` counts what audits found again.
+of these studies, see `bench.report.tables.overview`; `<!-- audits -->` counts what audits found again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import record
-from bench.files import replace_file
-from bench.lines import AUDIT
 from bench.report.format import escape_markdown
 from bench.report.kinds import rendering_of
-from bench.report.overview import overview_table
 from bench.report.results import MachineResults, counted, load_results, shown_first
 from bench.report.select import Section
 from bench.report.syntax import markdown_body, markdown_notes
+from bench.report.tables.overview import overview_table
+from bench.store import record
+from bench.store.files import replace_file
+from bench.store.lines import AUDIT
 
 _BLOCK = re.compile(
     r"(<!-- (table|overview|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL

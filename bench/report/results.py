@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import costs, record
 from bench.report.kinds import rendering_of
 from bench.report.select import Section, StudyView, select_sections
 from bench.report.studies import find_view, staleness
 from bench.report.timings import Timings
 from bench.report.values import Record
-from bench.study import StudyError
+from bench.store import costs, record
+from bench.studies.study import StudyError
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from bench import cards
-from bench.card import Card, KindName
-from bench.costs import shared_costs
-from bench.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
-from bench.published import Curve, Published
-from bench.record import machine_key
+from bench.methods import cards
+from bench.methods.card import Card, KindName
+from bench.methods.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
+from bench.methods.versions import is_metric_older
 from bench.report.timings import Timing, Timings
 from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.settings import SettingsError, Trial
-from bench.study import PAPERS, TRAINING
-from bench.versions import is_metric_older
+from bench.store.costs import shared_costs
+from bench.store.record import machine_key
+from bench.studies.published import Curve, Published
+from bench.studies.study import PAPERS, TRAINING
 
 IsStale = Callable[[Record], bool]
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.data.raw import DataError
+from bench.methods.versions import current_versions, is_older
 from bench.report.select import IsStale, StudyView
 from bench.report.values import Record
 from bench.settings import SettingsError, Trial
-from bench.study import KINDS, Study, StudyError, load_study
-from bench.versions import current_versions, is_older
+from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.studies.study import KINDS, Study, StudyError, load_study
 
 
 def find_view(name_or_path: str, *folders: Path) -> StudyView:
@@ -22,7 +22,7 @@ def find_view(name_or_path: str, *folders: Path) -> StudyView:
     A user's study lives in a file of his own, so its records may stand here without it.
 
     Args:
-        name_or_path: as `bench.study.load_study` takes it.
+        name_or_path: as `bench.studies.study.load_study` takes it.
         folders: results folders whose budgets tell how long rows are trained; later ones win.
 
     Raises:

@@ -18,7 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.card import Aspect, Card, Dashes, Look
+from bench.methods.card import Aspect, Card, Dashes, Look
 from bench.report.select import Row, Section
 from bench.report.values import clean
 

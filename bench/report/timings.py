@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench import costs
-from bench.costs import CostLine
 from bench.report.values import Summary, dig
 from bench.settings import Trial
+from bench.store import costs
+from bench.store.costs import CostLine
 
 
 @dataclass(frozen=True)

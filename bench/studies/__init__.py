@@ -1,7 +1,7 @@
 """The studies: tables and figures as named grids of trials; the only home of outside numbers.
 
 A new study is one function and one line in the `STUDIES` of the file of its question: `rivals`,
-`decode`, `papers`, `theory` or `bench.scale.studies`. Nothing here imports torch or models:
+`decode`, `papers`, `theory` or `bench.studies.scale`. Nothing here imports torch or models:
 listing, planning and reporting must not need them.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.scale.studies import STUDIES as SCALE_STUDIES
 from bench.studies import decode, papers, rivals, theory
 from bench.studies.grids import grid, linear, mlp, shrink, study
-from bench.study import Study
+from bench.studies.scale import STUDIES as SCALE_STUDIES
+from bench.studies.study import Study
 
 __all__ = ["STUDIES", "grid", "linear", "mlp", "shrink", "study"]
 

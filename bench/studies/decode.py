@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from bench.cards import cards
+from bench.methods.cards import cards
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear
-from bench.study import DECODING, Profile, Study
+from bench.studies.study import DECODING, Profile, Study
 
 # FAISS scans codes of half a byte or a byte.
 _FAISS_BUCKETS = (16, 256)

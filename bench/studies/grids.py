@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.study import Profile, Study, capped
+from bench.studies.study import Profile, Study, capped
 
 FLOORS = (
     ModelSpec(method="frequency", encoder="linear"),

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.published import Published
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import budget, fastest_chunk, grid, linear, mlp, study
-from bench.study import Profile, Study
+from bench.studies.published import Published
+from bench.studies.study import Profile, Study
 
 _IDENTIFIERS = DataSpec(
     source="pysource",

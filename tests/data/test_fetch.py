@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.data.published import archive, catalogue, cli, count, download, fetch, shelf
-from bench.data.published.catalogue import ROLES, SETS, Download, PublishedSet
-from bench.data.published.download import confirmed_address
-from bench.data.published.pins import FILE_NAME, add_pins, locked, read_pins
-from bench.data.published.shelf import Permissions
+from bench.cli import data
+from bench.data.download import archive, catalogue, download, fetch, file_stats, install
+from bench.data.download.catalogue import ROLES, SETS, Download, PublishedSet
+from bench.data.download.checksums import FILE_NAME, add_pins, locked, read_pins
+from bench.data.download.download import confirmed_address
+from bench.data.download.install import Permissions
 from bench.data.raw import DataError
 from bench.data.sources import SOURCES, load_raw
 from tests.data.site import Page, Site, ranges, serving, zipped
@@ -73,7 +74,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def known_sets(monkeypatch: pytest.MonkeyPatch) -> dict[str, PublishedSet]:
     sets = {"tiny": TINY, "tiny-vw": TINY_VW}
-    for module in (cli, fetch):
+    for module in (data, fetch):
         monkeypatch.setattr(module, "SETS", sets)
     return sets
 
@@ -100,7 +101,7 @@ def test_fetched_archive_is_placed_pinned_and_read(site: Site, tmp_path: Path) -
     pins = read_pins(tmp_path)
     assert pins.downloads["tiny/tiny.zip"].sha256 == hashlib.sha256(ZIP).hexdigest()
     assert pins.files["tiny/test.txt"].sha256 == hashlib.sha256(TEST).hexdigest()
-    assert shelf.state(known, tmp_path, pins) == "verified"
+    assert install.state(known, tmp_path, pins) == "verified"
     raw = load_raw(known.spec(), tmp_path, tmp_path / "cache")
     assert (raw.train_features.num_rows, raw.test_features.num_rows) == (3, 2)
 
@@ -125,7 +126,7 @@ def test_next_command_goes_on_with_a_partial_file(site: Site, tmp_path: Path) ->
     with pytest.raises(DataError, match="broke off at 100 of"):
         bring(known, tmp_path)
     assert set(files(tmp_path / "tiny")) == {"tiny.zip.part", "tiny.zip.part.json"}
-    assert shelf.state(known, tmp_path, read_pins(tmp_path)) == "absent"
+    assert install.state(known, tmp_path, read_pins(tmp_path)) == "absent"
     site.requests.clear()
     bring(known, tmp_path)
     assert site.requests == [("/tiny.zip", "bytes=100-")]
@@ -261,7 +262,7 @@ def test_published_checksum_is_held_to(site: Site, tmp_path: Path, is_right: boo
     known = dataclasses.replace(TINY, downloads=(item,))
     if is_right:
         bring(known, tmp_path)
-        assert shelf.state(known, tmp_path, read_pins(tmp_path)) == "verified"
+        assert install.state(known, tmp_path, read_pins(tmp_path)) == "verified"
     else:
         with pytest.raises(DataError, match=r"sha256 is [0-9a-f]+; expected ffff"):
             bring(known, tmp_path)
@@ -278,7 +279,7 @@ def test_unexpected_sizes_are_named_and_the_download_kept(site: Site, tmp_path: 
     told = bring(known, tmp_path, accept_sizes=True)
     assert len(site.requests) == 1
     assert "accepted: tiny, train.txt: num_train_points is 3; expected 4" in told
-    assert shelf.verify(known, tmp_path, tell=told.append) == []
+    assert install.verify(known, tmp_path, tell=told.append) == []
 
 
 @pytest.mark.parametrize(
@@ -362,7 +363,7 @@ def test_line_that_is_no_vw_is_named(site: Site, tmp_path: Path, line: bytes, sh
 def test_counts_do_not_depend_on_the_blocks(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.data.published.count.BLOCK_BYTES", 5)
+    monkeypatch.setattr("bench.data.download.file_stats.BLOCK_BYTES", 5)
     bring(vw(site), tmp_path)
     assert read_pins(tmp_path).files["tiny-vw/train.vw.gz"].num_points == 2
 
@@ -557,10 +558,10 @@ def test_a_file_that_no_reader_takes_is_neither_imported_nor_verified(
 def test_line_of_a_carriage_return_is_counted_over_blocks(
     known_sets: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.data.published.count.BLOCK_BYTES", 5)
+    monkeypatch.setattr("bench.data.download.file_stats.BLOCK_BYTES", 5)
     (tmp_path / "x.vw").write_bytes(b"1 | 1001\n2 | 1002\n1 | 1003\r\n")
     with pytest.raises(DataError, match="line 3: a carriage return"):
-        count.count_file(tmp_path / "x.vw", TINY_VW)
+        file_stats.count_file(tmp_path / "x.vw", TINY_VW)
 
 
 def test_a_set_whose_numbers_are_filtered_is_said_to_be_none_of_ours(
@@ -804,6 +805,6 @@ def test_list_of_one_set_tells_all_about_it(
 def test_sets_at_hand_are_as_the_catalogue_says(data_dir: Path) -> None:
     pins = read_pins(data_dir)
     for name in ("delicious-983", "bibtex-159"):
-        if shelf.state(SETS[name], data_dir, pins) == "absent":
+        if install.state(SETS[name], data_dir, pins) == "absent":
             pytest.skip(f"{name} is not in {data_dir}")
-        assert shelf.verify(SETS[name], data_dir, tell=str) == []
+        assert install.verify(SETS[name], data_dir, tell=str) == []

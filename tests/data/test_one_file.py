@@ -18,12 +18,12 @@ from bench.data.module import ExtremeDataModule
 from bench.data.prepared import load_dataset
 from bench.data.raw import DataError, RawData
 from bench.data.transform import prepare
-from bench.engine.preparation import prepare_apart
+from bench.experiments.training import data_facts
 from bench.mach.module import Mach
 from bench.metrics.of_data import metrics_of_data
 from bench.metrics.propensity import PROPENSITY, inverse_propensity
+from bench.runner.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.trial import data_facts
 
 OPTIONS: dict[str, Any] = {"train": "train.vw", "test": "test.vw"}
 PLANTED: dict[str, Any] = {

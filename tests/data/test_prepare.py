@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bench.data.prepared import load_dataset
-from bench.engine.preparation import prepare_apart
+from bench.runner.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 
@@ -59,7 +59,7 @@ def test_a_damaged_entry_is_built_again_and_the_person_is_told(tmp_path):
 SLOW = """
 import subprocess, sys, time
 from pathlib import Path
-import bench.data.prepare as prepare
+import bench.runner.prepare as prepare
 
 def load_dataset(spec, data_dir, cache_dir):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -73,7 +73,7 @@ prepare.main()
 RUNNER = """
 import sys
 from pathlib import Path
-from bench.engine import preparation
+from bench.runner.run import preparation
 from test_prepare import _trial
 
 class Sys:
@@ -101,7 +101,7 @@ def _wait_until(claim):
 def test_preparation_and_its_processes_die_when_the_runner_is_killed(tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text(SLOW)
-    python = tmp_path / "python"  # in place of `python -m bench.data.prepare`
+    python = tmp_path / "python"  # in place of `python -m bench.runner.prepare`
     python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {slow} "$@"\n')
     python.chmod(0o755)
     here = Path(__file__).parent

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bench.mach import auto
+from bench.mach.decode import auto
 from tests.mach.costs import TYPICAL
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from bench.decoding import planted, scores
-from bench.decoding.contenders import build_contender
-from bench.decoding.hidden import OutputLayer, hidden_queries
+from bench.experiments.decoding import planted, scores
+from bench.experiments.decoding.contenders import build_contender
+from bench.experiments.decoding.hidden import OutputLayer, hidden_queries
 from bench.mach.decode import top_k_reference
 from bench.settings import DataSpec, SettingsError
 
@@ -162,7 +162,7 @@ def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
     def fail(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("bench.decoding.trained._train", fail)
+    monkeypatch.setattr("bench.experiments.decoding.trained._train", fail)
     assert torch.equal(scores.build_problem(spec, tmp_path, tmp_path).scores, first.scores)
 
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from bench.cards import cards
-from bench.decoding import timing
-from bench.decoding import trial as trial_module
-from bench.decoding.contenders import Contender
-from bench.decoding.trial import attend, execute
-from bench.mach import auto
+from bench.experiments.decoding import timing
+from bench.experiments.decoding import trial as trial_module
+from bench.experiments.decoding.contenders import Contender
+from bench.experiments.decoding.trial import attend, execute
+from bench.mach.decode import auto
 from bench.measure.visits import Visit
+from bench.methods.cards import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from tests.mach.costs import TYPICAL
 
@@ -88,7 +88,7 @@ def assert_costs_are_told(method, facts):
 
 def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "bench.decoding.dense.Dense.top_k",
+        "bench.experiments.decoding.dense.Dense.top_k",
         lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
     )
     with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):
@@ -131,7 +131,7 @@ def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_p
     asked = []
     top_k = trial_module.build_contender("dense", _problem(tmp_path), {"k": 5}).top_k
     monkeypatch.setattr(
-        "bench.decoding.dense.Dense.top_k",
+        "bench.experiments.decoding.dense.Dense.top_k",
         lambda self, queries: asked.append(queries.shape[0]) or top_k(queries),
     )
     _, (phases,) = run_rounds(build_trial("dense"), tmp_path, 1)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from bench.decoding import scores, sources
+from bench.experiments.decoding import scores, sources
 from bench.settings import DataSpec, SettingsError
 
 PLANTED = DataSpec(source="planted_scores", name="p", options={"num_labels": 10, "peak": 0.9})
@@ -50,5 +50,5 @@ class FakeCard:
 
 
 def test_torch_is_not_needed():
-    code = "import sys, bench.decoding.sources; assert 'torch' not in sys.modules"
+    code = "import sys, bench.experiments.decoding.sources; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

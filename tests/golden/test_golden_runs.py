@@ -7,8 +7,8 @@ import json
 import golden
 import pytest
 
-from bench.card import TRAINING_ENTRY
-from bench.cards import cards
+from bench.methods.card import TRAINING_ENTRY
+from bench.methods.cards import cards
 
 
 @pytest.mark.parametrize("method", golden.CASES)
@@ -23,7 +23,7 @@ def test_method_behaves_as_its_version_did(method):
     assert not told, (
         f"{method} gives other numbers than at version {pinned['versions']}: {told[:5]}. If that "
         "is meant, raise the version on its card (in `option_versions` where one value of an "
-        "option changed), or in bench/versions.py where the change is in what all methods share or "
+        "option changed), or in bench/methods/versions.py where the change is in what all methods share or "
         "in how answers are scored; then `python tests/golden/golden.py` pins them anew"
     )
     assert pinned["versions"] == golden.versions(method), (

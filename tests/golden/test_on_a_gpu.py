@@ -11,11 +11,10 @@ import golden
 import pytest
 import torch
 
-from bench.losses import build_positives, chunked_loss
-from bench.mach import dense
-from bench.mach.decode import top_k_reference
+from bench.mach.decode import dense, top_k_reference
 from bench.mach.hashing import build_hash
-from bench.ranking import exact_top_k, top_k_of_product
+from bench.nn.losses import build_positives, chunked_loss
+from bench.nn.ranking import exact_top_k, top_k_of_product
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,11 +10,11 @@ import lightning as L
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
-from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.module import ExtremeDataModule
+from bench.experiments.training import data_facts
 from bench.mach.module import Mach
+from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.settings import DataSpec
-from bench.trial import data_facts
 
 WIDTH = 16
 SHARED: dict[str, Any] = {"hidden_dims": (WIDTH,), "learning_rate": 0.02}

@@ -26,18 +26,18 @@ from planted import BATCH_SIZE, METHODS, STEPS, WIDTH, build, facts, mach, plant
 from torch import Tensor, nn
 
 from baselines.floors import ClassFrequency, NearestCentroid
-from bench import provenance
 from bench.__main__ import main
-from bench.classifier import DataFacts, ExtremeClassifier
 from bench.data.loader import BatchLoader
 from bench.data.module import ExtremeDataModule
-from bench.engine.local import TRIAL_ENVIRONMENT
+from bench.experiments.training import prepare
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
-from bench.optimizers import RowAdam, TfAdam
-from bench.ranking import UnrankableError
+from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.optimizers import RowAdam, TfAdam
+from bench.nn.ranking import UnrankableError
+from bench.runner.local import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
-from bench.trial import prepare
+from bench.store import provenance
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -300,7 +300,7 @@ def test_a_trial_in_float16_is_refused_on_a_cpu_rather_than_run_in_bfloat16(tmp_
 
 _STUDY = '''
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.studies.study import Study
 
 
 def study():
@@ -867,7 +867,7 @@ def test_a_strategy_that_would_cut_weights_is_refused_by_name(known):
 
 _THREADS = """
 import torch
-from bench.engine.worker import process_flags
+from bench.runner.worker import process_flags
 before = torch.get_num_threads()
 from planted import facts, mach, planted, trainer
 from pathlib import Path

@@ -43,7 +43,7 @@ def runs(folder: Path, num_processes: int, **options: Any) -> Iterator[tuple[str
 
 
 def facts_of(data: Any) -> Any:
-    from bench.trial import data_facts
+    from bench.experiments.training import data_facts
 
     return data_facts(data)
 

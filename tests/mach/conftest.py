@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.mach import auto
+from bench.mach.decode import auto
 from tests.mach.costs import TYPICAL
 
 

@@ -1,6 +1,6 @@
 """Unit costs of decoding, as a calibration on two cores gives them."""
 
-from bench.mach.auto import Costs
+from bench.mach.decode.auto import Costs
 
 TYPICAL = Costs(
     table_sizes=(512, 4096, 5120, 32_768, 320_000),

@@ -2,9 +2,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mach import auto, pruned
+from bench.mach.decode import auto, pruned
+from bench.mach.decode.index import build_index
 from bench.mach.hashing import build_hash
-from bench.mach.index import build_index
 from tests.mach.costs import TYPICAL
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
@@ -47,7 +47,7 @@ def count_walked(monkeypatch):
         walked.append(scores.shape[0])
         return walk(scores, *arguments, **options)
 
-    monkeypatch.setattr("bench.mach.pruned.walk", counting)
+    monkeypatch.setattr("bench.mach.decode.pruned.walk", counting)
     return walked
 
 

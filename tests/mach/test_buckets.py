@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 import torch
 
-from bench.mach.buckets import top_k
+from bench.mach.decode.buckets import top_k
+from bench.mach.decode.index import build_index
 from bench.mach.hashing import build_hash
-from bench.mach.index import build_index
 
 
 def slow_answer(scores, table, k, num_best, min_count):

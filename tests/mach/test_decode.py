@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import bench.mach
-from bench.mach import dense, dense_kernel
-from bench.mach.decode import REDUCTIONS, Reduction, top_k, top_k_reference
-from bench.mach.decoders import METHODS
-from bench.mach.dense import top_k_blocked
-from bench.mach.dense_kernel import COARSE_TILE, TILE, median_network
+from bench.mach.decode import REDUCTIONS, Reduction, dense, dense_kernel, top_k, top_k_reference
+from bench.mach.decode.decoders import METHODS
+from bench.mach.decode.dense import top_k_blocked
+from bench.mach.decode.dense_kernel import COARSE_TILE, TILE, median_network
 from bench.mach.hashing import UniversalHash, build_hash
 from tests.mach.problems import (
     FURTHER_KINDS,

@@ -11,7 +11,7 @@ from bench.mach.hashing import UniversalHash, build_hash
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 
 pytest.importorskip("triton", reason="triton is not installed")
-from bench.mach import dense, dense_triton
+from bench.mach.decode import dense, dense_triton
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -88,7 +88,7 @@ COMPILING = """
 import sys, warnings
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from bench.mach.dense_triton import TILE, _scan
+from bench.mach.decode.dense_triton import TILE, _scan
 from bench.mach.hashing import MERSENNE_PRIME
 
 warnings.simplefilter("ignore")

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.losses import LossKind
 from bench.mach import estimators
 from bench.mach.decode import top_k_reference
 from bench.mach.hashing import build_hash
+from bench.nn.losses import LossKind
 
 NUM_DRAWS = 4000
 

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from bench.mach import filtered
-from bench.mach.decode import label_scores_block, top_k_reference
+from bench.mach.decode import filtered, label_scores_block, top_k_reference
 from bench.mach.hashing import build_hash
 
 

@@ -7,13 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mach.hashing import (
-    FAMILIES,
-    MERSENNE_PRIME,
-    OdpHash,
-    build_hash,
-    murmur3_int32,
-)
+from bench.mach.hashing import FAMILIES, MERSENNE_PRIME, OdpHash, build_hash, murmur3_int32
 from bench.settings import derive_seed
 
 RANDOM = ("universal", "murmur3", "balanced", "odp")

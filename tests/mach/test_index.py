@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from bench.mach.decode.index import IndexCache, build_index, index_bytes
 from bench.mach.hashing import build_hash
-from bench.mach.index import IndexCache, build_index, index_bytes
 
 
 @pytest.mark.parametrize(("num_labels", "num_buckets"), [(1, 1), (1, 7), (5000, 3), (9001, 300)])

@@ -3,10 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.mach import decode, pruned, pruned_kernel
-from bench.mach.decode import REDUCTIONS, top_k_reference
+from bench.mach import decode
+from bench.mach.decode import REDUCTIONS, pruned, pruned_kernel, top_k_reference
+from bench.mach.decode.index import build_index
 from bench.mach.hashing import build_hash
-from bench.mach.index import build_index
 from tests.mach.problems import FURTHER_KINDS, KINDS, Drawn, assert_same, drawn_problems
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bench.classifier import DataFacts, Task
 from bench.data.batch import Batch
+from bench.nn.classifier import DataFacts, Task
 
 
 def random_batch(

@@ -10,7 +10,7 @@ from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
 from bench.mach.module import Mach
-from bench.optimizers import build_optimizer
+from bench.nn.optimizers import build_optimizer
 
 D, L = 20, 30
 TASKS = ["multiclass", "multilabel"]

@@ -3,7 +3,7 @@ import torch
 from batches import random_batch
 from torch import nn
 
-from bench.layers import Encoder, SparseLinear, Start, row_lookup
+from bench.nn.layers import Encoder, SparseLinear, Start, row_lookup
 
 
 @pytest.mark.parametrize("dense_gradient", [True, False])

@@ -3,13 +3,8 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
-from bench import losses
-from bench.losses import (
-    build_positives,
-    chunked_loss,
-    fused_loss_of_logits,
-    loss_of_logits,
-)
+from bench.nn import losses
+from bench.nn.losses import build_positives, chunked_loss, fused_loss_of_logits, loss_of_logits
 
 N, H, C, G = 7, 5, 11, 3
 # With it, the first point of a multi-label batch has no labels.

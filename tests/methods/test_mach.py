@@ -3,11 +3,19 @@ import torch
 from batches import facts, perturb, random_batch
 from numba.core.dispatcher import Dispatcher
 
-from bench.mach import auto, dense, dense_kernel, estimators, index, pruned, pruned_kernel
-from bench.mach.decode import label_scores_block
-from bench.mach.decoders import METHODS
+from bench.mach import estimators
+from bench.mach.decode import (
+    auto,
+    dense,
+    dense_kernel,
+    index,
+    label_scores_block,
+    pruned,
+    pruned_kernel,
+)
+from bench.mach.decode.decoders import METHODS
+from bench.mach.decode.index import build_index
 from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
-from bench.mach.index import build_index
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.modular import RankingMetrics
 from tests.mach.costs import TYPICAL

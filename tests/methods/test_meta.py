@@ -9,7 +9,7 @@ from baselines.floors import NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
-from bench import classifier
+from bench.nn import classifier
 
 
 @pytest.mark.parametrize("method", [FullSoftmax, SampledSoftmax, SampledBce])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.optimizers import RowAdam, build_optimizer, update_rows
+from bench.nn.optimizers import RowAdam, build_optimizer, update_rows
 
 
 def _sparse(rows, values, shape):
@@ -56,7 +56,7 @@ def test_kernel_and_readable_update_agree():
     copies = [tensor.clone() for tensor in tensors]
     rows, grads = torch.tensor([0, 3]), torch.randn(2, 4)
     settings = {"betas": (0.9, 0.999), "eps": 1e-8, "step_size": 0.1, "inverse_root": 1.3}
-    from bench.optimizers import _update_rows_cpu
+    from bench.nn.optimizers import _update_rows_cpu
 
     update_rows(*tensors, rows, grads, **settings)
     _update_rows_cpu(*copies, rows, grads, **settings)

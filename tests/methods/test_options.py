@@ -13,10 +13,10 @@ from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
-from bench import options as module
-from bench.cards import cards
 from bench.mach.module import Mach
-from bench.methods import check_options
+from bench.methods.cards import cards
+from bench.methods.classes import check_options
+from bench.nn import options as module
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 from bench.studies import mlp
 

@@ -6,11 +6,11 @@ from baselines.floors import ClassFrequency, NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
-from bench.mach import auto
-from bench.mach.decoders import METHODS
+from bench.mach.decode import auto
+from bench.mach.decode.decoders import METHODS
 from bench.mach.estimators import ESTIMATORS
 from bench.mach.module import Mach
-from bench.ranking import UnrankableError, _selected, exact_top_k, top_k_of_product
+from bench.nn.ranking import UnrankableError, _selected, exact_top_k, top_k_of_product
 from tests.mach.costs import TYPICAL
 
 
@@ -50,8 +50,8 @@ def test_infinities_are_ranked():
 @pytest.mark.parametrize("num_points", [0, 1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ranking_a_product_equals_ranking_its_logits(num_points, dtype, monkeypatch):
-    monkeypatch.setattr("bench.ranking._TILE_FLOATS", {"cpu": 1})
-    monkeypatch.setattr("bench.ranking._LEAST_LABELS", 3)  # fewer than are wanted
+    monkeypatch.setattr("bench.nn.ranking._TILE_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.nn.ranking._LEAST_LABELS", 3)  # fewer than are wanted
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias = (
         torch.randn(*shape, generator=generator, dtype=dtype)
@@ -140,7 +140,7 @@ def test_prediction_is_the_same_prepared_or_not_and_in_two_steps(name):
 
 
 def test_nothing_is_compiled_after_inference_was_prepared():
-    from bench import ranking
+    from bench.nn import ranking
 
     model = _methods()["full"]
     model.prepare_inference(3)
@@ -153,8 +153,8 @@ def test_nothing_is_compiled_after_inference_was_prepared():
 
 
 def test_equal_scores_come_by_smaller_label_across_tiles(monkeypatch):
-    monkeypatch.setattr("bench.ranking._TILE_FLOATS", {"cpu": 1})
-    monkeypatch.setattr("bench.ranking._LEAST_LABELS", 7)
+    monkeypatch.setattr("bench.nn.ranking._TILE_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.nn.ranking._LEAST_LABELS", 7)
     generator = torch.Generator().manual_seed(0)
     bias = torch.randint(3, (50,), generator=generator).float()
     found = top_k_of_product(torch.zeros(4, 2), torch.zeros(50, 2), bias, 30)

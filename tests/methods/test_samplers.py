@@ -8,11 +8,7 @@ from batches import facts, perturb, random_batch
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce, sampled_bce_loss
 from baselines.sampled_softmax import SampledSoftmax
-from baselines.samplers import (
-    DistributionSampler,
-    build_sampler,
-    log_uniform_probabilities,
-)
+from baselines.samplers import DistributionSampler, build_sampler, log_uniform_probabilities
 
 COUNTS = torch.tensor([5, 40, 0, 12, 3, 20, 1, 1])
 

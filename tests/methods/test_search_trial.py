@@ -9,8 +9,8 @@ import pytest
 
 from baselines.peers.process import metrics_of
 from bench.data.prepared import load_dataset
+from bench.experiments.training import execute
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.trial import execute
 from tests.metrics import reference
 
 KS = (1, 5, 30)

@@ -10,11 +10,11 @@ from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
-from bench.classifier import DataFacts
+from bench.experiments.training import predicted_memory
 from bench.mach.module import Mach
+from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, TrainSpec, Trial
 from bench.studies import mlp
-from bench.trial import predicted_memory
 
 # So many features and labels that a batch's are nearly all different.
 D, L, N = 100_000, 50_000, 64

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import trial as trial_module
-from bench.cards import cards
-from bench.engine.local import TRIAL_ENVIRONMENT
+from bench.experiments import training as trial_module
+from bench.experiments.training import attend, execute
+from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure import training, visits
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.visits import Visit
+from bench.methods.cards import cards
+from bench.runner.local import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
-from bench.trial import attend, execute
-from bench.weights import keep_weights, restore_weights, weights_key
 
 # Sizes of a small model, for methods that need or take them; a new method runs without a line here.
 OPTIONS = {
@@ -31,7 +31,11 @@ OPTIONS = {
     "sampled_softmax": {"num_samples": 20},
     "sampled_bce": {"num_samples": 20},
 }
-CARDS = {card.name: card for card in cards("training") if card.entry == "bench.trial:execute"}
+CARDS = {
+    card.name: card
+    for card in cards("training")
+    if card.entry == "bench.experiments.training:execute"
+}
 TRAINED = [name for name, card in CARDS.items() if not card.is_floor]
 TASKS = {"multiclass": 1, "multilabel": 3}
 
@@ -217,7 +221,9 @@ def test_kept_weights_are_restored_to_the_bit(method, tmp_path):
 def test_weights_that_would_fill_the_disk_are_not_kept(tmp_path, monkeypatch):
     model = _prepared(_trial("mach"), tmp_path).model
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("bench.weights.shutil.disk_usage", lambda path: usage._replace(free=10))
+    monkeypatch.setattr(
+        "bench.experiments.weights.shutil.disk_usage", lambda path: usage._replace(free=10)
+    )
     assert not keep_weights(model, tmp_path, "key")
     assert not (tmp_path / "weights" / "key").exists()
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from batches import facts, gradients, perturb, random_batch
 
 from baselines.two_tower import TwoTower
-from bench.optimizers import build_optimizer
-from bench.ranking import UnrankableError
+from bench.nn.optimizers import build_optimizer
+from bench.nn.ranking import UnrankableError
 
 D, L, H = 20, 30, 6
 

@@ -11,12 +11,12 @@ import votes
 
 from baselines.peers import process
 from baselines.peers.peer import PeerMissing
-from bench import cards
 from bench.data.prepared import load_dataset
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.visits import Visit
-from bench.record import build
+from bench.methods import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+from bench.store.record import build
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import votes
 from baselines.peers import process
-from bench import cards
+from bench.methods.classes import cards
 from bench.settings import Trial
 cards.register(votes.CARD)
 total_bytes = process.HostPeak.total_bytes

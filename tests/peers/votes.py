@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from baselines.peers.peer import Peer, PeerOptions
-from bench.card import Card
+from bench.methods.card import Card
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.costs import CostLine
 from bench.report.select import Section, StudyView, select_sections
 from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.store.costs import CostLine
 
 MACHINE = {
     "cpu": "Imaginary CPU 9000",

@@ -12,14 +12,14 @@ from conftest import Install
 from synthetic_decoding import VIEW, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
-from bench.files import replace_file
-from bench.lockfiles import locked
-from bench.record import SchemaError
 from bench.report import build, check
 from bench.report.kinds import rendering_of
 from bench.report.plots import decode
 from bench.report.select import StudyView
-from bench.study import StudyError
+from bench.store.files import replace_file
+from bench.store.lockfiles import locked
+from bench.store.record import SchemaError
+from bench.studies.study import StudyError
 
 TABLE = "tables/imaginary/imaginary-2c.md"
 FIGURE = "figures/imaginary/imaginary-2c/memory-parts-small"
@@ -372,7 +372,7 @@ def test_report_imports_neither_torch_nor_the_runner(tmp_path: Path) -> None:
         "assert len(bench.report.build(results)) > 5; "
         "bench.report.check(results); "
         "print(bench.report.terminal_summary(results, results, 'imaginary', 80)); "
-        "unwanted = {'torch', 'lightning', 'torchmetrics', 'bench.runner'}; "
+        "unwanted = {'torch', 'lightning', 'torchmetrics', 'bench.runner.run'}; "
         "assert not unwanted & set(sys.modules), unwanted & set(sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,8 +9,8 @@ import synthetic_records as made
 from conftest import Install
 from synthetic_records import record, trial, write
 
-from bench import cards
-from bench.card import Aspect, Card, Look, Shown
+from bench.methods import cards
+from bench.methods.card import Aspect, Card, Look, Shown
 from bench.report import build, check, terminal_summary
 from bench.report.plots import training
 from bench.report.plots.lines import LinePlot

@@ -11,7 +11,7 @@ from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check, compare, terminal_summary
 from bench.report.results import load_results
-from bench.report.tables import build_table
+from bench.report.tables.tables import build_table
 
 FAST = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 8}
 

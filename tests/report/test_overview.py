@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import synthetic_records as made
 
-from bench.presets import PRESETS
-from bench.published import Published
-from bench.report.overview import overview_table
 from bench.report.select import StudyView
+from bench.report.tables.overview import overview_table
+from bench.studies.presets import PRESETS
+from bench.studies.published import Published
 
 PRESET = "delicious-983-third-party"
 ELSEWHERE = Published(

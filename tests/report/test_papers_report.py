@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import synthetic_records as made
 
-from bench.published import Curve, PaperRow
 from bench.report.kinds import rendering_of
-from bench.report.papers import build_measured_table, build_papers_table
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.quantities import quantity_of
 from bench.report.select import Section, StudyView
 from bench.report.style import draw_files
 from bench.report.syntax import Table, render_latex, render_markdown, render_text
-from bench.study import PAPERS
+from bench.report.tables.papers import build_measured_table, build_papers_table
+from bench.studies.published import Curve, PaperRow
+from bench.studies.study import PAPERS
 
 MACH = made.trial("mach", encoder="linear", num_buckets=256, num_worlds=16)
 FULL = made.trial("full_softmax", encoder="linear", chunk_size=None)

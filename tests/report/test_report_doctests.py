@@ -9,7 +9,12 @@ import pytest
 from bench import report
 
 MODULES = [module.name for module in pkgutil.walk_packages(report.__path__, "bench.report.")]
-MODULES += ["bench.card", "bench.labels", "bench.progress", "bench.turns"]
+MODULES += [
+    "bench.methods.card",
+    "bench.methods.labels",
+    "bench.cli.progress",
+    "bench.cli.timing_view",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

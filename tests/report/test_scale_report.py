@@ -7,16 +7,16 @@ from typing import Any
 
 import synthetic_records as made
 
-from bench.published import Published
 from bench.report.plots import scale as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.scale import build_scale_table, compared, rows_of
 from bench.report.select import Section, StudyView
 from bench.report.style import draw_files
 from bench.report.syntax import Table, render_latex, render_markdown, render_text
-from bench.scale.twins import TWINS
+from bench.report.tables.scale import build_scale_table, compared, rows_of
 from bench.settings import Trial
-from bench.study import load_study
+from bench.studies.published import Published
+from bench.studies.study import load_study
+from bench.studies.twins import TWINS
 
 VIEW = StudyView(
     name="imaginary",

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import synthetic_records as made
 
-from bench.published import PaperRow
-from bench.report.papers import build_papers_table, rows_beside
 from bench.report.plots.lines import LinePlot
 from bench.report.plots.papers import FIGURES
 from bench.report.select import Section
 from bench.report.studies import view_study
 from bench.report.style import Palette, draw_files
+from bench.report.tables.papers import build_papers_table, rows_beside
 from bench.settings import Trial
 from bench.studies.papers import search, worlds
-from bench.study import Profile, load_study
+from bench.studies.published import PaperRow
+from bench.studies.study import Profile, load_study
 
 STUDIES = ("table-search", "figure-recall-worlds", "table-wiki10-worlds")
 EPOCH_SHARE = {1: 0.6, 5: 0.9, 10: 1.0}

@@ -9,13 +9,13 @@ import pytest
 import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
-from bench.budgets import Budget, budgets_path, write_budgets
 from bench.report.notes import notes_of
 from bench.report.select import StudyView
 from bench.report.studies import find_view, view_study
 from bench.report.values import clean, dig, summarize
 from bench.settings import TrainSpec, Trial
-from bench.study import Study
+from bench.store.budgets import Budget, budgets_path, write_budgets
+from bench.studies.study import Study
 
 
 def test_replicates_of_a_configuration_share_a_row() -> None:

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from bench.data.download.catalogue import SETS
 from bench.data.planted import PlantedSource
-from bench.data.published.catalogue import SETS
-from bench.scale.twins import TWINS, whole_length
-from bench.scale.worlds import Plan
-from bench.study import SCALE, load_study
+from bench.experiments.scale.worlds import Plan
+from bench.studies.study import SCALE, load_study
+from bench.studies.twins import TWINS, whole_length
 
 
 @pytest.mark.parametrize("name", sorted(TWINS))

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.classifier import DataFacts
+from bench.experiments.scale import trial as scale_trial
+from bench.experiments.scale import whole, worlds
+from bench.experiments.scale.points import load_points
+from bench.experiments.scale.trial import attend, execute, worlds_shown
+from bench.experiments.scale.worlds import Plan, forecast
+from bench.experiments.training import build_model
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.visits import Visit
-from bench.record import to_plain
-from bench.scale import trial as scale_trial
-from bench.scale import whole, worlds
-from bench.scale.points import load_points
-from bench.scale.trial import attend, execute, worlds_shown
-from bench.scale.worlds import Plan, forecast
+from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
-from bench.study import load_study
-from bench.trial import build_model
+from bench.store.record import to_plain
+from bench.studies.study import load_study
 
 NOWHERE = Path("nowhere")
 GIB = 2**30
@@ -201,7 +201,7 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
 
 @pytest.mark.parametrize(("width", "least"), [(64, 50e9), (2000, 1.58e12)])
 def test_a_full_softmax_is_refused_with_its_bytes(width, least, monkeypatch):
-    monkeypatch.setattr("bench.trial.available_memory_bytes", lambda: 24 * GIB)
+    monkeypatch.setattr("bench.experiments.training.available_memory_bytes", lambda: 24 * GIB)
     (full,) = (
         each
         for each in load_study("amazon").build_trials("cpu")
@@ -217,9 +217,9 @@ def test_a_full_softmax_is_refused_with_its_bytes(width, least, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_before_a_label_is_counted(monkeypatch, tmp_path):
-    monkeypatch.setattr("bench.trial.available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr("bench.experiments.training.available_memory_bytes", lambda: 1000)
     monkeypatch.setattr(
-        "bench.scale.stream.QueryStream.label_counts",
+        "bench.experiments.scale.stream.QueryStream.label_counts",
         lambda self: pytest.fail("the labels of what does not fit were counted"),
     )
     with pytest.raises(PredictedOutOfMemory):

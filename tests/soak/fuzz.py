@@ -42,18 +42,18 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
 
 from stub_trials import build_trial  # noqa: E402
 
-from bench import costs, record  # noqa: E402
-from bench.budgets import BudgetError, read_budgets  # noqa: E402
+from bench.cli.progress import Progress  # noqa: E402
 from bench.data.raw import DataError, RawData  # noqa: E402
 from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: E402
 from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402
 from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
-from bench.engine import local  # noqa: E402
-from bench.engine.base import Job  # noqa: E402
-from bench.progress import Progress  # noqa: E402
-from bench.record import RecordError  # noqa: E402
-from bench.study import Study, StudyError, load_study  # noqa: E402
+from bench.runner import local  # noqa: E402
+from bench.runner.engine import Job  # noqa: E402
+from bench.store import costs, record  # noqa: E402
+from bench.store.budgets import BudgetError, read_budgets  # noqa: E402
+from bench.store.record import RecordError  # noqa: E402
+from bench.studies.study import Study, StudyError, load_study  # noqa: E402
 
 #: Errors that are sentences.
 REFUSALS = (DataError, RecordError, BudgetError, StudyError)
@@ -514,7 +514,7 @@ _TEXTS = (
 _UNSEEN = (0xAD, 0x200B, 0x200D, 0x200E, 0x2060, 0xFEFF)
 _STUDY = '''"""A study of my own."""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.study import Study
+from bench.studies.study import Study
 
 def study():
     """Mine is faster."""

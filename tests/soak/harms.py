@@ -63,9 +63,9 @@ def _marked(mark: str) -> Iterator[Process]:
             role = "child"
             if b"soak_command.py" in command:
                 role = "runner"
-            elif b"bench.engine.worker" in command:
+            elif b"bench.runner.worker" in command:
                 role = "trial" if pid == int(group) else "guard"
-            elif b"bench.data.prepare" in command:
+            elif b"bench.runner.prepare" in command:
                 role = "preparation" if pid == int(group) else "guard"
             yield Process(pid, int(group), role)
 

@@ -33,10 +33,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
 from harms import HARMS, Scene  # noqa: E402
 from soak_command import STUDIES  # noqa: E402
 
-from bench import record  # noqa: E402
-from bench.audit import quality  # noqa: E402
-from bench.record import Record  # noqa: E402
-from bench.runner import SETTLED  # noqa: E402
+from bench.runner.audit import quality  # noqa: E402
+from bench.runner.run import SETTLED  # noqa: E402
+from bench.store import record  # noqa: E402
+from bench.store.record import Record  # noqa: E402
 
 #: What must not be.
 BAD = (

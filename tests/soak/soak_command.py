@@ -12,7 +12,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 from stub_trials import build_study, build_trial  # noqa: E402
 
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial  # noqa: E402
-from bench.study import Study  # noqa: E402
+from bench.studies.study import Study  # noqa: E402
 
 PLANTED = {"num_train_points": 400, "num_test_points": 60, "num_features": 300, "num_labels": 40}
 

@@ -7,8 +7,8 @@ import dataclasses
 import fuzz
 import pytest
 
-from bench import record
 from bench.data.text import parse_file
+from bench.store import record
 
 READERS = {target.name: target for target in fuzz.targets()}
 

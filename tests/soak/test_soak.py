@@ -10,7 +10,7 @@ import pytest
 from soak import BAD, Campaign, Tally, judged, soak
 from stub_trials import build_trial
 
-from bench import record
+from bench.store import record
 
 
 def test_a_campaign_of_harm_leaves_every_trial_with_one_record(tmp_path):

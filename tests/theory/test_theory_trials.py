@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import published
-from bench.cards import cards
 from bench.experiments import theory
 from bench.experiments.theory import execute
-from bench.published import TAGS, Claim, has_options
-from bench.record import to_plain
+from bench.methods.cards import cards
 from bench.settings import SettingsError
+from bench.store.record import to_plain
+from bench.studies import published
 from bench.studies import theory as stated
-from bench.study import load_study
+from bench.studies.published import TAGS, Claim, has_options
+from bench.studies.study import load_study
 
 STUDIES = tuple(stated.STUDIES)
 

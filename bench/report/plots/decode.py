@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.files import file_safe
 from bench.report.columns import Value, recorded, timed
-from bench.report.decoding import (
+from bench.report.plots.lines import Axis, LinePlot, Panel, Series
+from bench.report.select import Section, hardware_of
+from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
+from bench.report.tables.decoding import (
     BATCHED,
     HEADLINE,
     Entry,
@@ -19,10 +21,8 @@ from bench.report.decoding import (
     peak_of,
     scored_share,
 )
-from bench.report.plots.lines import Axis, LinePlot, Panel, Series
-from bench.report.select import Section, hardware_of
-from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
 from bench.report.values import group_by
+from bench.store.files import file_safe
 
 _LABELS = Axis("labels L (log scale)", "counts")
 _INDEX = recorded("memory", "decode_bytes")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.files import file_safe
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Section
 from bench.report.style import Plot, SeriesStyle
 from bench.report.values import dig
+from bench.store.files import file_safe
 
 # Light to dark: deeper cut-offs find more.
 _CUTS = ("#00263f", "#0072B2", "#7cc4f0", "#b5d8ee")

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.card import Dashes
-from bench.files import file_safe
+from bench.methods.card import Dashes
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.select import Row, Section
 from bench.report.style import GREY, Plot, SeriesStyle, shade
-from bench.report.theory import lines_of
+from bench.report.tables.theory import lines_of
 from bench.report.values import dig, group_by
+from bench.store.files import file_safe
 from bench.studies import theory as stated
 
 # Hash families are not methods: hues of their own, in the order in which they are met.

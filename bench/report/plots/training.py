@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from bench.card import Card, Shown
-from bench.files import file_safe
+from bench.methods.card import Card, Shown
 from bench.report.columns import model_bytes
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, is_drawn
 from bench.report.plots.rows import memory_parts, times
@@ -15,6 +14,7 @@ from bench.report.select import Row, Section, best_row
 from bench.report.style import CEILING, Palette, Plot, SeriesStyle
 from bench.report.values import Record, Summary, dig, group_by, summarize
 from bench.settings import TrainSpec
+from bench.store.files import file_safe
 
 Collect = Callable[[Section, Palette], Plot | str]
 _LOG_FROM_RATIO = 30

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from bench.data.published.catalogue import SETS
-from bench.presets import linear_softmax
+from bench.data.download.catalogue import SETS
 from bench.settings import DataSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import FLOORS, linear, study
 from bench.studies.papers.multiclass_published import (
@@ -18,7 +17,8 @@ from bench.studies.papers.multiclass_published import (
     tradeoff_rows,
 )
 from bench.studies.papers.rows import peer, repeat
-from bench.study import PAPERS, Profile, Study
+from bench.studies.presets import linear_softmax
+from bench.studies.study import PAPERS, Profile, Study
 
 _STAND_IN = "simplewiki, for ODP"
 _BROUGHT: tuple[Literal["odp", "imagenet"], ...] = ("odp", "imagenet")

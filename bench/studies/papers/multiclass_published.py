@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from bench.data.published.catalogue import SETS
-from bench.published import Curve, PaperRow, Tag
+from bench.data.download.catalogue import SETS
 from bench.settings import Scalar
+from bench.studies.published import Curve, PaperRow, Tag
 
 _FIGURE = "NeurIPS 2019, figure of accuracy over B and R"
 _TABLE = "NeurIPS 2019, multi-class table"

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.data.published.catalogue import SETS
-from bench.presets import PRESETS
-from bench.published import PaperRow
+from bench.data.download.catalogue import SETS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear, mlp, study
 from bench.studies.papers.multilabel_published import multilabel_published, published_elsewhere
 from bench.studies.papers.rows import peer, repeat
-from bench.study import PAPERS, Profile, Study
+from bench.studies.presets import PRESETS
+from bench.studies.published import PaperRow
+from bench.studies.study import PAPERS, Profile, Study
 
 _REPLICATES = 3
 

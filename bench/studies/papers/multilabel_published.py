@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from bench.data.published.catalogue import SETS
-from bench.published import PaperRow
+from bench.data.download.catalogue import SETS
 from bench.settings import Scalar
 from bench.studies.papers.rows import published_rows, shares
+from bench.studies.published import PaperRow
 
 _P = ("P@1", "P@3", "P@5")
 _PSP = ("PSP@1", "PSP@3", "PSP@5")

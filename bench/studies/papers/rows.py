@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bench.published import PaperRow, Tag
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
+from bench.studies.published import PaperRow, Tag
 
 _ENTRY = re.compile(r"(.+?) ([\d./– ]+)")
 _LONG_SECONDS = 3 * 24 * 3600.0

@@ -1,0 +1,1 @@
+"""Commands, and what a person sees while they run."""

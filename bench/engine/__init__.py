@@ -1,1 +1,0 @@
-"""Ways to run trials, all behind `bench.engine.base.Engine`."""

@@ -1,0 +1,49 @@
+"""Cards of the ways to train at the papers' largest sizes, in the order of their tables."""
+
+from __future__ import annotations
+
+from bench.methods.card import Card, Shown
+
+CARDS = (
+    Card(
+        name="full_softmax",
+        version=1,
+        label="Full softmax",
+        labels_by_loss={"bce": "One-vs-all"},
+        group="",
+        kind="scale",
+        entry="bench.experiments.scale.whole:execute",
+        cost_entry="bench.experiments.scale.whole:attend",
+        color="#000000",
+        marker="s",
+    ),
+    Card(
+        name="mach_in_turn",
+        version=1,
+        label="MACH, a world at a time",
+        group="",
+        kind="scale",
+        entry="bench.experiments.scale.trial:execute",
+        cost_entry="bench.experiments.scale.trial:attend",
+        options=(
+            Shown(name="num_buckets", text="B={}"),
+            Shown(name="num_worlds", text="R={}"),
+            Shown(
+                name="decode",
+                text="{}",
+                words={
+                    "auto": "index, walk or scan",
+                    "dense": "scan of the table",
+                    "recompute": "scan, hash recomputed",
+                },
+                default="dense",
+                is_always=False,
+            ),
+            Shown(name="num_hashed_features", text="features hashed to {}", is_always=False),
+            Shown(name="trained_worlds", text="costs of {} alone", is_always=False),
+        ),
+        along="num_worlds",
+        color="#0072B2",
+        marker="o",
+    ),
+)

@@ -1,0 +1,271 @@
+"""Worlds of MACH, trained one after another: in memory stands one, those done lie in the cache.
+
+A world is a model of its own and never sees another. It is trained whole or not at all: what a
+killed run leaves behind are the worlds that it finished, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+
+from bench.data.cache import Entry, cache_key, load_or_build, read
+from bench.data.stream_source import source_version
+from bench.experiments.scale.points import Points
+from bench.experiments.training import (
+    build_model,
+    predicted_memory,
+    refuse_what_is_not_finite,
+    train_by_steps,
+)
+from bench.mach.decode.index import index_bytes
+from bench.mach.merge import merge_worlds
+from bench.mach.module import Mach
+from bench.measure.clock import Clocks
+from bench.measure.memory import HostPeak
+from bench.measure.training import SteppedTraining
+from bench.methods.cards import card
+from bench.methods.classes import check_options
+from bench.methods.versions import PROTOCOL
+from bench.nn.classifier import DataFacts
+from bench.settings import ModelSpec, SettingsError, Trial
+
+Emit = Callable[[dict[str, Any]], None]
+DECODES = ("auto", "dense", "recompute")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A trial of worlds in turn.
+
+    Attributes:
+        trial: its settings.
+        num_worlds: R.
+        num_trained: worlds that are trained; fewer than R where only costs are wanted.
+        decode: how labels are found: `auto` keeps an index, `dense` the hash table, `recompute`
+            neither.
+        options: of each world's MACH.
+    """
+
+    trial: Trial
+    num_worlds: int
+    num_trained: int
+    decode: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, trial: Trial) -> Self:
+        """From a trial's settings.
+
+        Raises:
+            SettingsError: options that MACH does not take, or impossible ones.
+        """
+        options = dict(trial.model.options)
+        decode = options.pop("decode", "dense")
+        num_worlds = options.pop("num_worlds", None)
+        num_trained = options.pop("trained_worlds", None)
+        if decode not in DECODES:
+            raise SettingsError(f"decode is {decode!r}; expected one of {', '.join(DECODES)}")
+        if not isinstance(num_worlds, int) or num_worlds < 1:
+            raise SettingsError(f"num_worlds is {num_worlds!r}; expected at least 1")
+        num_trained = num_worlds if num_trained is None else num_trained
+        if not isinstance(num_trained, int) or not 1 <= num_trained <= num_worlds:
+            raise SettingsError(f"trained_worlds is {num_trained!r}; expected 1 to {num_worlds}")
+        for name in ("share_encoder", "first_world", "decode_method"):
+            if name in options:
+                raise SettingsError(f"{name} is set; worlds that stand alone leave no choice")
+        if decode == "recompute" and options.get("hash_family") != "universal":
+            raise SettingsError("decode is 'recompute'; expected hash_family 'universal' with it")
+        plan = cls(trial, num_worlds, num_trained, str(decode), options)
+        check_options(plan.world(0).model)
+        return plan
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all worlds are trained, so that labels can be found."""
+        return self.num_trained == self.num_worlds
+
+    def world(self, number: int) -> Trial:
+        """The trial of one world: the same in every plan that has it."""
+        spec = self.trial.model
+        options = {**self.options, "num_worlds": 1, "first_world": number}
+        model = ModelSpec(
+            method="mach", encoder=spec.encoder, hidden_dims=spec.hidden_dims, options=options
+        )
+        return dataclasses.replace(self.trial, model=model)
+
+    def key(self, number: int) -> str:
+        """Cache key of a world's weights, for one version of code and data."""
+        versions = {
+            "mach": card("mach").version,
+            "in_turn": card("mach_in_turn", "scale").version,
+            "source": source_version(self.trial.data),
+            "protocol": PROTOCOL,
+        }
+        return cache_key({"world": self.world(number).trial_id, "versions": versions})
+
+
+def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
+    """Bytes by arithmetic, and the most that any phase needs; nothing is allocated.
+
+    `parameter_bytes` are those of all worlds, the other parts those of the one in training. The
+    largest phase is a world's training beside the label counts, or the merge, in which the weights
+    of worlds and merged model stand side by side, or the decode with its table or index.
+    """
+    facts = points.described
+    one = predicted_memory(plan.world(0), facts, points.entries_per_point)
+    world_bytes = int(one["parameter_bytes"] or 0)
+    with torch.device("meta"):
+        world = cast(Mach, build_model(plan.world(0), facts))
+    table = world.table.numel() * world.table.element_size()
+    counts = facts.label_counts.numel() * 8
+    # Counting a world's buckets widens its table to the counts' type.
+    training = int(one["predicted_bytes"] or 0) + table + 2 * counts
+    parameters = plan.num_worlds * world_bytes
+    tables = 0 if plan.decode == "recompute" else plan.num_worlds * table
+    decode = tables
+    if plan.decode == "auto":
+        decode += index_bytes(facts.num_labels, plan.num_worlds, world.num_buckets)
+    phases = [training]
+    if plan.is_whole:
+        merge = 2 * parameters + tables + table + 2 * counts
+        phases += [merge, parameters + decode + counts]
+    return {
+        "parameter_bytes": parameters,
+        "world_bytes": world_bytes,
+        "gradient_bytes": one["gradient_bytes"],
+        "optimizer_bytes": one["optimizer_bytes"],
+        "activation_bytes": one["activation_bytes"],
+        "training_bytes": training,
+        "all_at_once_bytes": plan.num_worlds * int(one["predicted_bytes"] or 0),
+        "decode_bytes": decode,
+        "predicted_bytes": max(phases),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Where and on what worlds are trained.
+
+    Attributes:
+        plan: the trial.
+        points: what they are trained on.
+        facts: sizes and label counts.
+        device: where it computes.
+        cache_dir: finished worlds lie in `worlds/` below it.
+        clocks: of the trial.
+        host_peak: of the process.
+        emit: takes progress events.
+    """
+
+    plan: Plan
+    points: Points
+    facts: DataFacts
+    device: torch.device
+    cache_dir: Path
+    clocks: Clocks
+    host_peak: HostPeak
+    emit: Emit
+
+    def all_worlds(self) -> list[Mapping[str, Any]]:
+        """Train the plan's worlds that are not in the cache yet; what is known of each."""
+        self.emit({"event": "phase", "phase": "train"})
+        return [self._world(number) for number in range(self.plan.num_trained)]
+
+    def _world(self, number: int) -> Mapping[str, Any]:
+        if self.plan.is_whole:
+            folder, key = self.cache_dir / "worlds", self.plan.key(number)
+            facts = dict(load_or_build(folder, key, lambda: self._train(number)).meta)
+        else:  # a sample for its costs, which nobody will ask for again
+            facts = dict(self._train(number).meta)
+        # Trainer, model and optimiser refer to each other: the next world would stand beside them.
+        gc.collect()
+        return facts
+
+    def _train(self, number: int) -> Entry:
+        """Train one world from its start to its end."""
+        self.host_peak.begin_phase()
+        before = self.clocks["train"].seconds
+        trial = self.plan.world(number)
+        model = build_model(trial, self.facts).to(self.device)
+        callback = SteppedTraining(
+            dataclasses.replace(trial.train, num_validations=0, keep_best=False),
+            steps_per_epoch=self.points.steps_per_epoch,
+            clocks=self.clocks,
+            validate=dict,
+            emit=lambda event: self.emit(self._of_all(event, number, before)),
+        )
+        train_by_steps(
+            model,
+            self.points.train,
+            callback,
+            device=self.device,
+            precision=trial.train.precision,
+            max_steps=callback.num_steps,
+        )
+        refuse_what_is_not_finite(model)
+        told = callback.to_record()
+        facts = {
+            "world": number,
+            "seconds": self.clocks["train"].seconds - before,
+            "num_steps": told["num_steps"],
+            "num_epochs": told["num_epochs"],
+            "points_seen": told["points_seen"],
+            "loss": told["curve"][-1]["loss"],
+            "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+            "host_peak_bytes": self.host_peak.phase_bytes(),
+        }
+        weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+        return Entry(weights if self.plan.is_whole else {}, facts)
+
+    def _of_all(self, event: dict[str, Any], number: int, before: float) -> dict[str, Any]:
+        """Progress of one world as that of all; `before` are seconds of those done in this run."""
+        share, total = event["fraction"], self.plan.num_trained
+        seconds = (self.clocks["train"].seconds - before) / share
+        left = seconds * (total - number - share)
+        return event | {"fraction": (number + share) / total, "seconds_left": left}
+
+    def has_all(self) -> bool:
+        """Whether all worlds lie in the cache."""
+        return all(
+            read(self.cache_dir / "worlds" / self.plan.key(number)) is not None
+            for number in range(self.plan.num_worlds)
+        )
+
+    def merged(self) -> Mach:
+        """One model of all worlds in the cache; its table is empty where hashes are recomputed.
+
+        Raises:
+            FileNotFoundError: a world is not there.
+        """
+        plan, table, models = self.plan, None, []
+        for number in range(plan.num_worlds):
+            model = self._restored(number)
+            if plan.decode != "recompute":
+                if table is None:
+                    table = model.table.new_empty(plan.num_worlds, model.num_labels)
+                table[number] = model.table[0]
+            # The merge would have all tables twice.
+            model.table = model.table[:, :0].clone()
+            models.append(model)
+        merged = merge_worlds(models)
+        if table is not None:
+            merged.table = table
+        return merged
+
+    def _restored(self, number: int) -> Mach:
+        entry = read(self.cache_dir / "worlds" / self.plan.key(number))
+        if entry is None:
+            raise FileNotFoundError(f"world {number} is not in the cache; expected it trained")
+        model = cast(Mach, build_model(self.plan.world(number), self.facts))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(torch.from_numpy(np.array(entry.arrays[name])))
+        return model

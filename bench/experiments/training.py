@@ -1,0 +1,529 @@
+"""One trial inside its own process, in four steps: prepare, fit, score, measure.
+
+`execute` is a quality trial: the first three steps, which settings alone decide. `attend` is a
+row's part in rounds of timing: the first step, and then `measure` whenever its turn comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+
+from bench.data.batch import Batch
+from bench.data.module import ExtremeDataModule
+from bench.experiments.weights import keep_weights, restore_weights, weights_key
+from bench.measure.clock import Clocks
+from bench.measure.memory import (
+    HostPeak,
+    available_device_bytes,
+    available_memory_bytes,
+    device_peak_bytes,
+    host_current_bytes,
+    refuse_beyond,
+    reset_device_peaks,
+)
+from bench.measure.training import SteppedTraining, TimedTraining
+from bench.measure.visits import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
+from bench.methods.classes import check_options, method_class, resolved_options
+from bench.methods.versions import current_versions
+from bench.metrics.modular import RankingMetrics
+from bench.metrics.of_data import metrics_of_data
+from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.num_threads import keep_threads
+from bench.nn.optimizers import warm_up_row_adam
+from bench.nn.ranking import UnrankableError
+from bench.settings import Trial, derive_seed
+from bench.studies.study import TRAINING
+
+Emit = Callable[[dict[str, Any]], None]
+# Steps on finished weights leave them as they are; the arithmetic is that of any rate.
+STANDSTILL_RATE = 1e-30
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and model of a trial, ready to train.
+
+    Attributes:
+        trial: what is run.
+        data: set up.
+        model: untrained, on its device, its kernels compiled.
+        device: where it computes.
+        clocks: of the trial; set-up has been counted.
+        host_peak: of the process.
+        memory: bytes known so far: predicted parts, and the process before the model was built.
+    """
+
+    trial: Trial
+    data: ExtremeDataModule
+    model: ExtremeClassifier
+    device: torch.device
+    clocks: Clocks
+    host_peak: HostPeak
+    memory: dict[str, int | None]
+
+    def synchronize(self) -> None:
+        """Drain the device."""
+        drain_of(self.device)()
+
+    def test_batches(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """Test points on the device."""
+        return _on(self.device, self.data.test_dataloader(batch_size=batch_size))
+
+
+def execute(
+    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
+) -> dict[str, Any]:
+    """Run a quality trial and return the parts of its record that come from inside the process.
+
+    Args:
+        trial: what to run.
+        data_dir: where data sets lie.
+        cache_dir: where prepared data and the weights of finished trainings are kept.
+        accelerator: `cpu` or `gpu`.
+        emit: takes progress events.
+
+    Raises:
+        PredictedOutOfMemory: by arithmetic the trial does not fit; nothing was trained.
+        FloatingPointError: the loss or a weight is no finite number.
+        ValueError: data or settings that cannot be run.
+    """
+    ready = prepare(
+        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
+    )
+    reset_device_peaks()
+    ready.host_peak.begin_phase()
+    training = fit(ready, emit)
+    train_peak = ready.host_peak.phase_bytes()
+    allocated, reserved = device_peak_bytes()
+    test, analysis = score(ready, emit)
+    if trial.replicate == 0 and not ready.model.is_closed_form:
+        emit({"event": "phase", "phase": "keep weights"})
+        keep_weights(ready.model, cache_dir, _weights_key(ready))
+    return {
+        "data": ready.data.facts,
+        "memory": ready.memory
+        | {
+            "host_train_peak_bytes": train_peak,
+            "host_peak_bytes": ready.host_peak.total_bytes(),
+            "device_allocated_peak_bytes": allocated,
+            "device_reserved_peak_bytes": reserved,
+            "decode_bytes": ready.model.decode_bytes(),
+        },
+        "clock": ready.clocks.to_record(),
+        "training": training,
+        "test": test,
+        "worlds": analysis.get("worlds"),
+        "estimators": analysis.get("estimators"),
+        "resolved": {
+            **resolved_options(trial.model, trial.train),
+            **ready.model.facts_of_inference(),
+        },
+    }
+
+
+def attend(
+    trial: Trial,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    accelerator: str,
+    emit: Emit,
+    visits: Iterator[Visit],
+) -> dict[str, Any]:
+    """Take part in rounds of timing: the cost of a step, and of inference on trained weights.
+
+    Weights are those that the finished quality trial ended with, where the cache has them.
+
+    Args:
+        trial: the row; how long it trains does not matter.
+        data_dir: where data sets lie.
+        cache_dir: where prepared data and weights are kept.
+        accelerator: `cpu` or `gpu`.
+        emit: takes progress events.
+        visits: the row's turns.
+
+    Returns:
+        What the row says beside its visits.
+
+    Raises:
+        PredictedOutOfMemory: by arithmetic the trial does not fit.
+        ValueError: data or settings that cannot be run.
+    """
+    ready = prepare(
+        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
+    )
+    model = ready.model
+    weights = None
+    if not model.is_closed_form:
+        is_trained = restore_weights(model, cache_dir, _weights_key(ready))
+        weights = "trained" if is_trained else "started"
+    measure(ready, visits, is_trained=weights == "trained")
+    return {
+        "weights": weights,
+        "fingerprint": ready.data.facts.get("fingerprint"),
+        "inference": model.facts_of_inference(),
+    }
+
+
+def prepare(
+    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
+) -> Prepared:
+    """Data, and an untrained model with everything compiled that training and inference use.
+
+    Raises:
+        PredictedOutOfMemory: by arithmetic the trial does not fit; the model is not built.
+        ValueError: data or settings that cannot be run.
+    """
+    device = settle(trial, accelerator)
+    clocks = Clocks(drain_of(device))
+    host_peak = HostPeak()
+    with clocks.measure("setup"):
+        check_options(trial.model)
+        emit({"event": "phase", "phase": "data"})
+        data = load_data(trial, data_dir, cache_dir)
+        emit({"event": "phase", "phase": "build"})
+        facts = data_facts(data)
+        baseline_bytes = host_current_bytes()
+        memory = predicted_memory(trial, facts, data.entries_per_point)
+        memory["host_baseline_bytes"] = baseline_bytes
+        # What is known now is recorded even if the trial does not reach its end.
+        emit({"event": "partial", "data": data.facts, "memory": memory})
+        refuse_what_cannot_fit(memory, device)
+        model = build_model(trial, facts).to(device)
+        if not model.is_closed_form:
+            # On the first start of an environment this takes some 15 seconds.
+            emit({"event": "phase", "phase": "compile"})
+            model.prepare_inference(_most_labels(trial, data))
+            warm_up_row_adam(device)
+    return Prepared(trial, data, model, device, clocks, host_peak, memory)
+
+
+def settle(trial: Trial, accelerator: str) -> torch.device:
+    """Bring the process into the state that a trial computes in; its device.
+
+    Raises:
+        ValueError: a precision that the device does not have.
+    """
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    if trial.train.precision == "16-mixed" and device.type == "cpu":
+        # Lightning would compute in bfloat16, and the record say otherwise.
+        raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
+    keep_threads()
+    # Late in training, probabilities far below 1e-38 must not slow matrix products down.
+    torch.set_flush_denormal(True)
+    torch.manual_seed(derive_seed("torch", trial.replicate))
+    return device
+
+
+def drain_of(device: torch.device) -> Callable[[], None]:
+    """What waits for a device's queued work; nothing on a CPU."""
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+
+def load_data(trial: Trial, data_dir: Path, cache_dir: Path) -> ExtremeDataModule:
+    """The data module of a trial, set up.
+
+    Raises:
+        DataError: the data is missing or bad.
+    """
+    data = ExtremeDataModule(
+        trial.data,
+        batch_size=trial.train.batch_size,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        seed=derive_seed("data order", trial.replicate),
+        order=trial.train.order,
+        drop_last=trial.train.drop_last,
+    )
+    data.setup()
+    return data
+
+
+def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
+    """Train the model; the record's `training` block.
+
+    Raises:
+        FloatingPointError: the loss or a weight is no finite number.
+    """
+    emit({"event": "phase", "phase": "train"})
+    model, data = ready.model, ready.data
+    if model.is_closed_form:
+        with ready.clocks.measure("train"):
+            model.fit_closed_form(data.train_dataloader())
+        num_points = data.dataset.train_features.num_rows
+        return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": []}
+    metrics = ranking_metrics(ready)
+
+    def validate() -> dict[str, float]:
+        refuse_what_is_not_finite(model)
+        return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
+
+    callback = SteppedTraining(
+        ready.trial.train,
+        steps_per_epoch=len(data.train_dataloader()),
+        clocks=ready.clocks,
+        validate=validate,
+        emit=emit,
+    )
+    _train(ready, callback, max_steps=callback.num_steps)
+    callback.restore_best(model)
+    refuse_what_is_not_finite(model)
+    return callback.to_record()
+
+
+def refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
+    """Raise `FloatingPointError` where a weight is no finite number."""
+    for name, value in model.named_parameters():
+        # `isfinite` would make copies of the weights, which are most of what some models need.
+        if value.numel() and not all(map(torch.isfinite, torch.aminmax(value.detach()))):
+            raise FloatingPointError(
+                f"weights {name} hold numbers that are not finite (a smaller learning rate?)"
+            )
+
+
+def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the test split, and what a method's own analysis finds there.
+
+    The host's peak in evaluation, without the analysis, joins `ready.memory`.
+    """
+    emit({"event": "phase", "phase": "evaluate"})
+    model, metrics = ready.model, ranking_metrics(ready)
+    model.eval()
+    model.prepare_inference(_most_labels(ready.trial, ready.data))
+    ready.host_peak.begin_phase()
+    with ready.clocks.measure("evaluation"):
+        test = evaluate(model, ready.test_batches(), metrics)
+    ready.memory["host_evaluation_peak_bytes"] = ready.host_peak.phase_bytes()
+    emit({"event": "phase", "phase": "analyse"})
+    with torch.inference_mode():
+        analysis = dict(model.analyse(ready.test_batches(), metrics))
+    return test, analysis
+
+
+def measure(ready: Prepared, visits: Iterator[Visit], *, is_trained: bool) -> None:
+    """Time steps and inference, or a closed form's fit and inference, in each of the visits."""
+    model, data = ready.model, ready.data
+    if model.is_closed_form:
+        for visit in visits:
+            with visit.timed("fit", units=1) as seconds:
+                start = time.perf_counter()
+                model.fit_closed_form(data.train_dataloader())
+                ready.synchronize()
+                seconds.append(time.perf_counter() - start)
+            with torch.inference_mode():
+                _time_inference(ready, visit)
+        return
+    callback = TimedTraining(
+        visits,
+        learning_rate=STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
+        synchronize=ready.synchronize,
+        infer=lambda visit: _time_inference(ready, visit),
+    )
+    _train(ready, callback, max_steps=-1)
+
+
+def data_facts(data: ExtremeDataModule) -> DataFacts:
+    """What a method may know of the data before training."""
+    return DataFacts(
+        num_features=data.num_features,
+        num_labels=data.num_labels,
+        task=data.task,
+        label_counts=data.label_counts,
+        num_train_points=data.dataset.train_features.num_rows,
+        label_fingerprint=data.label_fingerprint,
+    )
+
+
+def build_model(trial: Trial, facts: DataFacts) -> ExtremeClassifier:
+    """The untrained model of a trial's settings."""
+    spec, train = trial.model, trial.train
+    model: ExtremeClassifier = method_class(spec.method)(
+        facts,
+        encoder=spec.encoder,
+        hidden_dims=spec.hidden_dims,
+        learning_rate=train.learning_rate,
+        optimizer=train.optimizer,
+        adam_epsilon=train.adam_epsilon,
+        seed=derive_seed("model", trial.replicate),
+        **spec.options,
+    )
+    return model
+
+
+def predicted_memory(
+    trial: Trial, facts: DataFacts, entries_per_point: float
+) -> dict[str, int | None]:
+    """Bytes of a trial's parts by arithmetic from shapes; nothing is allocated.
+
+    Gradients of sparse layers are bounded by the rows that one batch can touch. Optimiser state is
+    Adam's two moments of every parameter. A training that keeps its best weights has them twice.
+    """
+    with torch.device("meta"):
+        model = build_model(trial, facts)
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    counted = sum(p.numel() * p.element_size() for p in model.parameters())
+    rows = model.sparse_rows(trial.train.batch_size, entries_per_point)
+    if model.has_dense_gradients:
+        rows = {}
+    gradient_bytes = 0
+    for name, parameter in parameters.items():
+        touched = min(rows.get(name, parameter.shape[0]), parameter.shape[0])
+        gradient_bytes += touched * (parameter.numel() // parameter.shape[0]) * 4
+    optimizer_bytes = 2 * sum(p.numel() * p.element_size() for p in parameters.values())
+    activation_bytes = model.activation_bytes(trial.train.batch_size, entries_per_point)
+    kept_bytes = counted if trial.train.keep_best else 0
+    return {
+        "parameter_bytes": counted,
+        "gradient_bytes": gradient_bytes,
+        "optimizer_bytes": optimizer_bytes,
+        "activation_bytes": activation_bytes,
+        "predicted_bytes": counted
+        + gradient_bytes
+        + optimizer_bytes
+        + activation_bytes
+        + kept_bytes,
+    }
+
+
+def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:
+    """Raise `PredictedOutOfMemory` where `predicted_bytes` exceed what the device can give."""
+    is_gpu = device.type == "cuda"
+    refuse_beyond(available_device_bytes() if is_gpu else available_memory_bytes(), memory)
+
+
+def ranking_metrics(ready: Prepared) -> RankingMetrics:
+    """Metrics that the data's settings ask for."""
+    data = ready.data
+    found = metrics_of_data(ready.trial.data, data.dataset, most=data.num_labels)
+    return found.to(ready.device)
+
+
+def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
+    train_by_steps(
+        ready.model,
+        ready.data.train_dataloader(),
+        callback,
+        device=ready.device,
+        precision=ready.trial.train.precision,
+        max_steps=max_steps,
+    )
+
+
+def train_by_steps(
+    model: ExtremeClassifier,
+    batches: Iterable[Batch],
+    callback: L.Callback,
+    *,
+    device: torch.device,
+    precision: str,
+    max_steps: int,
+) -> None:
+    """Train a model on batches, over and over; the callback says how fast and looks on.
+
+    Args:
+        model: on the device; it is there afterwards, too.
+        batches: a data loader.
+        callback: of `bench.measure.training`.
+        device: where it computes.
+        precision: Lightning's flag.
+        max_steps: length; −1: the callback ends it.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    model.train()
+    model.logs_loss = False  # nobody reads it there, and its log takes time of every step
+    with warnings.catch_warnings():
+        # Batches are cut in the main process by slicing; workers would only copy them around.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Quality is measured by the callback, on its own grid.
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
+        trainer = L.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=-1,
+            max_steps=max_steps,
+            precision=cast(Any, precision),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            callbacks=[callback],
+        )
+        trainer.fit(model, train_dataloaders=batches)
+    model.zero_grad(set_to_none=True)
+    model.to(device)  # Lightning hands a model back on the CPU after training
+
+
+def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
+    return (batch.to(device) for batch in batches)
+
+
+def _most_labels(trial: Trial, data: ExtremeDataModule) -> int:
+    return min(max(trial.data.ks), data.num_labels)
+
+
+def _weights_key(ready: Prepared) -> str:
+    versions = current_versions(ready.trial, TRAINING)
+    return weights_key(ready.trial.trial_id, versions, str(ready.data.facts.get("fingerprint")))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: ExtremeClassifier, batches: Iterable[Batch], metrics: RankingMetrics
+) -> dict[str, float]:
+    """Metrics of a model's best labels; empty where there are no points.
+
+    Raises:
+        UnrankableError: a label's score is NaN.
+    """
+    was_training = model.training
+    model.eval()
+    model.prepare_inference(metrics.ks[-1])
+    metrics.reset()
+    for batch in batches:
+        scores, labels = model.top_k(batch, metrics.ks[-1])
+        if bool(torch.isnan(scores).any()):
+            raise UnrankableError.of_labels()
+        metrics.update(labels, batch)
+    model.train(was_training)
+    if int(metrics.num_points) == 0:
+        return {}
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    metrics.reset()
+    return values
+
+
+def _time_inference(ready: Prepared, visit: Visit) -> None:
+    """Raw seconds of single queries and of batches; a batch is on the device beforehand."""
+    model = ready.model
+    model.eval()
+    k = min(5, ready.data.num_labels)
+    model.prepare_inference(k)
+    singles = list(itertools.islice(ready.test_batches(1), LATENCY_QUERIES))
+    batches = list(itertools.islice(ready.test_batches(BATCH_SIZE), NUM_BATCHES))
+    batches = [batch for batch in batches if batch.num_points == BATCH_SIZE] or batches[:1]
+    units = batches[0].num_points
+
+    def answer(batch: Batch) -> object:
+        return model.top_k(batch, k)
+
+    drain = ready.synchronize
+    visit.time_calls("latency", answer, singles, units=1, synchronize=drain)
+    visit.time_calls("throughput", answer, batches, units=units, synchronize=drain)
+    if not model.is_closed_form:
+        hidden = [model.encode(batch) for batch in batches]
+        rank = functools.partial(model.rank, k=k)
+        visit.time_calls("decode", rank, hidden, units=units, synchronize=drain)

@@ -1,0 +1,62 @@
+"""Weights of finished trainings, kept in the cache so that inference is timed on trained scores.
+
+How long a decode takes depends on how peaked the scores are; an untrained model's tell nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.data.cache import Entry, cache_key, read, replace
+from bench.methods.versions import of_behaviour
+
+# A disk is left at least this many times what is written.
+_ROOM = 4
+
+_log = logging.getLogger(__name__)
+
+
+def weights_key(trial_id: str, versions: Mapping[str, int], fingerprint: str | None) -> str:
+    """Cache key of the weights of a trial, for one version of code and data."""
+    behaviour = of_behaviour(versions)
+    return cache_key({"trial_id": trial_id, "versions": behaviour, "fingerprint": fingerprint})
+
+
+def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
+    """Keep a model's parameters in place of those kept before; False where there is no room.
+
+    Where they cannot be written this is logged: a finished training's outcome must not be lost.
+    """
+    folder = cache_dir / "weights"
+    num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < _ROOM * num_bytes:
+            return False
+        arrays = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+        replace(folder, key, Entry(arrays, {}))
+    except OSError as error:
+        _log.warning("the weights are not kept for timing: %s", error)
+        return False
+    return True
+
+
+def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
+    """Put kept parameters into a model of the same shapes; False where none fit or are whole."""
+    entry = read(cache_dir / "weights" / key)
+    own = dict(model.named_parameters())
+    if entry is None or {name: value.shape for name, value in entry.arrays.items()} != {
+        name: tuple(value.shape) for name, value in own.items()
+    }:
+        return False
+    with torch.no_grad():
+        for name, value in entry.arrays.items():
+            own[name].copy_(torch.from_numpy(np.array(value)))
+    return True

@@ -1,0 +1,191 @@
+"""The card of a method: all that the rest of the suite may know of it; never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+KindName = Literal["training", "decoding", "theory", "scale"]
+#: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
+Dashes = str | tuple[int, tuple[float, ...]]
+
+#: Entries of our own methods, which share one LightningModule and one way to be measured.
+TRAINING_ENTRY = "bench.experiments.training:execute"
+TRAINING_COST_ENTRY = "bench.experiments.training:attend"
+
+#: What a method trains by where its options leave that open.
+LOSS_OF_TASK: Mapping[str, str] = MappingProxyType({"multilabel": "bce", "multiclass": "softmax"})
+
+_NO_WORDS: Mapping[Any, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a table writes one option of a method.
+
+    Attributes:
+        name: of the option.
+        text: format of a value, `B={}` or, of a whole number, `B={:,}`; "" writes `name=value`.
+        words: values that have a word of their own; "" hides them.
+        default: what the method does where its options say nothing.
+        is_always: shown in every row, not only where rows of the method differ.
+        usual: any other value is shown although all rows have it; None: no value is unusual.
+        hidden_by: another setting, and those of its values under which this option says nothing.
+    """
+
+    name: str
+    text: str = ""
+    words: Mapping[Any, str] = field(default_factory=lambda: _NO_WORDS)
+    default: Any = None
+    is_always: bool = True
+    usual: Any = None
+    hidden_by: tuple[str, tuple[Any, ...]] | None = None
+
+    def is_unusual(self, value: Any) -> bool:
+        """Whether a value is told of even where nothing else has another one."""
+        return self.usual is not None and value is not None and value != self.usual
+
+    def write(self, value: Any) -> str:
+        """The option in short.
+
+        >>> Shown(name="num_buckets", text="B={}").write(512)
+        'B=512'
+        >>> Shown(name="chunk_size", text="chunk={}", words={None: "plain"}).write(None)
+        'plain'
+        """
+        if isinstance(value, bool | str | None) and value in self.words:
+            return self.words[value]
+        if value is None:
+            return ""
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return self.text.format(shown) if self.text else f"{self.name.replace('_', ' ')}={shown}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one value of a setting changes in how figures show a method; None changes nothing.
+
+    Attributes:
+        text: joins the series' name where rows of the method differ in the setting.
+        color: `#rrggbb`.
+        marker: Matplotlib's.
+        line: likewise.
+        is_open: the marker is not filled.
+    """
+
+    text: str = ""
+    color: str | None = None
+    marker: str | None = None
+    line: Dashes | None = None
+    is_open: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aspect:
+    """A setting by whose values figures tell series of one method apart.
+
+    Attributes:
+        name: of an option or a setting of the model; a `loss` left unsaid is the task's.
+        looks: of values that have one of their own.
+        other: of all other values.
+        is_always: the looks hold where all rows of the method agree, too.
+    """
+
+    name: str
+    looks: Mapping[Any, Look]
+    other: Look = Look()
+    is_always: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp:
+    """An option with a series for each of its values, coloured from light to dark.
+
+    Attributes:
+        name: of the option.
+        text: format of its value in the series' name, `B={}`.
+        colors: of the least, a middle and the largest value, `#rrggbb`.
+    """
+
+    name: str
+    text: str
+    colors: tuple[str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One method.
+
+    Attributes:
+        name: what `ModelSpec.method` says.
+        version: raised by whoever changes what the method computes; records of a lower one are
+            stale. Golden runs tell (`tests/golden`).
+        option_versions: option → value → version, where what changed is computed under that value
+            alone; only records of trials that have it can be stale by it. 1 where nothing is said.
+        label: what readers call it.
+        labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
+        group: column of the overview; "" leaves the method out of it.
+        entry: `module:function` that a trial's process calls, as `bench.experiments.training:execute`.
+        cost_entry: the same for a cost's process, as `bench.experiments.training:attend`; "": never timed.
+        target: `module:Class` that the entry builds; "" where it needs none.
+        kind: of the studies that it stands in.
+        is_repeatable: whether a trial gives the same again; one that draws from the system's
+            entropy or adds up in the order of its threads does not, and is not audited.
+        is_floor: a reference that is not trained by steps, rather than a competitor.
+        is_approximate: its answers are not the exact ones, whatever share of them it found.
+        ratio_title: column of the others' speed relative to this method; "" has none.
+        options: those that a reader sees, in their order.
+        along: option that moves along a series in figures, the only one but the length.
+        color: of its lines and points, `#rrggbb`.
+        marker: Matplotlib's.
+        line: likewise.
+        is_open: its marker is a ring, through which others can be seen.
+        ramp: makes a series of each value of an option.
+        aspects: further settings that make series of their own; later ones win.
+    """
+
+    name: str
+    version: int
+    option_versions: Mapping[str, Mapping[Any, int]] = field(default_factory=dict)
+    label: str
+    labels_by_loss: Mapping[str, str] = field(default_factory=dict)
+    group: str
+    entry: str = TRAINING_ENTRY
+    cost_entry: str = TRAINING_COST_ENTRY
+    target: str = ""
+    kind: KindName = "training"
+    is_floor: bool = False
+    is_repeatable: bool = True
+    is_approximate: bool = False
+    ratio_title: str = ""
+    options: tuple[Shown, ...] = ()
+    along: str = ""
+    color: str = "#999933"
+    marker: str = "*"
+    line: Dashes = "-"
+    is_open: bool = False
+    ramp: Ramp | None = None
+    aspects: tuple[Aspect, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.version < 1:
+            raise ValueError(f"version of {self.name} is {self.version}; expected 1 or more")
+
+    def versions_of_options(self, options: Mapping[str, Any]) -> dict[str, int]:
+        """Versions of the values that options have, as `name=value` → version.
+
+        An option that is not given has the default that the card shows for it.
+        """
+        defaults = {shown.name: shown.default for shown in self.options}
+        chosen = {name: options.get(name, defaults.get(name)) for name in self.option_versions}
+        return {
+            f"{name}={value}": self.option_versions[name][value]
+            for name, value in chosen.items()
+            if value in self.option_versions[name]
+        }
+
+    def name_for(self, loss: str | None) -> str:
+        """Label under a loss."""
+        return self.labels_by_loss.get(loss or "", self.label)

@@ -1,0 +1,1 @@
+"""What all trained methods share: encoder, losses, optimisers, the Lightning module."""

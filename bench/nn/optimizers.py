@@ -1,0 +1,337 @@
+"""Adam, dense, with TensorFlow 1's ε, and in a form that touches only rows with a gradient.
+
+Traps that matter when a paper's run is repeated:
+
+- TensorFlow 1's Adam adds ε to the *uncorrected* √v ("epsilon hat"); in PyTorch ε is added after
+  the bias correction. The two differ while √v is near ε. `tf_adam` is TensorFlow's form.
+- TensorFlow 1 applies Adam to a sparse input's rows densely: moments of all rows decay at every
+  step and all rows move. So do `adam` and `tf_adam`. `row_adam` leaves untouched rows (weights and
+  moments) alone, which is cheaper by the share of rows touched, and another optimiser: a rare row
+  keeps its momentum until it is seen again.
+- The papers' ImageNet runs set ε = 1.0, which makes Adam behave like momentum SGD.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from bench.nn.layers import row_sparse
+from bench.settings import SettingsError
+from bench.store.kernels import njit
+
+_LARGEST_FLOAT = torch.finfo(torch.float32).max
+
+
+class RowAdam(torch.optim.Adam):
+    """Adam that updates only the rows present in a row-sparse gradient.
+
+    Dense gradients get PyTorch's own (fused) Adam. Bias correction counts the steps of the whole
+    parameter, not those of a row, as in TensorFlow's LazyAdam and PyTorch's SparseAdam. As fused
+    Adam does, it unscales gradients itself, and makes no step where a `GradScaler` found infinity.
+
+    Args:
+        params: parameters; `(rows, width)` ones may have row-sparse gradients.
+        lr: learning rate.
+        betas: decay rates of the two moments.
+        eps: added to √v̂.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step over all parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        held: list[tuple[nn.Parameter, Tensor]] = []
+        is_skipped = _is_skipped(self)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    held.append((parameter, parameter.grad))
+                    if not is_skipped:
+                        self._step_rows(parameter, parameter.grad, group)
+                    parameter.grad = None
+        super().step()  # looks at `found_inf` and `grad_scale` itself
+        for parameter, grad in held:
+            parameter.grad = grad
+        return loss
+
+    def _step_rows(self, parameter: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            # Zeroed pages are given out untouched: rows never seen cost no resident memory.
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        num_steps = float(state["step"])
+        step_size = float(group["lr"]) / (1 - beta1**num_steps)
+        if step_size > _LARGEST_FLOAT:
+            raise FloatingPointError(
+                f"learning_rate is {float(group['lr'])}; its steps exceed 32 bits, expected a "
+                "smaller learning rate"
+            )
+        inverse_root = 1.0 / math.sqrt(1 - beta2**num_steps)
+        rows, values = distinct_rows(grad)
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        if scale is not None:
+            values = values / scale
+        update = _update_rows_cpu if _has_kernel(parameter, values) else update_rows
+        update(
+            parameter.data,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            rows,
+            values,
+            betas=(beta1, beta2),
+            eps=group["eps"],
+            step_size=step_size,
+            inverse_root=inverse_root,
+        )
+
+
+class TfAdam(torch.optim.Adam):
+    """Adam whose ε is added to √v before the bias correction, as TensorFlow 1 has it.
+
+    w ← w − α·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m/(√v + ε), which is PyTorch's step with ε/√(1 − β₂ᵗ) for ε: 32
+    times as large at the first step with β₂ = 0.999, and ε itself after some thousands. Gradients
+    are dense, and every parameter has one at every step.
+
+    Args:
+        params: parameters.
+        lr: α.
+        betas: decay rates of the two moments.
+        eps: ε, Kingma and Ba's "epsilon hat".
+
+    Source: Kingma, Ba 2015 (the remark on the order of computation, section 2).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
+        for group in self.param_groups:
+            group["epsilon_hat"], group["num_steps"] = eps, 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step over all parameters."""
+        for group in self.param_groups:
+            # A step that is not made is not counted, neither here nor by PyTorch's own Adam.
+            group["num_steps"] += not _is_skipped(self)
+            correction = 1 - group["betas"][1] ** max(group["num_steps"], 1)
+            group["eps"] = group["epsilon_hat"] / math.sqrt(correction)
+        return super().step(closure)
+
+
+def _is_skipped(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a `GradScaler` found a gradient that is not finite, so that no step is made."""
+    found: Tensor | None = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
+
+
+def distinct_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of a row-sparse gradient, each once and ascending, and their gradients.
+
+    Autograd drops the mark of a coalesced gradient when it stores it; sorting and copying wide rows
+    again would cost more than the step itself.
+    """
+    rows = grad._indices()[0]
+    if not bool((rows[1:] > rows[:-1]).all()):
+        grad = grad.coalesce()
+        rows = grad.indices()[0]
+    return rows, grad._values()
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, by_norm: bool) -> None:
+    """Clip gradients in place, row-sparse ones too, which PyTorch's own clipping refuses.
+
+    Args:
+        parameters: whose gradients are clipped together.
+        limit: largest norm of all of them, or largest absolute value of an entry.
+        by_norm: which of the two.
+
+    Source: the formula of `torch.nn.utils.clip_grad_norm_`.
+    """
+    parts = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        part = parameter.grad
+        if part.is_sparse:
+            rows, part = distinct_rows(part)
+            parameter.grad = row_sparse(rows, part, parameter.shape)
+        parts.append(part)
+    if by_norm:
+        scale = (limit / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
+        for part in parts:
+            part.mul_(scale)
+        return
+    for part in parts:
+        part.clamp_(-limit, limit)
+
+
+def average_rows(grad: Tensor) -> Tensor:
+    """Mean over all processes of a row-sparse gradient, each with rows of its own.
+
+    Every process calls it for the same parameters in the same order.
+    """
+    rows, values = distinct_rows(grad)
+    num_processes = distributed.get_world_size()
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(num_processes)]
+    distributed.all_gather(counts, torch.tensor([rows.numel()], device=rows.device))
+    most = max(int(count) for count in counts)
+
+    def gathered(part: Tensor) -> Tensor:
+        padded = part.new_zeros(most, *part.shape[1:])
+        padded[: part.shape[0]] = part
+        every = [torch.empty_like(padded) for _ in range(num_processes)]
+        distributed.all_gather(every, padded)
+        return torch.cat([each[: int(n)] for each, n in zip(every, counts, strict=True)])
+
+    joined = torch.sparse_coo_tensor(
+        gathered(rows).unsqueeze(0), gathered(values), grad.shape, check_invariants=False
+    ).coalesce()
+    joined.values().div_(num_processes)
+    return joined
+
+
+def _has_kernel(parameter: Tensor, values: Tensor) -> bool:
+    return (
+        parameter.device.type == "cpu"
+        and parameter.dtype == values.dtype == torch.float32
+        and parameter.dim() == 2
+        and parameter.is_contiguous()
+    )
+
+
+def update_rows(
+    weight: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    rows: Tensor,
+    grads: Tensor,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    step_size: float,
+    inverse_root: float,
+) -> None:
+    """Adam on the given rows, in place: the readable form, and the one for GPUs.
+
+    Args:
+        weight: `(rows, W)`; `exp_avg` and `exp_avg_sq` are its moments, of the same shape.
+        exp_avg: first moment.
+        exp_avg_sq: second moment.
+        rows: `(U,)` int64, distinct.
+        grads: `(U, W)`.
+        betas: decay rates.
+        eps: added to √v̂.
+        step_size: learning rate over the first moment's bias correction.
+        inverse_root: 1 / √(second moment's bias correction).
+    """
+    beta1, beta2 = betas
+    mean = exp_avg.index_select(0, rows).lerp_(grads, 1 - beta1)
+    square = exp_avg_sq.index_select(0, rows).mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+    exp_avg.index_copy_(0, rows, mean)
+    exp_avg_sq.index_copy_(0, rows, square)
+    denominator = square.sqrt_().mul_(inverse_root).add_(eps)
+    weight.index_add_(0, rows, mean.div_(denominator), alpha=-step_size)
+
+
+def _update_rows_cpu(
+    weight: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    rows: Tensor,
+    grads: Tensor,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    step_size: float,
+    inverse_root: float,
+) -> None:
+    _row_kernel(
+        weight.detach().numpy(),
+        exp_avg.numpy(),
+        exp_avg_sq.numpy(),
+        rows.numpy(),
+        grads.contiguous().numpy(),
+        np.float32(betas[0]),
+        np.float32(betas[1]),
+        np.float32(eps),
+        np.float32(step_size),
+        np.float32(inverse_root),
+    )
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _row_kernel(
+    weight: np.ndarray[Any, Any],
+    mean: np.ndarray[Any, Any],
+    square: np.ndarray[Any, Any],
+    rows: np.ndarray[Any, Any],
+    grads: np.ndarray[Any, Any],
+    beta1: np.float32,
+    beta2: np.float32,
+    eps: np.float32,
+    step_size: np.float32,
+    inverse_root: np.float32,
+) -> None:
+    one = np.float32(1.0)
+    width = weight.shape[1]
+    for entry in numba.prange(rows.shape[0]):
+        row = rows[entry]
+        for column in range(width):
+            grad = grads[entry, column]
+            m = beta1 * mean[row, column] + (one - beta1) * grad
+            v = beta2 * square[row, column] + (one - beta2) * grad * grad
+            mean[row, column] = m
+            square[row, column] = v
+            weight[row, column] -= step_size * m / (np.sqrt(v) * inverse_root + eps)
+
+
+def warm_up_row_adam(device: torch.device) -> None:
+    """Compile the row kernel by one step of a throw-away parameter."""
+    parameter = nn.Parameter(torch.zeros(2, 2, device=device))
+    rows = torch.tensor([1], device=device)
+    parameter.grad = row_sparse(rows, torch.ones(1, 2, device=device), parameter.shape)
+    RowAdam([parameter]).step()
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, epsilon: float
+) -> torch.optim.Optimizer:
+    """Optimiser by its name in the settings.
+
+    Raises:
+        SettingsError: unknown name.
+    """
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True)
+    if name == "row_adam":
+        return RowAdam(parameters, lr=learning_rate, eps=epsilon)
+    if name == "tf_adam":
+        return TfAdam(parameters, lr=learning_rate, eps=epsilon)
+    raise SettingsError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")

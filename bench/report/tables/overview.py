@@ -1,0 +1,85 @@
+"""The overview: of each study and group of methods the row that ended best on validation.
+
+Rows are never picked by the test split, whose numbers are what is printed; nor is one group marked
+as the best, for the settings of the groups are not tuned alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.methods import cards
+from bench.report.columns import model_bytes
+from bench.report.format import GAP, megabytes, percent
+from bench.report.select import Section, best_row
+from bench.report.syntax import Cell, Table
+from bench.report.tables.papers import preset_of
+from bench.studies.published import Published
+
+#: Study → its sections in the same results.
+SectionsOf = Callable[[str], Sequence[Section]]
+
+
+def overview_table(
+    sections: Sequence[Section], sections_of: SectionsOf = lambda study: ()
+) -> Table:
+    """A line for each section, a column for each group of methods that its rows belong to.
+
+    Args:
+        sections: of the studies that are shown.
+        sections_of: where our own run of a published set-up is looked for.
+    """
+    known = [card.group for card in cards.cards()]
+    met = [row.card.group for section in sections for row in section.rows]
+    groups = [group for group in dict.fromkeys(known + met) if group and group in met]
+    told = [_elsewhere(section, sections_of) for section in sections]
+    heads = ["study", *groups, *(["measured elsewhere"] if any(told) else [])]
+    lines = []
+    for section, text in zip(sections, told, strict=True):
+        elsewhere = [Cell(text or GAP)] if any(told) else []
+        lines.append((Cell(_name(section)), *_leaders(section, groups), *elsewhere))
+    return Table("Best on validation", tuple(heads), (tuple(lines),), num_words=1)
+
+
+def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
+    metric = section.metrics[0]
+    chosen = [
+        best_row([row for row in section.rows if row.card.group == group], metric)
+        for group in groups
+    ]
+    found = [row.quality(metric) if row else None for row in chosen]
+    cells = []
+    for row, summary in zip(chosen, found, strict=True):
+        if row is None or summary is None:
+            cells.append(Cell(GAP))
+            continue
+        size = model_bytes(row)
+        text = percent(summary.median) + ("†" if row.is_stale else "")
+        text += f" ({megabytes(size.median)} MB)" if size else ""
+        cells.append(Cell(text))
+    return cells
+
+
+def _elsewhere(section: Section, sections_of: SectionsOf) -> str:
+    metric = section.metrics[0]
+    return "; ".join(
+        f"{percent(entry.metrics[metric])} {entry.label}{_own_run(entry, metric, sections_of)}"
+        for entry in section.published
+        if metric in entry.metrics
+    )
+
+
+def _own_run(entry: Published, metric: str, sections_of: SectionsOf) -> str:
+    """What a published set-up came to in our own run of it, where there is one."""
+    if entry.repeated is None:
+        return ""
+    study, preset = entry.repeated
+    rows = [row for section in sections_of(study) for row in section.rows]
+    found = [row.quality(metric) for row in rows if preset_of(row) == preset]
+    texts = [percent(summary.median) for summary in found if summary]
+    return f", run here {' or '.join(texts)}" if texts else ""
+
+
+def _name(section: Section) -> str:
+    num_labels = section.facts.get("num_labels")
+    return section.study + (f", L = {num_labels:,}" if num_labels else "")

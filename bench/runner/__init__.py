@@ -1,0 +1,1 @@
+"""Plans trials, starts a process for each, times rows in rounds, keeps what they give."""

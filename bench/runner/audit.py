@@ -1,0 +1,194 @@
+"""Audits: quality records drawn at random are made again, and must come out the same.
+
+On the machine that a record was made on, with as many threads, a trial repeats to the bit; what
+does not is `differs`, with the largest difference of a metric.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.data.raw import DataError
+from bench.methods.cards import card
+from bench.methods.versions import current_versions, is_older, without_older_metrics
+from bench.runner.engine import Job
+from bench.runner.local import LocalEngine
+from bench.settings import SettingsError, Trial
+from bench.store import lines, provenance, record
+from bench.store.record import Record
+from bench.studies.study import Study
+
+Outcome = lines.Outcome
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A record that can be made again."""
+
+    study: Study
+    old: Record
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of it.
+
+    Attributes:
+        candidate: what was made again.
+        outcome: `found`: every metric that is computed as it was then, and every loss, is the same
+            to the last digit.
+        largest_difference: between two metrics or losses; None where nothing could be compared.
+        reason: of a failure.
+    """
+
+    candidate: Candidate
+    outcome: Outcome
+    largest_difference: float | None
+    reason: str | None = None
+
+    def to_json(self) -> str:
+        """A line for `results/audits/<machine>.jsonl`."""
+        commit, is_dirty = provenance.git_state()
+        return json.dumps(
+            {
+                "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "study": self.candidate.study.name,
+                "trial_id": self.candidate.trial.trial_id,
+                "outcome": self.outcome,
+                "largest_difference": self.largest_difference,
+                "reason": self.reason,
+                "commit": commit,
+                "is_dirty": is_dirty,
+            }
+        )
+
+
+def candidates(
+    studies: Sequence[Study],
+    results_dir: Path,
+    machine: Mapping[str, Any],
+    tell: Callable[[str], object] = lambda warning: None,
+) -> list[Candidate]:
+    """Finished records of this machine that today's code should give again.
+
+    Args:
+        studies: whose.
+        results_dir: where they are.
+        machine: this one.
+        tell: takes a warning for each line that could not be read, and is no candidate.
+
+    Raises:
+        SchemaError: records of another schema.
+    """
+    found = []
+    slug = provenance.machine_slug(machine)
+    for study in studies:
+        path = results_dir / "records" / study.name / f"{slug}.jsonl"
+        records, warnings = record.read(path)
+        for warning in warnings:
+            tell(warning)
+        for old in record.latest(records):
+            try:
+                trial = Trial.from_dict(old.settings)
+                current = current_versions(trial, study.kind)
+            except (SettingsError, DataError):
+                continue  # of a method, a source or a setting that is no more
+            if not card(trial.model.method, study.kind.name).is_repeatable:
+                continue
+            same_machine = record.machine_key(old.machine) == record.machine_key(machine)
+            if old.status == "done" and same_machine and not is_older(old.versions, current):
+                found.append(Candidate(study, old, trial))
+    return found
+
+
+def audit(
+    chosen: Sequence[Candidate], engine: LocalEngine, *, machine: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Make records again, one by one."""
+    source = provenance.collect(accelerator=machine["accelerator"])
+    for candidate in chosen:
+        job = Job(
+            study=candidate.study.name,
+            trial=candidate.trial,
+            entry=card(candidate.trial.model.method, candidate.study.kind.name).entry,
+            versions=current_versions(candidate.trial, candidate.study.kind),
+            study_file=candidate.study.file,
+            provenance=source | {"machine": dict(machine)},
+        )
+        (new,) = engine.run([job])
+        yield compared(candidate, new)
+
+
+def draw(
+    found: Sequence[Candidate], *, seed: str, count: int | None, minutes: float | None
+) -> list[Candidate]:
+    """Some of the records, at random: so many, or as many as took so long before."""
+    shuffled = random.Random(seed).sample(list(found), len(found))
+    if minutes is not None:
+        kept: list[Candidate] = []
+        seconds = 0.0
+        for candidate in shuffled:
+            seconds += float(candidate.old.block("clock").get("wall_seconds") or 0.0)
+            if seconds > 60 * minutes and kept:
+                break
+            kept.append(candidate)
+        shuffled = kept
+    return shuffled[:count]
+
+
+def new_seed() -> str:
+    """A seed that nobody chose."""
+    return str(time.time_ns())
+
+
+def compared(candidate: Candidate, new: Record) -> Finding:
+    """A record beside the one that was made again."""
+    old = candidate.old
+    if new.status != "done":
+        return Finding(candidate, "failed", None, new.reason)
+    if old.block("data").get("fingerprint") != new.block("data").get("fingerprint"):
+        return Finding(candidate, "failed", None, "the data is not what the record was made on")
+    before, after = (
+        dict(_numbers(without_older_metrics(quality(each), old.raw, new.raw)))
+        for each in (old, new)
+    )
+    if set(before) != set(after):
+        return Finding(candidate, "differs", None, "other metrics")
+    difference = max((_distance(before[name], after[name]) for name in before), default=0.0)
+    if math.isinf(difference):  # a number on one side alone
+        return Finding(candidate, "differs", None, "a number is missing")
+    return Finding(candidate, "found" if difference == 0 else "differs", difference)
+
+
+def quality(measured: Record) -> dict[str, Any]:
+    """All of a record that settings alone decide."""
+    names = ("test", "worlds", "estimators", "training")
+    return {name: measured.raw.get(name) for name in names}
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _numbers(item, f"{name}/{place}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, float(value)
+    else:
+        yield name, None
+
+
+def _distance(before: float | None, after: float | None) -> float:
+    if before is None or after is None:
+        return 0.0 if before is after else math.inf
+    return abs(before - after)

@@ -1,0 +1,250 @@
+"""Rounds of timing: every row of a table once a round, in a shuffled order, load by others metered.
+
+Rows have a process each, which is prepared once and waits its turns, so that a slow minute of a
+shared machine meets all of them alike. Ratios are formed inside a round. Where not all processes
+fit into memory together, the largest ones end after a turn and are prepared again for the next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.measure.memory import available_memory_bytes
+from bench.methods.cards import card
+from bench.methods.versions import current_versions
+from bench.runner.engine import Accelerator
+from bench.runner.timed_child import Attendant, AttendantFailed
+from bench.settings import Trial
+from bench.store import costs, provenance
+from bench.store.costs import CostLine, first_replicate
+from bench.studies.study import Study
+
+# What is left free for the process that is timed, beside what the largest one so far took.
+_SPARE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are compared: those of one part of a study on one data set.
+
+    Attributes:
+        part: name of the table.
+        data: the data set's settings.
+        trials: one for each row, in the order of the table.
+    """
+
+    part: str
+    data: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+
+    @property
+    def title(self) -> str:
+        """Part and data in words."""
+        return " · ".join(word for word in (self.part, str(self.data["name"])) if word)
+
+
+def groups_of(study: Study, trials: Sequence[Trial], *, is_for_steps: bool = False) -> list[Group]:
+    """Groups of a study's trials, in their order.
+
+    Replicates are one row. Rates and lengths of one model have a row each, because inference is
+    timed on the weights that each ended with.
+
+    Args:
+        study: which tells parts.
+        trials: its trials.
+        is_for_steps: only seconds a step are asked for: what shares a `cost_id` is one row.
+    """
+    found: dict[tuple[str, str], dict[str, Trial]] = {}
+    for trial in trials:
+        key = (study.part(trial), repr(trial.data))
+        first = first_replicate(trial)
+        found.setdefault(key, {}).setdefault(
+            first.cost_id if is_for_steps else first.trial_id, first
+        )
+    return [
+        Group(part, next(iter(rows.values())).to_dict()["data"], tuple(rows.values()))
+        for (part, _), rows in found.items()
+    ]
+
+
+@dataclass
+class _Row:
+    """A row's state during a session."""
+
+    trial: Trial
+    attendant: Attendant | None = None
+    status: str = "done"
+    reason: str | None = None
+    said: dict[str, Any] = field(default_factory=dict)
+    resident_bytes: int = 0
+    visits: list[dict[str, Any]] = field(default_factory=list)
+
+
+#: Told of a row: group, round (from 0), place in it, trial, and a word or what was measured.
+OnTurn = Callable[[Group, int, int, Trial, str, Mapping[str, Any] | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """How rounds are run.
+
+    Attributes:
+        study: whose rows.
+        data_dir: where data sets lie.
+        cache_dir: for prepared data, kept weights and logs.
+        accelerator: what is computed on.
+        machine: the `machine` block of the lines.
+        num_rounds: those of the study's kind if None.
+        on_turn: told of every turn.
+    """
+
+    study: Study
+    data_dir: Path
+    cache_dir: Path
+    accelerator: Accelerator
+    machine: Mapping[str, Any]
+    num_rounds: int | None = None
+    on_turn: OnTurn = lambda group, number, place, trial, word, phases: None
+
+    def measure(self, groups: Sequence[Group]) -> Iterator[CostLine]:
+        """A line for each group, as soon as its rounds are over."""
+        for group in groups:
+            yield self._measure(group)
+
+    def _measure(self, group: Group) -> CostLine:
+        started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        rows = [_Row(trial) for trial in group.trials]
+        shuffle = random.Random(f"{self.study.name} {group.title} {started_at}")
+        num_rounds = self.num_rounds or self.study.kind.num_rounds
+        try:
+            for number in range(num_rounds):
+                order = shuffle.sample(rows, len(rows))
+                for place, row in enumerate(order):
+                    if row.status == "done":
+                        self._turn(group, number, place, row, rows)
+            for row in rows:
+                self._end(row)
+        finally:
+            for row in rows:
+                self._drop(row)
+        flags: Mapping[str, Any] = next(
+            (row.said["flags"] for row in rows if row.said.get("flags")), {}
+        )
+        source = provenance.collect(accelerator=self.machine["accelerator"])
+        return costs.build(
+            study=self.study.name,
+            group={"part": group.part, "data": group.data},
+            started_at=started_at,
+            num_rounds=num_rounds,
+            rows=[self._to_record(row) for row in rows],
+            provenance=source | {"machine": dict(self.machine), "flags": flags},
+        )
+
+    def _turn(self, group: Group, number: int, place: int, row: _Row, rows: list[_Row]) -> None:
+        """A row's visit; its failure is the row's outcome."""
+
+        def tell(word: str, phases: Mapping[str, Any] | None = None) -> None:
+            self.on_turn(group, number, place, row.trial, word, phases)
+
+        others = [other for other in rows if other is not row]
+        try:
+            try:
+                phases = self._visit(row, others, number, tell)
+            except AttendantFailed as failure:
+                if failure.status != "oom" or not any(other.attendant for other in others):
+                    raise
+                # Only beside the others did it not fit.
+                self._drop(row)
+                for other in others:
+                    self._end(other)
+                phases = self._visit(row, others, number, tell)
+        except AttendantFailed as failure:
+            self._drop(row)
+            row.status, row.reason = failure.status, failure.reason
+            row.said |= {"memory": failure.payload.get("memory")}
+            tell(f"{failure.status.upper()}: {failure.reason}")
+            return
+        row.visits.append({"round": number, "place": place, "phases": phases})
+        tell("done", phases)
+
+    def _visit(
+        self, row: _Row, others: list[_Row], number: int, tell: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        if row.attendant is None:
+            self._make_room(others, row.resident_bytes)
+            tell("starts")
+            row.attendant = self._attendant(row.trial, tell)
+        tell("visit")
+        phases = row.attendant.visit(number)
+        row.resident_bytes = row.attendant.resident_bytes
+        return phases
+
+    def _drop(self, row: _Row) -> None:
+        if row.attendant is not None:
+            row.attendant.kill()
+            row.attendant = None
+
+    def _attendant(self, trial: Trial, tell: Callable[[str], None]) -> Attendant:
+        name = f"{self.study.name}-cost-{trial.trial_id}.log"
+        return Attendant(
+            trial,
+            card(trial.model.method, self.study.kind.name).cost_entry,
+            log=self.cache_dir / "logs" / name,
+            data_dir=self.data_dir,
+            cache_dir=self.cache_dir,
+            accelerator=self.accelerator,
+            study_file=self.study.file,
+            on_phase=tell,
+        )
+
+    def _make_room(self, others: list[_Row], known_bytes: int) -> None:
+        """End waiting processes, the largest first, until the next one fits.
+
+        Args:
+            others: the other rows.
+            known_bytes: what the row that starts took before; 0 if it has not started yet: then as
+                much as the largest so far is left free.
+        """
+        wanted = known_bytes or max((other.resident_bytes for other in others), default=0)
+        held = sorted(
+            (other for other in others if other.attendant is not None),
+            key=lambda other: other.resident_bytes,
+        )
+        while held and _lacks(wanted + _SPARE_BYTES):
+            self._end(held.pop())
+
+    def _end(self, row: _Row) -> None:
+        attendant, row.attendant = row.attendant, None
+        if attendant is None:
+            return
+        try:
+            row.said |= attendant.end()
+        except AttendantFailed as failure:
+            row.status, row.reason = failure.status, failure.reason
+
+    def _to_record(self, row: _Row) -> dict[str, Any]:
+        settings = row.trial.to_dict()
+        return {
+            "versions": current_versions(row.trial, self.study.kind),
+            "fingerprint": None,
+            "weights": None,
+            **{name: value for name, value in row.said.items() if name != "flags"},
+            "cost_id": row.trial.cost_id,
+            # A budget that nobody has turned into steps is of no trial that has been run.
+            "weights_of": None if row.trial.train.budget_seconds else row.trial.trial_id,
+            "settings": {name: settings[name] for name in ("data", "model", "train")},
+            "status": row.status,
+            "reason": row.reason,
+            "visits": row.visits,
+        }
+
+
+def _lacks(num_bytes: int) -> bool:
+    """Whether the machine is known to have less memory left."""
+    available = available_memory_bytes()
+    return available is not None and available < num_bytes

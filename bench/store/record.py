@@ -1,0 +1,411 @@
+"""What a trial left behind: one JSON object a line, appended and never edited.
+
+A record holds the quality that settings alone decide, bytes, a status and the provenance; nothing
+derived. Missing is null, never 0. What depends on a machine's speed is in `bench.store.costs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import reprlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from bench.errors import StorageError, UserError, told
+from bench.settings import SettingsError, Trial
+from bench.store import lines
+from bench.store.lockfiles import locked_descriptor
+from bench.store.schema import Check, Misfit
+
+SCHEMA = 2
+
+Status = lines.Status
+STATUSES = lines.STATUSES
+
+PAYLOAD_KEYS = tuple(lines.PAYLOAD)
+# A block that was reached in part has all its names, with null for the rest.
+_BLOCK_KEYS: Mapping[str, tuple[str, ...]] = {
+    "memory": lines.MEMORY_NAMES,
+    "clock": lines.CLOCK_NAMES,
+}
+
+
+class RecordError(UserError):
+    """A value is not a record."""
+
+
+class SchemaError(RecordError):
+    """A record was written by another version of the schema."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured outcome: a thin view of its JSON object.
+
+    Attributes:
+        raw: the JSON object; not to be changed.
+    """
+
+    raw: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_line(self.raw, lines.RECORD)
+
+    @property
+    def study(self) -> str:
+        """Name of the study that asked for the trial."""
+        return cast(str, self.raw["study"])
+
+    @property
+    def trial_id(self) -> str:
+        """Hash of the resolved settings."""
+        return cast(str, self.raw["trial_id"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Resolved settings, as `Trial.to_dict` gives them."""
+        return cast(Mapping[str, Any], self.raw["settings"])
+
+    @property
+    def method(self) -> str:
+        """Registered name of the method."""
+        return cast(str, self.settings["model"]["method"])
+
+    @property
+    def replicate(self) -> int:
+        """Which independent repetition of the same configuration."""
+        return cast(int, self.settings["replicate"])
+
+    @property
+    def status(self) -> Status:
+        """How the trial ended."""
+        return cast(Status, self.raw["status"])
+
+    @property
+    def reason(self) -> str | None:
+        """Why the trial is not done; None when it is."""
+        return cast("str | None", self.raw.get("reason"))
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Code, software, machine and flags behind the numbers."""
+        return cast(Mapping[str, Any], self.raw["provenance"])
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """Versions of method, source and protocol that it was made with."""
+        return cast(Mapping[str, int], self.raw["versions"])
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """Where the trial ran."""
+        return cast(Mapping[str, Any], self.provenance["machine"])
+
+    def block(self, name: str) -> Mapping[str, Any]:
+        """A block of the payload (`data`, `memory`, `clock` …); empty where it was not reached."""
+        return cast("Mapping[str, Any] | None", self.raw.get(name)) or {}
+
+    def to_json(self) -> str:
+        """One line of JSON, without the line end."""
+        return json.dumps(self.raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def build(
+    *,
+    study: str,
+    trial_id: str,
+    settings: Mapping[str, Any],
+    status: Status,
+    reason: str | None,
+    started_at: str,
+    versions: Mapping[str, int],
+    payload: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Record:
+    """Record from its parts, with NaN and infinities turned to null and absent blocks added.
+
+    Raises:
+        RecordError: a part has the wrong type, or the payload has an unknown block.
+    """
+    unknown = sorted(set(payload) - set(PAYLOAD_KEYS))
+    if unknown:
+        raise RecordError(f"unknown block {unknown[0]!r} in a payload; expected {PAYLOAD_KEYS}")
+    blocks = {name: to_plain(payload.get(name)) for name in PAYLOAD_KEYS}
+    for name, keys in _BLOCK_KEYS.items():
+        if isinstance(blocks[name], dict):
+            blocks[name] = dict.fromkeys(keys) | blocks[name]
+    return Record(
+        {
+            "schema": SCHEMA,
+            "study": study,
+            "trial_id": trial_id,
+            "settings": to_plain(settings),
+            "status": status,
+            "reason": to_plain(reason),
+            "started_at": started_at,
+            "versions": dict(versions),
+            **blocks,
+            "provenance": to_plain(provenance),
+        }
+    )
+
+
+def corrected(
+    old: Record,
+    values: Mapping[str, Mapping[str, Any]],
+    *,
+    reason: str,
+    commit: str | None,
+    at: str,
+) -> Record:
+    """The same record with some values put right without running its trial again.
+
+    It is appended like any other; its `correction` says which fields differ from those of the line
+    that it corrects, which stays where it is.
+
+    Args:
+        old: what is corrected.
+        values: block → field → right value.
+        reason: why the old ones were wrong.
+        commit: of the code that knows better.
+        at: when, in UTC.
+
+    Raises:
+        RecordError: a field or value that no record has.
+    """
+    correction = {
+        "of": old.raw["started_at"],
+        "at": at,
+        "fields": [f"{block}.{name}" for block, fields in values.items() for name in fields],
+        "reason": reason,
+        "commit": commit,
+    }
+    blocks = {name: {**old.block(name), **fields} for name, fields in values.items()}
+    return Record({**old.raw, **blocks, "correction": correction})
+
+
+def to_plain(value: Any) -> Any:
+    """The same value in JSON's types; NaN and infinities become null.
+
+    Arrays and tensors are unpacked by their own `tolist`; what is no text of UTF-8, such as the
+    rest of a file name that could not be decoded, is escaped.
+
+    Raises:
+        RecordError: a value has no JSON form.
+
+    >>> to_plain({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {to_plain(str(key)): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_plain(value.tolist())
+    raise RecordError(f"a record cannot hold {value!r} of type {type(value).__name__}")
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a record to a file of them; see :func:`append_line`."""
+    append_line(path, record.to_json())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line to a file, durably; safe beside other writers.
+
+    A torn last line, left by a killed writer, is closed first so that it spoils nothing else. A
+    line that cannot be written whole (a full disk) is taken back.
+
+    Raises:
+        StorageError: it cannot be written; it is kept in another folder then, which is named.
+    """
+    try:
+        _append_line(path, text.encode() + b"\n")
+    except OSError as error:
+        raise StorageError(f"{path}: {told(error)}; {_kept_elsewhere(path, text)}") from error
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        with locked_descriptor(descriptor, path):
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.write(descriptor, line[written:])
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+    finally:
+        os.close(descriptor)
+    if not size:
+        _sync_directory(path.parent)
+
+
+def _kept_elsewhere(path: Path, text: str) -> str:
+    """Where a line that took hours is, if its own file cannot be written: in words."""
+    name = f"bench-kept-{path.parent.name}-{path.stem}-{os.getpid()}{path.suffix}"
+    for folder in (tempfile.gettempdir, Path.cwd, Path.home):
+        with contextlib.suppress(OSError, RuntimeError):
+            other = Path(folder()) / name
+            try:
+                _append_line(other, text.encode() + b"\n")
+            except OSError:
+                other.unlink(missing_ok=True)  # nobody else's: this process is in its name
+                raise
+            return f"the line is kept in {other}; append it to the file when there is room"
+    return f"nor could the line be kept elsewhere, which is: {text}"
+
+
+def read(path: Path) -> tuple[list[Record], list[str]]:
+    """All whole records of a file in order, and a warning (`file:line: …`) for each that is not.
+
+    A file that does not exist holds none.
+
+    Raises:
+        SchemaError: a record of another schema; ignoring it would run its trial again.
+        RecordError: the file cannot be read.
+    """
+    return read_lines(path, _own)
+
+
+def _own(raw: Any) -> Record:
+    """A record whose settings are still those of its id."""
+    found = Record(raw)
+    check_id(found.settings, "trial_id", found.trial_id)
+    return found
+
+
+def check_id(settings: Mapping[str, Any], name: Literal["trial_id", "cost_id"], known: str) -> None:
+    """Refuse settings that are not those of an id.
+
+    Of settings whose names are not today's, nothing is known.
+
+    Raises:
+        RecordError: they have another id, or no trial has such values: one of them was changed.
+    """
+    try:
+        trial = Trial.from_dict({"replicate": 0, **settings})
+    except SettingsError as error:
+        if isinstance(
+            error.__cause__, TypeError | KeyError
+        ):  # a name that is not known, or missing
+            return
+        raise RecordError(str(error)) from None
+    if (own := getattr(trial, name)) != known:
+        raise RecordError(f"{name!r} is {known!r}, but its settings give {own!r}")
+
+
+T = TypeVar("T")
+
+
+def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str]]:
+    """What a file of JSON lines holds, and a warning for each line that is not whole.
+
+    Args:
+        path: a file; one that does not exist holds nothing.
+        parse: from a line's value; raises `RecordError` for one that it does not take.
+
+    Raises:
+        SchemaError: a line of another schema.
+        RecordError: the file cannot be read.
+    """
+    parsed: list[T] = []
+    warnings: list[str] = []
+    try:
+        lines_of_file = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return parsed, warnings
+    except OSError as error:
+        raise RecordError(f"{path}: {told(error)}; expected a file of lines") from error
+    for number, line in enumerate(lines_of_file, start=1):
+        if not line.strip():
+            continue
+        try:
+            parsed.append(parse(json.loads(line)))
+        except SchemaError as error:
+            raise SchemaError(f"{path}:{number}: {error}") from None
+        except RecordError as error:
+            warnings.append(f"{path}:{number}: line ignored: {error}")
+        except (ValueError, RecursionError) as error:
+            what = "torn last line" if number == len(lines_of_file) else "line is not JSON"
+            warnings.append(f"{path}:{number}: {what} ignored ({_brief(error)})")
+    return parsed, warnings
+
+
+def machine_key(machine: Mapping[str, Any]) -> str:
+    """What tells a machine from others.
+
+    Memory counts in GiB: what a system keeps of it for itself differs by pages from start to start.
+
+    >>> machine_key({"num_cores": 2, "memory_bytes": 25_276_502_016})
+    '{"memory_bytes": 24, "num_cores": 2}'
+    """
+    known = dict(machine)
+    if known.get("memory_bytes") is not None:
+        known["memory_bytes"] = round(known["memory_bytes"] / 2**30)
+    return json.dumps(known, sort_keys=True)
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """The last record of each trial on each machine, in the order of its first one."""
+    newest: dict[tuple[str, str, str], Record] = {}
+    for record in records:
+        newest[record.study, record.trial_id, machine_key(record.machine)] = record
+    return list(newest.values())
+
+
+def check_line(raw: Any, check: Check) -> None:
+    """Refuse what is no JSON object of this schema, or has a field of another type or range.
+
+    Raises:
+        SchemaError: it is of another schema.
+        RecordError: it is of none, or a field is not what it must be; the message names it.
+    """
+    schema = raw.get("schema") if isinstance(raw, Mapping) else None
+    if type(schema) is not int:  # neither true nor 2.0
+        raise RecordError(f"'schema' is {reprlib.repr(schema)}; expected {SCHEMA}")
+    if schema != SCHEMA:
+        raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
+    check_value(raw, check)
+
+
+def check_value(value: Any, check: Check) -> None:
+    """Refuse a value that a check of `bench.store.lines` does not take.
+
+    Raises:
+        RecordError: with the field's path, its value and what was expected.
+    """
+    try:
+        check(value, "")
+    except Misfit as error:
+        raise RecordError(str(error)) from None
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]

@@ -1,0 +1,237 @@
+"""Studies: named grids of trials behind one claim, found by name or in a user's Python file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bench.methods.card import KindName
+from bench.settings import Scalar, Trial
+from bench.studies.published import Curve, Published
+from bench.studies.study_file import StudyError as StudyError
+from bench.studies.study_file import called, defined_in, import_file, located
+
+#: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
+#: on a GPU where there is one.
+Profile = Literal["cpu", "gpu", "paper"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+
+_REGISTRY_MODULE = "bench.studies"
+_LONGEST_NAME = 80  # logs and leases are files that begin with it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a study's trials are; their methods are the cards of this kind.
+
+    Attributes:
+        name: of the kind, see `bench.methods.card`.
+        sources: module that tells of a `DataSpec`, without torch, its `source_version(spec)` and
+            `data_fingerprint(spec, data_dir, cache_dir)`; "": the trials take no data.
+        prepares_data: whether the data of all trials is loaded into the cache beforehand.
+        num_rounds: of timing, at least three, or ratios have no spread.
+    """
+
+    name: KindName
+    sources: str
+    prepares_data: bool = True
+    num_rounds: int = 7
+
+
+#: Trains a method on points and scores it on others.
+TRAINING = Kind(name="training", sources="bench.data.sources")
+#: Decodes given bucket scores, with no training inside the trial.
+DECODING = Kind(
+    name="decoding", sources="bench.experiments.decoding.sources", prepares_data=False, num_rounds=3
+)
+#: Holds the papers' formulas and claims beside draws and counts; needs no data.
+THEORY = Kind(name="theory", sources="", prepares_data=False)
+#: Trains at the papers' largest sizes, or says by how much they do not fit.
+SCALE = Kind(name="scale", sources="bench.data.stream_source", prepares_data=False, num_rounds=3)
+#: What shows the studies that reproduce a paper's table or figure: published beside measured.
+PAPERS = "papers"
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}
+
+
+def _no_part(trial: Trial) -> str:
+    """Studies in one part."""
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A named set of trials.
+
+    Attributes:
+        name: file-safe, in lower case.
+        claim: the study function's docstring: claim, command, hardware, duration, expected outcome.
+        trials: profile → trials, in the order of the tables.
+        smoke: the same grid, tiny, on synthetic data; seconds a trial.
+        duration: what `list` says about how long the `cpu` profile takes.
+        primary_metrics: columns that tables and figures lead with; the first one is "quality".
+        profiles: those that `trials` answers to.
+        optional_data: names of published data sets that a user may bring; without their files the
+            trials on them are left out, and a run says what brings them.
+        part: trial → name of the table it stands in; "" when there is one table.
+        published: reference rows.
+        curves: published curves, for figures.
+        quantities: further columns of a paper's table (`bench.report.quantities`).
+        figures: names of the figures that show it (`bench.report.kinds`); () for those of its kind.
+        shown_as: what renders it, where that is not its kind's (`bench.report.kinds`).
+        file: the user's file that defines the study, set on loading; trials' processes import it,
+            so that data sources and methods that it registers exist there too.
+        kind: what its trials are.
+    """
+
+    name: str
+    claim: str
+    trials: Callable[[Profile], list[Trial]]
+    smoke: Callable[[], list[Trial]]
+    duration: str = ""
+    primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
+    profiles: tuple[Profile, ...] = ("cpu", "gpu")
+    optional_data: tuple[str, ...] = ()
+    part: Callable[[Trial], str] = _no_part
+    published: tuple[Published, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    quantities: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    shown_as: str = ""
+    file: Path | None = None
+    kind: Kind = TRAINING
+
+    def __post_init__(self) -> None:
+        name, claim = self.name, self.claim
+        is_name = isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
+        if not is_name or len(name) > _LONGEST_NAME or name == "all":
+            raise StudyError(
+                f"study name {name!r:.100} is no file name; expected lower-case letters, digits, "
+                f"'-' and '_', at most {_LONGEST_NAME} in all, and not 'all'"
+            )
+        if not isinstance(claim, str) or not claim.strip():
+            raise StudyError(f"study {name} has no claim; give its function a docstring")
+        for what in ("trials", "smoke", "part"):
+            if not callable(getattr(self, what)):
+                raise StudyError(
+                    f"{what} of study {name} is a {type(getattr(self, what)).__name__}; "
+                    "expected a function"
+                )
+        if not isinstance(self.kind, Kind):
+            raise StudyError(
+                f"kind of study {name} is {self.kind!r}; expected a bench.studies.study.Kind"
+            )
+
+    @property
+    def headline(self) -> str:
+        """First line of the claim."""
+        return self.claim.strip().splitlines()[0]
+
+    def build_trials(self, profile: Profile) -> list[Trial]:
+        """The trials of a profile; a budget in seconds may still be in them (`bench.store.budgets`).
+
+        Raises:
+            StudyError: the study has no such profile, no trials in it, something else among them,
+                or one twice.
+        """
+        if profile not in self.profiles:
+            raise StudyError(
+                f"study {self.name} has no profile {profile!r}; it has {', '.join(self.profiles)}"
+            )
+        with located(self.file, self.trials):
+            trials = self._checked_trials(called(self.trials, profile))
+            if not trials:
+                raise StudyError(f"study {self.name} has no trials; expected at least one")
+            return trials
+
+    def build_smoke(self) -> list[Trial]:
+        """The tiny trials of `--smoke`; there may be none.
+
+        Raises:
+            StudyError: something else is among them, or one twice.
+        """
+        with located(self.file, self.smoke):
+            return self._checked_trials(called(self.smoke))
+
+    def _checked_trials(self, trials: object) -> list[Trial]:
+        if not isinstance(trials, list | tuple):
+            raise StudyError(
+                f"trials of study {self.name} are a {type(trials).__name__}; expected a list"
+            )
+        seen: set[str] = set()
+        for trial in trials:
+            if not isinstance(trial, Trial):
+                raise StudyError(
+                    f"among the trials of study {self.name} is a {type(trial).__name__}; "
+                    "expected bench.settings.Trial alone"
+                )
+            if trial.trial_id in seen:
+                raise StudyError(
+                    f"study {self.name} asks twice for trial {trial.trial_id} "
+                    f"({trial.model.method}, replicate {trial.replicate})"
+                )
+            seen.add(trial.trial_id)
+            with located(self.file, self.part):
+                part: object = called(self.part, trial)
+                if not isinstance(part, str):
+                    raise StudyError(
+                        f"part of study {self.name} gives a {type(part).__name__}; expected text"
+                    )
+        return list(trials)
+
+
+def capped(options: Mapping[str, Scalar], limits: Mapping[str, int]) -> dict[str, Scalar]:
+    """Options whose whole numbers are at most those of their limits, for trials in small."""
+    return {
+        name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
+        for name, value in options.items()
+    }
+
+
+def study_names() -> list[str]:
+    """Names of the registered studies, in the registry's order."""
+    return list(_registry())
+
+
+def load_study(name_or_path: str) -> Study:
+    """A registered study by name, or the one that a Python file defines.
+
+    A file defines `study()` that returns a `Study`, or `STUDY`, or `STUDIES` with one entry. It may
+    register data sources and methods of its own: `SOURCES["mine"] = f"{__name__}:MySource"`.
+
+    Raises:
+        StudyError: no such study or file, or the file defines none.
+    """
+    registry = _registry()
+    if name_or_path.endswith(".py"):
+        path = Path(name_or_path)
+        study = _checked(defined_in(import_file(path), path), name_or_path)
+        if study.name in registry:
+            raise StudyError(
+                f"{path} defines a study named {study.name!r}, as the suite does; "
+                "its results would mix: choose another name"
+            )
+        return dataclasses.replace(study, file=path.resolve())
+    if name_or_path not in registry:
+        raise StudyError(
+            f"unknown study {name_or_path!r}; known: {', '.join(registry) or 'none'}, "
+            "or the path of a Python file that defines one"
+        )
+    return _checked(registry[name_or_path](), name_or_path)
+
+
+def _registry() -> Mapping[str, Callable[[], Study]]:
+    registry: Mapping[str, Callable[[], Study]] = importlib.import_module(_REGISTRY_MODULE).STUDIES
+    return registry
+
+
+def _checked(study: object, where: str) -> Study:
+    if not isinstance(study, Study):
+        raise StudyError(
+            f"{where} gives a {type(study).__name__}; expected a bench.studies.study.Study"
+        )
+    return study
