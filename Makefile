@@ -62,10 +62,10 @@ golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 	$(BIN)/python tests/golden/golden.py
 
 losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in turns
-	$(BIN)/python -m bench.benchmarks.losses
+	$(BIN)/python tests/benchmarks/losses.py
 
 digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
-	$(BIN)/python -m bench.benchmarks.digests --data-dir $(DATA)
+	$(BIN)/python tests/benchmarks/digests.py --data-dir $(DATA)
 
 audit: $(VENV)/installed ## make reference records drawn at random again, and compare
 	$(BENCH) audit --minutes 10 --data-dir $(DATA) $(WHERE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class UserError(ValueError):
     """A request, a file or a folder is not what it must be; the message says which and why.
@@ -13,6 +15,26 @@ class UserError(ValueError):
 
 class StorageError(UserError):
     """A folder or file cannot be read or written."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to end.
+
+    Attributes:
+        status: the exit status that says so.
+        reason: for a sentence.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.status = 128 + number
+        self.reason = reason_of(number)
+
+
+def reason_of(number: int) -> str:
+    """What ended a process, for a sentence."""
+    name = signal.Signals(number).name
+    return "interrupted" if name == "SIGINT" else f"ended by {name}"
 
 
 def told(error: OSError) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 from bench.measure.memory import PredictedOutOfMemory
 from bench.methods.card import Card
 from bench.methods.cards import register
+from bench.methods.kinds import Kind
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.record import append_line
-from bench.studies.study import Kind, Study
+from bench.studies.study import Study
 
 # A stub's data is what its source's name says, and it is of the version in a test's hands.
 KIND = Kind(name="training", sources="stub_trials", prepares_data=False)

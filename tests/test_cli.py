@@ -12,8 +12,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench import __main__
-from bench.__main__ import main
+from bench.cli import commands
+from bench.cli.commands import main
 from bench.runner import run
 from bench.store import record
 from bench.store.budgets import Budget, read_budgets, write_budgets
@@ -33,13 +33,13 @@ BUDGETED = {"budget_seconds": 20.0}
 
 @pytest.fixture(autouse=True)
 def _stub_world(monkeypatch, tmp_path):
-    module = ModuleType("bench.studies")
+    module = ModuleType("bench.studies.registry")
     module.STUDIES = {
         "keen": lambda: build_study([build_trial()], name="keen"),
         "pair": lambda: build_study([build_trial(), build_trial(method="other")], name="pair"),
         "brief": lambda: build_study([build_trial(train=BUDGETED)], name="brief"),
     }
-    monkeypatch.setitem(sys.modules, "bench.studies", module)
+    monkeypatch.setitem(sys.modules, "bench.studies.registry", module)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.chdir(tmp_path)
 
@@ -72,7 +72,8 @@ def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys
 
 
 def test_costs_are_refused_beside_a_runner_of_this_machine(capsys, tmp_path):
-    code = "import time; from bench.runner.machine_lock import announced\nwith announced('run', 'wide'):\n"
+    code = "import time; from bench.runner.machine_lock import announced\n"
+    code += "with announced('run', 'wide'):\n"
     code += "    print('here', flush=True)\n    time.sleep(600)"
     command = [sys.executable, "-c", code]
     here = Path(__file__).parents[1]
@@ -454,9 +455,9 @@ def test_reader_that_has_seen_enough_gets_no_traceback():
 
 
 def test_data_folder_is_the_first_that_exists(tmp_path):
-    assert __main__._default_data_dir() == Path("data")
+    assert commands._default_data_dir() == Path("data")
     (tmp_path / "data").mkdir()
-    assert __main__._default_data_dir() == Path("data")
+    assert commands._default_data_dir() == Path("data")
 
 
 def test_study_file_is_imported_by_the_trials_process_too(tmp_path):

@@ -33,8 +33,11 @@ def copy(tmp_path):
     """A tree of the parts that keep kernels, and two kernels in two files."""
     (tmp_path / "bench").mkdir()
     (tmp_path / "baselines").mkdir()
-    for name in ("__init__.py", "errors.py", "folders.py", "kernels.py"):
-        shutil.copy(ROOT / "bench" / name, tmp_path / "bench")
+    (tmp_path / "bench" / "store").mkdir()
+    for name in (
+        "__init__.py", "errors.py", "store/__init__.py", "store/folders.py", "store/kernels.py",
+    ):  # fmt: skip
+        shutil.copy(ROOT / "bench" / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "inner.py").write_text(INNER)
     (tmp_path / "bench" / "outer.py").write_text(OUTER)
     return tmp_path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.report.kinds import rendering_of
 from bench.report.readme import read_audits
 from bench.report.results import load_machine

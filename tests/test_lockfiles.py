@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.errors import StorageError
 from bench.runner import machine_lock
 from bench.store import lockfiles

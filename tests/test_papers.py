@@ -10,6 +10,7 @@ from baselines.peers.peer import Peer, read_options
 from bench.data.download.catalogue import SETS
 from bench.methods.cards import card
 from bench.methods.classes import check_options, method_class
+from bench.methods.kinds import PAPERS
 from bench.methods.labels import flatten
 from bench.report.quantities import quantity_of
 from bench.settings import Trial
@@ -17,7 +18,7 @@ from bench.studies.papers.multiclass_published import TRADEOFF
 from bench.studies.papers.rows import published_rows, shares
 from bench.studies.presets import PRESETS
 from bench.studies.published import TAGS, Curve, PaperRow, has_options
-from bench.studies.study import PAPERS, load_study, study_names
+from bench.studies.study import load_study, study_names
 
 NAMES = [name for name in study_names() if load_study(name).shown_as == PAPERS]
 

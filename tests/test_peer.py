@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.methods.kinds import TRAINING
 from bench.settings import Trial
 from bench.store import record
 from bench.store.costs import calmest_seconds, read_costs
-from bench.studies.study import TRAINING
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,8 +4,9 @@ import pytest
 
 from bench.methods.cards import card
 from bench.methods.classes import check_options
+from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
-from bench.studies.study import TRAINING, load_study, study_names
+from bench.studies.study import load_study, study_names
 
 TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]
 RIVALS = [name for name in TRAINED if not load_study(name).shown_as]

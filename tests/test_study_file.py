@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.cli.process import Stopped
 from bench.studies.study import StudyError, load_study
 

@@ -4,6 +4,7 @@ import pytest
 
 from bench.methods import cards
 from bench.methods.card import Card, Shown
+from bench.methods.kinds import TRAINING
 from bench.methods.versions import (
     METRIC_VERSIONS,
     current_versions,
@@ -12,7 +13,6 @@ from bench.methods.versions import (
     without_older_metrics,
 )
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.study import TRAINING
 
 
 def build_trial(method, **options):

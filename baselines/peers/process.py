@@ -44,7 +44,7 @@ _OVERHEAD_POINTS = 8
 def execute(
     trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> dict[str, Any]:
-    """Run a peer's quality trial; the parts of its record, as `bench.experiments.training.execute` gives them.
+    """Run a peer's quality trial; its record's parts, as `bench.experiments.training` has them.
 
     `parameter_bytes` are those of the model's files. The one point of the curve is the validation
     value by which a row is chosen. A peer computes on the CPU, whatever the accelerator.

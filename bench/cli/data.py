@@ -57,7 +57,7 @@ def _add_permissions(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace, data_dir: Path) -> int:
-    shelf, pins = _modules("shelf", "pins")
+    shelf, pins = _modules("install", "checksums")
     known_pins = pins.read_pins(data_dir)
     sets = _named(options.name) or list(SETS.values())
     states = {each.name: shelf.state(each, data_dir, known_pins) for each in sets}
@@ -129,7 +129,7 @@ def _import(options: argparse.Namespace, data_dir: Path) -> int:
 
 
 def _verify(options: argparse.Namespace, data_dir: Path) -> int:
-    shelf, pins = _modules("shelf", "pins")
+    shelf, pins = _modules("install", "checksums")
     known_pins = pins.read_pins(data_dir)
     chosen = _named(options.name) or [
         each
@@ -150,7 +150,7 @@ def _named(names: list[str]) -> list[PublishedSet]:
 
 
 def _allowed(options: argparse.Namespace) -> Any:
-    (shelf,) = _modules("shelf")
+    (shelf,) = _modules("install")
     return shelf.Permissions(accept_sizes=options.accept_sizes, replace=options.replace)
 
 

@@ -15,32 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from bench.errors import Stopped, reason_of
 from bench.store.folders import of_user, private_folder
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # Whoever presses Ctrl-C often means it once; what is ended meanwhile takes less.
 _DEAF_SECONDS = 5.0
 _state = {"is_under_way": False, "stopped_at": -1e9}
-
-
-class Stopped(KeyboardInterrupt):
-    """The process was told to end.
-
-    Attributes:
-        status: the exit status that says so.
-        reason: for a sentence.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
-        self.reason = reason_of(number)
-
-
-def reason_of(number: int) -> str:
-    """What ended a process, for a sentence."""
-    name = signal.Signals(number).name
-    return "interrupted" if name == "SIGINT" else f"ended by {name}"
 
 
 def settle(arguments: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import shutil
@@ -196,11 +195,6 @@ class Progress:
         self._sizes_said: set[str] = set()
         self._notes_said: set[str] = set()
 
-    @classmethod
-    def silent(cls) -> Progress:
-        """One that nobody sees."""
-        return cls(io.StringIO(), is_live=False)
-
     def open(
         self,
         name: str,
@@ -211,16 +205,7 @@ class Progress:
         trials: Iterable[Trial] = (),
         before: Iterable[tuple[Trial, float]] = (),
     ) -> None:
-        """A study begins.
-
-        Args:
-            name: of the study.
-            expected: trial ids to run → seconds that each took before, None if it did not.
-            num_kept: trials that have a record already.
-            names: what its rows are called.
-            trials: those to run, so that what one takes tells of another.
-            before: finished trials and the seconds that each took.
-        """
+        """A study begins; see `bench.runner.view`, which this is one of."""
         self._name = printable(name)
         self._names = names or self._names
         self._waiting = dict(expected)

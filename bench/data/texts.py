@@ -21,7 +21,7 @@ from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
-from bench.typed import coerce_fields
+from bench.settings import coerce_fields
 
 _REMEMBERED_TOKENS = 1 << 18
 

@@ -13,7 +13,7 @@ from bench.data.cache import file_checksum
 from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID, Grammar, check_ids_seen, check_sizes, parse_file, settle_task
-from bench.typed import coerce_fields
+from bench.settings import coerce_fields
 
 
 @dataclass(frozen=True, kw_only=True)

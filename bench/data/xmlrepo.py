@@ -14,8 +14,7 @@ from bench.data.csr import Csr
 from bench.data.raw import DataError, RawData
 from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
 from bench.data.vw import file_identity
-from bench.settings import derive_seed
-from bench.typed import coerce_fields
+from bench.settings import coerce_fields, derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)

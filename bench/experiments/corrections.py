@@ -1,4 +1,6 @@
-"""Arithmetic in records put right without training: `python -m bench.experiments.corrections results`.
+"""Arithmetic in records put right without training.
+
+Command: `python -m bench.experiments.corrections results`.
 
 What was measured is never touched. A corrected record is appended as one more line, which is the
 old one but for the fields that its `correction` names; being the newest, it is the one that counts.

@@ -35,6 +35,7 @@ from bench.measure.memory import (
 from bench.measure.training import SteppedTraining, TimedTraining
 from bench.measure.visits import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
 from bench.methods.classes import check_options, method_class, resolved_options
+from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
 from bench.metrics.modular import RankingMetrics
 from bench.metrics.of_data import metrics_of_data
@@ -43,7 +44,6 @@ from bench.nn.num_threads import keep_threads
 from bench.nn.optimizers import warm_up_row_adam
 from bench.nn.ranking import UnrankableError
 from bench.settings import Trial, derive_seed
-from bench.studies.study import TRAINING
 
 Emit = Callable[[dict[str, Any]], None]
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.

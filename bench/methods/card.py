@@ -127,8 +127,8 @@ class Card:
         label: what readers call it.
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
         group: column of the overview; "" leaves the method out of it.
-        entry: `module:function` that a trial's process calls, as `bench.experiments.training:execute`.
-        cost_entry: the same for a cost's process, as `bench.experiments.training:attend`; "": never timed.
+        entry: `module:function` that a trial's process calls, as `TRAINING_ENTRY`.
+        cost_entry: the same for a cost's process, as `TRAINING_COST_ENTRY`; "": never timed.
         target: `module:Class` that the entry builds; "" where it needs none.
         kind: of the studies that it stands in.
         is_repeatable: whether a trial gives the same again; one that draws from the system's

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from bench.methods.cards import card
 
 if TYPE_CHECKING:
+    from bench.methods.kinds import Kind
     from bench.settings import Trial
-    from bench.studies.study import Kind
 
 #: Of what all trained methods share: encoder, optimisers, order of batches, dropout, and those
 #: metrics that have no version of their own. Golden runs tell when it must rise (`tests/golden`).

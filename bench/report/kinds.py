@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bench.methods.kinds import DECODING, PAPERS, SCALE, THEORY, TRAINING
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -23,7 +24,7 @@ from bench.report.style import Plot
 from bench.report.syntax import Table
 from bench.report.tables import decoding, papers, scale, theory
 from bench.report.tables.tables import build_table
-from bench.studies.study import DECODING, PAPERS, SCALE, THEORY, TRAINING, StudyError
+from bench.studies.study import StudyError
 
 
 class BuildTable(Protocol):

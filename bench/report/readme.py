@@ -3,7 +3,8 @@
 `<!-- table: STUDY -->` is the short table of a study on the machine with most finished trials;
 `<!-- table: STUDY MACHINE -->` that of a machine; `<!-- table: STUDY | k = 5 · uniform -->` some of
 its tables, by part, data set or both. `<!-- overview: STUDY STUDY … -->` has a line for each part
-of these studies, see `bench.report.tables.overview`; `<!-- audits -->` counts what audits found again.
+of these studies, see `bench.report.tables.overview`; `<!-- audits -->` counts what audits found
+again.
 """
 
 from __future__ import annotations

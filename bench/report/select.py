@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from bench.methods import cards
 from bench.methods.card import Card, KindName
+from bench.methods.kinds import PAPERS, TRAINING
 from bench.methods.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
 from bench.methods.versions import is_metric_older
 from bench.report.timings import Timing, Timings
@@ -24,7 +25,6 @@ from bench.settings import SettingsError, Trial
 from bench.store.costs import shared_costs
 from bench.store.record import machine_key
 from bench.studies.published import Curve, Published
-from bench.studies.study import PAPERS, TRAINING
 
 IsStale = Callable[[Record], bool]
 

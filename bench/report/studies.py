@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.raw import DataError
+from bench.methods.kinds import KINDS
 from bench.methods.versions import current_versions, is_older
 from bench.report.select import IsStale, StudyView
 from bench.report.values import Record
 from bench.settings import SettingsError, Trial
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
-from bench.studies.study import KINDS, Study, StudyError, load_study
+from bench.studies.study import Study, StudyError, load_study
 
 
 def find_view(name_or_path: str, *folders: Path) -> StudyView:

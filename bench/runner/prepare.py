@@ -1,4 +1,4 @@
-"""Builds the cache entries of data specs, in a process of its own: `python -m bench.runner.prepare`.
+"""The process that builds cache entries of data specs: `python -m bench.runner.prepare`.
 
 Reads its parent's number and then one JSON line a spec from stdin, up to an empty line; what a
 person should know goes to stdout, a line each. A trial that finds its data prepared has a set-up

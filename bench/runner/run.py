@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.cli.progress import Progress
 from bench.errors import UserError
 from bench.methods.cards import card
+from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
 from bench.runner import machine_lock
@@ -21,11 +21,12 @@ from bench.runner.claims import Leases
 from bench.runner.engine import Accelerator, Engine, Job, OnEvent
 from bench.runner.local import LocalEngine
 from bench.runner.preparation import prepare_apart
+from bench.runner.view import Silent, View
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.store.record import Record, RecordError
-from bench.studies.study import TRAINING, Kind, Profile, Study, study_names
+from bench.studies.study import Profile, Study, study_names
 
 #: Outcomes that would be the same again; an error may be gone.
 SETTLED = ("done", "oom", "timeout")
@@ -362,7 +363,7 @@ def run_plan(
     plan: Plan,
     options: RunOptions,
     *,
-    progress: Progress | None = None,
+    progress: View | None = None,
     build_engine: BuildEngine | None = None,
 ) -> list[Record]:
     """Run what a plan says, appending each record as soon as it is there; the new records.
@@ -379,7 +380,7 @@ def run_plan(
             f"not been turned into steps, such as {plan.names.full(plan.unbudgeted[0])}; "
             f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
         )
-    progress = progress or Progress.silent()
+    progress = progress or Silent()
     with machine_lock.announced("run", plan.study.name) as others:
         for other in others:
             if other.command in ("cost", "budget"):
@@ -388,7 +389,7 @@ def run_plan(
 
 
 def _run_divided(
-    plan: Plan, options: RunOptions, progress: Progress, build_engine: BuildEngine
+    plan: Plan, options: RunOptions, progress: View, build_engine: BuildEngine
 ) -> list[Record]:
     """Run what no other runner of the same records has in hand or done."""
     to_run = plan.to_run
@@ -431,7 +432,7 @@ def _seconds_before(plan: Plan) -> Iterator[tuple[Trial, float]]:
             yield planned.trial, seconds
 
 
-def _take_over(plan: Plan, leases: Leases, progress: Progress) -> None:
+def _take_over(plan: Plan, leases: Leases, progress: View) -> None:
     """Append what other studies have recorded of the same trials."""
     for planned in leases.hand_out(plan.shared):
         old = planned.previous
@@ -454,9 +455,7 @@ def _jobs(plan: Plan, planned_trials: Iterable[Planned]) -> Iterator[Job]:
         )
 
 
-def run_study(
-    study: Study, options: RunOptions, *, progress: Progress | None = None
-) -> list[Record]:
+def run_study(study: Study, options: RunOptions, *, progress: View | None = None) -> list[Record]:
     """Plan and run a study; the new records."""
     return run_plan(plan_run(study, options), options, progress=progress)
 

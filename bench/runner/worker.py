@@ -1,9 +1,9 @@
 """The process of one trial: reads it from stdin, reports over a pipe, dies with its parent.
 
-Started by `bench.runner.local`, or by `bench.runner.timed_child` for rounds of timing. Stdin carries
-the request, one JSON line, and, for rounds, a line a turn; it stays open: its end means that the
-parent is gone. Results go through a pipe of their own, so that whatever a library prints cannot
-spoil them.
+Started by `bench.runner.local`, or by `bench.runner.timed_child` for rounds of timing. Stdin
+carries the request, one JSON line, and, for rounds, a line a turn; it stays open: its end means
+that the parent is gone. Results go through a pipe of their own, so that whatever a library prints
+cannot spoil them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import numba
 
 from bench.store.folders import of_user, private_folder
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("bench", "baselines")
 # A file that holds it holds kernels, or what makes them.
 _WORD = b"njit"
@@ -75,7 +75,7 @@ def _homes() -> Iterator[Path]:
     """Folders that may hold kernels, the best one first."""
     if _config.CACHE_DIR:
         yield Path(_config.CACHE_DIR)
-    yield Path(__file__).parent / "__pycache__"
+    yield _ROOT / "bench" / "__pycache__"
     with suppress(RuntimeError):  # a user whom the system does not know has no folder
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     yield Path(tempfile.gettempdir())

@@ -17,7 +17,7 @@ from bench.measure.memory import total_memory_bytes
 from bench.measure.processors import cpu_model, num_cores
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba", "llvmlite")
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _DECIDING = ("bench", "baselines", "pyproject.toml", "constraints.txt")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from bench.methods.cards import cards
+from bench.methods.kinds import DECODING
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear
-from bench.studies.study import DECODING, Profile, Study
+from bench.studies.study import Profile, Study
 
 # FAISS scans codes of half a byte or a byte.
 _FAISS_BUCKETS = (16, 256)

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.data.stream_source import STREAM
+from bench.methods.kinds import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.published import Published
-from bench.studies.study import SCALE, Profile, Study, capped
+from bench.studies.study import Profile, Study, capped
 from bench.studies.twins import TWINS
 
 # Sizes of the paper's search log; products and hashed features are published, tokens from memory.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from bench.methods.card import KindName
+from bench.methods.kinds import TRAINING, Kind
 from bench.settings import Scalar, Trial
 from bench.studies.published import Curve, Published
 from bench.studies.study_file import StudyError as StudyError
@@ -21,41 +21,8 @@ from bench.studies.study_file import called, defined_in, import_file, located
 Profile = Literal["cpu", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
-_REGISTRY_MODULE = "bench.studies"
+_REGISTRY_MODULE = "bench.studies.registry"
 _LONGEST_NAME = 80  # logs and leases are files that begin with it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """What a study's trials are; their methods are the cards of this kind.
-
-    Attributes:
-        name: of the kind, see `bench.methods.card`.
-        sources: module that tells of a `DataSpec`, without torch, its `source_version(spec)` and
-            `data_fingerprint(spec, data_dir, cache_dir)`; "": the trials take no data.
-        prepares_data: whether the data of all trials is loaded into the cache beforehand.
-        num_rounds: of timing, at least three, or ratios have no spread.
-    """
-
-    name: KindName
-    sources: str
-    prepares_data: bool = True
-    num_rounds: int = 7
-
-
-#: Trains a method on points and scores it on others.
-TRAINING = Kind(name="training", sources="bench.data.sources")
-#: Decodes given bucket scores, with no training inside the trial.
-DECODING = Kind(
-    name="decoding", sources="bench.experiments.decoding.sources", prepares_data=False, num_rounds=3
-)
-#: Holds the papers' formulas and claims beside draws and counts; needs no data.
-THEORY = Kind(name="theory", sources="", prepares_data=False)
-#: Trains at the papers' largest sizes, or says by how much they do not fit.
-SCALE = Kind(name="scale", sources="bench.data.stream_source", prepares_data=False, num_rounds=3)
-#: What shows the studies that reproduce a paper's table or figure: published beside measured.
-PAPERS = "papers"
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}
 
 
 def _no_part(trial: Trial) -> str:
@@ -123,7 +90,7 @@ class Study:
                 )
         if not isinstance(self.kind, Kind):
             raise StudyError(
-                f"kind of study {name} is {self.kind!r}; expected a bench.studies.study.Kind"
+                f"kind of study {name} is {self.kind!r}; expected a bench.methods.kinds.Kind"
             )
 
     @property
@@ -132,7 +99,7 @@ class Study:
         return self.claim.strip().splitlines()[0]
 
     def build_trials(self, profile: Profile) -> list[Trial]:
-        """The trials of a profile; a budget in seconds may still be in them (`bench.store.budgets`).
+        """The trials of a profile; budgets in seconds may still be in them (`bench.store.budgets`).
 
         Raises:
             StudyError: the study has no such profile, no trials in it, something else among them,

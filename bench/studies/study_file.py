@@ -16,8 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.cli.process import Stopped
-from bench.errors import UserError, told_by
+from bench.errors import Stopped, UserError, told_by
 
 _LONGEST_MESSAGE = 500
 

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from bench.methods.kinds import THEORY
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.published import Claim, Tag
-from bench.studies.study import THEORY, Profile, Study
+from bench.studies.study import Profile, Study
 
 _TRAIN = TrainSpec(trial_timeout_seconds=1800.0)
 

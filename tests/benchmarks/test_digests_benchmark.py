@@ -1,9 +1,9 @@
 from stub_trials import build_trial
 
-from bench.benchmarks.digests import open_seconds, trial_seconds
 from bench.data import cache
 from bench.settings import DataSpec
 from bench.store import record
+from tests.benchmarks.digests import open_seconds, trial_seconds
 
 
 def test_first_openings_recompute_digests_and_later_ones_do_not(tmp_path, monkeypatch):

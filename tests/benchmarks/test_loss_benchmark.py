@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from bench.benchmarks import losses
-from bench.benchmarks.losses import Problem, Shape, check, contestants, gradients
+from tests.benchmarks import losses
+from tests.benchmarks.losses import Problem, Shape, check, contestants, gradients
 
 SMALL = (
     Shape("softmax", 70, 5, 31),

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
 from bench.cli import data
+from bench.cli.commands import main
 from bench.data.download import archive, catalogue, download, fetch, file_stats, install
 from bench.data.download.catalogue import ROLES, SETS, Download, PublishedSet
 from bench.data.download.checksums import FILE_NAME, add_pins, locked, read_pins

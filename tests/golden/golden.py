@@ -4,9 +4,9 @@
 
 A change that moves a number must raise a version: on the method's card (`version`, or
 `option_versions` where the change is in what one value of an option does), or in
-`bench/methods/versions.py` where it lies in what all methods share (`PROTOCOL`) or in how answers are
-scored (`METRIC_VERSIONS`). Records made before are then stale, or their metrics marked; only what a
-raised version is of may be pinned anew. A change that moves none needs nothing.
+`bench/methods/versions.py` where it lies in what all methods share (`PROTOCOL`) or in how answers
+are scored (`METRIC_VERSIONS`). Records made before are then stale, or their metrics marked; only
+what a raised version is of may be pinned anew. A change that moves none needs nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from bench.experiments.training import fit, prepare, score
+from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions, is_metric_older, of_behaviour
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.study import TRAINING
 
 FOLDER = Path(__file__).parent
 # Between machines, sums in another order differ in the last digits of float32.

@@ -26,7 +26,7 @@ from planted import BATCH_SIZE, METHODS, STEPS, WIDTH, build, facts, mach, plant
 from torch import Tensor, nn
 
 from baselines.floors import ClassFrequency, NearestCentroid
-from bench.__main__ import main
+from bench.cli.commands import main
 from bench.data.loader import BatchLoader
 from bench.data.module import ExtremeDataModule
 from bench.experiments.training import prepare

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import synthetic_records as made
 
+from bench.methods.kinds import PAPERS
 from bench.report.kinds import rendering_of
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot
@@ -16,7 +17,6 @@ from bench.report.style import draw_files
 from bench.report.syntax import Table, render_latex, render_markdown, render_text
 from bench.report.tables.papers import build_measured_table, build_papers_table
 from bench.studies.published import Curve, PaperRow
-from bench.studies.study import PAPERS
 
 MACH = made.trial("mach", encoder="linear", num_buckets=256, num_worlds=16)
 FULL = made.trial("full_softmax", encoder="linear", chunk_size=None)

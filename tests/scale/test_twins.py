@@ -8,7 +8,8 @@ import pytest
 from bench.data.download.catalogue import SETS
 from bench.data.planted import PlantedSource
 from bench.experiments.scale.worlds import Plan
-from bench.studies.study import SCALE, load_study
+from bench.methods.kinds import SCALE
+from bench.studies.study import load_study
 from bench.studies.twins import TWINS, whole_length
 
 

@@ -396,7 +396,7 @@ class Messages:
         else:
             words[place] = mutated(words[place], draw)
         said = b"\n".join(words)[:60_000] + b"\n"  # what a pipe holds
-        progress = Progress.silent()
+        progress = Progress(io.StringIO(), is_live=False)
         progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
         engine = local.LocalEngine(data_dir=folder, cache_dir=folder, on_event=progress.on_event)
         with mock.patch.object(local, "Child", lambda log: _Said(said, log)):

@@ -48,10 +48,10 @@ STUDIES = {"stubs": stubs, "trained": trained}
 
 def main() -> int:
     """Run a command of the suite."""
-    module = ModuleType("bench.studies")
+    module = ModuleType("bench.studies.registry")
     module.STUDIES = STUDIES  # type: ignore[attr-defined]
-    sys.modules["bench.studies"] = module
-    from bench.__main__ import main as bench
+    sys.modules["bench.studies.registry"] = module
+    from bench.cli.commands import main as bench
 
     return bench()
 

@@ -15,7 +15,7 @@ from bench.mach.decode.index import build_index
 
 
 class Auto(Contender):
-    """The walk where its forecast is cheaper than scoring every label, see `bench.mach.decode.auto`."""
+    """The walk where its forecast is cheaper than scoring all labels (`bench.mach.decode.auto`)."""
 
     def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)

@@ -21,7 +21,9 @@ Emit = Callable[[dict[str, Any]], None]
 def execute(
     trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
 ) -> dict[str, Any]:
-    """Train a full layer on a data set, as `bench.experiments.training.execute`; on a stream only count its bytes.
+    """Train a full layer on a data set; on a stream only count its bytes.
+
+    As `bench.experiments.training.execute`.
 
     Args:
         trial: its method is one of those that train whole.
@@ -50,7 +52,9 @@ def attend(
     emit: Emit,
     visits: Iterator[Visit],
 ) -> Mapping[str, Any]:
-    """Take part in rounds of timing, as `bench.experiments.training.attend`; on a stream nothing is timed.
+    """Take part in rounds of timing; on a stream nothing is timed.
+
+    As `bench.experiments.training.attend`.
 
     Args:
         trial: the row.

@@ -1,9 +1,9 @@
 """The `dense` decode: every label is scored, blocked over labels and batched over queries.
 
-On the CPU the Numba kernels of `bench.mach.decode.dense_kernel`: for sums, a scan of scores rounded up to
-a byte that leaves few labels to score exactly; else float32 all through. On other devices the fused
-kernel of `bench.mach.decode.dense_triton` where it covers the case, else blocks of labels in plain torch,
-each merged into a running best k.
+On the CPU the Numba kernels of `bench.mach.decode.dense_kernel`: for sums, a scan of scores rounded
+up to a byte that leaves few labels to score exactly; else float32 all through. On other devices the
+fused kernel of `bench.mach.decode.dense_triton` where it covers the case, else blocks of labels in
+plain torch, each merged into a running best k.
 """
 
 from __future__ import annotations

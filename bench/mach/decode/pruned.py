@@ -1,8 +1,8 @@
 """The `pruned` decode: exact, and sub-linear in L where the bucket scores are peaked.
 
 Walks the best buckets of each world through inverted lists and stops as soon as no unseen label can
-be among the k best (`bench.mach.decode.pruned_kernel`). A query that would score more labels this way than
-is worth while is answered by `dense`; the labels are the same either way.
+be among the k best (`bench.mach.decode.pruned_kernel`). A query that would score more labels this
+way than is worth while is answered by `dense`; the labels are the same either way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The papers' tables and figures as studies: every published number beside ours.
 
-A study names the published numbers (`bench.studies.published.PaperRow`, `Curve`), each bound to rows of
-ours by their settings, and is shown by `bench.report.tables.papers`.
+A study names the published numbers (`bench.studies.published.PaperRow`, `Curve`), each bound to
+rows of ours by their settings, and is shown by `bench.report.tables.papers`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from bench.data.download.catalogue import SETS
+from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import FLOORS, linear, study
 from bench.studies.papers.multiclass_published import (
@@ -18,7 +19,7 @@ from bench.studies.papers.multiclass_published import (
 )
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import linear_softmax
-from bench.studies.study import PAPERS, Profile, Study
+from bench.studies.study import Profile, Study
 
 _STAND_IN = "simplewiki, for ODP"
 _BROUGHT: tuple[Literal["odp", "imagenet"], ...] = ("odp", "imagenet")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.data.download.catalogue import SETS
+from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear, mlp, study
 from bench.studies.papers.multilabel_published import multilabel_published, published_elsewhere
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import PRESETS
 from bench.studies.published import PaperRow
-from bench.studies.study import PAPERS, Profile, Study
+from bench.studies.study import Profile, Study
 
 _REPLICATES = 3
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.studies.grids import grid, mlp, shrink
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import PRESETS
 from bench.studies.published import Curve, PaperRow
-from bench.studies.study import PAPERS, Profile, Study
+from bench.studies.study import Profile, Study
 
 METRICS = ("wR@100", "R@100", "MAP@100", "MRR@100", "nDCG@100", "P@1")
 _NUM_WORLDS = 32

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import mlp, study
 from bench.studies.papers.rows import repeat
 from bench.studies.presets import PRESETS
 from bench.studies.published import PaperRow
-from bench.studies.study import PAPERS, Profile, Study
+from bench.studies.study import Profile, Study
 
 STAND_IN, WIKI10 = "citeulike-t", "wiki10-31k"
 _SOURCE = "shubh1905/dissertation_UOE"

@@ -3,7 +3,7 @@
 Claim: recomputing the digests of the quickstart's prepared arrays takes less than 2 % of what its
 trials take.
 
-Command: `python -m bench.benchmarks.digests`. Hardware: 2 cores. Duration: seconds, once the
+Command: `python tests/benchmarks/digests.py`. Hardware: 2 cores. Duration: seconds, once the
 quickstart's data is prepared. Expected: under 2 %; exit status 1 if not.
 
 Both ways of opening take turns in every round, with the files in the system's cache: a trial reads
@@ -67,7 +67,7 @@ def trial_seconds(results_dir: Path, study: str) -> float | None:
 
 def main() -> int:
     """Print the cost of the check; 1 if it exceeds its share of a trial."""
-    parser = argparse.ArgumentParser(prog="bench.benchmarks.digests", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests/benchmarks/digests.py", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache/bench"))
     parser.add_argument("--results", type=Path, default=Path("results"))

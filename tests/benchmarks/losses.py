@@ -3,7 +3,7 @@
 Claim: forward and backward, with gradients for hidden vectors, weight and bias, take at most 1.1
 times what the fastest contestant takes, at every shape.
 
-Command: `OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 python -m bench.benchmarks.losses --out
+Command: `OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/losses.py --out
 results/benchmarks`, with the environment that trials get. Hardware: 2 cores, or a GPU with
 `--device cuda`, which takes larger shapes. Duration: 3 minutes, 1 on a GPU.
 Expected: ours first or within 1.1 times everywhere; torch's plain forms 1.2 to 4 times slower.
@@ -278,7 +278,7 @@ def table(results: Sequence[tuple[str, dict[str, list[float]]]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, and write it and the raw seconds where `--out` says."""
-    parser = argparse.ArgumentParser(prog="python -m bench.benchmarks.losses")
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks/losses.py")
     parser.add_argument("--out", type=Path, help="folder for the table and the raw seconds")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

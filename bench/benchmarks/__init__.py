@@ -1,1 +1,0 @@
-"""Committed comparisons of single parts; each is a module that writes its own table."""

@@ -1,0 +1,617 @@
+"""Command line: `python -m bench list | run | cost | budget | audit | report | check | data`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.cli import data as data_cli
+from bench.cli import progress, timing_view
+from bench.data.download.catalogue import SETS
+from bench.errors import UserError
+from bench.methods.cards import card
+from bench.methods.labels import RowNames
+from bench.methods.versions import current_versions, is_older
+from bench.runner import audit, run, timing
+from bench.runner.machine_lock import announced
+from bench.runner.run import OWN, REFERENCE, RunError, RunOptions
+from bench.settings import Trial
+from bench.store import budgets, costs, folders, lockfiles, provenance, record
+from bench.store.costs import CostLine
+from bench.store.folders import folder_named
+from bench.store.record import Record
+from bench.studies import study
+from bench.studies.study import PROFILES, Study
+from bench.studies.study_file import located
+
+_OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+_CACHE = Path(".cache/bench")
+_DATA_DIRS = (Path("data"), Path("../shared/data"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 if a trial or check failed, 2 for bad usage."""
+    options = _build_parser().parse_args(arguments)
+    try:
+        try:
+            status = int(options.command(options))
+            sys.stdout.flush()
+            return status
+        except BaseException:
+            if getattr(options, "traceback", False):
+                traceback.print_exc()
+            raise
+    except UserError as error:
+        return _say(str(error), _USAGE)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        _write_no_more()
+        return _FAILED
+    except OSError as error:
+        if (known := folders.of_storage(error)) is None:
+            raise
+        _write_no_more()
+        return _say(str(known), _USAGE)
+    except KeyboardInterrupt as error:
+        reason = getattr(error, "reason", "interrupted")
+        status = getattr(error, "status", _INTERRUPTED)
+        return _say(f"{reason}; a second run goes on from here", status)
+
+
+def _say(sentence: str, status: int) -> int:
+    """Say why a command ends, if anybody is there to read it; the status."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print(f"bench: {progress.printable(sentence)}", file=sys.stderr, flush=True)
+    return status
+
+
+def _write_no_more() -> None:
+    """Where standard output takes nothing, what is left of it must not fail at exit once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _list(options: argparse.Namespace) -> int:
+    for name in study.study_names():
+        known = study.load_study(name)
+        counts = [f"{len(known.build_trials(p))} trials ({p})" for p in known.profiles]
+        print(f"{name:<16} {known.headline}")
+        print(" " * 17 + ", ".join([*counts, *([known.duration] if known.duration else [])]))
+    return _OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    studies = _studies(options)
+    failures = []
+    for chosen in studies:
+        run_options = _run_options(options, chosen)
+        plan = run.plan_run(chosen, run_options)
+        _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
+        _warn(plan.warnings)
+        if options.dry_run:
+            _print_plan(chosen, plan)
+            continue
+        _print_absent(chosen, plan.absent)
+        _try_folders(run_options, "records", chosen.name)
+        if plan.unbudgeted:
+            count = len(plan.unbudgeted)
+            print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
+            print("  steps by the measured seconds a step, and written down")
+            _set_budgets(chosen, plan.unbudgeted, options, run_options)
+            plan = run.plan_run(chosen, run_options)
+        records = run.run_plan(plan, run_options, progress=progress.Progress())
+        _print_summary(plan, records)
+        failed = [entry for entry in records if entry.status == "error"]
+        failures += [(entry, run_options, plan.names) for entry in failed]
+    if failures:
+        print(f"{len(failures)} trials failed:", file=sys.stderr)
+        for entry, run_options, names in failures:
+            print(f"  {_label(entry, names)}: {entry.reason}", file=sys.stderr)
+            log = run_options.cache_dir / "logs" / f"{entry.study}-{entry.trial_id}.log"
+            print(f"    log: {log}", file=sys.stderr)
+        # Records name no one's folders.
+        print(f"data was looked for in {failures[0][1].data_dir.resolve()}", file=sys.stderr)
+    return _FAILED if failures else _OK
+
+
+def _cost(options: argparse.Namespace) -> int:
+    failed = 0
+    for chosen in _studies(options):
+        run_options = _run_options(options, chosen)
+        wanted = run.timed_trials(chosen, run_options)
+        _check_sources(chosen, wanted)
+        absent = run.absent_data(chosen, wanted, run_options)
+        wanted = [trial for trial in wanted if trial.data.name not in absent]
+        _print_absent(chosen, absent)
+        if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in wanted):
+            print(f"{chosen.name}: nothing of it is timed")
+            continue
+        if options.unless_recorded and _is_timed(chosen, run_options, wanted):
+            print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
+            continue
+        _try_folders(run_options, "costs", chosen.name)
+        path = _costs_path(chosen, run_options)
+        everything = dataclasses.replace(run_options, only=(), where=())
+        whole = timing.groups_of(chosen, run.timed_trials(chosen, everything))
+        groups = timing.groups_of(chosen, wanted)
+        for group, line in zip(
+            groups, _measured(chosen, groups, options, run_options), strict=True
+        ):
+            if group in whole:
+                costs.append(path, line)
+            for text in timing_view.summary(line, run.names_of_rows(chosen, run_options)):
+                print(text, flush=True)
+            failed += sum(row["status"] == "error" for row in line.rows)
+            if line.has_failed and group in whole:
+                print(f"{group.title}: a row failed, so that no older whole session is replaced")
+        if any(group in whole for group in groups):
+            print(f"{chosen.name}: costs in {path}")
+        if any(group not in whole for group in groups):
+            print(f"{chosen.name}: a part of a table's rows, which is shown and not recorded")
+    return _FAILED if failed else _OK
+
+
+def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
+    """Refuse what a data source does not take as an option, before the first trial."""
+    sources = importlib.import_module(chosen.kind.sources) if chosen.kind.sources else None
+    build = getattr(sources, "build_source", None)
+    if build is None:  # of what has no options
+        return
+    for spec in {repr(trial.data): trial.data for trial in trials}.values():
+        with located(chosen.file):
+            build(spec)
+
+
+def _is_timed(
+    chosen: Study, run_options: RunOptions, trials: Sequence[Trial], *, for_steps: bool = False
+) -> bool:
+    """Whether costs of all trials are on record, made by code of today's behaviour.
+
+    What failed in the newest session of its table is not, whatever an older one has.
+
+    Args:
+        chosen: the study.
+        run_options: where its costs are.
+        trials: those that are asked for.
+        for_steps: seconds a step alone are asked for, on whatever weights.
+    """
+    lines = _read_costs(chosen, run_options)
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for line in costs.newest_costs(lines):
+        for row in line.rows:
+            if row["status"] in run.SETTLED:
+                rows.setdefault(row["cost_id"], []).append(row)
+    shared = costs.shared_costs(trials)
+
+    def is_timed(trial: Trial) -> bool:
+        current = current_versions(trial, chosen.kind)
+        return any(
+            not is_older(row["versions"], current)
+            and (for_steps or costs.is_of_weights(row, trial, shared))
+            for row in rows.get(trial.cost_id, ())
+        )
+
+    return all(map(is_timed, trials))
+
+
+def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
+    """Costs on record; what is no line of them is said."""
+    lines, warnings = costs.read_costs(_costs_path(chosen, run_options))
+    _warn(warnings)
+    return lines
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {progress.printable(warning)}", file=sys.stderr)
+
+
+def _budget(options: argparse.Namespace) -> int:
+    for chosen in _studies(options):
+        run_options = _run_options(options, chosen)
+        trials = [t for t in chosen.build_trials("cpu") if t.train.budget_seconds is not None]
+        if not trials:
+            print(f"{chosen.name}: no trial has a budget in seconds")
+            continue
+        _try_folders(run_options, "budgets")
+        _set_budgets(chosen, trials, options, run_options)
+    return _OK
+
+
+def _set_budgets(
+    chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
+) -> None:
+    """Turn budgets into steps, by costs on record where all are there, else measured now."""
+    names = run.names_of_rows(chosen, run_options)
+    described: dict[str, str] = {}
+    for trial in trials:  # the first of a row's replicates
+        described.setdefault(trial.cost_id, progress.printable(names.full(trial)))
+    groups = timing.groups_of(chosen, trials, is_for_steps=True)
+    lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
+    if _is_timed(chosen, run_options, trials, for_steps=True):
+        lines = _read_costs(chosen, run_options)
+    found = budgets.set_budgets(trials, lines, described)
+    path = budgets.budgets_path(run_options.results_dir, chosen.name)
+    kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
+    budgets.write_budgets(path, chosen.name, kept.values())
+    for budget in found:
+        print(f"  {budget.label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
+    print(f"{chosen.name}: budgets in {path}")
+
+
+def _measured(
+    chosen: Study,
+    groups: Sequence[timing.Group],
+    options: argparse.Namespace,
+    run_options: RunOptions,
+) -> Iterator[CostLine]:
+    """A line for each group of rows, as soon as its rounds are over."""
+    num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
+    view = timing_view.TurnsView(num_rounds, run.names_of_rows(chosen, run_options))
+    session = timing.Session(
+        study=chosen,
+        data_dir=run_options.data_dir,
+        cache_dir=run_options.cache_dir,
+        accelerator=run.accelerator_of(run_options.profile),
+        machine=run.machine_of(run_options.profile),
+        num_rounds=num_rounds,
+        on_turn=view.on_turn,
+    )
+    # What is tiny and not recorded is no measurement.
+    alone = not options.smoke
+    try:
+        with announced("cost", chosen.name, alone=alone):
+            yield from session.measure(groups)
+    finally:
+        view.close()
+
+
+def _audit(options: argparse.Namespace) -> int:
+    machine = run.machine_of("cpu")
+    names = options.study or study.study_names()
+    studies = [study.load_study(name) for name in names]
+    # The reference is made again by whoever likes; who may write to it says so.
+    outcomes = _results_dir(options)
+    results = _existing(options.results or REFERENCE, options.results)
+    found = audit.candidates(studies, results, machine, lambda warning: _warn([warning]))
+    if not found:
+        raise RunError(
+            f"{results} holds no finished record of this machine that today's code should give"
+        )
+    seed = options.seed or audit.new_seed()
+    chosen = audit.draw(found, seed=seed, count=options.count, minutes=options.minutes)
+    print(f"{len(chosen)} of {len(found)} records are made again (--seed {seed})")
+    run_options = RunOptions(
+        data_dir=options.data_dir or _default_data_dir(),
+        results_dir=results,
+        cache_dir=options.cache_dir,
+    )
+    folders.require_writable(outcomes, "audits")
+    folders.require_writable(options.cache_dir, "logs")
+    view = progress.Progress()
+    names = {
+        each.name: RowNames(
+            (one.trial for one in found if one.study.name == each.name), each.kind.name, each.part
+        )
+        for each in studies
+    }
+    view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
+    engine = run.local_engine(run_options, view.on_event)
+    path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
+    counts: Counter[str] = Counter()
+    findings = audit.audit(chosen, engine, machine=machine)
+    try:
+        with announced("audit", " ".join(options.study) or "all"):
+            for finding in findings:
+                record.append_line(path, finding.to_json())
+                counts[finding.outcome] += 1
+                study_name = finding.candidate.study.name
+                words = (study_name, names[study_name].full(finding.candidate.trial))
+                detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
+                text = f"{finding.outcome.upper()}{detail} {' '.join(words)}"
+                view.tell(f"{text} {finding.reason or ''}".rstrip())
+    finally:
+        view.close()
+    text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    print(f"audit: {text}; written to {path}")
+    return _OK if set(counts) <= {"found"} else _FAILED
+
+
+def _seconds(old: Record) -> float | None:
+    seconds = old.block("clock").get("wall_seconds")
+    return None if seconds is None else float(seconds)
+
+
+def _report(options: argparse.Namespace) -> int:
+    report = importlib.import_module("bench.report")
+    results = _existing(_results_dir(options), options.results)
+    folders.require_writable(options.out or results, "tables")
+    if not _reported(options.study, results):
+        print(f"{results} holds no records; `bench run STUDY` makes some")
+        return _OK
+    is_own = results != REFERENCE
+    paths = report.build(
+        results,
+        out_dir=options.out,
+        studies=options.study or None,
+        reference_dir=REFERENCE if is_own else None,
+        tell=lambda warning: _warn([warning]),
+    )
+    if not is_own or options.out:
+        for path in paths:
+            print(path)
+        return _OK
+    width = shutil.get_terminal_size((120, 40)).columns
+    for name in _reported(options.study, results):
+        print(report.terminal_summary(results, REFERENCE, name, width))
+    if paths:
+        print("written: " + ", ".join(map(str, sorted({path.parent for path in paths}))))
+    return _OK
+
+
+def _existing(results: Path, asked: Path | None) -> Path:
+    """A results folder; one that was asked for must be there.
+
+    Raises:
+        RunError: it is not.
+    """
+    if asked is not None and not asked.is_dir():
+        raise RunError(f"{asked}: no such folder; expected one with records of `bench run`")
+    return results
+
+
+def _reported(asked: Sequence[str], results: Path) -> list[str]:
+    """Names of the studies that were asked for, or of all with records."""
+    if asked:
+        return [study.load_study(name).name for name in asked]
+    return sorted(path.name for path in (results / "records").glob("*"))
+
+
+def _check(options: argparse.Namespace) -> int:
+    results = _existing(options.results or REFERENCE, options.results or REFERENCE)
+    found = importlib.import_module("bench.report").check(
+        results, reference_dir=None if results == REFERENCE else REFERENCE
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    return _FAILED if found.problems else _OK
+
+
+def _studies(options: argparse.Namespace) -> list[Study]:
+    """The studies that were named: all typing mistakes first."""
+    names = study.study_names() if options.study == ["all"] else options.study
+    studies = [study.load_study(name) for name in names]
+    if getattr(options, "smoke", False):
+        small = [chosen for chosen in studies if chosen.build_smoke()]
+        if options.study != ["all"] and len(small) < len(studies):
+            [chosen, *_] = (each for each in studies if each not in small)
+            raise RunError(f"study {chosen.name} has no trials for --smoke")
+        studies = small
+    if getattr(options, "publish", False):
+        for chosen in studies:
+            if chosen.file is not None:
+                raise RunError(
+                    f"{chosen.file} is a study of your own; --publish is for the suite's"
+                )
+    return studies
+
+
+def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
+    return RunOptions(
+        data_dir=options.data_dir or _default_data_dir(),
+        results_dir=_smoke_dir(options) if options.smoke else _results_dir(options),
+        cache_dir=options.cache_dir,
+        profile=options.profile,
+        is_smoke=options.smoke,
+        only=tuple(getattr(options, "only", ())),
+        where=tuple(getattr(options, "where", ())),
+        replicates=getattr(options, "replicates", None),
+        shard=getattr(options, "shard", (1, 1)),
+        rerun=getattr(options, "rerun", False),
+    )
+
+
+def _results_dir(options: argparse.Namespace) -> Path:
+    if options.results is not None and options.publish:
+        raise RunError("--results and --publish both name a folder; expected one of them")
+    given: Path | None = options.results
+    results = given or (REFERENCE if options.publish else OWN)
+    if results.exists() and not results.is_dir():
+        raise RunError(f"{results} is a file; expected a folder for results")
+    return results
+
+
+@functools.cache
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="bench-smoke-"))
+
+
+def _smoke_dir(options: argparse.Namespace) -> Path:
+    given: Path | None = options.results
+    if given is None:
+        return _scratch()
+    if given.resolve() in (REFERENCE.resolve(), OWN.resolve()):
+        raise RunError(f"--smoke does not write to {given}/: it holds real measurements")
+    return given
+
+
+def _try_folders(run_options: RunOptions, *below: str) -> None:
+    """Refuse folders that would not take what is about to be made."""
+    folders.require_writable(run_options.results_dir, *below)
+    folders.require_writable(run_options.cache_dir, "logs")
+    lockfiles.require_locks(run_options.results_dir, "--results")
+    lockfiles.require_locks(run_options.cache_dir, "--cache-dir")
+
+
+def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
+    slug = provenance.machine_slug(run.machine_of(run_options.profile))
+    return costs.costs_path(run_options.results_dir, chosen.name, slug)
+
+
+def _default_data_dir() -> Path:
+    return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
+
+
+def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
+    """What brings the optional data sets that are not there."""
+    for name in absent:
+        text = f"{chosen.name}: {name} is not at hand, its rows are left out"
+        if name in SETS:
+            text += f"; `bench data fetch {name}` downloads it, `bench data import FILE … --as "
+            text += f"{name}` takes files that you have"
+        print(text)
+
+
+def _print_plan(chosen: Study, plan: run.Plan) -> None:
+    order = {planned.trial.trial_id: i for i, planned in enumerate(plan.to_run, start=1)}
+    total = len(plan.trials) + len(plan.unbudgeted)
+    print(f"{chosen.name}: {len(order) + len(plan.unbudgeted)} of {total} trials would run")
+    print(f"  records go to {plan.records_path}")
+    for planned in plan.trials:
+        trial = planned.trial
+        was = f" ({planned.previous.status})" if planned.previous is not None else ""
+        turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
+        state = planned.state + was
+        what = progress.printable(plan.names.full(trial))
+        print(f"  {trial.trial_id} {turn:>4} {state:<18} {what}")
+    for trial in plan.unbudgeted:
+        text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
+        print(f"  {'':16} {'':>4} {'new':<18} {plan.names.full(trial)} ({text})")
+
+
+def _print_summary(plan: run.Plan, records: list[Record]) -> None:
+    counts = Counter(entry.status for entry in records)
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    print(f"{plan.study.name}: {text or 'nothing to run'}; records in {plan.records_path}")
+
+
+def _label(entry: Record, names: RowNames) -> str:
+    name = progress.printable(names.full(Trial.from_dict(entry.settings)))
+    return f"{entry.study} {entry.trial_id} {name}"
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; expected i/n with 1 ≤ i ≤ n")
+    return int(index), int(count)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected NAME=VALUE")
+    return name, value
+
+
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    """What trials read, and where results go."""
+    command.add_argument("--data-dir", type=folder_named, help="default: data, else ../shared/data")
+    command.add_argument(
+        "--cache-dir", type=folder_named, default=_CACHE, help="default: %(default)s"
+    )
+    _add_results(command)
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--results", type=folder_named, help=f"default: {OWN}")
+    command.add_argument(
+        "--publish", action="store_true", help=f"maintainers: into the reference, {REFERENCE}"
+    )
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
+    _add_folders(command)
+    command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="only rows with this setting of data, model or training; repeatable",
+    )
+    command.add_argument("--smoke", action="store_true", help="tiny, with results elsewhere")
+    command.add_argument("--profile", choices=PROFILES, default="cpu")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="studies, what they claim and how long they take")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("run", help="quality: run what a study lacks, and record it")
+    _add_running(command)
+    command.add_argument("--replicates", type=int, metavar="N", help="only the first N")
+    command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
+    command.add_argument("--rerun", action="store_true", help="also what is recorded already")
+    command.add_argument("--dry-run", action="store_true", help="say what would run")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser("cost", help="seconds: time a study's rows in rounds")
+    _add_running(command)
+    command.add_argument(
+        "--unless-recorded", action="store_true", help="nothing where all rows have been timed"
+    )
+    command.add_argument("--rounds", type=int, metavar="N", help="default: the kind's own")
+    command.set_defaults(command=_cost)
+
+    command = commands.add_parser("budget", help="turn a study's budgets in seconds into steps")
+    command.add_argument("study", nargs="+", help="name, or path of a Python file")
+    _add_folders(command)
+    command.set_defaults(command=_budget, smoke=False, profile="cpu")
+
+    command = commands.add_parser("audit", help="make records drawn at random again, and compare")
+    command.add_argument("study", nargs="*", help="default: all")
+    _add_folders(command)
+    command.add_argument("--minutes", type=float, metavar="M", help="as many as took so long")
+    command.add_argument("--count", type=int, metavar="N", help="at most so many")
+    command.add_argument("--seed", help="of the draw; default: the clock")
+    command.set_defaults(command=_audit)
+
+    command = commands.add_parser("report", help="render tables and figures from records")
+    command.add_argument("study", nargs="*", help="default: all that have records")
+    _add_results(command)
+    command.add_argument("--out", type=folder_named, help="default: the results folder")
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser("check", help="are tables and figures those of the records?")
+    command.add_argument("--results", type=folder_named, help=f"default: {REFERENCE}")
+    command.set_defaults(command=_check)
+
+    data_cli.add_commands(commands, default_data_dir=_default_data_dir)
+    _add_traceback(parser)
+    return parser
+
+
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    """`--traceback` for a parser and all of its commands."""
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show where an error comes from",
+    )
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _add_traceback(command)
