@@ -73,7 +73,7 @@ prepare.main()
 RUNNER = """
 import sys
 from pathlib import Path
-from bench.runner.run import preparation
+from bench.runner import preparation
 from test_prepare import _trial
 
 class Sys:

@@ -147,7 +147,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import votes
 from baselines.peers import process
-from bench.methods.classes import cards
+from bench.methods import cards
 from bench.settings import Trial
 cards.register(votes.CARD)
 total_bytes = process.HostPeak.total_bytes
