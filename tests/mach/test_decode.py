@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import bench.mach
+from bench.mach import decode
 from bench.mach.decode import REDUCTIONS, Reduction, dense, dense_kernel, top_k, top_k_reference
 from bench.mach.decode.decoders import METHODS
 from bench.mach.decode.dense import top_k_blocked
@@ -368,9 +368,9 @@ def test_bucket_outside_the_scores_is_refused(num_queries: int, bucket: int) -> 
     table = torch.zeros(2, 5000, dtype=torch.int16)
     table[1, 4999] = bucket
     scores = torch.zeros(num_queries, 2, 4)
-    for decode in (lambda: top_k(scores, table, 1), lambda: top_k_blocked(scores, table, 1, "sum")):
+    for ranked in (lambda: top_k(scores, table, 1), lambda: top_k_blocked(scores, table, 1, "sum")):
         with pytest.raises(ValueError, match="outside 0 to B - 1 = 3"):
-            decode()
+            ranked()
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_fused_kernel_is_taken_where_it_covers_the_case_and_is_installed(monkeyp
             asked.append((reduction, k))
             return top_k_reference(scores, table, k, reduction=reduction)
 
-    monkeypatch.setattr(bench.mach, "dense_triton", Kernel, raising=False)
+    monkeypatch.setattr(decode, "dense_triton", Kernel, raising=False)
     for has_triton in (True, False):
         monkeypatch.setattr(dense, "_has_triton", lambda has_triton=has_triton: has_triton)
         for reduction, k in (("sum", 5), ("min", 128), ("median", 5), ("sum", 129)):
