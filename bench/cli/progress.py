@@ -14,6 +14,7 @@ from typing import TextIO
 from bench.cli.forecast import Forecast, Running
 from bench.methods.labels import RowNames
 from bench.runner.engine import Event, Job
+from bench.runner.view import View
 from bench.settings import SettingsError, Trial
 from bench.store.record import Record
 
@@ -166,7 +167,7 @@ def _can_rewrite(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-class Progress:
+class Progress(View):
     """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere.
 
     Args:

@@ -21,7 +21,7 @@ from bench.runner.claims import Leases
 from bench.runner.engine import Accelerator, Engine, Job, OnEvent
 from bench.runner.local import LocalEngine
 from bench.runner.preparation import prepare_apart
-from bench.runner.view import Silent, View
+from bench.runner.view import View
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
@@ -380,7 +380,7 @@ def run_plan(
             f"not been turned into steps, such as {plan.names.full(plan.unbudgeted[0])}; "
             f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
         )
-    progress = progress or Silent()
+    progress = progress or View()
     with machine_lock.announced("run", plan.study.name) as others:
         for other in others:
             if other.command in ("cost", "budget"):

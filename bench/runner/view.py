@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from bench.methods.labels import RowNames
 from bench.runner.engine import Event, Job
@@ -11,8 +10,8 @@ from bench.settings import Trial
 from bench.store.record import Record
 
 
-class View(Protocol):
-    """Follows the trials of one study."""
+class View:
+    """Follows the trials of one study; shows nothing but what is overridden."""
 
     def open(
         self,
@@ -34,55 +33,18 @@ class View(Protocol):
             trials: those to run, so that what one takes tells of another.
             before: finished trials and the seconds that each took.
         """
-        ...
 
     def on_event(self, job: Job, event: Event) -> None:
         """A trial has something to say."""
-        ...
 
     def finish(self, record: Record) -> None:
         """A trial is over."""
-        ...
 
     def pass_over(self, record: Record, how: str = "by another runner") -> None:
         """A trial has been done elsewhere."""
-        ...
 
     def note(self, text: str) -> None:
         """Something to know that is about no trial's end."""
-        ...
 
     def close(self) -> None:
         """The study is over, or was broken off."""
-        ...
-
-
-class Silent:
-    """A view of what nobody watches."""
-
-    def open(
-        self,
-        name: str,
-        expected: Mapping[str, float | None],
-        *,
-        num_kept: int,
-        names: RowNames | None = None,
-        trials: Iterable[Trial] = (),
-        before: Iterable[tuple[Trial, float]] = (),
-    ) -> None:
-        """See :class:`View`."""
-
-    def on_event(self, job: Job, event: Event) -> None:
-        """See :class:`View`."""
-
-    def finish(self, record: Record) -> None:
-        """See :class:`View`."""
-
-    def pass_over(self, record: Record, how: str = "by another runner") -> None:
-        """See :class:`View`."""
-
-    def note(self, text: str) -> None:
-        """See :class:`View`."""
-
-    def close(self) -> None:
-        """See :class:`View`."""
