@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench.methods.card import Aspect, Card, Look, Shown
+from bench.methods.card import Aspect, Card, Look, OptionFormat
 
 
-def _negatives(default: str) -> tuple[Shown, ...]:
+def _negatives(default: str) -> tuple[OptionFormat, ...]:
     """How negatives are sampled, with the sampler that a method has by itself."""
     return (
-        Shown(
+        OptionFormat(
             name="sampler",
             text="{}",
             words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
             default=default,
         ),
         # The batch, or all labels, are the sample there.
-        Shown(
+        OptionFormat(
             name="num_samples",
             text="S={}",
             default=1024,
@@ -51,8 +51,10 @@ CARDS = (
         group="all labels: softmax or one-vs-all",
         target="baselines.full_softmax:FullSoftmax",
         options=(
-            Shown(name="chunk_size", text="chunk={}", words={None: "plain"}),
-            Shown(name="loss", words={"softmax": "", "bce": ""}, is_always=False),  # in the label
+            OptionFormat(name="chunk_size", text="chunk={}", words={None: "plain"}),
+            OptionFormat(
+                name="loss", words={"softmax": "", "bce": ""}, is_always=False
+            ),  # in the label
         ),
         color="#000000",
         marker="s",
@@ -99,8 +101,10 @@ CARDS = (
         group="two towers (DSSM)",
         target="baselines.two_tower:TwoTower",
         options=(
-            Shown(name="similarity", words={"dot": "dot product"}, text="{}", default="cosine"),
-            Shown(name="temperature", text="τ={}", default=0.05),
+            OptionFormat(
+                name="similarity", words={"dot": "dot product"}, text="{}", default="cosine"
+            ),
+            OptionFormat(name="temperature", text="τ={}", default=0.05),
             *_negatives("in_batch"),
         ),
         along="num_samples",

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.cli.commands import main
-from bench.report.kinds import rendering_of
+from bench.report.load import load_machine
 from bench.report.readme import read_audits
-from bench.report.results import load_machine
+from bench.report.renderers import rendering_of
 from bench.report.studies import find_view
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets

@@ -11,8 +11,8 @@ import torch
 from bench.measure import cgroups, memory, processors
 from bench.measure.clock import Clocks, Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
+from bench.measure.phases import Visit
 from bench.measure.training import planned_steps
-from bench.measure.visits import Visit
 from bench.settings import TrainSpec
 
 

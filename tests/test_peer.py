@@ -22,7 +22,7 @@ import time
 
 import numpy as np
 
-from bench.methods.card import Card, Shown
+from bench.methods.card import Card, OptionFormat
 from bench.methods.cards import register
 from bench.data.sources import data_fingerprint, load_raw
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
@@ -36,7 +36,7 @@ register(
         group="votes",
         entry=f"{__name__}:execute",
         cost_entry=f"{__name__}:attend",
-        options=(Shown(name="smoothing", text="s={}"),),
+        options=(OptionFormat(name="smoothing", text="s={}"),),
     )
 )
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.cli.progress import Progress, longest_fitting
 from bench.methods.labels import Named, RowNames, describe_rows
-from bench.report.results import load_results
+from bench.report.load import load_results
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.record import Record
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.methods import cards
-from bench.methods.card import Card, Shown
+from bench.methods.card import Card, OptionFormat
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import (
     METRIC_VERSIONS,
@@ -61,7 +61,7 @@ def test_a_card_ties_versions_to_numbers_and_flags_too(monkeypatch):
         option_versions={"depth": {4: 2}, "is_fast": {True: 5}},
         label="Tied",
         group="",
-        options=(Shown(name="is_fast", default=True),),
+        options=(OptionFormat(name="is_fast", default=True),),
     )
     monkeypatch.setattr(cards, "_registered", [card])
     assert card.versions_of_options({"depth": 4}) == {"depth=4": 2, "is_fast=True": 5}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Aspect, Card, Look, Shown
+from bench.methods.card import Aspect, Card, Look, OptionFormat
 
 _ENTRY = "baselines.peers.process:execute"
 _COST_ENTRY = "baselines.peers.process:attend"
@@ -18,13 +18,13 @@ CARDS = (
         entry=_ENTRY,
         cost_entry=_COST_ENTRY,
         options=(
-            Shown(
+            OptionFormat(
                 name="preset",
                 text="{}",
                 words={"parabel": "Parabel", "wide": "wide trees", "bonsai": "Bonsai-like"},
                 default="parabel",
             ),
-            Shown(name="num_trees", text="{} trees", default=3, is_always=False),
+            OptionFormat(name="num_trees", text="{} trees", default=3, is_always=False),
         ),
         color="#009E73",
         marker="p",
@@ -50,13 +50,13 @@ CARDS = (
         entry=_ENTRY,
         cost_entry=_COST_ENTRY,
         options=(
-            Shown(
+            OptionFormat(
                 name="model",
                 text="{}",
                 words={"plt": "PLT", "hsm": "hierarchical softmax", "ovr": "one-vs-rest"},
                 default="plt",
             ),
-            Shown(name="num_trees", text="{} trees", default=1, is_always=False),
+            OptionFormat(name="num_trees", text="{} trees", default=1, is_always=False),
         ),
         color="#882255",
         marker="h",
@@ -81,7 +81,7 @@ CARDS = (
         entry=_ENTRY,
         cost_entry=_COST_ENTRY,
         options=(
-            Shown(
+            OptionFormat(
                 name="reduction",
                 text="{}",
                 words={
@@ -92,9 +92,9 @@ CARDS = (
                 },
                 default="plt",
             ),
-            Shown(name="bits", text="2^{} weights", default=24, is_always=False),
-            Shown(name="passes", text="passes={}", default=1, is_always=False),
-            Shown(name="steps", text="{} steps", default="adaptive", is_always=False),
+            OptionFormat(name="bits", text="2^{} weights", default=24, is_always=False),
+            OptionFormat(name="passes", text="passes={}", default=1, is_always=False),
+            OptionFormat(name="steps", text="{} steps", default="adaptive", is_always=False),
         ),
         color="#B3A700",
         marker="d",

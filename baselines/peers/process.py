@@ -24,7 +24,7 @@ from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.prepared import load_dataset
 from bench.measure.clock import Clocks
 from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
-from bench.measure.visits import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
+from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
 from bench.methods.classes import method_class
 from bench.settings import Trial, derive_seed
 from bench.store.lockfiles import scratch_folder
@@ -227,7 +227,7 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
     import torch
 
     from bench.data.loader import to_batch
-    from bench.metrics.of_data import metrics_of_data
+    from bench.metrics.factory import metrics_of_data
 
     metrics = metrics_of_data(trial.data, dataset, most=best.shape[1])
     for start in range(0, best.shape[0], _BLOCK_ROWS):

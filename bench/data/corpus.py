@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 # Name → version, as in constraints.txt.
 DISTRIBUTIONS = {

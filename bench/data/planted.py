@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Int32s
-from bench.data.drawing import count_rows, inverse_cdf, stack_rows, zipf
-from bench.data.raw import DataError, RawData
+from bench.data.sampling import count_rows, inverse_cdf, stack_rows, zipf
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.settings import derive_seed
 from bench.store.kernels import njit
@@ -88,11 +88,11 @@ class PlantedSource:
             raise DataError(f"option zipf_exponent is {self.zipf_exponent}; expected 0 or more")
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Nothing: the options are all there is; see `bench.data.raw.Source`."""
+        """Nothing: the options are all there is; see `bench.data.source.Source`."""
         return {}
 
     def build(self, data_dir: Path) -> RawData:
-        """Draw the points and find the best label of each test point; see `bench.data.raw`."""
+        """Draw the points and find the best label of each test point; see `bench.data.source`."""
         signatures = self.signatures()
         train_x, train_y = self._points("train", self.num_train_points, signatures)
         test_x, test_y = self._points("test", self.num_test_points, signatures)

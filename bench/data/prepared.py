@@ -37,7 +37,7 @@ def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
     `facts["fingerprint"]` is :func:`bench.data.sources.prepared_fingerprint`.
 
     Raises:
-        bench.data.raw.DataError: the data is missing, bad, or too small for the spec.
+        bench.data.source.DataError: the data is missing, bad, or too small for the spec.
     """
     fingerprint = prepared_fingerprint(spec, data_dir, cache_dir)
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from bench.data import corpus
 from bench.data.csr import Csr, Int32s, Int64s
 from bench.data.identifiers import EMPTY_BIN, SIGNATURE_BINS, IdentifierTable, UInt64s, signature
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.settings import derive_seed
 from bench.store.kernels import njit
@@ -115,7 +115,7 @@ class PySource:
         )
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Versions and checksums of the corpus; see `bench.data.raw.Source`."""
+        """Versions and checksums of the corpus; see `bench.data.source.Source`."""
         found = self.installed()
         return {
             "corpus": corpus.corpus_fingerprint(found),
@@ -140,7 +140,7 @@ class PySource:
         return found
 
     def build(self, data_dir: Path) -> RawData:
-        """Lex the corpus and draw the points; see `bench.data.raw.Source`."""
+        """Lex the corpus and draw the points; see `bench.data.source.Source`."""
         found = self.installed()
         table = IdentifierTable()
         files = list(self._lex(found, table))

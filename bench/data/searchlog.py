@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Int32s, Int64s
-from bench.data.drawing import Counted, count_rows, inverse_cdf, stack_rows, zipf
-from bench.data.raw import DataError, RawData
+from bench.data.sampling import Counted, count_rows, inverse_cdf, stack_rows, zipf
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.settings import derive_seed
 from bench.store.kernels import njit
@@ -121,11 +121,11 @@ class SearchLogSource:
         return self.num_known_words + self.num_unknown_slots + self.num_pair_slots + NUM_TRIGRAMS
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Nothing: the options are all there is; see `bench.data.raw.Source`."""
+        """Nothing: the options are all there is; see `bench.data.source.Source`."""
         return {}
 
     def build(self, data_dir: Path) -> RawData:
-        """Draw catalogue and queries; see `bench.data.raw`."""
+        """Draw catalogue and queries; see `bench.data.source`."""
         shop = _Shop(self)
         train_x, train_y, train_keys = shop.queries("train", self.num_train_points)
         test_x, test_y, test_keys = shop.queries("test", self.num_test_points)

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from bench.data.cache import Entry, cache_key, load_or_build
 from bench.data.csr import Csr
-from bench.data.raw import DataError, RawData, Source
+from bench.data.source import DataError, RawData, Source
 from bench.data.transform import VERSION
 from bench.settings import DataSpec
 

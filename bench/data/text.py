@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from bench.data.csr import Csr, Task
 from bench.data.linekernel import parse_bytes
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.measure.memory import available_memory_bytes
 
 BLOCK_BYTES = 1 << 24

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 Format = Literal["csv", "tsv", "jsonl"]
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")

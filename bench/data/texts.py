@@ -17,7 +17,7 @@ import numpy as np
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Task
 from bench.data.labels import CellError, label_name, listed_labels
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
@@ -116,14 +116,14 @@ class TextsSource:
         tokenizer(self.token_pattern, lowercase=self.lowercase)
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Checksums of all files in the order that they are read; see `bench.data.raw.Source`."""
+        """Checksums of all files in reading order; see `bench.data.source.Source`."""
         return {
             role: [file_checksum(path, cache_dir) for path in self._paths(data_dir, role)]
             for role in self._roles
         }
 
     def build(self, data_dir: Path) -> RawData:
-        """Read all files twice; see `bench.data.raw.Source`."""
+        """Read all files twice; see `bench.data.source.Source`."""
         with wide_cells():
             first = _Survey()
             for point in self._points(data_dir):

@@ -17,7 +17,7 @@ import sys
 import unicodedata
 from collections.abc import Callable
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 # Kana without the middle dot; CJK ideographs with extensions; half-width kana.
 _UNPARTED = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"

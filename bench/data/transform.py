@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.settings import DataSpec, derive_seed
 from bench.store.kernels import njit
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID, Grammar, check_ids_seen, check_sizes, parse_file, settle_task
 from bench.settings import coerce_fields
 
@@ -55,11 +55,11 @@ class VwSource:
         check_sizes("options num_features, num_labels", self.num_features, self.num_labels)
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Checksums of both files; see `bench.data.raw.Source`."""
+        """Checksums of both files; see `bench.data.source.Source`."""
         return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
 
     def build(self, data_dir: Path) -> RawData:
-        """Parse both files; see `bench.data.raw.Source`."""
+        """Parse both files; see `bench.data.source.Source`."""
         grammar = Grammar(
             dialect="vw",
             label_base=self.label_base,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.data.csr import Csr
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
 from bench.data.vw import file_identity
 from bench.settings import coerce_fields, derive_seed
@@ -50,11 +50,11 @@ class XmlRepoSource:
             raise DataError(f"option index_base is {self.index_base!r}; expected 0 or 1")
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Checksums of both files; see `bench.data.raw.Source`."""
+        """Checksums of both files; see `bench.data.source.Source`."""
         return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
 
     def build(self, data_dir: Path) -> RawData:
-        """Parse both files; see `bench.data.raw.Source`."""
+        """Parse both files; see `bench.data.source.Source`."""
         train, test = data_dir / self.train, data_dir / self.test
         train_x, train_y = self._parse(train)
         test_x, test_y = self._parse(test)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Card, Shown
+from bench.methods.card import Card, OptionFormat
 
 _OPTIONS = (
-    Shown(name="labels_per_point", text="V={}"),
-    Shown(name="base_prob", text="base_prob={}"),
-    Shown(name="rounding", words={"down": "", "nearest": "V/base_prob rounded to nearest"}),
-    Shown(name="hash_family", text="{} hash"),
-    Shown(name="dataset", text="{}"),
-    Shown(name="of", text="{}", words={"full_softmax": "full layer", "mach": "MACH"}),
-    Shown(name="what", text="{}"),
-    Shown(name="num_features", text="D={:,}", is_always=False),
-    Shown(name="num_labels", text="L={:,}", is_always=False),
-    Shown(name="hidden_dims", text="H={}", is_always=False),
-    Shown(name="num_buckets", text="B={:,}", is_always=False),
-    Shown(name="num_worlds", text="R={}", is_always=False),
-    Shown(name="num_hashed_features", text="features hashed to {:,}"),
-    Shown(name="num_rows", text="{:,} rows", is_always=False),
-    Shown(name="num_columns", text="{:,} columns", is_always=False),
-    Shown(name="num_copies", text="{} copies", is_always=False),
-    Shown(name="bytes_per_weight", text="{} bytes a weight", is_always=False),
+    OptionFormat(name="labels_per_point", text="V={}"),
+    OptionFormat(name="base_prob", text="base_prob={}"),
+    OptionFormat(name="rounding", words={"down": "", "nearest": "V/base_prob rounded to nearest"}),
+    OptionFormat(name="hash_family", text="{} hash"),
+    OptionFormat(name="dataset", text="{}"),
+    OptionFormat(name="of", text="{}", words={"full_softmax": "full layer", "mach": "MACH"}),
+    OptionFormat(name="what", text="{}"),
+    OptionFormat(name="num_features", text="D={:,}", is_always=False),
+    OptionFormat(name="num_labels", text="L={:,}", is_always=False),
+    OptionFormat(name="hidden_dims", text="H={}", is_always=False),
+    OptionFormat(name="num_buckets", text="B={:,}", is_always=False),
+    OptionFormat(name="num_worlds", text="R={}", is_always=False),
+    OptionFormat(name="num_hashed_features", text="features hashed to {:,}"),
+    OptionFormat(name="num_rows", text="{:,} rows", is_always=False),
+    OptionFormat(name="num_columns", text="{:,} columns", is_always=False),
+    OptionFormat(name="num_copies", text="{} copies", is_always=False),
+    OptionFormat(name="bytes_per_weight", text="{} bytes a weight", is_always=False),
 )
 
 CARDS = tuple(

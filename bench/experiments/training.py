@@ -32,13 +32,13 @@ from bench.measure.memory import (
     refuse_beyond,
     reset_device_peaks,
 )
+from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
 from bench.measure.training import SteppedTraining, TimedTraining
-from bench.measure.visits import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
 from bench.methods.classes import check_options, method_class, resolved_options
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
-from bench.metrics.modular import RankingMetrics
-from bench.metrics.of_data import metrics_of_data
+from bench.metrics.factory import metrics_of_data
+from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.num_threads import keep_threads
 from bench.nn.optimizers import warm_up_row_adam

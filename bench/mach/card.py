@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Aspect, Card, Look, Ramp, Shown
+from bench.methods.card import Aspect, Card, Look, OptionFormat, Ramp
 
 CARDS = (
     Card(
@@ -12,15 +12,15 @@ CARDS = (
         group="MACH",
         target="bench.mach.module:Mach",
         options=(
-            Shown(name="num_buckets", text="B={}"),
-            Shown(name="num_worlds", text="R={}"),
-            Shown(
+            OptionFormat(name="num_buckets", text="B={}"),
+            OptionFormat(name="num_worlds", text="R={}"),
+            OptionFormat(
                 name="share_encoder",
                 words={True: "shared encoder", False: "independent encoders"},
                 default=False,
                 hidden_by=("encoder", ("linear",)),
             ),
-            Shown(
+            OptionFormat(
                 name="estimator",
                 text="{}",
                 words={
@@ -29,16 +29,18 @@ CARDS = (
                     "logit_sum": "logit sum",
                 },
             ),
-            Shown(
+            OptionFormat(
                 name="loss",
                 text="{}",
                 words={"bce": "BCE", "softmax": "softmax loss"},
                 is_always=False,
             ),
-            Shown(name="filter_buckets", text="{} buckets of one world filter", is_always=False),
-            Shown(name="hash_family", text="hash={}", is_always=False),
-            Shown(name="num_hashed_features", text="hashed features={}", is_always=False),
-            Shown(name="worlds_per_step", text="worlds a step={}", is_always=False),
+            OptionFormat(
+                name="filter_buckets", text="{} buckets of one world filter", is_always=False
+            ),
+            OptionFormat(name="hash_family", text="hash={}", is_always=False),
+            OptionFormat(name="num_hashed_features", text="hashed features={}", is_always=False),
+            OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
         ),
         along="num_worlds",
         color="#0072B2",

@@ -16,7 +16,7 @@ from bench.mach.decode import filtered
 from bench.mach.decode.decoders import DEFAULT, INDEXED, METHODS
 from bench.mach.decode.index import index_bytes
 from bench.mach.hashing import FAMILIES, HashFamily, build_hash
-from bench.metrics.modular import RankingMetrics
+from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import (
     DataFacts,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.measure.clock import Clocks
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.settings import TrainSpec
 
 EVENT_SECONDS = 0.5

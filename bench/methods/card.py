@@ -22,7 +22,7 @@ _NO_WORDS: Mapping[Any, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class OptionFormat:
     """How a table writes one option of a method.
 
     Attributes:
@@ -50,9 +50,9 @@ class Shown:
     def write(self, value: Any) -> str:
         """The option in short.
 
-        >>> Shown(name="num_buckets", text="B={}").write(512)
+        >>> OptionFormat(name="num_buckets", text="B={}").write(512)
         'B=512'
-        >>> Shown(name="chunk_size", text="chunk={}", words={None: "plain"}).write(None)
+        >>> OptionFormat(name="chunk_size", text="chunk={}", words={None: "plain"}).write(None)
         'plain'
         """
         if isinstance(value, bool | str | None) and value in self.words:
@@ -160,7 +160,7 @@ class Card:
     is_repeatable: bool = True
     is_approximate: bool = False
     ratio_title: str = ""
-    options: tuple[Shown, ...] = ()
+    options: tuple[OptionFormat, ...] = ()
     along: str = ""
     color: str = "#999933"
     marker: str = "*"

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bench.methods import cards
-from bench.methods.card import LOSS_OF_TASK, TRAINING_ENTRY, Card, KindName, Shown
+from bench.methods.card import LOSS_OF_TASK, TRAINING_ENTRY, Card, KindName, OptionFormat
 from bench.settings import SettingsError, TrainSpec, Trial
 
-_WIDTHS = Shown(name="hidden_dims", text="H={}")
-_MODEL = (Shown(name="encoder", text="{}", words={"mlp": ""}), _WIDTHS)
+_WIDTHS = OptionFormat(name="hidden_dims", text="H={}")
+_MODEL = (OptionFormat(name="encoder", text="{}", words={"mlp": ""}), _WIDTHS)
 _TRAINING = (
-    Shown(name="batch_size", text="batch={}", is_always=False),
-    Shown(name="learning_rate", text="lr={}", is_always=False),
-    Shown(
+    OptionFormat(name="batch_size", text="batch={}", is_always=False),
+    OptionFormat(name="learning_rate", text="lr={}", is_always=False),
+    OptionFormat(
         name="optimizer",
         text="{}",
         words={"adam": "Adam", "row_adam": "row Adam", "tf_adam": "TensorFlow's Adam"},
         is_always=False,
     ),
-    Shown(
+    OptionFormat(
         name="schedule",
         words={
             "constant": "constant rate",
@@ -33,13 +33,16 @@ _TRAINING = (
         },
         is_always=False,
     ),
-    Shown(name="precision", text="{}", is_always=False),
-    Shown(name="adam_epsilon", text="ε={}", is_always=False, usual=1e-8),
+    OptionFormat(name="precision", text="{}", is_always=False),
+    OptionFormat(name="adam_epsilon", text="ε={}", is_always=False, usual=1e-8),
 )
 # They say something of every method that is trained by steps.
 _OF_TRAINING = {entry.name for entry in dataclasses.fields(TrainSpec)}
 # The columns tell it, unless nothing else tells two rows apart.
-_LENGTH = (Shown(name="num_steps", text="steps={}"), Shown(name="num_epochs", text="epochs={}"))
+_LENGTH = (
+    OptionFormat(name="num_steps", text="steps={}"),
+    OptionFormat(name="num_epochs", text="epochs={}"),
+)
 # Told elsewhere, or nothing that a row is.
 _NEVER = {"loss", "num_steps", "num_epochs", "budget_seconds", "num_validations"}
 _NEVER |= {"trial_timeout_seconds"}
@@ -150,7 +153,7 @@ def _differences(own: Named, same: Sequence[Named]) -> list[str]:
         settings = [getattr(other, part) for other in same]
         for name in sorted({name for each in settings for name in each}):
             if len({json.dumps(each.get(name), sort_keys=True) for each in settings}) > 1:
-                shown = known.get(name) or Shown(name=name)
+                shown = known.get(name) or OptionFormat(name=name)
                 value = getattr(own, part).get(name)
                 missing = "" if name in lengths else f"no {name.replace('_', ' ')}"
                 words.append(shown.write(value) or missing)
@@ -166,10 +169,10 @@ def _is_trained_by_us(card: Card) -> bool:
     return _learns_by_steps(card) and card.entry == TRAINING_ENTRY
 
 
-def _sayable(card: Card, flat: Mapping[str, Any]) -> list[Shown]:
+def _sayable(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
     """What could be said of a row, in order; how it learns only where it learns by steps."""
     known = {shown.name for shown in (*_MODEL, *card.options, *_TRAINING)} | _NEVER
-    others = [Shown(name=name, is_always=False) for name in sorted(set(flat) - known)]
+    others = [OptionFormat(name=name, is_always=False) for name in sorted(set(flat) - known)]
     if not _learns_by_steps(card):
         return [*card.options, *others]
     if not _is_trained_by_us(card):

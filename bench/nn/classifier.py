@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from bench.data.batch import Batch
-from bench.metrics.modular import RankingMetrics
+from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.checkpoint import Restorable
 from bench.nn.layers import OWN_START, Encoder, OwnEncoder, Start, StartKind
 from bench.nn.losses import LossKind, prior_bias

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report.publish import beside, write_results
+from bench.report.load import MachineResults, load_results
 from bench.report.readme import read_audits, readme_problems
-from bench.report.results import MachineResults, load_results
-from bench.report.select import Section
+from bench.report.sections import Section
+from bench.report.write import beside, write_results
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
 from bench.store.costs import CostLine

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.report.format import megabytes, number, percent
-from bench.report.select import Row, Section
-from bench.report.values import Number, Record, Summary, dig
+from bench.report.sections import Row, Section
+from bench.report.summary import Number, Record, Summary, dig
 
 Value = Callable[[Row], Summary | None]
 # Of the median: a wider range over the rounds leaves no third digit worth printing.

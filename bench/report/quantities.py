@@ -10,8 +10,8 @@ from types import MappingProxyType
 from bench.methods.card import TRAINING_ENTRY
 from bench.report.columns import model_bytes, train_seconds
 from bench.report.format import number, percent
-from bench.report.select import Row, Section
-from bench.report.values import Number, Record, Summary, dig
+from bench.report.sections import Row, Section
+from bench.report.summary import Number, Record, Summary, dig
 
 Take = Callable[[Section, Row], Summary | None]
 Write = Callable[[float], str]

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.report.format import escape_markdown
-from bench.report.kinds import rendering_of
-from bench.report.results import MachineResults, counted, load_results, shown_first
-from bench.report.select import Section
-from bench.report.syntax import markdown_body, markdown_notes
+from bench.report.load import MachineResults, counted, load_results, shown_first
+from bench.report.render import markdown_body, markdown_notes
+from bench.report.renderers import rendering_of
+from bench.report.sections import Section
 from bench.report.tables.overview import overview_table
 from bench.store import record
 from bench.store.files import replace_file

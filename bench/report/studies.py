@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.methods.kinds import KINDS
 from bench.methods.versions import current_versions, is_older
-from bench.report.select import IsStale, StudyView
-from bench.report.values import Record
+from bench.report.sections import IsStale, StudyView
+from bench.report.summary import Record
 from bench.settings import SettingsError, Trial
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.studies.study import Study, StudyError, load_study

@@ -19,8 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.methods.card import Aspect, Card, Dashes, Look
-from bench.report.select import Row, Section
-from bench.report.values import clean
+from bench.report.sections import Row, Section
+from bench.report.summary import clean
 
 GREY = "#6b6b6b"
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.report.values import Summary, dig
+from bench.report.summary import Summary, dig
 from bench.settings import Trial
 from bench.store import costs
 from bench.store.costs import CostLine

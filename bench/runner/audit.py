@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.methods.cards import card
 from bench.methods.versions import current_versions, is_older, without_older_metrics
 from bench.runner.engine import Job

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from bench.data.prepared import load_dataset
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.runner.parent_death import die_with_parent, end_group_with_this, take_over_stdin
 from bench.settings import DataSpec
 

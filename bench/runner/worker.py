@@ -25,7 +25,7 @@ from typing import Any
 
 from bench.errors import told_by
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.methods.registry import resolve
 from bench.runner.parent_death import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.settings import Trial

@@ -48,8 +48,8 @@ class Study:
         published: reference rows.
         curves: published curves, for figures.
         quantities: further columns of a paper's table (`bench.report.quantities`).
-        figures: names of the figures that show it (`bench.report.kinds`); () for those of its kind.
-        shown_as: what renders it, where that is not its kind's (`bench.report.kinds`).
+        figures: figures that show it (`bench.report.renderers`); () for those of its kind.
+        shown_as: what renders it, where that is not its kind's (`bench.report.renderers`).
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.data.sources import load_raw
 from bench.settings import DataSpec
 

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from bench.data import corpus
 from bench.data.pysource import PySource
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from tests.data.python_packages import install, random_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]

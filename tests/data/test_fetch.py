@@ -22,7 +22,7 @@ from bench.data.download.catalogue import ROLES, SETS, Download, PublishedSet
 from bench.data.download.checksums import FILE_NAME, add_pins, locked, read_pins
 from bench.data.download.download import confirmed_address
 from bench.data.download.install import Permissions
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.data.sources import SOURCES, load_raw
 from tests.data.site import Page, Site, ranges, serving, zipped
 

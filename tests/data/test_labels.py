@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.data.labels import label_name
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.texts import TextsSource
 
 

@@ -16,11 +16,11 @@ from bench.data import prepared
 from bench.data.csr import Csr
 from bench.data.module import ExtremeDataModule
 from bench.data.prepared import load_dataset
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.transform import prepare
 from bench.experiments.training import data_facts
 from bench.mach.module import Mach
-from bench.metrics.of_data import metrics_of_data
+from bench.metrics.factory import metrics_of_data
 from bench.metrics.propensity import PROPENSITY, inverse_propensity
 from bench.runner.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial

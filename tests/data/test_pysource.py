@@ -9,7 +9,7 @@ import pytest
 from bench.data.identifiers import IdentifierTable
 from bench.data.prepared import load_dataset
 from bench.data.pysource import LexedFile, PySource, _name_hash, _without_near_duplicates
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.settings import DataSpec
 from tests.data.python_packages import install, random_files, slow_identifiers
 

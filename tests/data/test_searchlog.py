@@ -10,8 +10,8 @@ import pytest
 from bench.data.csr import Csr
 from bench.data.loader import BatchLoader
 from bench.data.prepared import load_dataset
-from bench.data.raw import DataError
 from bench.data.searchlog import NUM_TRIGRAMS, SearchLogSource
+from bench.data.source import DataError
 from bench.settings import DataSpec
 
 SIZES: dict[str, Any] = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench.data import textrows
 from bench.data.csr import Csr
 from bench.data.prepared import load_dataset
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.sources import load_raw, raw_identity
 from bench.data.texts import TextsSource
 from bench.data.tokens import hashed_token, tokenizer

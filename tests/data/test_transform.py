@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.data.csr import Csr
-from bench.data.raw import DataError, RawData
+from bench.data.source import DataError, RawData
 from bench.data.transform import prepare
 from bench.settings import DataSpec
 

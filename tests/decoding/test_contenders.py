@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from bench.experiments.decoding import planted, scores
-from bench.experiments.decoding.contenders import build_contender
-from bench.experiments.decoding.hidden import OutputLayer, hidden_queries
+from bench.experiments.decoding import planted, problems
+from bench.experiments.decoding.decoders import build_contender
+from bench.experiments.decoding.output_layer import OutputLayer, hidden_queries
 from bench.mach.decode import top_k_reference
 from bench.settings import DataSpec, SettingsError
 
@@ -116,7 +116,7 @@ def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="decode contender is 'guess'; expected one of authors"):
         build_contender("guess", build_problem(tmp_path), {"k": 1})
     with pytest.raises(SettingsError, match="expected one of planted_scores"):
-        scores.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
+        problems.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
 
 
 def test_planted_scores_are_log_probabilities_as_peaked_as_asked_for(tmp_path):
@@ -154,7 +154,7 @@ def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
             "num_queries": 50,
         },
     )
-    first = scores.build_problem(spec, tmp_path, tmp_path)
+    first = problems.build_problem(spec, tmp_path, tmp_path)
     assert first.scores.shape == (50, 3, 16)
     assert torch.allclose(first.scores.exp().sum(-1), torch.tensor(1.0), atol=1e-4)
     assert first.num_labels == 60
@@ -163,7 +163,7 @@ def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr("bench.experiments.decoding.trained._train", fail)
-    assert torch.equal(scores.build_problem(spec, tmp_path, tmp_path).scores, first.scores)
+    assert torch.equal(problems.build_problem(spec, tmp_path, tmp_path).scores, first.scores)
 
 
 def test_unknown_dataset_is_refused(tmp_path):
@@ -173,4 +173,4 @@ def test_unknown_dataset_is_refused(tmp_path):
         options={"dataset": "x", "num_worlds": 1, "num_buckets": 2, "num_steps": 1},
     )
     with pytest.raises(SettingsError, match="dataset is 'x'; expected one of simplewiki"):
-        scores.build_problem(spec, tmp_path, tmp_path)
+        problems.build_problem(spec, tmp_path, tmp_path)

@@ -5,10 +5,10 @@ import torch
 
 from bench.experiments.decoding import timing
 from bench.experiments.decoding import trial as trial_module
-from bench.experiments.decoding.contenders import Contender
+from bench.experiments.decoding.decoders import Contender
 from bench.experiments.decoding.trial import attend, execute
 from bench.mach.decode import auto
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.methods.cards import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from tests.mach.costs import TYPICAL

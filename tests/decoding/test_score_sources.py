@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from bench.experiments.decoding import scores, sources
+from bench.experiments.decoding import problems, sources
 from bench.settings import DataSpec, SettingsError
 
 PLANTED = DataSpec(source="planted_scores", name="p", options={"num_labels": 10, "peak": 0.9})
@@ -15,7 +15,7 @@ def fingerprint(spec, tmp_path):
 
 
 def test_every_source_of_scores_has_a_version():
-    assert set(sources.VERSIONS) == set(scores.SOURCES)
+    assert set(sources.VERSIONS) == set(problems.SOURCES)
     with pytest.raises(SettingsError, match="source of scores is 'none'; expected one of planted"):
         sources.source_version(DataSpec(source="none", name="n"))
 

@@ -17,7 +17,7 @@ from bench.mach.decode.decoders import METHODS
 from bench.mach.decode.index import build_index
 from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
 from bench.mach.module import Mach, world_subsets
-from bench.metrics.modular import RankingMetrics
+from bench.metrics.torchmetric import RankingMetrics
 from tests.mach.costs import TYPICAL
 
 

@@ -17,9 +17,9 @@ import torch
 from bench.experiments import training as trial_module
 from bench.experiments.training import attend, execute
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
-from bench.measure import training, visits
+from bench.measure import phases, training
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.methods.cards import cards
 from bench.runner.local import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -233,20 +233,20 @@ def _brief(monkeypatch):
     """Visits of a tenth of a second."""
     monkeypatch.setattr(training, "_WARM_UP_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(training, "_TIMED_SECONDS", 0.05)
-    monkeypatch.setattr(visits, "PHASE_SECONDS", 0.02)
+    monkeypatch.setattr(phases, "PHASE_SECONDS", 0.02)
 
 
 def _attend(trial: Trial, tmp_path: Path, num_visits: int = 2) -> tuple[dict, list[Visit]]:
-    visits = [Visit(number) for number in range(num_visits)]
+    phases = [Visit(number) for number in range(num_visits)]
     said = attend(
         trial,
         data_dir=tmp_path,
         cache_dir=tmp_path / "cache",
         accelerator="cpu",
         emit=lambda event: None,
-        visits=iter(visits),
+        visits=iter(phases),
     )
-    return said, visits
+    return said, phases
 
 
 @pytest.mark.usefixtures("_brief")

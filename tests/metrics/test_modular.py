@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics.modular import RankingMetrics
 from bench.metrics.propensity import PROPENSITY, inverse_propensity
+from bench.metrics.torchmetric import RankingMetrics
 
 from . import reference
 

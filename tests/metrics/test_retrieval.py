@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.metrics import functional, retrieval
 from bench.metrics.hits import SparseLabels
-from bench.metrics.modular import RankingMetrics
+from bench.metrics.torchmetric import RankingMetrics
 
 from . import reference
 

@@ -16,7 +16,7 @@ from baselines.peers.peer import read_options
 from baselines.peers.process import attend, execute, ranked
 from bench.data.csr import Csr, Dataset
 from bench.data.prepared import load_dataset
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.methods.classes import method_class
 from bench.runner.worker import describe_failure
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial

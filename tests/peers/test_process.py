@@ -13,7 +13,7 @@ from baselines.peers import process
 from baselines.peers.peer import PeerMissing
 from bench.data.prepared import load_dataset
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.methods import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import build

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import synthetic_records as made
 
-from bench.report import results as report_results
+from bench.report import load as report_results
 from bench.report import style
 from bench.report.plots import rows, training
-from bench.report.select import StudyView
+from bench.report.sections import StudyView
 
 Install = Callable[[StudyView], None]
 

@@ -8,7 +8,7 @@ from typing import Any
 from synthetic_records import cost_line, cost_row, provenance
 
 from bench.methods.cards import cards
-from bench.report.select import StudyView
+from bench.report.sections import StudyView
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 VIEW = StudyView(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report.select import Section, StudyView, select_sections
+from bench.report.sections import Section, StudyView, select_sections
 from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.costs import CostLine

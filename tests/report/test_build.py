@@ -13,9 +13,9 @@ from synthetic_decoding import VIEW, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check
-from bench.report.kinds import rendering_of
 from bench.report.plots import decode
-from bench.report.select import StudyView
+from bench.report.renderers import rendering_of
+from bench.report.sections import StudyView
 from bench.store.files import replace_file
 from bench.store.lockfiles import locked
 from bench.store.record import SchemaError

@@ -10,7 +10,7 @@ from conftest import Install
 from synthetic_records import record, trial, write
 
 from bench.methods import cards
-from bench.methods.card import Aspect, Card, Look, Shown
+from bench.methods.card import Aspect, Card, Look, OptionFormat
 from bench.report import build, check, terminal_summary
 from bench.report.plots import training
 from bench.report.plots.lines import LinePlot
@@ -23,7 +23,7 @@ TOY = Card(
     group="trees",
     entry="toy_peer:execute",
     cost_entry="toy_peer:attend",
-    options=(Shown(name="depth", text="depth={}"),),
+    options=(OptionFormat(name="depth", text="depth={}"),),
     along="depth",
     color="#123456",
     marker="h",

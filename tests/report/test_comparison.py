@@ -10,7 +10,7 @@ from synthetic_decoding import VIEW, decode_cost, decode_record, decode_trial
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check, compare, terminal_summary
-from bench.report.results import load_results
+from bench.report.load import load_results
 from bench.report.tables.tables import build_table
 
 FAST = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 8}

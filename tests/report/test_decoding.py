@@ -18,9 +18,9 @@ from synthetic_records import changed, cost_line
 from bench.report.plots import decode
 from bench.report.plots.decode import part_of
 from bench.report.plots.lines import LinePlot
-from bench.report.select import Section
+from bench.report.render import Cell, Table, render_markdown
+from bench.report.sections import Section
 from bench.report.style import draw_files, scores_styles, variant_style
-from bench.report.syntax import Cell, Table, render_markdown
 from bench.report.tables.decoding import arrange, build_decode_table, entries_of
 from bench.settings import Trial
 

@@ -11,7 +11,7 @@ from bench.report import style
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.plots.rows import PartsPlot
-from bench.report.select import Section
+from bench.report.sections import Section
 from bench.report.style import CEILING, Palette, SeriesStyle, draw_files, figure_mark, styled
 
 DOT = SeriesStyle("#000000", "o", "-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import synthetic_records as made
 
-from bench.report.select import StudyView
+from bench.report.sections import StudyView
 from bench.report.tables.overview import overview_table
 from bench.studies.presets import PRESETS
 from bench.studies.published import Published

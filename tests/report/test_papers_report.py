@@ -8,13 +8,13 @@ import pytest
 import synthetic_records as made
 
 from bench.methods.kinds import PAPERS
-from bench.report.kinds import rendering_of
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.quantities import quantity_of
-from bench.report.select import Section, StudyView
+from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.renderers import rendering_of
+from bench.report.sections import Section, StudyView
 from bench.report.style import draw_files
-from bench.report.syntax import Table, render_latex, render_markdown, render_text
 from bench.report.tables.papers import build_measured_table, build_papers_table
 from bench.studies.published import Curve, PaperRow
 

@@ -9,9 +9,9 @@ import synthetic_records as made
 
 from bench.report.plots import scale as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.select import Section, StudyView
+from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.sections import Section, StudyView
 from bench.report.style import draw_files
-from bench.report.syntax import Table, render_latex, render_markdown, render_text
 from bench.report.tables.scale import build_scale_table, compared, rows_of
 from bench.settings import Trial
 from bench.studies.published import Published

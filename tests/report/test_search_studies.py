@@ -11,7 +11,7 @@ import synthetic_records as made
 
 from bench.report.plots.lines import LinePlot
 from bench.report.plots.papers import FIGURES
-from bench.report.select import Section
+from bench.report.sections import Section
 from bench.report.studies import view_study
 from bench.report.style import Palette, draw_files
 from bench.report.tables.papers import build_papers_table, rows_beside

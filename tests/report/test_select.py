@@ -9,10 +9,10 @@ import pytest
 import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
-from bench.report.notes import notes_of
-from bench.report.select import StudyView
+from bench.report.footnotes import notes_of
+from bench.report.sections import StudyView
 from bench.report.studies import find_view, view_study
-from bench.report.values import clean, dig, summarize
+from bench.report.summary import clean, dig, summarize
 from bench.settings import TrainSpec, Trial
 from bench.store.budgets import Budget, budgets_path, write_budgets
 from bench.studies.study import Study

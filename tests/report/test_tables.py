@@ -7,8 +7,8 @@ import synthetic_records as made
 from synthetic_records import changed, cost_line, cost_row, record, sections, trial
 
 from bench.report.format import escape_latex, escape_markdown
-from bench.report.select import StudyView
-from bench.report.syntax import Cell, Table, render_latex, render_markdown, render_text
+from bench.report.render import Cell, Table, render_latex, render_markdown, render_text
+from bench.report.sections import StudyView
 from bench.report.tables.tables import build_table
 from bench.studies.published import Published
 

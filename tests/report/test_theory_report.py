@@ -8,9 +8,9 @@ import synthetic_records as made
 
 from bench.report.plots import theory as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.select import Section, StudyView
+from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.sections import Section, StudyView
 from bench.report.style import draw_files
-from bench.report.syntax import Table, render_latex, render_markdown, render_text
 from bench.report.tables.theory import build_theory_table, compared
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.studies.published import Claim

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.experiments.scale import full_layer, sequential_worlds
 from bench.experiments.scale import trial as scale_trial
-from bench.experiments.scale import whole, worlds
-from bench.experiments.scale.points import load_points
+from bench.experiments.scale.batches import load_points
+from bench.experiments.scale.sequential_worlds import Plan, forecast
 from bench.experiments.scale.trial import attend, execute, worlds_shown
-from bench.experiments.scale.worlds import Plan, forecast
 from bench.experiments.training import build_model
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import to_plain
@@ -88,7 +88,7 @@ def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, 
     def refuse(self, number):
         raise AssertionError("a finished world is trained again")
 
-    monkeypatch.setattr(worlds.Workshop, "_train", refuse)
+    monkeypatch.setattr(sequential_worlds.Workshop, "_train", refuse)
     again = run(trial(decode), tmp_path)
     assert again["test"] == first["test"]
     assert [row["num_worlds"] for row in again["worlds"]] == [2]
@@ -98,13 +98,13 @@ def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, 
 def test_more_worlds_go_on_from_those_that_are_there(tmp_path, monkeypatch):
     run(trial(), tmp_path)
     trained = []
-    train = worlds.Workshop._train
+    train = sequential_worlds.Workshop._train
 
     def count(self, number):
         trained.append(number)
         return train(self, number)
 
-    monkeypatch.setattr(worlds.Workshop, "_train", count)
+    monkeypatch.setattr(sequential_worlds.Workshop, "_train", count)
     more = run(trial(num_worlds=3), tmp_path)
     assert trained == [2]
     assert [world["world"] for world in more["training"]["worlds"]] == [0, 1, 2]
@@ -156,13 +156,13 @@ def test_a_killed_run_goes_on_with_the_world_it_was_at(is_inside, tmp_path, whol
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert ended.returncode == -9, ended.stderr.decode()
     trained = []
-    train = worlds.Workshop._train
+    train = sequential_worlds.Workshop._train
 
     def count(self, number):
         trained.append(number)
         return train(self, number)
 
-    monkeypatch.setattr(worlds.Workshop, "_train", count)
+    monkeypatch.setattr(sequential_worlds.Workshop, "_train", count)
     resumed = run(trial(), tmp_path)
     assert trained == ([1] if is_inside else [])
     assert outcome(resumed) == outcome(whole_run)
@@ -209,7 +209,7 @@ def test_a_full_softmax_is_refused_with_its_bytes(width, least, monkeypatch):
     )
     told = []
     with pytest.raises(PredictedOutOfMemory) as refused:
-        whole.execute(
+        full_layer.execute(
             full, data_dir=NOWHERE, cache_dir=NOWHERE, accelerator="cpu", emit=told.append
         )
     assert least < refused.value.predicted_bytes < 1.1 * least
@@ -237,7 +237,7 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
         made.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(worlds, "build_model", build)
+    monkeypatch.setattr(sequential_worlds, "build_model", build)
     of = trial(num_worlds=3)
     shop, _ = scale_trial._open(of, NOWHERE, tmp_path, "cpu", lambda event: None)
     shop.all_worlds()
@@ -295,8 +295,8 @@ def test_bad_options_are_refused(options, said):
 
 
 def test_a_world_is_the_same_in_every_plan_that_has_it():
-    keys = {Plan.of(trial(decode, worlds)).key(1) for decode in ("auto", "dense")
-            for worlds in (2, 3)}  # fmt: skip
+    keys = {Plan.of(trial(decode, sequential_worlds)).key(1) for decode in ("auto", "dense")
+            for sequential_worlds in (2, 3)}  # fmt: skip
     assert len(keys) == 1
     assert Plan.of(trial()).key(0) not in keys
     wider = dataclasses.replace(trial(), replicate=1)

@@ -43,7 +43,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
 from stub_trials import build_trial  # noqa: E402
 
 from bench.cli.progress import Progress  # noqa: E402
-from bench.data.raw import DataError, RawData  # noqa: E402
+from bench.data.source import DataError, RawData  # noqa: E402
 from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: E402
 from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402

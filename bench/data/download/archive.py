@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from bench.data.download.file_stats import open_text
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 MAX_MEMBERS = 1000
 MAX_UNPACKED_BYTES = 64 << 30

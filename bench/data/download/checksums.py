@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.store import lockfiles
 from bench.store.files import replace_file
 

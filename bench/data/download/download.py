@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from bench.data.download.catalogue import Download
 from bench.data.download.checksums import DownloadPin
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 TIMEOUT_SECONDS = 60.0
 MAX_FRUITLESS_TRIES = 4

@@ -26,7 +26,7 @@ from bench.data.download.install import (
     set_folder,
     state,
 )
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 _GZIP_LEVEL = 6
 _HEADER_BYTES = 100

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.data.download.catalogue import PublishedSet
 from bench.data.download.checksums import FilePin
-from bench.data.raw import DataError
+from bench.data.source import DataError
 from bench.store.kernels import njit
 
 BLOCK_BYTES = 1 << 22

@@ -25,7 +25,7 @@ from bench.data.download.checksums import (
 )
 from bench.data.download.download import KeptError
 from bench.data.download.file_stats import count_file
-from bench.data.raw import DataError
+from bench.data.source import DataError
 
 State = Literal["absent", "incomplete", "changed", "not verified", "verified"]
 Tell = Callable[[str], None]

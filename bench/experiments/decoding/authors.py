@@ -16,8 +16,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.problems import Problem
 from bench.store.kernels import njit
 
 # Their evaluation keeps batch × L below 3·10⁹; ours below what the machine can hold.

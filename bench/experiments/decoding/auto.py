@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.problems import Problem
 from bench.mach.decode import auto
 from bench.mach.decode.index import build_index
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.problems import Problem
 from bench.mach.decode import buckets
 from bench.mach.decode.index import build_index
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.methods.card import Card, Dashes, Shown
+from bench.methods.card import Card, Dashes, OptionFormat
 
 _OPTIONS = (
-    Shown(name="recompute", words={True: "hash recomputed", False: "table"}, is_always=False),
-    Shown(
+    OptionFormat(
+        name="recompute", words={True: "hash recomputed", False: "table"}, is_always=False
+    ),
+    OptionFormat(
         name="falls_back",
         words={True: "falls back to a scan", False: "walk alone"},
         is_always=False,
     ),
-    Shown(name="score_type", text="{}", is_always=False),
-    Shown(name="num_best_buckets", text="best buckets={}", is_always=False),
+    OptionFormat(name="score_type", text="{}", is_always=False),
+    OptionFormat(name="num_best_buckets", text="best buckets={}", is_always=False),
 )
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.problems import Problem
 from bench.mach import decode
 from bench.mach.hashing import UniversalHash
 from bench.settings import SettingsError

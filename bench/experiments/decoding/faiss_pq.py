@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.problems import Problem
 from bench.settings import SettingsError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.scores import Problem, describe
+from bench.experiments.decoding.problems import Problem, describe
 from bench.mach.hashing import build_hash
 from bench.settings import SettingsError, derive_seed
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.hidden import HIDDEN_DIM, hidden_queries
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.output_layer import HIDDEN_DIM, hidden_queries
+from bench.experiments.decoding.problems import Problem
 
 # Logits held at a time, in floats: whole batches of queries while they fit.
 _MAX_FLOATS = 1 << 27

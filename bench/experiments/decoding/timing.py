@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender
-from bench.experiments.decoding.hidden import OutputLayer, hidden_queries
-from bench.experiments.decoding.scores import Problem
-from bench.measure.visits import Visit
+from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.output_layer import OutputLayer, hidden_queries
+from bench.experiments.decoding.problems import Problem
+from bench.measure.phases import Visit
 
 #: Queries handed over at once → samples of them in a visit, at most.
 BATCHES = {1: 100, 64: 12, 1024: 3}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.data.cache import Entry, cache_key, load_or_build
 from bench.data.module import ExtremeDataModule
-from bench.experiments.decoding.scores import Problem, describe
+from bench.experiments.decoding.problems import Problem, describe
 from bench.experiments.decoding.sources import VERSIONS, training_data, training_fingerprint
 from bench.experiments.training import data_facts
 from bench.mach.hashing import build_hash

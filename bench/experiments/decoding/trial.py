@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.contenders import Contender, build_contender, contender_class
-from bench.experiments.decoding.scores import Problem, build_problem
+from bench.experiments.decoding.decoders import Contender, build_contender, contender_class
+from bench.experiments.decoding.problems import Problem, build_problem
 from bench.experiments.decoding.sources import data_fingerprint
 from bench.experiments.decoding.timing import Timed
 from bench.mach import decode
 from bench.measure.clock import Clocks
 from bench.measure.memory import HostPeak, host_current_bytes
-from bench.measure.visits import Visit
+from bench.measure.phases import Visit
 from bench.settings import SettingsError, Trial
 
 Emit = Callable[[dict[str, Any]], None]

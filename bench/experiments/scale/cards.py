@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Card, Shown
+from bench.methods.card import Card, OptionFormat
 
 CARDS = (
     Card(
@@ -12,8 +12,8 @@ CARDS = (
         labels_by_loss={"bce": "One-vs-all"},
         group="",
         kind="scale",
-        entry="bench.experiments.scale.whole:execute",
-        cost_entry="bench.experiments.scale.whole:attend",
+        entry="bench.experiments.scale.full_layer:execute",
+        cost_entry="bench.experiments.scale.full_layer:attend",
         color="#000000",
         marker="s",
     ),
@@ -26,9 +26,9 @@ CARDS = (
         entry="bench.experiments.scale.trial:execute",
         cost_entry="bench.experiments.scale.trial:attend",
         options=(
-            Shown(name="num_buckets", text="B={}"),
-            Shown(name="num_worlds", text="R={}"),
-            Shown(
+            OptionFormat(name="num_buckets", text="B={}"),
+            OptionFormat(name="num_worlds", text="R={}"),
+            OptionFormat(
                 name="decode",
                 text="{}",
                 words={
@@ -39,8 +39,8 @@ CARDS = (
                 default="dense",
                 is_always=False,
             ),
-            Shown(name="num_hashed_features", text="features hashed to {}", is_always=False),
-            Shown(name="trained_worlds", text="costs of {} alone", is_always=False),
+            OptionFormat(name="num_hashed_features", text="features hashed to {}", is_always=False),
+            OptionFormat(name="trained_worlds", text="costs of {} alone", is_always=False),
         ),
         along="num_worlds",
         color="#0072B2",

@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bench.experiments.scale.points import load_points
-from bench.experiments.scale.worlds import Plan, Workshop, forecast
+from bench.experiments.scale.batches import load_points
+from bench.experiments.scale.sequential_worlds import Plan, Workshop, forecast
 from bench.experiments.training import (
     STANDSTILL_RATE,
     build_model,
@@ -28,8 +28,8 @@ from bench.mach.module import Mach
 from bench.measure.clock import Clocks
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
+from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Visit
 from bench.measure.training import TimedTraining
-from bench.measure.visits import BATCH_SIZE, NUM_BATCHES, Visit
 from bench.methods.classes import resolved_options
 from bench.nn.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
@@ -108,7 +108,7 @@ def execute(
 
     Args:
         trial: its options are those of MACH, and `decode` and `trained_worlds`, see
-            `bench.experiments.scale.worlds.Plan`.
+            `bench.experiments.scale.sequential_worlds.Plan`.
         data_dir: where data sets lie.
         cache_dir: where finished worlds and prepared data are kept.
         accelerator: `cpu` or `gpu`.

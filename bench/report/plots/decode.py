@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from bench.report.columns import Value, recorded, timed
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
-from bench.report.select import Section, hardware_of
+from bench.report.sections import Section, hardware_of
 from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
+from bench.report.summary import group_by
 from bench.report.tables.decoding import (
     BATCHED,
     HEADLINE,
@@ -21,7 +22,6 @@ from bench.report.tables.decoding import (
     peak_of,
     scored_share,
 )
-from bench.report.values import group_by
 from bench.store.files import file_safe
 
 _LABELS = Axis("labels L (log scale)", "counts")

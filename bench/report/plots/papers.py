@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bench.methods.card import Dashes
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
-from bench.report.select import Row, Section
+from bench.report.sections import Row, Section
 from bench.report.style import Palette, Plot, SeriesStyle
-from bench.report.values import Summary
+from bench.report.summary import Summary
 from bench.store.files import file_safe
 
 _FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from bench.report.columns import timed
 from bench.report.format import gibibytes
 from bench.report.plots.lines import log_ticks, plain
-from bench.report.select import Row, Section
+from bench.report.sections import Row, Section
 from bench.report.style import PART_STYLES, Palette, SeriesStyle, add_legend, new_figure
-from bench.report.values import Number, Record, Summary, dig
+from bench.report.summary import Number, Record, Summary, dig
 
 _PARTS = ("parameter_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
 _ROW_INCHES, _LETTER_INCHES = 0.175, 0.057

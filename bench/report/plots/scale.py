@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
-from bench.report.select import Section
+from bench.report.sections import Section
 from bench.report.style import Plot, SeriesStyle
-from bench.report.values import dig
+from bench.report.summary import dig
 from bench.store.files import file_safe
 
 # Light to dark: deeper cut-offs find more.

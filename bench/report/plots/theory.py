@@ -9,10 +9,10 @@ from typing import Any
 
 from bench.methods.card import Dashes
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
-from bench.report.select import Row, Section
+from bench.report.sections import Row, Section
 from bench.report.style import GREY, Plot, SeriesStyle, shade
+from bench.report.summary import dig, group_by
 from bench.report.tables.theory import lines_of
-from bench.report.values import dig, group_by
 from bench.store.files import file_safe
 from bench.studies import theory as stated
 
@@ -45,7 +45,7 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
             yield "-".join(filter(None, [name, file_safe(part)])), plot
 
 
-Shown = Sequence[tuple[Section, list[Row]]]
+OptionFormat = Sequence[tuple[Section, list[Row]]]
 
 
 def _rows(section: Section, method: str) -> list[Row]:
@@ -71,7 +71,7 @@ def _along(row: Row, quantity: str) -> list[tuple[int, float]]:
     return sorted(found)
 
 
-def reconstruction(shown: Shown) -> dict[str, LinePlot]:
+def reconstruction(shown: OptionFormat) -> dict[str, LinePlot]:
     """Error over R for each B, a panel for each V and base_prob; a figure for each K."""
     figures = {}
     for section, every in shown:
@@ -120,7 +120,7 @@ def _read_off(section: Section, row: Row) -> Iterator[Series]:
 class _Families:
     """Hash families, each with its look and its place beside the others: equals overlap not."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: OptionFormat) -> None:
         names = sorted({str(row.flat["hash_family"]) for _, rows in shown for row in rows})
         middle = (len(names) - 1) / 2
         self._looks = {
@@ -143,7 +143,7 @@ class _Families:
         return Series.of(name, style, ranges, kind="points")
 
 
-def unbiasedness(shown: Shown) -> dict[str, LinePlot]:
+def unbiasedness(shown: OptionFormat) -> dict[str, LinePlot]:
     """Mean estimate against the probability, a panel for each B."""
     families = _Families(shown)
     rows = [row for _, rows in shown for row in rows]
@@ -177,7 +177,7 @@ def _clear_of_zero(row: Row, num_buckets: int) -> list[tuple[float, float, float
     return sorted(point for point in zip(*columns, strict=True) if point[1] - 2 * point[2] > 0)
 
 
-def variances(shown: Shown) -> dict[str, LinePlot]:
+def variances(shown: OptionFormat) -> dict[str, LinePlot]:
     """Variance of one world's estimate against B, with what is derived and what is printed."""
     families = _Families(shown)
     measured = {id(row): _along(row, "variance, B = *, R = 1") for _, rows in shown for row in rows}
@@ -205,7 +205,7 @@ def variances(shown: Shown) -> dict[str, LinePlot]:
     return {"": plot}
 
 
-def pairs(shown: Shown) -> dict[str, LinePlot]:
+def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
     """Indistinguishable pairs against R: their number, and whether there is any."""
     families = _Families(shown)
     panels, chances = [], []
@@ -247,7 +247,7 @@ def pairs(shown: Shown) -> dict[str, LinePlot]:
     return {"number": number, "chance": chance}
 
 
-def outcomes(shown: Shown) -> dict[str, LinePlot]:
+def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
     """Outputs and the outcomes that they tell apart, against R."""
     section, rows = shown[0]
     looks = {
@@ -272,7 +272,7 @@ def outcomes(shown: Shown) -> dict[str, LinePlot]:
     return {"": plot}
 
 
-Collect = Callable[[Shown], Mapping[str, LinePlot]]
+Collect = Callable[[OptionFormat], Mapping[str, LinePlot]]
 #: Figure → the measurement that it shows, and what collects its plots, by what tells them apart.
 FIGURES: Mapping[str, tuple[str, Collect]] = {
     "reconstruction": ("reconstruction", reconstruction),

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from bench.methods.card import Card, Shown
+from bench.methods.card import Card, OptionFormat
 from bench.report.columns import model_bytes
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, is_drawn
 from bench.report.plots.rows import memory_parts, times
-from bench.report.select import Row, Section, best_row
+from bench.report.sections import Row, Section, best_row
 from bench.report.style import CEILING, Palette, Plot, SeriesStyle
-from bench.report.values import Record, Summary, dig, group_by, summarize
+from bench.report.summary import Record, Summary, dig, group_by, summarize
 from bench.settings import TrainSpec
 from bench.store.files import file_safe
 
@@ -138,7 +138,7 @@ def _with_range(name: str, rows: Sequence[Row]) -> str:
     return f"{name}, {shown.write(values[0])}…{values[-1]:g}"
 
 
-def _along(card: Card) -> Shown | None:
+def _along(card: Card) -> OptionFormat | None:
     return next((option for option in card.options if option.name == card.along), None)
 
 

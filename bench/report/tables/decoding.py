@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.report.columns import HOST_PEAK, LOAD, Column, Value, recorded, shown_columns, timed
+from bench.report.footnotes import notes_of
 from bench.report.format import GAP, megabytes, number
-from bench.report.notes import notes_of
-from bench.report.select import Row, Section, card_order
-from bench.report.syntax import Cell, Table
+from bench.report.render import Cell, Table
+from bench.report.sections import Row, Section, card_order
+from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.report.tables.tables import cells, count_text, marked, spare_of
-from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 
 _MEANING = (
     "From hidden vector: with the output layer's product, H = 128; alone and batch: from bucket "

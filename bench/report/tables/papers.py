@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.report.footnotes import notes_of
 from bench.report.format import GAP
-from bench.report.notes import notes_of
 from bench.report.quantities import Quantity, ordered, quantity_of
-from bench.report.select import Row, Section
-from bench.report.syntax import Cell, Table
+from bench.report.render import Cell, Table
+from bench.report.sections import Row, Section
+from bench.report.summary import Summary, dig
 from bench.report.tables.tables import build_table, count_text, marked, status_text
-from bench.report.values import Summary, dig
 from bench.settings import SettingsError, Trial
 from bench.studies.presets import PRESETS
 from bench.studies.published import TAGS, PaperRow, has_options

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.columns import LOAD, Column, quality_column, recorded, shown_columns, timed
+from bench.report.footnotes import notes_of
 from bench.report.format import GAP, number
-from bench.report.notes import notes_of
-from bench.report.select import Row, Section
-from bench.report.syntax import Cell, Table
+from bench.report.render import Cell, Table
+from bench.report.sections import Row, Section
+from bench.report.summary import Number, Record, Summary, dig
 from bench.report.tables.tables import count_text, marked, spare_of
-from bench.report.values import Number, Record, Summary, dig
 from bench.studies.twins import TWINS, Length, whole_length
 
 _MEANING = (

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from bench.report.columns import Column, shown_columns, training_columns, validation_column
+from bench.report.footnotes import busy_mark, notes_of
 from bench.report.format import GAP, gibibytes, percent
-from bench.report.notes import busy_mark, notes_of
-from bench.report.select import Row, Section, best_row
-from bench.report.syntax import Cell, Table
+from bench.report.render import Cell, Table
+from bench.report.sections import Row, Section, best_row
 
 _MEANING = (
     "Quality: median (range) over n replicates; times: calmest round (range over all of them); "

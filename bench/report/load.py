@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report.kinds import rendering_of
-from bench.report.select import Section, StudyView, select_sections
+from bench.report.renderers import rendering_of
+from bench.report.sections import Section, StudyView, select_sections
 from bench.report.studies import find_view, staleness
+from bench.report.summary import Record
 from bench.report.timings import Timings
-from bench.report.values import Record
 from bench.store import costs, record
 from bench.studies.study import StudyError
 

@@ -18,7 +18,7 @@ import torch
 
 from bench.data.cache import Entry, cache_key, load_or_build, read
 from bench.data.stream_source import source_version
-from bench.experiments.scale.points import Points
+from bench.experiments.scale.batches import Points
 from bench.experiments.training import (
     build_model,
     predicted_memory,

@@ -10,8 +10,8 @@ import torch
 
 from bench.data.stream_source import STREAM
 from bench.experiments import training as trained
-from bench.experiments.scale.points import load_points
-from bench.measure.visits import Visit
+from bench.experiments.scale.batches import load_points
+from bench.measure.phases import Visit
 from bench.methods.classes import check_options
 from bench.settings import Trial
 

@@ -7,8 +7,8 @@ import torch
 
 from bench.data.csr import Dataset, Int64s
 from bench.metrics.groups import frequency_groups
-from bench.metrics.modular import RankingMetrics
 from bench.metrics.propensity import PROPENSITY
+from bench.metrics.torchmetric import RankingMetrics
 from bench.settings import DataSpec
 
 

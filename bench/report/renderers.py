@@ -19,9 +19,9 @@ from bench.report.plots import decode, training
 from bench.report.plots import papers as papers_plots
 from bench.report.plots import scale as scale_plots
 from bench.report.plots import theory as theory_plots
-from bench.report.select import Row, Section
+from bench.report.render import Table
+from bench.report.sections import Row, Section
 from bench.report.style import Plot
-from bench.report.syntax import Table
 from bench.report.tables import decoding, papers, scale, theory
 from bench.report.tables.tables import build_table
 from bench.studies.study import StudyError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.format import GAP, gibibytes
-from bench.report.select import Row, Section
-from bench.report.values import Record, clean, dig
+from bench.report.sections import Row, Section
+from bench.report.summary import Record, clean, dig
 from bench.store.costs import CostLine
 
 # Of the processor time: from here on a row's times are marked.

@@ -19,8 +19,8 @@ from bench.methods.card import Card, KindName
 from bench.methods.kinds import PAPERS, TRAINING
 from bench.methods.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
 from bench.methods.versions import is_metric_older
+from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.report.timings import Timing, Timings
-from bench.report.values import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.settings import SettingsError, Trial
 from bench.store.costs import shared_costs
 from bench.store.record import machine_key

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.scores import Problem
+from bench.experiments.decoding.problems import Problem
 from bench.methods.cards import card
 from bench.methods.registry import resolve
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.report.format import escape_markdown
-from bench.report.kinds import rendering_of
+from bench.report.load import MachineResults, load_results, reference_of
 from bench.report.readme import refresh
-from bench.report.results import MachineResults, load_results, reference_of
+from bench.report.render import render_latex, render_markdown
+from bench.report.renderers import rendering_of
 from bench.report.style import draw_files
-from bench.report.syntax import render_latex, render_markdown
 from bench.report.tables.comparison import Comparison, compare_results, render_comparison
 from bench.store.files import replace_file
 
