@@ -7,8 +7,8 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from time import sleep
 
 from bench.measure.memory import PredictedOutOfMemory
 from bench.methods.card import Card
@@ -37,8 +37,7 @@ def stub_card(name, version=1):
         version=version,
         label=name,
         group="stub",
-        entry="stub_trials:execute",
-        cost_entry="stub_trials:attend",
+        entry="stub_trials",
     )
 
 
@@ -62,15 +61,15 @@ def build_study(trials, name="stub", **changes):
     return Study(name=name, claim="Stubs end.", **(grid | changes))
 
 
-def execute(trial, *, data_dir, cache_dir, accelerator, emit):
-    emit({"event": "phase", "phase": "train"})
-    options = trial.model.options
-    sys.stdout.write(f"working in {cache_dir}\n")
+def run(trial, context):
+    context.phase("train")
+    options, emit = trial.model.options, context.emit
+    sys.stdout.write(f"working in {context.cache_dir}\n")
     BEHAVIOURS[options["behaviour"]](options, emit)
     draw = random.Random(trial.replicate)
     curve = [{"step": i, "loss": draw.random()} for i in range(3)]
     emit({"event": "step", "epoch": 1.0, "loss": float("nan"), "fraction": 1.0})
-    emit({"event": "phase", "phase": "evaluate"})
+    context.phase("evaluate")
     return {
         "test": {"P@1": 0.5, "P@3": float("nan")},
         "training": {"num_steps": trial.train.num_steps, "curve": curve},
@@ -80,27 +79,26 @@ def execute(trial, *, data_dir, cache_dir, accelerator, emit):
     }
 
 
-def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
-    """Each visit is written into a diary, which all rows share."""
-    options = trial.model.options
-    emit({"event": "phase", "phase": "build"})
-    behaviour = options["behaviour"]
+def time(trial, context, repetitions):
+    """Each repetition is written into a diary, which all rows share."""
+    context.phase("build")
+    behaviour, cache_dir = trial.model.options["behaviour"], context.cache_dir
     others = cache_dir.glob("*.attends")
     if behaviour == "exhaust_beside_others" and any(others):
         raise MemoryError("beside the others")
     note = cache_dir / f"{os.getpid()}.attends"
     note.touch()
     try:
-        for visit in visits:
-            append_line(cache_dir / "diary", f"{visit.round_number} {behaviour}")
-            if behaviour == "fail_in_second_round" and visit.round_number == 1:
+        for repetition in repetitions:
+            append_line(cache_dir / "diary", f"{repetition.round_number} {behaviour}")
+            if behaviour == "fail_in_second_round" and repetition.round_number == 1:
                 raise ValueError("no more")
             is_alone = list(cache_dir.glob("*.attends")) == [note]
             if behaviour == "exhaust_in_visit_beside_others" and not is_alone:
                 raise MemoryError("beside the others")
             if behaviour == "exhaust_always":
                 bytearray(1 << 45)
-            with visit.timed("train", units=2) as seconds:
+            with repetition.timed("train", units=2) as seconds:
                 seconds += [0.0] if behaviour == "time_nothing" else [0.5, 0.25, 1.0]
     finally:
         note.unlink()
@@ -113,18 +111,18 @@ def say_sizes(options, emit):
 
 
 def done(options, emit):
-    time.sleep(options.get("seconds", 0.0))
+    sleep(options.get("seconds", 0.0))
 
 
 def hang(options, emit):
     emit({"event": "partial", "memory": {"parameter_bytes": 123}})
     Path(options["pid_file"]).write_text(str(os.getpid()))
-    time.sleep(600)
+    sleep(600)
 
 
 def hang_deaf(options, emit):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
+    sleep(600)
 
 
 def exhaust(options, emit):
@@ -200,7 +198,7 @@ def return_rubbish(options, emit):
 def send_rubbish(options, emit):
     descriptor = int(sys.argv[sys.argv.index("--events-fd") + 1])
     os.write(descriptor, options["line"].encode() + b"\n")
-    time.sleep(600)
+    sleep(600)
 
 
 def send_without_end(options, emit):

@@ -19,7 +19,7 @@ VERSIONS = {"method": 1, "source": 1, "protocol": 1}
 PROVENANCE = {"commit": "abc", "machine": {"cpu": "c"}}
 
 
-def build_job(trial, entry="stub_trials:execute"):
+def build_job(trial, entry="stub_trials"):
     return Job(study="stub", trial=trial, entry=entry, versions=VERSIONS, provenance=PROVENANCE)
 
 
@@ -30,7 +30,7 @@ def _stubs_importable(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(*trials, on_event=lambda job, event: None, entry="stub_trials:execute"):
+    def run(*trials, on_event=lambda job, event: None, entry="stub_trials"):
         engine = LocalEngine(data_dir=tmp_path, cache_dir=tmp_path / "cache", on_event=on_event)
         return list(engine.run([build_job(trial, entry) for trial in trials]))
 
@@ -223,7 +223,7 @@ def test_timeout_ends_a_trial_that_ignores_requests(run, monkeypatch):
 
 
 def test_entry_that_cannot_be_imported_is_an_error_of_the_trial(run):
-    failed = run(build_trial(), entry="no_such_module:execute")[0]
+    failed = run(build_trial(), entry="no_such_module")[0]
     assert failed.status == "error"
     assert "ModuleNotFoundError" in failed.reason
 

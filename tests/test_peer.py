@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 PEER = """
 import sys
-import time
+from time import perf_counter
 
 import numpy as np
 
@@ -34,8 +34,7 @@ register(
         version=1,
         label="Votes of features",
         group="votes",
-        entry=f"{__name__}:execute",
-        cost_entry=f"{__name__}:attend",
+        entry=__name__,
         options=(OptionFormat(name="smoothing", text="s={}"),),
     )
 )
@@ -53,31 +52,31 @@ def answer(votes, raw, point):
     return int(votes[raw.test_features.ids[start:end]].sum(axis=0).argmax())
 
 
-def execute(trial, *, data_dir, cache_dir, accelerator, emit):
-    raw = load_raw(trial.data, data_dir, cache_dir)
-    emit({"event": "phase", "phase": "train"})
+def run(trial, context):
+    raw = load_raw(trial.data, context.data_dir, context.cache_dir)
+    context.phase("train")
     votes = train(raw, trial.model.options["smoothing"])
     hits = [answer(votes, raw, i) == label for i, label in enumerate(raw.test_labels.ids)]
     return {
-        "data": {"fingerprint": data_fingerprint(trial.data, data_dir, cache_dir)},
+        "data": {"fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir)},
         "training": {"num_steps": 0, "curve": []},
         "test": {"P@1": float(np.mean(hits))},
         "resolved": {"has_torch": "torch" in sys.modules},
     }
 
 
-def attend(trial, *, data_dir, cache_dir, accelerator, emit, visits):
-    raw = load_raw(trial.data, data_dir, cache_dir)
-    for visit in visits:
-        with visit.timed("fit", units=1) as seconds:
-            start = time.perf_counter()
+def time(trial, context, repetitions):
+    raw = load_raw(trial.data, context.data_dir, context.cache_dir)
+    for repetition in repetitions:
+        with repetition.timed("fit", units=1) as seconds:
+            start = perf_counter()
             votes = train(raw, trial.model.options["smoothing"])
-            seconds.append(time.perf_counter() - start)
-        with visit.timed("latency", units=1) as seconds:
+            seconds.append(perf_counter() - start)
+        with repetition.timed("latency", units=1) as seconds:
             for point in range(20):
-                start = time.perf_counter()
+                start = perf_counter()
                 answer(votes, raw, point)
-                seconds.append(time.perf_counter() - start)
+                seconds.append(perf_counter() - start)
     return {"weights": "trained"}
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from bench.data.prepared import load_dataset
-from bench.experiments.training import build_model, execute
+from bench.experiments import training
+from bench.experiments.training import build_model
+from bench.measure.experiment import Context
 from bench.methods.classes import check_options
 from bench.nn.classifier import DataFacts
 from bench.settings import Trial
@@ -127,12 +129,9 @@ def test_preset_trains_on_small_data(name, tmp_path):
     )
     epochs = {"num_epochs": 40} if trial.train.keep_best else {"num_epochs": 20}
     train = dataclasses.replace(trial.train, batch_size=50, learning_rate=0.01, **epochs)
-    payload = execute(
+    payload = training.run(
         dataclasses.replace(trial, data=data, model=model, train=train),
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-        accelerator="cpu",
-        emit=lambda event: None,
+        Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"),
     )
     losses = [point["loss"] for point in payload["training"]["curve"]]
     assert all(math.isfinite(loss) for loss in losses)

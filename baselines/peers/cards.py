@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bench.methods.card import Aspect, Card, Look, OptionFormat
 
-_ENTRY = "baselines.peers.process:execute"
-_COST_ENTRY = "baselines.peers.process:attend"
+_ENTRY = "baselines.peers.process"
 
 CARDS = (
     Card(
@@ -16,7 +15,6 @@ CARDS = (
         group="label trees",
         target="baselines.peers.omikuji:Omikuji",
         entry=_ENTRY,
-        cost_entry=_COST_ENTRY,
         options=(
             OptionFormat(
                 name="preset",
@@ -48,7 +46,6 @@ CARDS = (
         group="label trees",
         target="baselines.peers.napkinxc:NapkinXc",
         entry=_ENTRY,
-        cost_entry=_COST_ENTRY,
         options=(
             OptionFormat(
                 name="model",
@@ -79,7 +76,6 @@ CARDS = (
         group="online: Vowpal Wabbit",
         target="baselines.peers.vowpal_wabbit:VowpalWabbit",
         entry=_ENTRY,
-        cost_entry=_COST_ENTRY,
         options=(
             OptionFormat(
                 name="reduction",

@@ -12,9 +12,9 @@ import itertools
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +23,7 @@ from baselines.peers.peer import Peer, PeerOptions, import_library, read_options
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.prepared import load_dataset
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
 from bench.methods.classes import method_class
@@ -30,8 +31,6 @@ from bench.settings import Trial, derive_seed
 from bench.store.lockfiles import scratch_folder
 
 _log = logging.getLogger(__name__)
-
-Emit = Callable[[dict[str, Any]], None]
 
 TIMED_K = 5
 # A training that took longer is not repeated in later visits.
@@ -41,20 +40,12 @@ _BLOCK_ROWS = 2048
 _OVERHEAD_POINTS = 8
 
 
-def execute(
-    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> dict[str, Any]:
+def run(trial: Trial, context: Context) -> dict[str, Any]:
     """Run a peer's quality trial; its record's parts, as `bench.experiments.training` has them.
 
     `parameter_bytes` are those of the model's files. The one point of the curve is the validation
-    value by which a row is chosen. A peer computes on the CPU, whatever the accelerator.
-
-    Args:
-        trial: what to run; its `train` does not matter.
-        data_dir: where data sets lie.
-        cache_dir: for prepared data and, while the trial runs, the library's files.
-        accelerator: unused.
-        emit: takes progress events.
+    value by which a row is chosen. A peer computes on the CPU, whatever the accelerator; the
+    settings of training do not matter.
 
     Raises:
         SettingsError: an option that the peer does not take, or data that it cannot learn.
@@ -64,27 +55,27 @@ def execute(
     """
     kind, options = _chosen(trial)
     clocks, host_peak = Clocks(), HostPeak()
-    with scratch_folder(cache_dir / "peers") as folder:
+    with scratch_folder(context.cache_dir / "peers") as folder:
         with clocks.measure("setup"):
-            emit({"event": "phase", "phase": "data"})
-            dataset = load_dataset(trial.data, data_dir, cache_dir)
-            emit({"event": "phase", "phase": "build"})
+            context.phase("data")
+            dataset = load_dataset(trial.data, context.data_dir, context.cache_dir)
+            context.phase("build")
             peer = _built(kind, options, trial, folder)
             memory: dict[str, int | None] = {
                 "predicted_bytes": peer.least_bytes(),
                 "decode_bytes": 0,
                 "host_baseline_bytes": host_current_bytes(),
             }
-            emit({"event": "partial", "data": dataset.facts, "memory": memory})
+            context.partial(data=dataset.facts, memory=memory)
             refuse_beyond(available_memory_bytes(), memory)
             peer.read(dataset)
-        emit({"event": "phase", "phase": "train"})
+        context.phase("train")
         host_peak.begin_phase()
         with clocks.measure("train"):
             peer.train()
         memory["host_train_peak_bytes"] = host_peak.phase_bytes()
         memory["parameter_bytes"] = peer.model_bytes()
-        emit({"event": "phase", "phase": "evaluate"})
+        context.phase("evaluate")
         k = _most_labels(peer, dataset, max(trial.data.ks))
         host_peak.begin_phase()
         with clocks.measure("setup"):
@@ -114,33 +105,14 @@ def execute(
     }
 
 
-def attend(
-    trial: Trial,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    accelerator: str,
-    emit: Emit,
-    visits: Iterator[Visit],
-) -> dict[str, Any]:
-    """Take part in rounds of timing: a training, single queries and batches of them.
+def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+    """Time a training, single queries and batches of them.
 
     Phases are `fit` (in the first round only, if it takes longer than 20 s: a process that is
     started again to spare memory finds the model in the cache), `latency` and
     `throughput` as our methods have them, the points being in the library's own form beforehand,
     and `overhead` and `overhead-256`: the same calls to a model of two labels, of which little is
     left but the call itself, the handing over of the features and the reading of the answer.
-
-    Args:
-        trial: the row.
-        data_dir: where data sets lie.
-        cache_dir: for prepared data and, while it attends, the library's files.
-        accelerator: unused.
-        emit: takes progress events.
-        visits: the row's turns.
-
-    Returns:
-        What the row says beside its visits.
 
     Raises:
         SettingsError: an option that the peer does not take, or data that it cannot learn.
@@ -149,10 +121,10 @@ def attend(
         DataError: the data is missing or bad.
     """
     kind, options = _chosen(trial)
-    with scratch_folder(cache_dir / "peers") as folder:
-        emit({"event": "phase", "phase": "data"})
-        dataset = load_dataset(trial.data, data_dir, cache_dir)
-        emit({"event": "phase", "phase": "build"})
+    with scratch_folder(context.cache_dir / "peers") as folder:
+        context.phase("data")
+        dataset = load_dataset(trial.data, context.data_dir, context.cache_dir)
+        context.phase("build")
         peer = _built(kind, options, trial, folder)
         refuse_beyond(available_memory_bytes(), {"predicted_bytes": peer.least_bytes()})
         peer.read(dataset)
@@ -162,25 +134,25 @@ def attend(
         caller.train()
         k = _most_labels(peer, dataset, TIMED_K)
         # Of the session that is under way: its first round replaces it.
-        kept = cache_dir / "peers" / f"{trial.trial_id}.model"
+        kept = context.cache_dir / "peers" / f"{trial.trial_id}.model"
         is_trained = False
-        for visit in visits:
-            if visit.round_number == 0:
+        for repetition in repetitions:
+            if repetition.round_number == 0:
                 shutil.rmtree(kept, ignore_errors=True)
             elif not is_trained and kept.is_dir():
                 peer.restore(kept)
                 is_trained = True
             if not is_trained:
-                with visit.timed("fit", units=1) as seconds:
-                    start = time.perf_counter()
+                with repetition.timed("fit", units=1) as seconds:
+                    start = perf_counter()
                     peer.train()
-                    seconds.append(time.perf_counter() - start)
+                    seconds.append(perf_counter() - start)
                 is_trained = seconds[0] > _LONG_FIT_SECONDS
                 if is_trained:
                     _keep(peer, kept)
-            _time_inference(visit, peer, dataset.test_features, k, ("latency", "throughput"))
+            _time_inference(repetition, peer, dataset.test_features, k, ("latency", "throughput"))
             _time_inference(
-                visit, caller, dataset.test_features, min(k, 2), ("overhead", "overhead-256")
+                repetition, caller, dataset.test_features, min(k, 2), ("overhead", "overhead-256")
             )
     return {
         "weights": "trained",
@@ -272,7 +244,7 @@ def _two_labels(dataset: Dataset) -> Dataset:
 
 
 def _time_inference(
-    visit: Visit, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
+    repetition: Visit, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
 ) -> None:
     """Raw seconds of single queries and of batches, under the names of two phases."""
     num_points = features.num_rows
@@ -285,7 +257,7 @@ def _time_inference(
         (phases[1], size, itertools.islice(batches, NUM_BATCHES)),
     ):
         inputs = [peer.queries(features.slice(*part)) for part in parts]
-        visit.time_calls(phase, peer.top_k, inputs, units=units)
+        repetition.time_calls(phase, peer.top_k, inputs, units=units)
         for queries in inputs:
             peer.release(queries)
     peer.finish_inference()

@@ -137,7 +137,7 @@ def _cost(options: argparse.Namespace) -> int:
         absent = run.absent_data(chosen, wanted, run_options)
         wanted = [trial for trial in wanted if trial.data.name not in absent]
         _print_absent(chosen, absent)
-        if not any(card(trial.model.method, chosen.kind.name).cost_entry for trial in wanted):
+        if not any(card(trial.model.method, chosen.kind.name).is_timed for trial in wanted):
             print(f"{chosen.name}: nothing of it is timed")
             continue
         if options.unless_recorded and _is_timed(chosen, run_options, wanted):

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import inspect
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from torch import Tensor
 from bench.mach.decode import top_k_reference
 from bench.mach.estimators import label_scores, quadratic_scores
 from bench.mach.hashing import build_hash
+from bench.measure.experiment import Context
 from bench.methods.cards import card
 from bench.methods.registry import resolve
 from bench.settings import ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
@@ -56,14 +55,7 @@ class Outcome(NamedTuple):
     curves: Mapping[str, Any] = {}
 
 
-def execute(
-    trial: Trial,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    accelerator: str,
-    emit: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
+def run(trial: Trial, context: Context) -> dict[str, Any]:
     """Measure what the trial's card names and return the parts of its record.
 
     All draws come from the trial's replicate: the same trial gives the same numbers to the bit.
@@ -71,9 +63,7 @@ def execute(
     Raises:
         SettingsError: an unknown measurement or option, a value it refuses, another accelerator.
     """
-    began_at = time.perf_counter()
-    if accelerator != "cpu":
-        raise SettingsError(f"accelerator is {accelerator!r}; expected 'cpu'")
+    context.require_cpu()
     method = trial.model.method
     measure: Callable[..., Outcome] = resolve(card(method, "theory").target)
     options: dict[str, Any] = dict(trial.model.options)
@@ -84,12 +74,11 @@ def execute(
         inspect.signature(measure).bind(seed, **options)
     except TypeError as error:
         raise SettingsError(f"options of {method!r}: {error}") from error
-    emit({"event": "phase", "phase": "measure"})
+    context.phase("measure")
     found, curves = measure(seed, **options)
     errors = {name: error for name, (_, error) in found.items() if error is not None}
     return {
         "data": {name: options[name] for name in ("num_labels",) if name in options},
-        "clock": {"wall_seconds": time.perf_counter() - began_at},
         "test": {name: value for name, (value, _) in found.items()},
         "estimators": {"standard_errors": errors, "curves": dict(curves)},
     }

@@ -1,7 +1,7 @@
 """One trial inside its own process, in four steps: prepare, fit, score, measure.
 
-`execute` is a quality trial: the first three steps, which settings alone decide. `attend` is a
-row's part in rounds of timing: the first step, and then `measure` whenever its turn comes.
+`run` is a quality trial: the first three steps, which settings alone decide. `time` is a row's
+part in rounds of timing: the first step, and then `measure` in each repetition.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from time import perf_counter
 from typing import Any, cast
 
 import lightning as L
@@ -23,6 +22,7 @@ from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Context
 from bench.measure.memory import (
     HostPeak,
     available_device_bytes,
@@ -45,7 +45,6 @@ from bench.nn.optimizers import warm_up_row_adam
 from bench.nn.ranking import UnrankableError
 from bench.settings import Trial, derive_seed
 
-Emit = Callable[[dict[str, Any]], None]
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 STANDSTILL_RATE = 1e-30
 
@@ -56,6 +55,7 @@ class Prepared:
 
     Attributes:
         trial: what is run.
+        context: of the trial.
         data: set up.
         model: untrained, on its device, its kernels compiled.
         device: where it computes.
@@ -65,6 +65,7 @@ class Prepared:
     """
 
     trial: Trial
+    context: Context
     data: ExtremeDataModule
     model: ExtremeClassifier
     device: torch.device
@@ -81,35 +82,24 @@ class Prepared:
         return _on(self.device, self.data.test_dataloader(batch_size=batch_size))
 
 
-def execute(
-    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> dict[str, Any]:
-    """Run a quality trial and return the parts of its record that come from inside the process.
-
-    Args:
-        trial: what to run.
-        data_dir: where data sets lie.
-        cache_dir: where prepared data and the weights of finished trainings are kept.
-        accelerator: `cpu` or `gpu`.
-        emit: takes progress events.
+def run(trial: Trial, context: Context) -> dict[str, Any]:
+    """Run a quality trial; its weights are kept in the cache.
 
     Raises:
         PredictedOutOfMemory: by arithmetic the trial does not fit; nothing was trained.
         FloatingPointError: the loss or a weight is no finite number.
         ValueError: data or settings that cannot be run.
     """
-    ready = prepare(
-        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
-    )
+    ready = prepare(trial, context)
     reset_device_peaks()
     ready.host_peak.begin_phase()
-    training = fit(ready, emit)
+    training = fit(ready)
     train_peak = ready.host_peak.phase_bytes()
     allocated, reserved = device_peak_bytes()
-    test, analysis = score(ready, emit)
+    test, analysis = score(ready)
     if trial.replicate == 0 and not ready.model.is_closed_form:
-        emit({"event": "phase", "phase": "keep weights"})
-        keep_weights(ready.model, cache_dir, _weights_key(ready))
+        context.phase("keep weights")
+        keep_weights(ready.model, context.cache_dir, _weights_key(ready))
     return {
         "data": ready.data.facts,
         "memory": ready.memory
@@ -132,43 +122,22 @@ def execute(
     }
 
 
-def attend(
-    trial: Trial,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    accelerator: str,
-    emit: Emit,
-    visits: Iterator[Visit],
-) -> dict[str, Any]:
-    """Take part in rounds of timing: the cost of a step, and of inference on trained weights.
+def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+    """Time a step, and inference on the weights that the finished quality trial ended with.
 
-    Weights are those that the finished quality trial ended with, where the cache has them.
-
-    Args:
-        trial: the row; how long it trains does not matter.
-        data_dir: where data sets lie.
-        cache_dir: where prepared data and weights are kept.
-        accelerator: `cpu` or `gpu`.
-        emit: takes progress events.
-        visits: the row's turns.
-
-    Returns:
-        What the row says beside its visits.
+    Where the cache does not have them, those of an untrained model do.
 
     Raises:
         PredictedOutOfMemory: by arithmetic the trial does not fit.
         ValueError: data or settings that cannot be run.
     """
-    ready = prepare(
-        trial, data_dir=data_dir, cache_dir=cache_dir, accelerator=accelerator, emit=emit
-    )
+    ready = prepare(trial, context)
     model = ready.model
     weights = None
     if not model.is_closed_form:
-        is_trained = restore_weights(model, cache_dir, _weights_key(ready))
+        is_trained = restore_weights(model, context.cache_dir, _weights_key(ready))
         weights = "trained" if is_trained else "started"
-    measure(ready, visits, is_trained=weights == "trained")
+    measure(ready, repetitions, is_trained=weights == "trained")
     return {
         "weights": weights,
         "fingerprint": ready.data.facts.get("fingerprint"),
@@ -176,46 +145,44 @@ def attend(
     }
 
 
-def prepare(
-    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> Prepared:
+def prepare(trial: Trial, context: Context) -> Prepared:
     """Data, and an untrained model with everything compiled that training and inference use.
 
     Raises:
         PredictedOutOfMemory: by arithmetic the trial does not fit; the model is not built.
         ValueError: data or settings that cannot be run.
     """
-    device = settle(trial, accelerator)
+    device = settle(trial, context)
     clocks = Clocks(drain_of(device))
     host_peak = HostPeak()
     with clocks.measure("setup"):
         check_options(trial.model)
-        emit({"event": "phase", "phase": "data"})
-        data = load_data(trial, data_dir, cache_dir)
-        emit({"event": "phase", "phase": "build"})
+        context.phase("data")
+        data = load_data(trial, context)
+        context.phase("build")
         facts = data_facts(data)
         baseline_bytes = host_current_bytes()
         memory = predicted_memory(trial, facts, data.entries_per_point)
         memory["host_baseline_bytes"] = baseline_bytes
         # What is known now is recorded even if the trial does not reach its end.
-        emit({"event": "partial", "data": data.facts, "memory": memory})
+        context.partial(data=data.facts, memory=memory)
         refuse_what_cannot_fit(memory, device)
         model = build_model(trial, facts).to(device)
         if not model.is_closed_form:
             # On the first start of an environment this takes some 15 seconds.
-            emit({"event": "phase", "phase": "compile"})
+            context.phase("compile")
             model.prepare_inference(_most_labels(trial, data))
             warm_up_row_adam(device)
-    return Prepared(trial, data, model, device, clocks, host_peak, memory)
+    return Prepared(trial, context, data, model, device, clocks, host_peak, memory)
 
 
-def settle(trial: Trial, accelerator: str) -> torch.device:
+def settle(trial: Trial, context: Context) -> torch.device:
     """Bring the process into the state that a trial computes in; its device.
 
     Raises:
         ValueError: a precision that the device does not have.
     """
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    device = torch.device("cuda" if context.accelerator == "gpu" else "cpu")
     if trial.train.precision == "16-mixed" and device.type == "cpu":
         # Lightning would compute in bfloat16, and the record say otherwise.
         raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
@@ -231,7 +198,7 @@ def drain_of(device: torch.device) -> Callable[[], None]:
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
-def load_data(trial: Trial, data_dir: Path, cache_dir: Path) -> ExtremeDataModule:
+def load_data(trial: Trial, context: Context) -> ExtremeDataModule:
     """The data module of a trial, set up.
 
     Raises:
@@ -240,8 +207,8 @@ def load_data(trial: Trial, data_dir: Path, cache_dir: Path) -> ExtremeDataModul
     data = ExtremeDataModule(
         trial.data,
         batch_size=trial.train.batch_size,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
+        data_dir=context.data_dir,
+        cache_dir=context.cache_dir,
         seed=derive_seed("data order", trial.replicate),
         order=trial.train.order,
         drop_last=trial.train.drop_last,
@@ -250,13 +217,13 @@ def load_data(trial: Trial, data_dir: Path, cache_dir: Path) -> ExtremeDataModul
     return data
 
 
-def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
+def fit(ready: Prepared) -> dict[str, Any]:
     """Train the model; the record's `training` block.
 
     Raises:
         FloatingPointError: the loss or a weight is no finite number.
     """
-    emit({"event": "phase", "phase": "train"})
+    ready.context.phase("train")
     model, data = ready.model, ready.data
     if model.is_closed_form:
         with ready.clocks.measure("train"):
@@ -274,7 +241,7 @@ def fit(ready: Prepared, emit: Emit) -> dict[str, Any]:
         steps_per_epoch=len(data.train_dataloader()),
         clocks=ready.clocks,
         validate=validate,
-        emit=emit,
+        emit=ready.context.emit,
     )
     _train(ready, callback, max_steps=callback.num_steps)
     callback.restore_best(model)
@@ -292,12 +259,12 @@ def refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
             )
 
 
-def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]]:
+def score(ready: Prepared) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of the test split, and what a method's own analysis finds there.
 
     The host's peak in evaluation, without the analysis, joins `ready.memory`.
     """
-    emit({"event": "phase", "phase": "evaluate"})
+    ready.context.phase("evaluate")
     model, metrics = ready.model, ranking_metrics(ready)
     model.eval()
     model.prepare_inference(_most_labels(ready.trial, ready.data))
@@ -305,30 +272,30 @@ def score(ready: Prepared, emit: Emit) -> tuple[dict[str, float], dict[str, Any]
     with ready.clocks.measure("evaluation"):
         test = evaluate(model, ready.test_batches(), metrics)
     ready.memory["host_evaluation_peak_bytes"] = ready.host_peak.phase_bytes()
-    emit({"event": "phase", "phase": "analyse"})
+    ready.context.phase("analyse")
     with torch.inference_mode():
         analysis = dict(model.analyse(ready.test_batches(), metrics))
     return test, analysis
 
 
-def measure(ready: Prepared, visits: Iterator[Visit], *, is_trained: bool) -> None:
-    """Time steps and inference, or a closed form's fit and inference, in each of the visits."""
+def measure(ready: Prepared, repetitions: Iterator[Visit], *, is_trained: bool) -> None:
+    """Time steps and inference, or a closed form's fit and inference, in each repetition."""
     model, data = ready.model, ready.data
     if model.is_closed_form:
-        for visit in visits:
-            with visit.timed("fit", units=1) as seconds:
-                start = time.perf_counter()
+        for repetition in repetitions:
+            with repetition.timed("fit", units=1) as seconds:
+                start = perf_counter()
                 model.fit_closed_form(data.train_dataloader())
                 ready.synchronize()
-                seconds.append(time.perf_counter() - start)
+                seconds.append(perf_counter() - start)
             with torch.inference_mode():
-                _time_inference(ready, visit)
+                _time_inference(ready, repetition)
         return
     callback = TimedTraining(
-        visits,
+        repetitions,
         learning_rate=STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
         synchronize=ready.synchronize,
-        infer=lambda visit: _time_inference(ready, visit),
+        infer=lambda repetition: _time_inference(ready, repetition),
     )
     _train(ready, callback, max_steps=-1)
 
@@ -506,7 +473,7 @@ def evaluate(
     return values
 
 
-def _time_inference(ready: Prepared, visit: Visit) -> None:
+def _time_inference(ready: Prepared, repetition: Visit) -> None:
     """Raw seconds of single queries and of batches; a batch is on the device beforehand."""
     model = ready.model
     model.eval()
@@ -521,9 +488,9 @@ def _time_inference(ready: Prepared, visit: Visit) -> None:
         return model.top_k(batch, k)
 
     drain = ready.synchronize
-    visit.time_calls("latency", answer, singles, units=1, synchronize=drain)
-    visit.time_calls("throughput", answer, batches, units=units, synchronize=drain)
+    repetition.time_calls("latency", answer, singles, units=1, synchronize=drain)
+    repetition.time_calls("throughput", answer, batches, units=units, synchronize=drain)
     if not model.is_closed_form:
         hidden = [model.encode(batch) for batch in batches]
         rank = functools.partial(model.rank, k=k)
-        visit.time_calls("decode", rank, hidden, units=units, synchronize=drain)
+        repetition.time_calls("decode", rank, hidden, units=units, synchronize=drain)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Emit
 from bench.measure.phases import Visit
 from bench.settings import TrainSpec
 
@@ -44,7 +45,7 @@ class SteppedTraining(L.Callback):
         steps_per_epoch: int,
         clocks: Clocks,
         validate: Callable[[], Mapping[str, float]],
-        emit: Callable[[dict[str, Any]], None],
+        emit: Emit,
     ) -> None:
         self.num_steps = planned_steps(spec, steps_per_epoch)
         self._spec = spec

@@ -11,9 +11,8 @@ KindName = Literal["training", "decoding", "theory", "scale"]
 #: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
 Dashes = str | tuple[int, tuple[float, ...]]
 
-#: Entries of our own methods, which share one LightningModule and one way to be measured.
-TRAINING_ENTRY = "bench.experiments.training:execute"
-TRAINING_COST_ENTRY = "bench.experiments.training:attend"
+#: Experiment of our own methods, which share one LightningModule and one way to be measured.
+TRAINING_ENTRY = "bench.experiments.training"
 
 #: What a method trains by where its options leave that open.
 LOSS_OF_TASK: Mapping[str, str] = MappingProxyType({"multilabel": "bce", "multiclass": "softmax"})
@@ -127,8 +126,8 @@ class Card:
         label: what readers call it.
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
         group: column of the overview; "" leaves the method out of it.
-        entry: `module:function` that a trial's process calls, as `TRAINING_ENTRY`.
-        cost_entry: the same for a cost's process, as `TRAINING_COST_ENTRY`; "": never timed.
+        entry: module with `run` and `time` (`bench.measure.experiment.Experiment`).
+        is_timed: whether its trials have a cost.
         target: `module:Class` that the entry builds; "" where it needs none.
         kind: of the studies that it stands in.
         is_repeatable: whether a trial gives the same again; one that draws from the system's
@@ -153,7 +152,7 @@ class Card:
     labels_by_loss: Mapping[str, str] = field(default_factory=dict)
     group: str
     entry: str = TRAINING_ENTRY
-    cost_entry: str = TRAINING_COST_ENTRY
+    is_timed: bool = True
     target: str = ""
     kind: KindName = "training"
     is_floor: bool = False

@@ -73,7 +73,7 @@ def _origin(made: list[tuple[Record, str]]) -> str:
 
 def _costs_note(section: Section) -> str:
     """When times were measured, and in how many rounds."""
-    if not any(row.card.cost_entry for row in section.rows):
+    if not any(row.card.is_timed for row in section.rows):
         return ""  # of what is never timed
     lines: list[CostLine] = []
     for row in section.rows:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from bench.settings import Trial
 from bench.store.record import Record
-
-#: What trials compute on.
-Accelerator = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +18,7 @@ class Job:
     Attributes:
         study: name of the study that asks for it.
         trial: what to run.
-        entry: `module:function` that its process calls, like `bench.experiments.training:execute`.
+        entry: the experiment's module, like `bench.experiments.training`.
         versions: the record's `versions` block.
         provenance: the record's `provenance` block; the engine adds the process's flags.
         study_file: Python file to import first, for a study that a file defines.

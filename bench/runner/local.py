@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.measure.experiment import Accelerator
 from bench.measure.memory import num_oom_kills
 from bench.measure.processors import thread_limits
-from bench.runner.engine import Accelerator, Event, Job, OnEvent
+from bench.runner.engine import Event, Job, OnEvent
 from bench.runner.worker import without_folders
 from bench.settings import Trial
 from bench.store import record
@@ -130,7 +131,7 @@ def request(
     cache_dir: Path,
     accelerator: Accelerator,
     study_file: Path | None,
-    is_attending: bool = False,
+    is_timed: bool = False,
 ) -> dict[str, Any]:
     """What a worker is asked for, see `bench.runner.worker`."""
     return {
@@ -141,7 +142,7 @@ def request(
         "accelerator": accelerator,
         "study_file": None if study_file is None else str(study_file),
         "parent_pid": os.getpid(),
-        "is_attending": is_attending,
+        "is_timed": is_timed,
     }
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
+from bench.measure.experiment import Accelerator
 from bench.methods.cards import card
 from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
 from bench.runner import machine_lock
 from bench.runner.claims import Leases
-from bench.runner.engine import Accelerator, Engine, Job, OnEvent
+from bench.runner.engine import Engine, Job, OnEvent
 from bench.runner.local import LocalEngine
 from bench.runner.preparation import prepare_apart
 from bench.runner.view import View

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.runner.engine import Accelerator
+from bench.measure.experiment import Accelerator
 from bench.runner.local import Child, request
 from bench.settings import Trial
 from bench.store.costs import check_phases
@@ -41,7 +41,7 @@ class Attendant:
 
     Args:
         trial: the row.
-        entry: `module:function` like `bench.experiments.training:attend`.
+        entry: the experiment's module.
         log: file that takes what it prints.
         data_dir: where data sets lie.
         cache_dir: for prepared data and kept weights.
@@ -76,7 +76,7 @@ class Attendant:
             cache_dir=cache_dir,
             accelerator=accelerator,
             study_file=study_file,
-            is_attending=True,
+            is_timed=True,
         )
         try:
             self._child.send(asked)

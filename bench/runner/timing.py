@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.measure.experiment import Accelerator
 from bench.measure.memory import available_memory_bytes
 from bench.methods.cards import card
 from bench.methods.versions import current_versions
-from bench.runner.engine import Accelerator
 from bench.runner.timed_child import Attendant, AttendantFailed
 from bench.settings import Trial
 from bench.store import costs, provenance
@@ -193,7 +193,7 @@ class Session:
         name = f"{self.study.name}-cost-{trial.trial_id}.log"
         return Attendant(
             trial,
-            card(trial.model.method, self.study.kind.name).cost_entry,
+            card(trial.model.method, self.study.kind.name).entry,
             log=self.cache_dir / "logs" / name,
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dis
 import errno
+import importlib
 import json
 import logging
 import os
@@ -19,20 +20,18 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.errors import told_by
+from bench.measure.experiment import Context, Experiment
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
 from bench.measure.phases import Visit
-from bench.methods.registry import resolve
 from bench.runner.parent_death import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.settings import Trial
 from bench.store.record import to_plain
 from bench.studies.study_file import import_file
-
-Execute = Callable[..., Mapping[str, Any]]
 
 # Of what torch raises when memory runs out, some has no type of its own: its text is looked at,
 # whole from its start, and only if it was torch's own code that raised it.
@@ -71,16 +70,18 @@ def _outcome(
     try:
         if request["study_file"] is not None:
             import_file(Path(request["study_file"]))
-        execute: Execute = resolve(request["entry"])
-        turns = {"visits": _turns(lines, channel)} if request["is_attending"] else {}
-        payload = execute(
-            Trial.from_dict(request["trial"]),
+        experiment = cast(Experiment, importlib.import_module(request["entry"]))
+        trial = Trial.from_dict(request["trial"])
+        context = Context(
             data_dir=Path(request["data_dir"]),
             cache_dir=Path(request["cache_dir"]),
             accelerator=request["accelerator"],
             emit=channel.emit,
-            **turns,
         )
+        if request["is_timed"]:
+            payload = experiment.time(trial, context, _repetitions(lines, channel))
+        else:
+            payload = experiment.run(trial, context)
         plain = to_plain(payload)
     except BaseException as error:  # a method's SystemExit too is how its trial failed
         lift_memory_limit()  # what follows must not fail for want of memory
@@ -89,13 +90,13 @@ def _outcome(
     return {"event": "result", "payload": plain, "flags": process_flags()}
 
 
-def _turns(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Visit]:
-    """A visit for each turn that the parent gives; what it measured is handed in at the next."""
+def _repetitions(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Visit]:
+    """One for each round that the parent asks for; its times are sent when the next is pulled."""
     channel.send({"event": "ready"})
-    while (turn := json.loads(lines.get()))["round"] is not None:
-        visit = Visit(turn["round"])
-        yield visit
-        channel.send({"event": "visited", "phases": to_plain(visit.to_record())})
+    while (number := json.loads(lines.get())["round"]) is not None:
+        repetition = Visit(number)
+        yield repetition
+        channel.send({"event": "visited", "phases": to_plain(repetition.to_record())})
 
 
 class _Channel:

@@ -6,8 +6,8 @@ import torch
 from bench.experiments.decoding import timing
 from bench.experiments.decoding import trial as trial_module
 from bench.experiments.decoding.decoders import Contender
-from bench.experiments.decoding.trial import attend, execute
 from bench.mach.decode import auto
+from bench.measure.experiment import Context
 from bench.measure.phases import Visit
 from bench.methods.cards import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -33,26 +33,15 @@ def build_trial(method, num_queries=70, **options):
 
 
 def run(trial, tmp_path, events=None):
-    return execute(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path,
-        accelerator="cpu",
-        emit=(events if events is not None else []).append,
-    )
+    emit = ([] if events is None else events).append
+    return trial_module.run(trial, Context(data_dir=tmp_path, cache_dir=tmp_path, emit=emit))
 
 
 def run_rounds(trial, tmp_path, num_rounds=2):
-    visits = [Visit(number) for number in range(num_rounds)]
-    row = attend(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path,
-        accelerator="cpu",
-        emit=lambda event: None,
-        visits=iter(visits),
-    )
-    return row, [visit.to_record() for visit in visits]
+    repetitions = [Visit(number) for number in range(num_rounds)]
+    context = Context(data_dir=tmp_path, cache_dir=tmp_path)
+    row = trial_module.time(trial, context, iter(repetitions))
+    return row, [repetition.to_record() for repetition in repetitions]
 
 
 @pytest.mark.parametrize("method", METHODS)

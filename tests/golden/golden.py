@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from bench.experiments.training import fit, prepare, score
+from bench.measure.experiment import Accelerator, Context
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions, is_metric_older, of_behaviour
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
@@ -97,20 +98,15 @@ def trials(method: str) -> Iterator[tuple[str, Trial]]:
             yield f"{task} {name}".strip(), Trial(data=data, model=model, train=train)
 
 
-def run(trial: Trial, accelerator: str = "cpu") -> dict[str, Any]:
+def run(trial: Trial, accelerator: Accelerator = "cpu") -> dict[str, Any]:
     """Losses and validation at every step, test metrics, and the best labels of some points."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        ready = prepare(
-            trial,
-            data_dir=folder,
-            cache_dir=folder,
-            accelerator=accelerator,
-            emit=lambda event: None,
-        )
-        training = fit(ready, lambda event: None)
-        test, _ = score(ready, lambda event: None)
+        context = Context(data_dir=folder, cache_dir=folder, accelerator=accelerator)
+        ready = prepare(trial, context)
+        training = fit(ready)
+        test, _ = score(ready)
         batch = next(ready.test_batches(NUM_QUERIES))
         with torch.inference_mode():
             scores, labels = ready.model.top_k(batch, 5)

@@ -9,7 +9,8 @@ import pytest
 
 from baselines.peers.process import metrics_of
 from bench.data.prepared import load_dataset
-from bench.experiments.training import execute
+from bench.experiments import training
+from bench.measure.experiment import Context
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from tests.metrics import reference
 
@@ -38,9 +39,7 @@ TRIAL = Trial(
 def test_frequency_floor_is_scored_by_purchases_as_a_peer_with_its_answers_is(
     tmp_path: Path,
 ) -> None:
-    result = execute(
-        TRIAL, data_dir=tmp_path, cache_dir=tmp_path, accelerator="cpu", emit=lambda event: None
-    )
+    result = training.run(TRIAL, Context(data_dir=tmp_path, cache_dir=tmp_path))
     data = load_dataset(TRIAL.data, tmp_path, tmp_path)
     counts = data.train_labels.column_counts()
     top = np.argsort(-counts, kind="stable")[: KS[-1]].astype(np.int64)

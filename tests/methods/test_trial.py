@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from bench.experiments import training as trial_module
-from bench.experiments.training import attend, execute
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure import phases, training
+from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Visit
+from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import cards
 from bench.runner.local import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -31,11 +32,7 @@ OPTIONS = {
     "sampled_softmax": {"num_samples": 20},
     "sampled_bce": {"num_samples": 20},
 }
-CARDS = {
-    card.name: card
-    for card in cards("training")
-    if card.entry == "bench.experiments.training:execute"
-}
+CARDS = {card.name: card for card in cards("training") if card.entry == TRAINING_ENTRY}
 TRAINED = [name for name, card in CARDS.items() if not card.is_floor]
 TASKS = {"multiclass": 1, "multilabel": 3}
 
@@ -72,20 +69,19 @@ def _trial(method: str, task: str = "multiclass", *, model=None, replicate=0, **
     )
 
 
-def _execute(trial: Trial, tmp_path: Path, events: list | None = None) -> dict:
-    return execute(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-        accelerator="cpu",
-        emit=(events if events is not None else []).append,
-    )
+def _context(tmp_path: Path, events: list | None = None) -> Context:
+    emit = ([] if events is None else events).append
+    return Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit)
+
+
+def _run(trial: Trial, tmp_path: Path, events: list | None = None) -> dict:
+    return trial_module.run(trial, _context(tmp_path, events))
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("method", CARDS)
 def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
-    payload = _execute(_trial(method, task), tmp_path)
+    payload = _run(_trial(method, task), tmp_path)
     assert payload["test"]["P@1"] > (0.1 if method == "frequency" else 0.3)
     assert payload["clock"]["train_seconds"] > 0
     assert payload["clock"]["evaluation_seconds"] > 0
@@ -108,13 +104,13 @@ def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
 
 
 def test_mach_tells_of_its_worlds_and_of_its_hash_table(tmp_path):
-    payload = _execute(_trial("mach"), tmp_path)
+    payload = _run(_trial("mach"), tmp_path)
     assert {row["num_worlds"] for row in payload["worlds"]} == {1, 2, 4}
     assert payload["memory"]["decode_bytes"] == 4 * 40
 
 
 def test_a_linear_mach_learns(tmp_path):
-    payload = _execute(_trial("mach", model=_model("mach", "linear")), tmp_path)
+    payload = _run(_trial("mach", model=_model("mach", "linear")), tmp_path)
     assert payload["test"]["P@1"] > 0.3
 
 
@@ -124,7 +120,7 @@ def test_a_linear_softmax_comes_near_the_bayes_accuracy_of_planted_data(tmp_path
     data = dataclasses.replace(
         trial.data, options=options, feature_weighting="raw", normalize_rows=False
     )
-    payload = _execute(dataclasses.replace(trial, data=data), tmp_path)
+    payload = _run(dataclasses.replace(trial, data=data), tmp_path)
     bayes = payload["data"]["bayes_accuracy"]
     assert bayes - 0.1 < payload["test"]["P@1"] <= bayes + 0.05
 
@@ -143,7 +139,7 @@ def _print_quality(folder: str, order: int) -> None:
     names = ("test", "training", "worlds", "estimators")
     outcomes = {}
     for trial in _everything()[::order]:
-        payload = _execute(trial, Path(folder))
+        payload = _run(trial, Path(folder))
         outcomes[trial.trial_id] = {name: payload[name] for name in names}
     print(json.dumps(outcomes, sort_keys=True))  # noqa: T201
 
@@ -181,13 +177,7 @@ def test_a_replicate_is_another_draw(twice, method):
 
 
 def _prepared(trial: Trial, tmp_path: Path) -> trial_module.Prepared:
-    return trial_module.prepare(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-        accelerator="cpu",
-        emit=lambda event: None,
-    )
+    return trial_module.prepare(trial, _context(tmp_path))
 
 
 def test_a_replicate_draws_hash_functions_and_weights_anew(tmp_path):
@@ -205,7 +195,7 @@ def test_a_replicate_draws_hash_functions_and_weights_anew(tmp_path):
 def test_kept_weights_are_restored_to_the_bit(method, tmp_path):
     trial = _trial(method, num_steps=5)
     ready = _prepared(trial, tmp_path)
-    trial_module.fit(ready, lambda event: None)
+    trial_module.fit(ready)
     assert keep_weights(ready.model, tmp_path, "key")
     other = _prepared(trial, tmp_path).model
     assert restore_weights(other, tmp_path, "key")
@@ -236,30 +226,22 @@ def _brief(monkeypatch):
     monkeypatch.setattr(phases, "PHASE_SECONDS", 0.02)
 
 
-def _attend(trial: Trial, tmp_path: Path, num_visits: int = 2) -> tuple[dict, list[Visit]]:
-    phases = [Visit(number) for number in range(num_visits)]
-    said = attend(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-        accelerator="cpu",
-        emit=lambda event: None,
-        visits=iter(phases),
-    )
-    return said, phases
+def _time(trial: Trial, tmp_path: Path, num_rounds: int = 2) -> tuple[dict, list[Visit]]:
+    repetitions = [Visit(number) for number in range(num_rounds)]
+    return trial_module.time(trial, _context(tmp_path), iter(repetitions)), repetitions
 
 
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("method", CARDS)
 def test_every_visit_times_training_and_inference(method, tmp_path):
     is_floor = CARDS[method].is_floor
-    said, visits = _attend(_trial(method), tmp_path)
-    assert len(said["fingerprint"]) == 64
-    assert said["weights"] == (None if is_floor else "started")
+    row, repetitions = _time(_trial(method), tmp_path)
+    assert len(row["fingerprint"]) == 64
+    assert row["weights"] == (None if is_floor else "started")
     expected = ["fit"] if is_floor else ["train"]
     expected += ["latency", "throughput"] + ([] if is_floor else ["decode"])
-    for visit in visits:
-        phases = visit.to_record()
+    for repetition in repetitions:
+        phases = repetition.to_record()
         assert list(phases) == expected
         assert all(seconds > 0 for phase in phases.values() for seconds in phase["seconds"])
         assert phases["latency"]["units"] == 1
@@ -271,24 +253,24 @@ def test_every_visit_times_training_and_inference(method, tmp_path):
 @pytest.mark.parametrize("method", TRAINED)
 def test_inference_is_timed_on_the_weights_of_the_finished_trial(method, tmp_path):
     trial = _trial(method)
-    _execute(trial, tmp_path)
+    _run(trial, tmp_path)
     ready = _prepared(trial, tmp_path)
     assert restore_weights(ready.model, tmp_path / "cache", trial_module._weights_key(ready))
     before = {name: value.detach().clone() for name, value in ready.model.named_parameters()}
     trial_module.measure(ready, iter([Visit(0), Visit(1)]), is_trained=True)
     for name, value in ready.model.named_parameters():
         assert torch.equal(value, before[name]), name
-    assert _attend(trial, tmp_path, num_visits=1)[0]["weights"] == "trained"
+    assert _time(trial, tmp_path, num_rounds=1)[0]["weights"] == "trained"
 
 
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("changes", [{"learning_rate": 0.5}, {"num_epochs": 9.0}])
 def test_weights_of_a_trial_are_not_taken_for_those_of_another_rate_or_length(changes, tmp_path):
     trial = _trial("mach")
-    _execute(trial, tmp_path)
+    _run(trial, tmp_path)
     other = dataclasses.replace(trial, train=dataclasses.replace(trial.train, **changes))
     assert other.cost_id == trial.cost_id
-    assert _attend(other, tmp_path, num_visits=1)[0]["weights"] == "started"
+    assert _time(other, tmp_path, num_rounds=1)[0]["weights"] == "started"
 
 
 def test_weights_outlive_a_raised_version_of_metrics():
@@ -311,7 +293,7 @@ def test_weights_that_are_no_numbers_are_an_error(method, num_validations, tmp_p
     # The row-wise optimiser refuses such a rate; torch's own makes weights NaN with it.
     trial = _trial(method, learning_rate=3e38, num_steps=1, num_validations=num_validations)
     with pytest.raises(FloatingPointError, match=r"smaller learning rate"):
-        _execute(trial, tmp_path)
+        _run(trial, tmp_path)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -338,14 +320,14 @@ def test_training_that_ran_away_is_an_error(method, tmp_path):
     # Weights are huge and finite; what they score is not.
     trial = _trial(method, learning_rate=1e37, num_steps=2)
     with pytest.raises((FloatingPointError, ValueError), match=r"finite|NaN"):
-        _execute(trial, tmp_path)
+        _run(trial, tmp_path)
 
 
 @pytest.mark.parametrize("method", CARDS)
 def test_scores_that_are_no_numbers_are_an_error(method, tmp_path, monkeypatch):
     trial = _trial(method, num_validations=0)
     ready = _prepared(trial, tmp_path)
-    trial_module.fit(ready, lambda event: None)
+    trial_module.fit(ready)
     whole = ready.model.top_k
 
     def spoiled(batch, k):
@@ -356,23 +338,23 @@ def test_scores_that_are_no_numbers_are_an_error(method, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ready.model, "top_k", spoiled)
     with pytest.raises(FloatingPointError, match="NaN"):
-        trial_module.score(ready, lambda event: None)
+        trial_module.score(ready)
 
 
 def test_a_diverging_loss_is_named(tmp_path):
     with pytest.raises(FloatingPointError, match="smaller learning rate"):
-        _execute(_trial("full_softmax", learning_rate=1e38, optimizer="adam"), tmp_path)
+        _run(_trial("full_softmax", learning_rate=1e38, optimizer="adam"), tmp_path)
 
 
 def test_a_budget_in_seconds_does_not_run(tmp_path):
     with pytest.raises(ValueError, match=r"budget_seconds is 5.0"):
-        _execute(_trial("mach", budget_seconds=5.0), tmp_path)
+        _run(_trial("mach", budget_seconds=5.0), tmp_path)
 
 
 def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "EVENT_SECONDS", 0.0)
     events: list[dict] = []
-    _execute(_trial("mach", num_steps=6), tmp_path, events)
+    _run(_trial("mach", num_steps=6), tmp_path, events)
     steps = [event for event in events if event["event"] == "step"]
     assert [step["fraction"] for step in steps] == [n / 6 for n in range(1, 7)]
     assert steps[-1]["seconds_left"] == 0
@@ -384,7 +366,7 @@ def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
 def test_the_rate_decays_along_the_steps(tmp_path, monkeypatch):
     rates: list[float] = []
     monkeypatch.setattr(training, "set_learning_rate", lambda trainer, rate: rates.append(rate))
-    _execute(_trial("mach", num_steps=4, learning_rate=0.8), tmp_path)
+    _run(_trial("mach", num_steps=4, learning_rate=0.8), tmp_path)
     assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
@@ -392,7 +374,7 @@ def test_the_rate_falls_after_the_epochs_named_as_torch_schedules_it(tmp_path, m
     rates: list[float] = []
     monkeypatch.setattr(training, "set_learning_rate", lambda trainer, rate: rates.append(rate))
     steps = {"schedule": "step_decay", "decay_epochs": (1, 3), "decay_factor": 0.5}
-    _execute(_trial("mach", num_epochs=4, batch_size=400, learning_rate=0.8, **steps), tmp_path)
+    _run(_trial("mach", num_epochs=4, batch_size=400, learning_rate=0.8, **steps), tmp_path)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3], 0.5)
     expected = []
@@ -408,7 +390,7 @@ def test_the_best_weights_are_those_of_a_training_that_ends_there(method, tmp_pa
     # At this rate the last validations are worse than the best one.
     settings = {"schedule": "constant", "learning_rate": 0.5, "num_validations": 12}
     trial = _trial(method, num_steps=48, keep_best=True, **settings)
-    kept = _execute(trial, tmp_path)["training"]
+    kept = _run(trial, tmp_path)["training"]
     quality = {point["step"]: point["metrics"]["P@1"] for point in kept["curve"]}
     best = max(quality.values())
     first = min(step for step, value in quality.items() if value == best)
@@ -417,14 +399,14 @@ def test_the_best_weights_are_those_of_a_training_that_ends_there(method, tmp_pa
     models = []
     for other in (trial, _trial(method, num_steps=first, **settings)):
         ready = _prepared(other, tmp_path)
-        block = trial_module.fit(ready, lambda event: None)
+        block = trial_module.fit(ready)
         assert ("kept_step" in block) == other.train.keep_best
         models.append(dict(ready.model.named_parameters()))
     for name, value in models[0].items():
         assert torch.equal(value, models[1][name]), name
     plain = dataclasses.replace(trial, train=dataclasses.replace(trial.train, keep_best=False))
     ready = _prepared(plain, tmp_path)
-    trial_module.fit(ready, lambda event: None)
+    trial_module.fit(ready)
     last = dict(ready.model.named_parameters())
     assert any(not torch.equal(value, last[name]) for name, value in models[0].items())
 
@@ -442,7 +424,7 @@ def test_file_order_trains_on_the_first_batches_of_the_file(tmp_path):
     ready = _prepared(plain, tmp_path)
     whole = ready.model.training_loss
     ready.model.training_loss = lambda batch: (seen.append(batch.feature_ids), whole(batch))[1]
-    block = trial_module.fit(ready, lambda event: None)
+    block = trial_module.fit(ready)
     assert block["points_seen"] == 2 * 900  # of 1,100 points
     assert torch.equal(torch.cat(seen[:3]), torch.cat(seen[3:]))
     features = ready.data.dataset.train_features.slice(0, 900)
@@ -453,7 +435,7 @@ def test_what_cannot_fit_is_refused_with_its_bytes_before_training(tmp_path, mon
     monkeypatch.setattr(trial_module, "available_memory_bytes", lambda: 10_000)
     events: list[dict] = []
     with pytest.raises(PredictedOutOfMemory) as caught:
-        _execute(_trial("mach"), tmp_path, events)
+        _run(_trial("mach"), tmp_path, events)
     parts = caught.value.parts
     # 4 worlds: 300 × 8 first layer, its bias, 9 × 16 output layer; 4 bytes each.
     assert parts["parameter_bytes"] == 4 * 4 * (300 * 8 + 8 + 9 * 16)
@@ -469,12 +451,12 @@ def test_what_cannot_fit_is_refused_with_its_bytes_before_training(tmp_path, mon
 def test_a_model_too_large_for_any_machine_is_predicted_without_being_built(tmp_path):
     huge = ModelSpec(method="full_softmax", hidden_dims=(2**40,))
     with pytest.raises(PredictedOutOfMemory):
-        _execute(_trial("full_softmax", model=huge), tmp_path)
+        _run(_trial("full_softmax", model=huge), tmp_path)
 
 
 def test_dense_adam_is_predicted_with_dense_gradients(tmp_path):
     small, dense = (
-        _execute(_trial("sampled_softmax", num_steps=2, batch_size=4, optimizer=o), tmp_path)
+        _run(_trial("sampled_softmax", num_steps=2, batch_size=4, optimizer=o), tmp_path)
         for o in ("row_adam", "adam")
     )
     assert dense["memory"]["gradient_bytes"] == dense["memory"]["parameter_bytes"]
@@ -484,13 +466,13 @@ def test_dense_adam_is_predicted_with_dense_gradients(tmp_path):
 def test_unknown_options_are_refused_before_any_data_is_read(tmp_path):
     model = ModelSpec(method="mach", options={"num_bucket": 16, "num_worlds": 2})
     with pytest.raises(SettingsError, match=r"unknown \['num_bucket'\], missing \['num_buckets'\]"):
-        _execute(_trial("mach", model=model), tmp_path)
+        _run(_trial("mach", model=model), tmp_path)
     assert not (tmp_path / "cache").exists()
 
 
 def test_feature_dropout_acts_on_training_alone(tmp_path):
     plain, dropped = (
-        _execute(_trial("mach", model=_model("mach", **options)), tmp_path)
+        _run(_trial("mach", model=_model("mach", **options)), tmp_path)
         for options in ({}, {"feature_dropout": 0.5})
     )
     assert dropped["training"]["curve"][-1]["loss"] > plain["training"]["curve"][-1]["loss"]

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baselines.peers import process
 from baselines.peers.peer import read_options
-from baselines.peers.process import attend, execute, ranked
 from bench.data.csr import Csr, Dataset
 from bench.data.prepared import load_dataset
+from bench.measure.experiment import Context
 from bench.measure.phases import Visit
 from bench.methods.classes import method_class
 from bench.runner.worker import describe_failure
@@ -79,9 +80,7 @@ def make_trial(method, options, task, replicate=0):
 
 
 def run(trial, cache_dir):
-    return execute(
-        trial, data_dir=cache_dir, cache_dir=cache_dir, accelerator="cpu", emit=lambda event: None
-    )
+    return process.run(trial, Context(data_dir=cache_dir, cache_dir=cache_dir))
 
 
 def trained(trial, dataset, folder):
@@ -95,7 +94,7 @@ def trained(trial, dataset, folder):
 
 def answers(peer, features, k):
     peer.prepare_inference(k)
-    best = ranked(peer, features, k)
+    best = process.ranked(peer, features, k)
     peer.finish_inference()
     return best
 
@@ -257,19 +256,13 @@ print(answers(peer, data.test_features, 10).tolist())
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_a_library_attends_rounds(method, cache_dir):
-    visits = [Visit(number) for number in range(2)]
-    said = attend(
-        make_trial(method, {}, "multilabel"),
-        data_dir=cache_dir,
-        cache_dir=cache_dir,
-        accelerator="cpu",
-        emit=lambda event: None,
-        visits=iter(visits),
-    )
-    assert said["inference"] == {"k": 5}
-    for visit in visits:
-        phases = visit.to_record()
+def test_a_library_is_timed_in_rounds(method, cache_dir):
+    repetitions = [Visit(number) for number in range(2)]
+    context = Context(data_dir=cache_dir, cache_dir=cache_dir)
+    row = process.time(make_trial(method, {}, "multilabel"), context, iter(repetitions))
+    assert row["inference"] == {"k": 5}
+    for repetition in repetitions:
+        phases = repetition.to_record()
         assert list(phases) == ["fit", "latency", "throughput", "overhead", "overhead-256"]
         assert all(min(phase["seconds"]) > 0 for phase in phases.values())
         assert phases["overhead"]["units"] == 1

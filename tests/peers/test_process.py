@@ -12,6 +12,7 @@ import votes
 from baselines.peers import process
 from baselines.peers.peer import PeerMissing
 from bench.data.prepared import load_dataset
+from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Visit
 from bench.methods import cards
@@ -48,23 +49,16 @@ def no_data_trial(method="votes", **options):
     )
 
 
-def execute(trial, tmp_path, emit=lambda event: None):
-    return process.execute(
-        trial, data_dir=tmp_path, cache_dir=tmp_path / "cache", accelerator="cpu", emit=emit
-    )
+def run(trial, tmp_path, emit=lambda event: None):
+    context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit)
+    return process.run(trial, context)
 
 
-def attend(trial, tmp_path, num_visits=2, first=0):
-    visits = [Visit(number) for number in range(first, first + num_visits)]
-    said = process.attend(
-        trial,
-        data_dir=tmp_path,
-        cache_dir=tmp_path / "cache",
-        accelerator="cpu",
-        emit=lambda event: None,
-        visits=iter(visits),
-    )
-    return said, [visit.to_record() for visit in visits]
+def time(trial, tmp_path, num_rounds=2, first=0):
+    repetitions = [Visit(number) for number in range(first, first + num_rounds)]
+    context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    row = process.time(trial, context, iter(repetitions))
+    return row, [repetition.to_record() for repetition in repetitions]
 
 
 def relevant(labels, point):
@@ -74,7 +68,7 @@ def relevant(labels, point):
 @pytest.mark.parametrize(("labels_per_point", "name"), [(1, "top-{}"), (3, "R@{}")])
 def test_metrics_are_those_counted_by_hand(tmp_path, labels_per_point, name):
     trial = make_trial(labels_per_point=labels_per_point)
-    outcome = execute(trial, tmp_path)
+    outcome = run(trial, tmp_path)
     data = load_dataset(trial.data, tmp_path, tmp_path / "cache")
     peer = votes.Votes(votes.VotesOptions(), folder=tmp_path, seed=0)
     peer.read(data)
@@ -102,7 +96,7 @@ def test_metrics_are_those_counted_by_hand(tmp_path, labels_per_point, name):
 def test_record_holds_what_a_reader_needs_and_no_file_is_left(tmp_path):
     events = []
     trial = make_trial(smoothing=1.0)
-    outcome = execute(trial, tmp_path, events.append)
+    outcome = run(trial, tmp_path, events.append)
     build(
         study="s",
         trial_id=trial.trial_id,
@@ -133,7 +127,7 @@ def test_record_holds_what_a_reader_needs_and_no_file_is_left(tmp_path):
 
 
 def test_a_peer_that_names_one_label_has_no_other_metric(tmp_path):
-    ranking, one = (execute(make_trial(ranks=ranks), tmp_path)["test"] for ranks in (True, False))
+    ranking, one = (run(make_trial(ranks=ranks), tmp_path)["test"] for ranks in (True, False))
     assert {"P@1", "top-1", "top-5", "R@5 tail"} <= set(ranking)
     assert {"P@1", "top-1"} <= set(one)
     assert not [name for name in one if "3" in name or "5" in name or "10" in name]
@@ -147,6 +141,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import votes
 from baselines.peers import process
+from bench.measure.experiment import Context
 from bench.methods import cards
 from bench.settings import Trial
 cards.register(votes.CARD)
@@ -157,7 +152,7 @@ def at_the_end(self):
 process.HostPeak.total_bytes = at_the_end
 trial = Trial.from_dict({make_trial().to_dict()!r})
 here = Path({str(tmp_path)!r})
-process.execute(trial, data_dir=here, cache_dir=here, accelerator="cpu", emit=lambda event: None)
+process.run(trial, Context(data_dir=here, cache_dir=here))
 print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -173,16 +168,16 @@ def test_options_are_refused_before_data_is_read(tmp_path):
         ({"num_threads": 0}, "num_threads is 0; expected at least 1"),
     ):
         with pytest.raises(SettingsError, match=words):
-            execute(no_data_trial(**options), tmp_path)
+            run(no_data_trial(**options), tmp_path)
     with pytest.raises(SettingsError, match="expected 'linear': numpy has no hidden layers"):
-        execute(make_trial(encoder="mlp"), tmp_path)
+        run(make_trial(encoder="mlp"), tmp_path)
 
 
 @pytest.mark.parametrize("method", ["omikuji", "napkinxc", "vowpal_wabbit"])
 def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeypatch, method):
     monkeypatch.setitem(sys.modules, method.replace("_", ""), None)
     with pytest.raises(PeerMissing, match=r"\.venv/bin/python -m pip install -e '\.\[peers\]' "):
-        execute(no_data_trial(method), tmp_path)
+        run(no_data_trial(method), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -201,24 +196,24 @@ def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeyp
 )
 def test_options_of_libraries_are_refused_without_them(tmp_path, method, options, words):
     with pytest.raises(SettingsError, match=words):
-        execute(no_data_trial(method, **options), tmp_path)
+        run(no_data_trial(method, **options), tmp_path)
 
 
 def test_what_cannot_fit_is_not_started(tmp_path):
     trial = make_trial(bytes_needed=1 << 60)
     with pytest.raises(PredictedOutOfMemory) as refused:
-        execute(trial, tmp_path)
+        run(trial, tmp_path)
     assert refused.value.parts["predicted_bytes"] == 1 << 60
     with pytest.raises(PredictedOutOfMemory):
-        attend(trial, tmp_path)
+        time(trial, tmp_path)
     assert votes.Votes.trained == []
 
 
-def test_visits_time_a_training_queries_and_the_bare_call(tmp_path):
-    said, visits = attend(make_trial(), tmp_path)
-    assert said["weights"] == "trained"
-    assert said["inference"] == {"k": 5}
-    for phases in visits:
+def test_repetitions_time_a_training_queries_and_the_bare_call(tmp_path):
+    row, repetitions = time(make_trial(), tmp_path)
+    assert row["weights"] == "trained"
+    assert row["inference"] == {"k": 5}
+    for phases in repetitions:
         units = {name: phase["units"] for name, phase in phases.items()}
         assert units == {
             "fit": 1,
@@ -234,18 +229,18 @@ def test_visits_time_a_training_queries_and_the_bare_call(tmp_path):
 
 def test_a_long_training_is_timed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
-    _, visits = attend(make_trial(), tmp_path, num_visits=3)
-    assert ["fit" in phases for phases in visits] == [True, False, False]
-    assert all("latency" in phases for phases in visits)
+    _, repetitions = time(make_trial(), tmp_path, num_rounds=3)
+    assert ["fit" in phases for phases in repetitions] == [True, False, False]
+    assert all("latency" in phases for phases in repetitions)
 
 
 def test_a_long_training_outlives_its_process_but_not_its_session(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_LONG_FIT_SECONDS", 1e-9)
     trial = make_trial()
     for first, is_fitted in ((0, True), (1, False), (0, True)):
-        _, (phases,) = attend(trial, tmp_path, num_visits=1, first=first)
+        _, (phases,) = time(trial, tmp_path, num_rounds=1, first=first)
         assert ("fit" in phases, "latency" in phases) == (is_fitted, True)
-    _, (phases,) = attend(make_trial(smoothing=2.0), tmp_path, num_visits=1, first=1)
+    _, (phases,) = time(make_trial(smoothing=2.0), tmp_path, num_rounds=1, first=1)
     assert "fit" in phases
 
 
@@ -257,6 +252,6 @@ def test_a_model_that_cannot_be_kept_is_trained_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(process.shutil, "copytree", fail)
     for first in (0, 1):
-        _, visits = attend(make_trial(), tmp_path, first=first)
-        assert ["fit" in phases for phases in visits] == [True, False]
+        _, repetitions = time(make_trial(), tmp_path, first=first)
+        assert ["fit" in phases for phases in repetitions] == [True, False]
     assert list((tmp_path / "cache" / "peers").iterdir()) == []

@@ -77,6 +77,5 @@ CARD = Card(
     label="Votes",
     group="votes",
     target="votes:Votes",
-    entry="baselines.peers.process:execute",
-    cost_entry="baselines.peers.process:attend",
+    entry="baselines.peers.process",
 )

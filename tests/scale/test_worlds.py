@@ -13,8 +13,9 @@ from bench.experiments.scale import full_layer, sequential_worlds
 from bench.experiments.scale import trial as scale_trial
 from bench.experiments.scale.batches import load_points
 from bench.experiments.scale.sequential_worlds import Plan, forecast
-from bench.experiments.scale.trial import attend, execute, worlds_shown
+from bench.experiments.scale.trial import worlds_shown
 from bench.experiments.training import build_model
+from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Visit
 from bench.nn.classifier import DataFacts
@@ -22,7 +23,7 @@ from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import to_plain
 from bench.studies.study import load_study
 
-NOWHERE = Path("nowhere")
+NOWHERE = Context(data_dir=Path("nowhere"), cache_dir=Path("nowhere"))
 GIB = 2**30
 
 
@@ -49,8 +50,12 @@ def trial(decode="dense", num_worlds=2, hidden=8, **options):
     return Trial(data=data, model=model, train=TrainSpec(batch_size=100, learning_rate=0.05))
 
 
+def in_cache(cache, emit=lambda event: None):
+    return dataclasses.replace(NOWHERE, cache_dir=cache, emit=emit)
+
+
 def run(of, cache, emit=lambda event: None):
-    return execute(of, data_dir=NOWHERE, cache_dir=cache, accelerator="cpu", emit=emit)
+    return scale_trial.run(of, in_cache(cache, emit))
 
 
 def outcome(payload):
@@ -74,10 +79,7 @@ def test_a_record_tells_of_every_world_and_of_fewer_of_them(whole_run):
     memory = whole_run["memory"]
     assert memory["parameter_bytes"] == 2 * memory["world_bytes"]
     plan = Plan.of(trial())
-    assert (
-        memory["world_bytes"]
-        == forecast(plan, load_points(trial(), NOWHERE, NOWHERE))["world_bytes"]
-    )
+    assert memory["world_bytes"] == forecast(plan, load_points(trial(), NOWHERE))["world_bytes"]
     assert len(memory["host_world_peak_bytes"]) == 2
 
 
@@ -112,7 +114,7 @@ def test_more_worlds_go_on_from_those_that_are_there(tmp_path, monkeypatch):
 
 def test_merged_worlds_are_the_model_that_is_trained_at_once(tmp_path):
     of = trial()
-    shop, _ = scale_trial._open(of, NOWHERE, tmp_path, "cpu", lambda event: None)
+    shop, _ = scale_trial._open(of, in_cache(tmp_path))
     shop.all_worlds()
     merged = shop.merged()
     options = {name: v for name, v in of.model.options.items() if name != "decode"}
@@ -180,7 +182,7 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
     trials = load_study("amazon").build_trials("cpu")
     found = {}
     for each in trials:
-        points = load_points(each, NOWHERE, NOWHERE)
+        points = load_points(each, NOWHERE)
         if each.model.method == "mach_in_turn":
             plan = Plan.of(each)
             found[plan.decode, plan.is_whole, each.model.hidden_dims] = forecast(plan, points)
@@ -189,7 +191,7 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
         assert memory["predicted_bytes"] < 7e9, memory
         assert is_whole or memory["all_at_once_bytes"] > 60e9
     (many,) = load_study("amazon-r32").build_trials("cpu")
-    bytes_of_many = forecast(Plan.of(many), load_points(many, NOWHERE, NOWHERE))
+    bytes_of_many = forecast(Plan.of(many), load_points(many, NOWHERE))
     assert bytes_of_many["predicted_bytes"] < 7e9
     assert found["auto", True, (64,)]["decode_bytes"] == 49_460_000 * 8 * (2 + 2 + 4) + (
         8 * 8 * 10_001
@@ -207,13 +209,11 @@ def test_a_full_softmax_is_refused_with_its_bytes(width, least, monkeypatch):
         for each in load_study("amazon").build_trials("cpu")
         if each.model.method == "full_softmax" and each.model.hidden_dims == (width,)
     )
-    told = []
+    events = []
     with pytest.raises(PredictedOutOfMemory) as refused:
-        full_layer.execute(
-            full, data_dir=NOWHERE, cache_dir=NOWHERE, accelerator="cpu", emit=told.append
-        )
+        full_layer.run(full, dataclasses.replace(NOWHERE, emit=events.append))
     assert least < refused.value.predicted_bytes < 1.1 * least
-    assert told[0]["memory"]["predicted_bytes"] == refused.value.predicted_bytes
+    assert events[0]["memory"]["predicted_bytes"] == refused.value.predicted_bytes
 
 
 def test_what_does_not_fit_is_refused_before_a_label_is_counted(monkeypatch, tmp_path):
@@ -239,7 +239,7 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sequential_worlds, "build_model", build)
     of = trial(num_worlds=3)
-    shop, _ = scale_trial._open(of, NOWHERE, tmp_path, "cpu", lambda event: None)
+    shop, _ = scale_trial._open(of, in_cache(tmp_path))
     shop.all_worlds()
     assert len(made) == 3
 
@@ -259,21 +259,14 @@ def test_a_row_is_timed_by_step_world_and_decode(options, tmp_path):
         run(of, tmp_path)
     seen = []
 
-    def turns():
+    def repetitions():
         for number in range(2):
-            visit = Visit(number)
-            yield visit
-            seen.append(visit.to_record())
+            repetition = Visit(number)
+            yield repetition
+            seen.append(repetition.to_record())
 
-    said = attend(
-        of,
-        data_dir=NOWHERE,
-        cache_dir=tmp_path,
-        accelerator="cpu",
-        emit=lambda event: None,
-        visits=turns(),
-    )
-    assert said["weights"] == ("trained" if is_whole else "started")
+    row = scale_trial.time(of, in_cache(tmp_path), repetitions())
+    assert row["weights"] == ("trained" if is_whole else "started")
     assert [set(phases) for phases in seen] == [{"train", "world", "decode", "decode-alone"}] * 2
     assert all(phase["seconds"] for phases in seen for phase in phases.values())
 
@@ -309,7 +302,7 @@ def test_counts_of_worlds_that_are_shown():
 
 
 def test_facts_are_described_without_a_label_counted():
-    points = load_points(trial(), NOWHERE, NOWHERE)
+    points = load_points(trial(), NOWHERE)
     assert isinstance(points.described, DataFacts)
     assert points.described.label_counts.device.type == "meta"
     assert points.steps_per_epoch == 4

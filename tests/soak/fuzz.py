@@ -451,7 +451,7 @@ class StudyFiles:
 _JOB = Job(
     study="fuzz",
     trial=build_trial(),
-    entry="stub_trials:execute",
+    entry="stub_trials",
     versions={"method": 1, "source": 1, "protocol": 1},
     provenance={"commit": None, "is_dirty": None, "python": "3", "packages": {}, "flags": {}}
     | {"machine": {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.experiments import theory
-from bench.experiments.theory import execute
+from bench.measure.experiment import Context
 from bench.methods.cards import cards
 from bench.settings import SettingsError
 from bench.store.record import to_plain
@@ -29,13 +29,8 @@ def test_examples_in_docstrings_hold(module):
 
 def run(trial, accelerator="cpu"):
     nowhere = Path("nowhere")
-    return execute(
-        trial,
-        data_dir=nowhere,
-        cache_dir=nowhere,
-        accelerator=accelerator,
-        emit=lambda event: None,
-    )
+    context = Context(data_dir=nowhere, cache_dir=nowhere, accelerator=accelerator)
+    return theory.run(trial, context)
 
 
 def settings_of(trial):
@@ -112,7 +107,7 @@ def test_sizes_that_the_papers_print_exactly_are_met_by_the_suites_own_models():
 def test_cards_are_of_the_kind_and_never_timed():
     own = cards("theory")
     assert {one.name for one in own} >= {"reconstruction", "moments", "pairs", "counted"}
-    assert all(one.kind == "theory" and not one.cost_entry for one in own)
+    assert all(one.kind == "theory" and not one.is_timed for one in own)
 
 
 def test_other_accelerators_and_options_are_refused():

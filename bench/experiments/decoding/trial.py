@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,11 +15,10 @@ from bench.experiments.decoding.sources import data_fingerprint
 from bench.experiments.decoding.timing import Timed
 from bench.mach import decode
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes
 from bench.measure.phases import Visit
-from bench.settings import SettingsError, Trial
-
-Emit = Callable[[dict[str, Any]], None]
+from bench.settings import Trial
 
 #: Queries whose labels are compared with the exact ones.
 CHECKED_QUERIES = 64
@@ -28,43 +26,38 @@ _WARM_UP_LABELS = 4096
 _WARM_UP_QUERIES = 16
 
 
-def execute(
-    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> dict[str, Any]:
-    """Check a contender on a problem and return the parts of its record; no times, see `attend`.
+def run(trial: Trial, context: Context) -> dict[str, Any]:
+    """Check a contender on a problem.
 
     Args:
         trial: `data` names the source of the scores, `model` the contender; `train` is unused.
-        data_dir: where data sets lie.
-        cache_dir: where scores of trained models are kept.
-        accelerator: `cpu`.
-        emit: takes progress events.
+        context: on a CPU.
 
     Raises:
         SettingsError: an unknown source or contender, or another accelerator.
         RuntimeError: a contender that claims to be exact is not.
     """
-    _begin(trial, accelerator)
+    _begin(trial, context)
     clocks = Clocks(lambda: None)
     host_peak = HostPeak()
     with clocks.measure("setup"):
-        emit({"event": "phase", "phase": "problem"})
-        problem = build_problem(trial.data, data_dir, cache_dir)
-        fingerprint = data_fingerprint(trial.data, data_dir, cache_dir)
+        context.phase("problem")
+        problem = build_problem(trial.data, context.data_dir, context.cache_dir)
+        fingerprint = data_fingerprint(trial.data, context.data_dir, context.cache_dir)
         facts = dict(problem.facts) | {"fingerprint": fingerprint}
-        emit({"event": "partial", "data": facts})
-        emit({"event": "phase", "phase": "build"})
+        context.partial(data=facts)
+        context.phase("build")
         _warm_up(trial, problem)
         baseline = host_current_bytes()
         host_peak.begin_phase()
         contender = build_contender(trial.model.method, problem, trial.model.options)
         # As it is asked, so that an estimator's form of the scores is the reference's too.
         queries = contender.prepare_queries(problem.scores[:CHECKED_QUERIES])
-    emit({"event": "phase", "phase": "decode"})
+    context.phase("decode")
     found = contender.top_k(queries)
     decode_peak = host_peak.phase_bytes()
     num_scored = contender.num_scored(queries)
-    emit({"event": "phase", "phase": "check"})
+    context.phase("check")
     with clocks.measure("evaluation"):
         test = _agreement(contender, found, queries)
     return {
@@ -82,43 +75,23 @@ def execute(
     }
 
 
-def attend(
-    trial: Trial,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    accelerator: str,
-    emit: Emit,
-    visits: Iterator[Visit],
-) -> dict[str, Any]:
-    """Time a contender on a problem, a visit at a time; see `bench.experiments.decoding.timing`.
-
-    Args:
-        trial: see :func:`execute`.
-        data_dir: where data sets lie.
-        cache_dir: where scores of trained models are kept.
-        accelerator: `cpu`.
-        emit: takes progress events.
-        visits: turns of this contender.
-
-    Returns:
-        What its row holds beside the visits: the problem's fingerprint, the bytes that decoding
-        and the output layer before it keep, and what the contender chooses by.
+def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+    """Time a contender on a problem, see `bench.experiments.decoding.timing`.
 
     Raises:
         SettingsError: an unknown source or contender, or another accelerator.
     """
-    _begin(trial, accelerator)
-    emit({"event": "phase", "phase": "problem"})
-    problem = build_problem(trial.data, data_dir, cache_dir)
-    emit({"event": "phase", "phase": "build"})
+    _begin(trial, context)
+    context.phase("problem")
+    problem = build_problem(trial.data, context.data_dir, context.cache_dir)
+    context.phase("build")
     contender = build_contender(trial.model.method, problem, trial.model.options)
     timed = Timed(contender, problem)
     timed.warm_up()
-    for visit in visits:
-        timed.measure(visit)
+    for repetition in repetitions:
+        timed.measure(repetition)
     return {
-        "fingerprint": data_fingerprint(trial.data, data_dir, cache_dir),
+        "fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir),
         "weights": None,
         "decode_bytes": contender.decode_bytes(),
         "output_bytes": timed.output_bytes,
@@ -126,9 +99,8 @@ def attend(
     }
 
 
-def _begin(trial: Trial, accelerator: str) -> None:
-    if accelerator != "cpu":
-        raise SettingsError(f"accelerator is {accelerator!r}; expected 'cpu'")
+def _begin(trial: Trial, context: Context) -> None:
+    context.require_cpu()
     contender_class(trial.model.method)
     torch.set_flush_denormal(True)
 

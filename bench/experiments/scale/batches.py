@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from bench.data.batch import Batch
 from bench.data.stream_source import STREAM, data_fingerprint
 from bench.experiments.scale.stream import QueryStream
 from bench.experiments.training import load_data
+from bench.measure.experiment import Context
 from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, SettingsError, Trial
 
@@ -49,7 +49,7 @@ class Points:
         return replace(self.described, label_counts=self.count_labels())
 
 
-def load_points(trial: Trial, data_dir: Path, cache_dir: Path) -> Points:
+def load_points(trial: Trial, context: Context) -> Points:
     """The points that a trial names.
 
     Raises:
@@ -57,8 +57,8 @@ def load_points(trial: Trial, data_dir: Path, cache_dir: Path) -> Points:
         DataError: an unknown source, or bad data.
     """
     if trial.data.source == STREAM:
-        return _streamed(trial, data_dir, cache_dir)
-    module = load_data(trial, data_dir, cache_dir)
+        return _streamed(trial, context)
+    module = load_data(trial, context)
     return Points(
         described=DataFacts(
             num_features=module.num_features,
@@ -87,7 +87,7 @@ def read_stream(spec: DataSpec) -> QueryStream:
         raise SettingsError(f"options of {spec.source!r}: {error}") from error
 
 
-def _streamed(trial: Trial, data_dir: Path, cache_dir: Path) -> Points:
+def _streamed(trial: Trial, context: Context) -> Points:
     stream = read_stream(trial.data)
     return Points(
         described=DataFacts(
@@ -102,7 +102,7 @@ def _streamed(trial: Trial, data_dir: Path, cache_dir: Path) -> Points:
         train=_Batches(stream, trial.train.batch_size),
         test=lambda size: stream.batches("test", size),
         facts={
-            "fingerprint": data_fingerprint(trial.data, data_dir, cache_dir),
+            "fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir),
             "task": "multiclass",
             "num_labels": stream.num_labels,
             "num_features": stream.num_features,

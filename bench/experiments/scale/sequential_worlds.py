@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
@@ -29,6 +28,7 @@ from bench.mach.decode.index import index_bytes
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
 from bench.measure.training import SteppedTraining
 from bench.methods.cards import card
@@ -37,7 +37,6 @@ from bench.methods.versions import PROTOCOL
 from bench.nn.classifier import DataFacts
 from bench.settings import ModelSpec, SettingsError, Trial
 
-Emit = Callable[[dict[str, Any]], None]
 DECODES = ("auto", "dense", "recompute")
 
 
@@ -159,29 +158,27 @@ class Workshop:
         points: what they are trained on.
         facts: sizes and label counts.
         device: where it computes.
-        cache_dir: finished worlds lie in `worlds/` below it.
+        context: of the trial; finished worlds lie in `worlds/` below its cache.
         clocks: of the trial.
         host_peak: of the process.
-        emit: takes progress events.
     """
 
     plan: Plan
     points: Points
     facts: DataFacts
     device: torch.device
-    cache_dir: Path
+    context: Context
     clocks: Clocks
     host_peak: HostPeak
-    emit: Emit
 
     def all_worlds(self) -> list[Mapping[str, Any]]:
         """Train the plan's worlds that are not in the cache yet; what is known of each."""
-        self.emit({"event": "phase", "phase": "train"})
+        self.context.phase("train")
         return [self._world(number) for number in range(self.plan.num_trained)]
 
     def _world(self, number: int) -> Mapping[str, Any]:
         if self.plan.is_whole:
-            folder, key = self.cache_dir / "worlds", self.plan.key(number)
+            folder, key = self.context.cache_dir / "worlds", self.plan.key(number)
             facts = dict(load_or_build(folder, key, lambda: self._train(number)).meta)
         else:  # a sample for its costs, which nobody will ask for again
             facts = dict(self._train(number).meta)
@@ -200,7 +197,7 @@ class Workshop:
             steps_per_epoch=self.points.steps_per_epoch,
             clocks=self.clocks,
             validate=dict,
-            emit=lambda event: self.emit(self._of_all(event, number, before)),
+            emit=lambda event: self.context.emit(self._of_all(event, number, before)),
         )
         train_by_steps(
             model,
@@ -225,17 +222,17 @@ class Workshop:
         weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
         return Entry(weights if self.plan.is_whole else {}, facts)
 
-    def _of_all(self, event: dict[str, Any], number: int, before: float) -> dict[str, Any]:
+    def _of_all(self, event: Mapping[str, Any], number: int, before: float) -> Mapping[str, Any]:
         """Progress of one world as that of all; `before` are seconds of those done in this run."""
         share, total = event["fraction"], self.plan.num_trained
         seconds = (self.clocks["train"].seconds - before) / share
         left = seconds * (total - number - share)
-        return event | {"fraction": (number + share) / total, "seconds_left": left}
+        return {**event, "fraction": (number + share) / total, "seconds_left": left}
 
     def has_all(self) -> bool:
         """Whether all worlds lie in the cache."""
         return all(
-            read(self.cache_dir / "worlds" / self.plan.key(number)) is not None
+            read(self.context.cache_dir / "worlds" / self.plan.key(number)) is not None
             for number in range(self.plan.num_worlds)
         )
 
@@ -261,7 +258,7 @@ class Workshop:
         return merged
 
     def _restored(self, number: int) -> Mach:
-        entry = read(self.cache_dir / "worlds" / self.plan.key(number))
+        entry = read(self.context.cache_dir / "worlds" / self.plan.key(number))
         if entry is None:
             raise FileNotFoundError(f"world {number} is not in the cache; expected it trained")
         model = cast(Mach, build_model(self.plan.world(number), self.facts))

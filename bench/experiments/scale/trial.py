@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -26,6 +25,7 @@ from bench.mach import decode, estimators
 from bench.mach.hashing import UniversalHash, build_hash
 from bench.mach.module import Mach
 from bench.measure.clock import Clocks
+from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Visit
@@ -33,8 +33,6 @@ from bench.measure.training import TimedTraining
 from bench.methods.classes import resolved_options
 from bench.nn.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
-
-Emit = Callable[[dict[str, Any]], None]
 
 #: Queries that a decode is timed with together, and how many such batches there are.
 DECODE_BATCH = 64
@@ -101,40 +99,35 @@ class Labels:
         return decode.top_k(scores, table, k, reduction=reduction, method=method)[1]
 
 
-def execute(
-    trial: Trial, *, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> dict[str, Any]:
+def run(trial: Trial, context: Context) -> dict[str, Any]:
     """Train the worlds that are missing, merge all, and score labels with training points.
 
     Args:
         trial: its options are those of MACH, and `decode` and `trained_worlds`, see
             `bench.experiments.scale.sequential_worlds.Plan`.
-        data_dir: where data sets lie.
-        cache_dir: where finished worlds and prepared data are kept.
-        accelerator: `cpu` or `gpu`.
-        emit: takes progress events.
+        context: its cache keeps finished worlds.
 
     Raises:
         PredictedOutOfMemory: by arithmetic a phase does not fit; nothing was trained.
         FloatingPointError: the loss or a weight is no finite number.
         SettingsError: settings that cannot be run.
     """
-    shop, memory = _open(trial, data_dir, cache_dir, accelerator, emit)
+    shop, memory = _open(trial, context)
     plan, device = shop.plan, shop.device
     worlds = shop.all_worlds()
     allocated, reserved = device_peaks()
     test: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     if plan.is_whole:
-        emit({"event": "phase", "phase": "merge"})
+        context.phase("merge")
         shop.host_peak.begin_phase()
         model = shop.merged().to(device)
         memory["host_merge_peak_bytes"] = shop.host_peak.phase_bytes()
         shop.host_peak.begin_phase()
         labels = Labels.of(model, plan.decode)
-        emit({"event": "phase", "phase": "index"})
+        context.phase("index")
         labels.prepare(model.num_buckets, max(trial.data.ks))
-        emit({"event": "phase", "phase": "evaluate"})
+        context.phase("evaluate")
         with shop.clocks.measure("evaluation"), torch.inference_mode():
             rows = _score(model, labels, shop, max(trial.data.ks))
         test = rows[-1]["metrics"] if rows else {}
@@ -169,15 +162,7 @@ def execute(
     }
 
 
-def attend(
-    trial: Trial,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    accelerator: str,
-    emit: Emit,
-    visits: Iterator[Visit],
-) -> dict[str, Any]:
+def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
     """Time a step of one world, its bucket scores, and the decode of all worlds' scores.
 
     The phases are `train`; `world`, one world's bucket logits in batches; `decode` and
@@ -185,21 +170,13 @@ def attend(
     Where all worlds are trained, their logits of test queries are decoded; else random ones, flat
     as those of untrained worlds.
 
-    Args:
-        trial: the row.
-        data_dir: where data sets lie.
-        cache_dir: where finished worlds and prepared data are kept.
-        accelerator: `cpu` or `gpu`.
-        emit: takes progress events.
-        visits: the row's turns.
-
     Raises:
         PredictedOutOfMemory: by arithmetic a phase does not fit.
         SettingsError: settings that cannot be run.
     """
-    shop, _ = _open(trial, data_dir, cache_dir, accelerator, emit)
+    shop, _ = _open(trial, context)
     plan, points = shop.plan, shop.points
-    emit({"event": "phase", "phase": "build"})
+    context.phase("build")
     is_trained = plan.is_whole and shop.has_all()
     k = min(max(trial.data.ks), points.described.num_labels)
     labels, logits = _decode_problem(shop, is_trained)
@@ -208,12 +185,12 @@ def attend(
 
     drain = drain_of(shop.device)
 
-    def infer(visit: Visit) -> None:
+    def infer(repetition: Visit) -> None:
         batches = [
             batch.to(shop.device)
             for batch in itertools.islice(points.test(BATCH_SIZE), NUM_BATCHES)
         ]
-        calls = functools.partial(visit.time_calls, synchronize=drain)
+        calls = functools.partial(repetition.time_calls, synchronize=drain)
         if batches:
             calls("world", world.bucket_logits, batches, units=batches[0].num_points)
         find = functools.partial(labels.top_k, k=k)
@@ -223,7 +200,7 @@ def attend(
         calls("decode-alone", find, singles, units=1)
 
     callback = TimedTraining(
-        visits,
+        repetitions,
         learning_rate=STANDSTILL_RATE if is_trained else trial.train.learning_rate,
         synchronize=drain,
         infer=infer,
@@ -239,20 +216,18 @@ def attend(
     }
 
 
-def _open(
-    trial: Trial, data_dir: Path, cache_dir: Path, accelerator: str, emit: Emit
-) -> tuple[Workshop, dict[str, int | None]]:
+def _open(trial: Trial, context: Context) -> tuple[Workshop, dict[str, int | None]]:
     """Everything up to the first world, and the bytes known by then."""
-    device = settle(trial, accelerator)
+    device = settle(trial, context)
     clocks = Clocks(drain_of(device))
     host_peak = HostPeak()
     plan = Plan.of(trial)
-    emit({"event": "phase", "phase": "data"})
+    context.phase("data")
     with clocks.measure("setup"):
-        points = load_points(trial, data_dir, cache_dir)
+        points = load_points(trial, context)
         memory = forecast(plan, points)
         memory["host_baseline_bytes"] = host_current_bytes()
-        emit({"event": "partial", "data": points.facts, "memory": memory})
+        context.partial(data=points.facts, memory=memory)
         refuse_what_cannot_fit(memory, device)
         facts = points.counted()
         warm_up_row_adam(device)
@@ -262,10 +237,9 @@ def _open(
         points=points,
         facts=facts,
         device=device,
-        cache_dir=cache_dir,
+        context=context,
         clocks=clocks,
         host_peak=host_peak,
-        emit=emit,
     )
     return shop, memory
 

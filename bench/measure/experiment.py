@@ -1,0 +1,71 @@
+"""What an experiment is: a module that a method's card names, with `run` and `time`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from bench.measure.phases import Visit
+from bench.settings import SettingsError, Trial
+
+#: What trials compute on.
+Accelerator = Literal["cpu", "gpu"]
+#: Takes an event of a trial: a JSON object that says in `event` what it is.
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+def _ignore(event: Mapping[str, Any]) -> None:
+    """Stand-in for those who do not listen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where and on what a trial runs, and who hears how far it is.
+
+    Attributes:
+        data_dir: where data sources find their files.
+        cache_dir: for prepared data, weights and, in `logs/`, what trials print.
+        accelerator: what is computed on.
+        emit: takes events.
+    """
+
+    data_dir: Path
+    cache_dir: Path
+    accelerator: Accelerator = "cpu"
+    emit: Emit = _ignore
+
+    def require_cpu(self) -> None:
+        """Refuse another accelerator.
+
+        Raises:
+            SettingsError: it is another.
+        """
+        if self.accelerator != "cpu":
+            raise SettingsError(f"accelerator is {self.accelerator!r}; expected 'cpu'")
+
+    def phase(self, name: str) -> None:
+        """Say what the trial is at from now on."""
+        self.emit({"event": "phase", "phase": name})
+
+    def partial(self, **blocks: Any) -> None:
+        """Hand in blocks of the record that stay should the trial not reach its end."""
+        self.emit({"event": "partial", **blocks})
+
+
+class Experiment(Protocol):
+    """Measures the trials of one or more methods, each in a process of its own."""
+
+    def run(self, trial: Trial, context: Context) -> Mapping[str, Any]:
+        """Blocks of the trial's record: what settings alone decide, and the bytes it took."""
+        ...
+
+    def time(
+        self, trial: Trial, context: Context, repetitions: Iterator[Visit]
+    ) -> Mapping[str, Any]:
+        """Take the times of a row, once in each repetition; what its row holds beside them.
+
+        Pulling the next repetition waits for it, while other rows are timed.
+        """
+        ...
