@@ -7,6 +7,7 @@ import pytest
 import stub_trials
 from stub_trials import build_study, build_trial, stub_card
 
+from bench.measure.experiment import Context
 from bench.methods import cards
 from bench.runner import audit
 from bench.runner.audit import Candidate, candidates, compared, draw
@@ -34,7 +35,7 @@ def recorded(tmp_path):
 
 
 def audited(tmp_path, chosen):
-    engine = LocalEngine(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    engine = LocalEngine(Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
     return list(audit.audit(chosen, engine, machine=MACHINE))
 
 

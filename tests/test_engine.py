@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from stub_trials import build_trial
 
+from bench.measure.experiment import Context
 from bench.runner import local
 from bench.runner.engine import Job
 from bench.runner.local import LocalEngine
@@ -31,7 +32,8 @@ def _stubs_importable(monkeypatch):
 @pytest.fixture
 def run(tmp_path):
     def run(*trials, on_event=lambda job, event: None, entry="stub_trials"):
-        engine = LocalEngine(data_dir=tmp_path, cache_dir=tmp_path / "cache", on_event=on_event)
+        context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+        engine = LocalEngine(context, on_event)
         return list(engine.run([build_job(trial, entry) for trial in trials]))
 
     return run
@@ -109,7 +111,7 @@ def test_words_alone_are_no_evidence_that_memory_ran_out(run, words):
 
 
 def test_a_trial_has_as_many_threads_as_its_quota_has_cores(run, monkeypatch):
-    monkeypatch.setattr("bench.runner.local.thread_limits", lambda has: {"OMP_NUM_THREADS": "1"})
+    monkeypatch.setattr("bench.runner.child.thread_limits", lambda has: {"OMP_NUM_THREADS": "1"})
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     [failed] = run(build_trial("exhaust_torch"))
     flags = failed.provenance["flags"]
@@ -118,7 +120,7 @@ def test_a_trial_has_as_many_threads_as_its_quota_has_cores(run, monkeypatch):
 
 def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monkeypatch):
     counts = iter((7, 8))
-    monkeypatch.setattr("bench.runner.local.num_oom_kills", lambda: next(counts))
+    monkeypatch.setattr("bench.runner.child.num_oom_kills", lambda: next(counts))
     [killed] = run(build_trial("get_killed"))
     assert (killed.status, killed.reason[:59]) == (
         "oom",
@@ -142,7 +144,7 @@ def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monke
     ],
 )
 def test_a_trial_that_sends_rubbish_fails_at_once_and_alone(run, monkeypatch, line):
-    monkeypatch.setattr("bench.runner.local._TERMINATE_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("bench.runner.child._TERMINATE_GRACE_SECONDS", 0.5)
     began = time.monotonic()
     failed, after = run(build_trial("send_rubbish", line=line), build_trial())
     assert (failed.status, failed.reason) == ("error", "its process sent what is no message")
@@ -151,26 +153,22 @@ def test_a_trial_that_sends_rubbish_fails_at_once_and_alone(run, monkeypatch, li
 
 
 def test_a_message_without_an_end_fails_its_trial(run, monkeypatch):
-    monkeypatch.setattr("bench.runner.local._MOST_MESSAGE_BYTES", 1 << 17)
-    monkeypatch.setattr("bench.runner.local._TERMINATE_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("bench.runner.child._MOST_MESSAGE_BYTES", 1 << 17)
+    monkeypatch.setattr("bench.runner.child._TERMINATE_GRACE_SECONDS", 0.5)
     failed, after = run(build_trial("send_without_end"), build_trial())
     assert (failed.status, failed.reason) == ("error", "its process sent what is no message")
     assert after.status == "done"
 
 
 def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monkeypatch):
-    def never(log):
-        child = Child(log)
-        child.kill_early()
-        return child
-
-    class Child(local.Child):
-        def kill_early(self):
+    class Dead(local.Child):
+        def send(self, message):
             self._process.kill()
             self._process.wait()
+            super().send(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "Child", never)
+        patch.setattr(local, "Child", Dead)
         [dead] = run(build_trial())
     assert (dead.status, dead.reason) == ("error", "killed by SIGKILL")
     assert run(build_trial())[0].status == "done"
@@ -181,7 +179,7 @@ def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monke
     [("done", "done"), ("fail", "error"), ("leave", "error"), ("get_killed", "error")],
 )
 def test_processes_of_a_trial_end_with_it(run, tmp_path, monkeypatch, then, status):
-    monkeypatch.setattr("bench.runner.local._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("bench.runner.child._LOOK_SECONDS", 0.2)
     pid_file = tmp_path / "pid"
     began = time.monotonic()
     [over] = run(build_trial("have_a_child", then=then, child_pid_file=str(pid_file)))
@@ -217,7 +215,7 @@ def test_timeout_ends_the_trial_and_keeps_what_it_reached(run, tmp_path):
 
 
 def test_timeout_ends_a_trial_that_ignores_requests(run, monkeypatch):
-    monkeypatch.setattr("bench.runner.local._TERMINATE_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("bench.runner.child._TERMINATE_GRACE_SECONDS", 0.2)
     limit = {"trial_timeout_seconds": 0.8}
     assert run(build_trial("hang_deaf", train=limit))[0].status == "timeout"
 
@@ -246,9 +244,10 @@ import sys
 from pathlib import Path
 from stub_trials import build_trial
 from test_engine import build_job
+from bench.measure.experiment import Context
 from bench.runner.local import LocalEngine
 here = Path(sys.argv[1])
-engine = LocalEngine(data_dir=here, cache_dir=here)
+engine = LocalEngine(Context(data_dir=here, cache_dir=here))
 files = {name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}
 trial = build_trial("have_a_child", then="hang", **files)
 list(engine.run([build_job(trial)]))

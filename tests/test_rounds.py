@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench.cli.timing_view import TurnsView
+from bench.cli.timing_view import TimingView
+from bench.measure.experiment import Context
 from bench.methods.labels import RowNames
 from bench.runner import timing
 from bench.runner.timing import Session, groups_of
@@ -30,9 +31,7 @@ def measure(tmp_path):
         study = build_study(list(trials))
         session = Session(
             study=study,
-            data_dir=tmp_path,
-            cache_dir=tmp_path,
-            accelerator="cpu",
+            context=Context(data_dir=tmp_path, cache_dir=tmp_path),
             machine=MACHINE,
             num_rounds=num_rounds,
             **options,
@@ -158,13 +157,20 @@ def test_a_row_that_does_not_fit_alone_either_is_out_of_memory(measure):
 class Waiting:
     """A row's process that is not there."""
 
-    def __init__(self, ended, name, resident_bytes):
+    def __init__(self, ended, name):
         self._ended, self._name = ended, name
-        self.resident_bytes = resident_bytes
 
-    def end(self):
+    def send(self, message):
+        assert message == {"round": None}
+
+    def wait_for(self, wanted, seconds):
+        return {"payload": {}}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
         self._ended.append(self._name)
-        return {}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +189,7 @@ def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, fre
     held = []
     for name, size in (("small", 2 * GIB), ("large", 9 * GIB)):
         row = timing._Row(build_trial(note=name), resident_bytes=size)
-        row.attendant = Waiting(ended, name, size)
+        row.child = Waiting(ended, name)
         held.append(row)
     gone = timing._Row(build_trial(), resident_bytes=10 * GIB)
     # What a row gives back is there at once: 9 GiB of the large one, 2 GiB of the small one.
@@ -195,9 +201,7 @@ def test_the_largest_rows_end_until_the_next_one_fits(tmp_path, monkeypatch, fre
     )
     session = Session(
         study=build_study([]),
-        data_dir=tmp_path,
-        cache_dir=tmp_path,
-        accelerator="cpu",
+        context=Context(data_dir=tmp_path, cache_dir=tmp_path),
         machine=MACHINE,
     )
     session._make_room([*held, gone], known)
@@ -208,7 +212,7 @@ def test_rows_that_were_ended_start_again_for_their_next_turn(measure, monkeypat
     monkeypatch.setattr(timing, "available_memory_bytes", lambda: 0)
     words = []
     [line] = measure(
-        *rows(2), on_turn=lambda group, number, place, trial, word, phases: words.append(word)
+        *rows(2), on_repetition=lambda group, number, index, trial, word, phases: words.append(word)
     )
     assert statuses(line) == [("done", 3)] * 2
     assert words.count("starts") > 2
@@ -216,12 +220,12 @@ def test_rows_that_were_ended_start_again_for_their_next_turn(measure, monkeypat
 
 
 def test_an_interrupt_ends_every_row(measure, tmp_path):
-    def interrupt(group, number, place, trial, word, phases):
+    def interrupt(group, number, index, trial, word, phases):
         if number == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(*rows(2), on_turn=interrupt)
+        measure(*rows(2), on_repetition=interrupt)
     pids = [int(note.stem) for note in tmp_path.glob("*.attends")]
     assert len(pids) == 2  # killed before they could take their notes away
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
@@ -229,8 +233,8 @@ def test_an_interrupt_ends_every_row(measure, tmp_path):
 
 def test_a_person_sees_each_turn_and_each_failure(measure, capsys):
     trials = build_trial(), build_trial("fail_in_second_round")
-    view = TurnsView(3, RowNames(trials))
-    measure(*trials, on_turn=view.on_turn)
+    view = TimingView(3, RowNames(trials))
+    measure(*trials, on_repetition=view.on_repetition)
     view.close()
     out = capsys.readouterr().out
     assert out.count("stub, behaviour=done on nothing · train 250 ms a step") == 3

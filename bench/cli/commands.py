@@ -261,15 +261,13 @@ def _measured(
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over."""
     num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
-    view = timing_view.TurnsView(num_rounds, run.names_of_rows(chosen, run_options))
+    view = timing_view.TimingView(num_rounds, run.names_of_rows(chosen, run_options))
     session = timing.Session(
         study=chosen,
-        data_dir=run_options.data_dir,
-        cache_dir=run_options.cache_dir,
-        accelerator=run.accelerator_of(run_options.profile),
+        context=run.context_of(run_options),
         machine=run.machine_of(run_options.profile),
         num_rounds=num_rounds,
-        on_turn=view.on_turn,
+        on_repetition=view.on_repetition,
     )
     # What is tiny and not recorded is no measurement.
     alone = not options.smoke

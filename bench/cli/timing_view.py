@@ -16,8 +16,8 @@ from bench.store.costs import CostLine, calmest_seconds, load_share, seconds_per
 _UNITS = {"train": "step", "fit": "fit"}
 
 
-class TurnsView:
-    """Follows a session on a stream: one live line on a terminal, one line a turn elsewhere.
+class TimingView:
+    """Follows a session on a stream: one live line on a terminal, one line a repetition elsewhere.
 
     Args:
         num_rounds: of the session.
@@ -30,17 +30,17 @@ class TurnsView:
         self._names = names
         self._line = LiveLine(stream or sys.stdout)
 
-    def on_turn(
+    def on_repetition(
         self,
         group: Group,
         number: int,
-        place: int,
+        index: int,
         trial: Trial,
         word: str,
         phases: Mapping[str, Any] | None,
     ) -> None:
-        """Show a turn, see `bench.runner.timing.OnTurn`."""
-        where = f"round {number + 1} of {self._num_rounds}, row {place + 1} of {len(group.trials)}"
+        """Show a repetition, see `bench.runner.timing.OnRepetition`."""
+        where = f"round {number + 1} of {self._num_rounds}, row {index + 1} of {len(group.trials)}"
         full, apart = (printable(name(trial)) for name in (self._names.full, self._names.apart))
         head = f"[{where}] {full}"
         if phases is not None:
@@ -48,7 +48,7 @@ class TurnsView:
         elif word[:1].isupper():  # an outcome
             self._line.say(printable(f"{head} · {word}"))
         else:
-            short = f"[{number + 1}/{self._num_rounds}, {place + 1}/{len(group.trials)}] {apart}"
+            short = f"[{number + 1}/{self._num_rounds}, {index + 1}/{len(group.trials)}] {apart}"
             self._line.show([head, f"[{where}] {apart}", short], [word])
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class TurnsView:
 
 
 def phases_text(phases: Mapping[str, Any]) -> str:
-    """Medians of a visit's phases.
+    """Medians of a repetition's phases.
 
     >>> phases_text({"train": {"seconds": [0.02, 0.04, 0.03], "units": 2}})
     'train 15 ms a step'

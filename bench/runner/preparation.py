@@ -1,58 +1,42 @@
-"""Prepares the data of trials in a process of its own, before the first of them starts."""
+"""Data prepared before the first trial, so that set-up and memory peaks of trials are their own."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
+from bench.data.prepared import load_dataset
+from bench.measure.experiment import Context
+from bench.runner.child import Child, ChildFailed
 from bench.settings import Trial
 
 
 def prepare_apart(
-    trials: Iterable[Trial],
-    data_dir: Path,
-    cache_dir: Path,
-    tell: Callable[[str], None] = lambda note: None,
+    trials: Iterable[Trial], context: Context, note: Callable[[str], None] = lambda text: None
 ) -> None:
-    """Prepare the data of trials apart; what is bad is left to the trials to report.
-
-    The process and all that it starts end with this one, however it ends.
+    """Prepare the data of trials in processes of their own; what is bad is left to the trials.
 
     Args:
-        trials: whose data.
-        data_dir: where data sources find their files.
-        cache_dir: for the prepared data.
-        tell: takes what a person should know, such as that a damaged entry is built again.
+        trials: whose data, each once.
+        context: its cache takes the prepared data.
+        note: takes what a person should know, such as that a damaged entry is built again.
     """
-    specs = {json.dumps(trial.to_dict()["data"], sort_keys=True) for trial in trials}
-    if not specs:
-        return
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.runner.prepare", str(data_dir), str(cache_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C reaches the runner alone, which ends it
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        # Its stdin stays open: that it ends means that this process is gone.
-        with suppress(BrokenPipeError):
-            process.stdin.write("\n".join([str(os.getpid()), *sorted(specs), "", ""]).encode())
-            process.stdin.flush()
-        for note in process.stdout:
-            tell(note.decode(errors="replace").strip())
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+
+    def emit(event: Mapping[str, Any]) -> None:
+        if event["event"] == "note":
+            note(str(event.get("text")))
+
+    for trial in {repr(trial.data): trial for trial in trials}.values():
+        log = context.cache_dir / "logs" / f"data-{trial.trial_id}.log"
+        quiet = dataclasses.replace(context, accelerator="cpu", emit=emit)
+        with suppress(ChildFailed), Child(trial, __name__, quiet, log=log) as child:
+            child.wait_for("result", math.inf)
+
+
+def run(trial: Trial, context: Context) -> dict[str, Any]:
+    """What the process does: find a trial's data in the cache, or build it."""
+    load_dataset(trial.data, context.data_dir, context.cache_dir)
+    return {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
-from bench.measure.experiment import Accelerator
+from bench.measure.experiment import Accelerator, Context
 from bench.methods.cards import card
 from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
@@ -407,8 +407,7 @@ def _run_divided(
     # are registered in the trials' processes alone.
     if plan.study.kind.prepares_data and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
-        data_dir, cache_dir = options.data_dir.resolve(), options.cache_dir.resolve()
-        prepare_apart(trials, data_dir, cache_dir, progress.note)
+        prepare_apart(trials, context_of(options), progress.note)
     engine = build_engine(progress.on_event)
     leases = Leases(plan.records_path, on_elsewhere=progress.pass_over, tell=progress.note)
     new = []
@@ -463,11 +462,15 @@ def run_study(study: Study, options: RunOptions, *, progress: View | None = None
 
 def local_engine(options: RunOptions, on_event: OnEvent) -> LocalEngine:
     """The default engine for a run's options."""
-    return LocalEngine(
+    return LocalEngine(context_of(options), on_event)
+
+
+def context_of(options: RunOptions) -> Context:
+    """Where and on what trials run."""
+    return Context(
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         accelerator=accelerator_of(options.profile),
-        on_event=on_event,
     )
 
 

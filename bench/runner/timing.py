@@ -1,29 +1,31 @@
 """Rounds of timing: every row of a table once a round, in a shuffled order, load by others metered.
 
-Rows have a process each, which is prepared once and waits its turns, so that a slow minute of a
-shared machine meets all of them alike. Ratios are formed inside a round. Where not all processes
-fit into memory together, the largest ones end after a turn and are prepared again for the next.
+Rows have a process each, which is prepared once and waits for its repetitions, so that a slow
+minute of a shared machine meets all of them alike. Where not all processes fit into memory
+together, the largest ones end after a repetition and are prepared again for the next.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from bench.measure.experiment import Accelerator
+from bench.measure.experiment import Context
 from bench.measure.memory import available_memory_bytes
 from bench.methods.cards import card
 from bench.methods.versions import current_versions
-from bench.runner.timed_child import Attendant, AttendantFailed
+from bench.runner.child import Child, ChildFailed
 from bench.settings import Trial
 from bench.store import costs, provenance
-from bench.store.costs import CostLine, first_replicate
+from bench.store.costs import CostLine, check_phases, first_replicate
+from bench.store.record import RecordError
 from bench.studies.study import Study
 
+_READY_SECONDS = 1800.0
+_REPETITION_SECONDS = 900.0
 # What is left free for the process that is timed, beside what the largest one so far took.
 _SPARE_BYTES = 2 << 30
 
@@ -77,16 +79,16 @@ class _Row:
     """A row's state during a session."""
 
     trial: Trial
-    attendant: Attendant | None = None
+    child: Child | None = None
     status: str = "done"
     reason: str | None = None
-    said: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
     resident_bytes: int = 0
-    visits: list[dict[str, Any]] = field(default_factory=list)
+    repetitions: list[dict[str, Any]] = field(default_factory=list)
 
 
-#: Told of a row: group, round (from 0), place in it, trial, and a word or what was measured.
-OnTurn = Callable[[Group, int, int, Trial, str, Mapping[str, Any] | None], None]
+#: Takes, of a row: group, round (from 0), index in it, trial, and a word or what was measured.
+OnRepetition = Callable[[Group, int, int, Trial, str, Mapping[str, Any] | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +97,17 @@ class Session:
 
     Attributes:
         study: whose rows.
-        data_dir: where data sets lie.
-        cache_dir: for prepared data, kept weights and logs.
-        accelerator: what is computed on.
+        context: where and on what they run.
         machine: the `machine` block of the lines.
         num_rounds: those of the study's kind if None.
-        on_turn: told of every turn.
+        on_repetition: takes what becomes of every repetition.
     """
 
     study: Study
-    data_dir: Path
-    cache_dir: Path
-    accelerator: Accelerator
+    context: Context
     machine: Mapping[str, Any]
     num_rounds: int | None = None
-    on_turn: OnTurn = lambda group, number, place, trial, word, phases: None
+    on_repetition: OnRepetition = lambda group, number, index, trial, word, phases: None
 
     def measure(self, groups: Sequence[Group]) -> Iterator[CostLine]:
         """A line for each group, as soon as its rounds are over."""
@@ -124,16 +122,16 @@ class Session:
         try:
             for number in range(num_rounds):
                 order = shuffle.sample(rows, len(rows))
-                for place, row in enumerate(order):
+                for index, row in enumerate(order):
                     if row.status == "done":
-                        self._turn(group, number, place, row, rows)
+                        self._repeat(group, number, index, row, rows)
             for row in rows:
                 self._end(row)
         finally:
             for row in rows:
                 self._drop(row)
         flags: Mapping[str, Any] = next(
-            (row.said["flags"] for row in rows if row.said.get("flags")), {}
+            (row.found["flags"] for row in rows if row.found.get("flags")), {}
         )
         source = provenance.collect(accelerator=self.machine["accelerator"])
         return costs.build(
@@ -145,62 +143,75 @@ class Session:
             provenance=source | {"machine": dict(self.machine), "flags": flags},
         )
 
-    def _turn(self, group: Group, number: int, place: int, row: _Row, rows: list[_Row]) -> None:
-        """A row's visit; its failure is the row's outcome."""
+    def _repeat(self, group: Group, number: int, index: int, row: _Row, rows: list[_Row]) -> None:
+        """A row's repetition; its failure is the row's outcome."""
 
-        def tell(word: str, phases: Mapping[str, Any] | None = None) -> None:
-            self.on_turn(group, number, place, row.trial, word, phases)
+        def report(word: str, phases: Mapping[str, Any] | None = None) -> None:
+            self.on_repetition(group, number, index, row.trial, word, phases)
 
         others = [other for other in rows if other is not row]
         try:
             try:
-                phases = self._visit(row, others, number, tell)
-            except AttendantFailed as failure:
-                if failure.status != "oom" or not any(other.attendant for other in others):
+                phases = self._phases(row, others, number, report)
+            except ChildFailed as failure:
+                if failure.status != "oom" or not any(other.child for other in others):
                     raise
                 # Only beside the others did it not fit.
                 self._drop(row)
                 for other in others:
                     self._end(other)
-                phases = self._visit(row, others, number, tell)
-        except AttendantFailed as failure:
+                phases = self._phases(row, others, number, report)
+        except ChildFailed as failure:
             self._drop(row)
             row.status, row.reason = failure.status, failure.reason
-            row.said |= {"memory": failure.payload.get("memory")}
-            tell(f"{failure.status.upper()}: {failure.reason}")
+            row.found |= {"memory": failure.payload.get("memory")}
+            report(f"{failure.status.upper()}: {failure.reason}")
             return
-        row.visits.append({"round": number, "place": place, "phases": phases})
-        tell("done", phases)
+        row.repetitions.append({"round": number, "place": index, "phases": phases})
+        report("done", phases)
 
-    def _visit(
-        self, row: _Row, others: list[_Row], number: int, tell: Callable[[str], None]
+    def _phases(
+        self, row: _Row, others: list[_Row], number: int, report: Callable[[str], None]
     ) -> Mapping[str, Any]:
-        if row.attendant is None:
+        """What a row's process measured in a round; it is started if there is none."""
+        if row.child is None:
             self._make_room(others, row.resident_bytes)
-            tell("starts")
-            row.attendant = self._attendant(row.trial, tell)
-        tell("visit")
-        phases = row.attendant.visit(number)
-        row.resident_bytes = row.attendant.resident_bytes
+            report("starts")
+            row.child = self._start(row.trial, report)
+            row.child.wait_for("ready", _READY_SECONDS)
+        report("is timed")
+        row.child.send({"round": number})
+        phases = row.child.wait_for("repetition", _REPETITION_SECONDS).get("phases")
+        try:
+            if not isinstance(phases, Mapping):
+                raise RecordError(f"phases are {phases!r}; expected an object")
+            check_phases(phases)
+        except RecordError as error:
+            raise ChildFailed("error", str(error), row.child.partial) from None
+        row.resident_bytes = row.child.resident_bytes
         return phases
 
-    def _drop(self, row: _Row) -> None:
-        if row.attendant is not None:
-            row.attendant.kill()
-            row.attendant = None
+    def _start(self, trial: Trial, report: Callable[[str], None]) -> Child:
+        def emit(event: Mapping[str, Any]) -> None:
+            if event["event"] == "phase":
+                report(str(event.get("phase")))
+            elif event["event"] == "note":
+                report(f"Note: {event.get('text')}")
 
-    def _attendant(self, trial: Trial, tell: Callable[[str], None]) -> Attendant:
         name = f"{self.study.name}-cost-{trial.trial_id}.log"
-        return Attendant(
+        return Child(
             trial,
             card(trial.model.method, self.study.kind.name).entry,
-            log=self.cache_dir / "logs" / name,
-            data_dir=self.data_dir,
-            cache_dir=self.cache_dir,
-            accelerator=self.accelerator,
+            replace(self.context, emit=emit),
+            log=self.context.cache_dir / "logs" / name,
             study_file=self.study.file,
-            on_phase=tell,
+            is_timed=True,
         )
+
+    def _drop(self, row: _Row) -> None:
+        if row.child is not None:
+            row.child.kill()
+            row.child = None
 
     def _make_room(self, others: list[_Row], known_bytes: int) -> None:
         """End waiting processes, the largest first, until the next one fits.
@@ -212,19 +223,23 @@ class Session:
         """
         wanted = known_bytes or max((other.resident_bytes for other in others), default=0)
         held = sorted(
-            (other for other in others if other.attendant is not None),
+            (other for other in others if other.child is not None),
             key=lambda other: other.resident_bytes,
         )
         while held and _lacks(wanted + _SPARE_BYTES):
             self._end(held.pop())
 
     def _end(self, row: _Row) -> None:
-        attendant, row.attendant = row.attendant, None
-        if attendant is None:
+        """Let a row's process finish, with what it says beside its repetitions."""
+        child, row.child = row.child, None
+        if child is None:
             return
         try:
-            row.said |= attendant.end()
-        except AttendantFailed as failure:
+            with child:
+                child.send({"round": None})
+                message = child.wait_for("result", _REPETITION_SECONDS)
+            row.found |= {**message["payload"], "flags": message.get("flags", {})}
+        except ChildFailed as failure:
             row.status, row.reason = failure.status, failure.reason
 
     def _to_record(self, row: _Row) -> dict[str, Any]:
@@ -233,14 +248,14 @@ class Session:
             "versions": current_versions(row.trial, self.study.kind),
             "fingerprint": None,
             "weights": None,
-            **{name: value for name, value in row.said.items() if name != "flags"},
+            **{name: value for name, value in row.found.items() if name != "flags"},
             "cost_id": row.trial.cost_id,
             # A budget that nobody has turned into steps is of no trial that has been run.
             "weights_of": None if row.trial.train.budget_seconds else row.trial.trial_id,
             "settings": {name: settings[name] for name in ("data", "model", "train")},
             "status": row.status,
             "reason": row.reason,
-            "visits": row.visits,
+            "visits": row.repetitions,
         }
 
 

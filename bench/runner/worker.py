@@ -1,9 +1,8 @@
 """The process of one trial: reads it from stdin, reports over a pipe, dies with its parent.
 
-Started by `bench.runner.local`, or by `bench.runner.timed_child` for rounds of timing. Stdin
-carries the request, one JSON line, and, for rounds, a line a turn; it stays open: its end means
-that the parent is gone. Results go through a pipe of their own, so that whatever a library prints
-cannot spoil them.
+Started by `bench.runner.child`. Stdin carries the request, one JSON line, and, where the trial is
+timed, a line a repetition; it stays open: its end means that the parent is gone. Messages go
+through a pipe of their own, so that whatever a library prints cannot spoil them.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def _repetitions(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Visit
     while (number := json.loads(lines.get())["round"]) is not None:
         repetition = Visit(number)
         yield repetition
-        channel.send({"event": "visited", "phases": to_plain(repetition.to_record())})
+        channel.send({"event": "repetition", "phases": to_plain(repetition.to_record())})
 
 
 class _Channel:

@@ -20,6 +20,7 @@ from bench.data.source import DataError, RawData
 from bench.data.transform import prepare
 from bench.experiments.training import data_facts
 from bench.mach.module import Mach
+from bench.measure.experiment import Context
 from bench.metrics.factory import metrics_of_data
 from bench.metrics.propensity import PROPENSITY, inverse_propensity
 from bench.runner.preparation import prepare_apart
@@ -202,7 +203,7 @@ def test_that_no_test_label_occurs_in_training_is_among_the_first_lines_of_a_run
     model = ModelSpec(method="frequency", encoder="linear")
     notes: list[str] = []
     trial = Trial(data=spec, model=model, train=TrainSpec())
-    prepare_apart([trial], tmp_path, tmp_path / "cache", notes.append)
+    prepare_apart([trial], Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"), notes.append)
     [note] = notes
     assert note.startswith("mine: none of the test labels occur in training")
 

@@ -35,7 +35,7 @@ from bench.mach.module import Mach
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.optimizers import RowAdam, TfAdam
 from bench.nn.ranking import UnrankableError
-from bench.runner.local import TRIAL_ENVIRONMENT
+from bench.runner.child import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store import provenance
 

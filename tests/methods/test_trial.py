@@ -22,7 +22,7 @@ from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Visit
 from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import cards
-from bench.runner.local import TRIAL_ENVIRONMENT
+from bench.runner.child import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 
 # Sizes of a small model, for methods that need or take them; a new method runs without a line here.

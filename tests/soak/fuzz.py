@@ -48,6 +48,7 @@ from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: 
 from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402
 from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
+from bench.measure.experiment import Context  # noqa: E402
 from bench.runner import local  # noqa: E402
 from bench.runner.engine import Job  # noqa: E402
 from bench.store import costs, record  # noqa: E402
@@ -358,23 +359,24 @@ def _values(lines: bytes) -> Iterator[Any]:
 class _Said(local.Child):
     """A trial's process that has said what it had to say, and has ended."""
 
-    def __init__(self, words: bytes, log: Path) -> None:
+    words = b""
+
+    def _start(self) -> None:
         self._events, end = os.pipe()
-        os.write(end, words)
+        os.write(end, self.words)
         os.close(end)
-        self._pending = bytearray()
-        self._log, self._num_oom_kills = log, None
-        log.touch()
+        self._num_oom_kills = None
+        self._log.parent.mkdir(exist_ok=True)
+        self._log.touch()
         self._process = cast(Any, SimpleNamespace(returncode=0, poll=lambda: 0))
 
-    def send(self, request: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """It knows what to do."""
 
-    def wait(self, seconds: float) -> None:
+    def _wait(self) -> None:
         """It has ended."""
 
-    def terminate(self) -> None:
-        """It has ended."""
+    _terminate = _wait
 
     def kill(self) -> None:
         """Close the pipe."""
@@ -398,8 +400,9 @@ class Messages:
         said = b"\n".join(words)[:60_000] + b"\n"  # what a pipe holds
         progress = Progress(io.StringIO(), is_live=False)
         progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
-        engine = local.LocalEngine(data_dir=folder, cache_dir=folder, on_event=progress.on_event)
-        with mock.patch.object(local, "Child", lambda log: _Said(said, log)):
+        context = Context(data_dir=folder, cache_dir=folder)
+        engine = local.LocalEngine(context, progress.on_event)
+        with mock.patch.object(local, "Child", type("Child", (_Said,), {"words": said})):
             [made] = engine.run([_JOB])
         if json.loads(made.to_json()) != made.raw:
             raise WrongError("the record reads back as another")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """One of a campaign's processes: a `runner`, a `trial`, a `preparation` or a `child`."""
+    """One of a campaign's processes: a `runner`, a `trial` or a `child`."""
 
     pid: int
     group: int
@@ -65,8 +65,6 @@ def _marked(mark: str) -> Iterator[Process]:
                 role = "runner"
             elif b"bench.runner.worker" in command:
                 role = "trial" if pid == int(group) else "guard"
-            elif b"bench.runner.prepare" in command:
-                role = "preparation" if pid == int(group) else "guard"
             yield Process(pid, int(group), role)
 
 
@@ -92,7 +90,7 @@ def _kill(*roles: str) -> Callable[[Scene], None]:
 
 
 def _kill_group(scene: Scene) -> None:
-    if found := scene.processes("trial", "preparation", "runner"):
+    if found := scene.processes("trial", "runner"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(scene.draw.choice(found).group, signal.SIGKILL)
 
@@ -196,7 +194,6 @@ HARMS: dict[str, Callable[[Scene], None]] = {
     "kill runner": _kill("runner"),
     "kill trial": _kill("trial"),
     "kill both": _kill("runner", "trial"),
-    "kill preparation": _kill("preparation"),
     "kill group": _kill_group,
     "kill all": _kill_all,
     "ask to end": _signal(signal.SIGTERM, signal.SIGHUP),
