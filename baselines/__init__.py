@@ -1,1 +1,1 @@
-"""Rivals of MACH: full and sampled softmax, and the floors that every table shows."""
+"""Rivals of MACH: full and sampled softmax, and the trivial baselines of every table."""

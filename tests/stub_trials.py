@@ -83,18 +83,18 @@ def time(trial, context, repetitions):
     """Each repetition is written into a diary, which all rows share."""
     context.phase("build")
     behaviour, cache_dir = trial.model.options["behaviour"], context.cache_dir
-    others = cache_dir.glob("*.attends")
+    others = cache_dir.glob("*.timed")
     if behaviour == "exhaust_beside_others" and any(others):
         raise MemoryError("beside the others")
-    note = cache_dir / f"{os.getpid()}.attends"
+    note = cache_dir / f"{os.getpid()}.timed"
     note.touch()
     try:
         for repetition in repetitions:
             append_line(cache_dir / "diary", f"{repetition.round_number} {behaviour}")
             if behaviour == "fail_in_second_round" and repetition.round_number == 1:
                 raise ValueError("no more")
-            is_alone = list(cache_dir.glob("*.attends")) == [note]
-            if behaviour == "exhaust_in_visit_beside_others" and not is_alone:
+            is_alone = list(cache_dir.glob("*.timed")) == [note]
+            if behaviour == "exhaust_in_repetition_beside_others" and not is_alone:
                 raise MemoryError("beside the others")
             if behaviour == "exhaust_always":
                 bytearray(1 << 45)

@@ -11,7 +11,7 @@ import torch
 from bench.measure import cgroups, memory, processors
 from bench.measure.clock import Clocks, Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.measure.training import planned_steps
 from bench.settings import TrainSpec
 
@@ -258,13 +258,13 @@ def test_load_of_this_machine_counts_another_process():
     assert meter.other_cpu_seconds > 0.3
 
 
-def test_a_visit_keeps_the_samples_of_each_phase_and_its_load():
-    visit = Visit(2)
+def test_a_repetition_keeps_the_samples_of_each_phase_and_its_load():
+    repetition = Repetition(2)
     for phase, units in (("train", 4), ("batch-64", 64)):
-        with visit.timed(phase, units=units) as seconds:
+        with repetition.timed(phase, units=units) as seconds:
             seconds += [0.25, 0.5]
-    kept = visit.to_record()
-    assert visit.round_number == 2
+    kept = repetition.to_record()
+    assert repetition.round_number == 2
     assert [(n, p["seconds"], p["units"]) for n, p in kept.items()] == [
         ("train", [0.25, 0.5], 4),
         ("batch-64", [0.25, 0.5], 64),
@@ -273,15 +273,15 @@ def test_a_visit_keeps_the_samples_of_each_phase_and_its_load():
 
 
 def test_a_phase_that_broke_off_is_not_kept_and_none_is_measured_twice():
-    visit = Visit(0)
-    with pytest.raises(ZeroDivisionError), visit.timed("train", units=1) as seconds:
+    repetition = Repetition(0)
+    with pytest.raises(ZeroDivisionError), repetition.timed("train", units=1) as seconds:
         seconds.append(1 / 0)
-    assert visit.to_record() == {}
-    with visit.timed("train", units=1):
+    assert repetition.to_record() == {}
+    with repetition.timed("train", units=1):
         pass
     with (
-        pytest.raises(ValueError, match="'train' was measured in this visit already"),
-        visit.timed("train", units=1),
+        pytest.raises(ValueError, match="'train' was measured in this repetition already"),
+        repetition.timed("train", units=1),
     ):
         pass
 

@@ -46,12 +46,12 @@ def rows(count):
 
 
 def turns(line, number):
-    """Rows of a round, by their place in it."""
+    """Rows of a round, in their order."""
     places = {
-        visit["place"]: row["settings"]["model"]["options"]["note"]
+        repetition["place"]: row["settings"]["model"]["options"]["note"]
         for row in line.rows
-        for visit in row["visits"]
-        if visit["round"] == number
+        for repetition in row["visits"]
+        if repetition["round"] == number
     }
     return [places[place] for place in sorted(places)]
 
@@ -69,7 +69,7 @@ def test_every_row_has_its_turn_once_a_round_in_orders_that_differ(measure):
     assert [row["settings"]["model"]["options"]["note"] for row in line.rows] == list(range(6))
 
 
-def test_a_visit_holds_raw_seconds_units_and_load(measure):
+def test_a_repetition_holds_raw_seconds_units_and_load(measure):
     [line] = measure(build_trial())
     [row] = line.rows
     phase = row["visits"][0]["phases"]["train"]
@@ -143,8 +143,8 @@ def test_a_row_that_fits_alone_is_measured_alone(measure):
     assert statuses(line) == [("done", 3)] * 3
 
 
-def test_a_row_that_runs_out_of_memory_in_a_visit_is_tried_again_alone(measure):
-    [line] = measure(build_trial("exhaust_in_visit_beside_others"), *rows(2))
+def test_a_row_that_runs_out_of_memory_in_a_repetition_is_tried_again_alone(measure):
+    [line] = measure(build_trial("exhaust_in_repetition_beside_others"), *rows(2))
     assert statuses(line) == [("done", 3)] * 3
 
 
@@ -226,7 +226,7 @@ def test_an_interrupt_ends_every_row(measure, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         measure(*rows(2), on_repetition=interrupt)
-    pids = [int(note.stem) for note in tmp_path.glob("*.attends")]
+    pids = [int(note.stem) for note in tmp_path.glob("*.timed")]
     assert len(pids) == 2  # killed before they could take their notes away
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 

@@ -143,8 +143,8 @@ class NapkinXc(Peer):
         if all(len(labels) == self._k for labels in found):
             return np.array(found, dtype=np.int64).reshape(len(found), self._k)
         best = np.full((len(found), self._k), -1, dtype=np.int64)
-        for place, labels in enumerate(found):
-            best[place, : len(labels)] = labels
+        for index, labels in enumerate(found):
+            best[index, : len(labels)] = labels
         return best
 
 

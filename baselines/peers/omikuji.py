@@ -121,9 +121,9 @@ class Omikuji(Peer):
     def top_k(self, queries: list[Row]) -> Int64s:
         """One call a point."""
         best = np.full((len(queries), self._k), -1, dtype=np.int64)
-        for place, row in enumerate(queries):
+        for index, row in enumerate(queries):
             found = self._model.predict(row, self.options.beam_size, self._k)
-            best[place, : len(found)] = [label for label, _ in found]
+            best[index, : len(found)] = [label for label, _ in found]
         return best
 
     @property

@@ -25,7 +25,7 @@ from bench.data.prepared import load_dataset
 from bench.measure.clock import Clocks
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
-from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
+from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
 from bench.methods.classes import method_class
 from bench.settings import Trial, derive_seed
 from bench.store.lockfiles import scratch_folder
@@ -33,7 +33,7 @@ from bench.store.lockfiles import scratch_folder
 _log = logging.getLogger(__name__)
 
 TIMED_K = 5
-# A training that took longer is not repeated in later visits.
+# A training that took longer is not repeated in later repetitions.
 _LONG_FIT_SECONDS = 20.0
 # Points in a library's own form, and in memory, at a time.
 _BLOCK_ROWS = 2048
@@ -105,7 +105,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     }
 
 
-def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> dict[str, Any]:
     """Time a training, single queries and batches of them.
 
     Phases are `fit` (in the first round only, if it takes longer than 20 s: a process that is
@@ -162,7 +162,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[s
 
 
 def _keep(peer: Peer, kept: Path) -> None:
-    """Give a trained model's files a second name, whole or not at all: else it is trained again.
+    """Give a trained model's files a second name, all of them or none: else it is trained again.
 
     Nothing is copied, which would be gigabytes on their way to the disk while inference is timed.
     """
@@ -244,7 +244,7 @@ def _two_labels(dataset: Dataset) -> Dataset:
 
 
 def _time_inference(
-    repetition: Visit, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
+    repetition: Repetition, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
 ) -> None:
     """Raw seconds of single queries and of batches, under the names of two phases."""
     num_points = features.num_rows

@@ -98,8 +98,8 @@ class VowpalWabbit(Peer):
     the bit. `recall_tree` and `log_multi` name one label and no ranking. A query is a call with a
     parsed point; `oaa` hands over the scores of all L labels, which we sort.
 
-    The table of weights is allocated whole, whatever it holds: 2^bits × 16 bytes. The model on disk
-    has the weights that are not 0.
+    The table of weights is allocated in full: 2^bits × 16 bytes, whatever it holds. The model on
+    disk has the weights that are not 0.
 
     Source: Beygelzimer et al. 2009 (filter trees), Choromanska and Langford 2015 (LOMTree),
     Daumé et al. 2017 (recall tree), Jasinska et al. 2016 (PLT).
@@ -189,14 +189,14 @@ class VowpalWabbit(Peer):
         """One call a point."""
         best = np.full((len(queries), self._k), -1, dtype=np.int64)
         predict, is_plt = self._workspace.predict, self.options.reduction == "plt"
-        for place, query in enumerate(queries):
+        for index, query in enumerate(queries):
             found = predict(query)
             if is_plt:
-                best[place, : len(found)] = found
+                best[index, : len(found)] = found
             elif self._k > 1:
-                best[place] = _largest(found, self._k)
+                best[index] = _largest(found, self._k)
             else:
-                best[place] = found - 1
+                best[index] = found - 1
         return best
 
     def release(self, queries: list[Any]) -> None:
@@ -239,10 +239,10 @@ class VowpalWabbit(Peer):
 
 
 def _largest(scores: list[float], k: int) -> Int64s:
-    """Places of the k largest scores, largest first, ties by smaller place."""
+    """Indices of the k largest scores, largest first, ties by smaller index."""
     values = -np.array(scores)
     if k < values.size:
         bound = np.partition(values, k - 1)[k - 1]
-        places = np.flatnonzero(values <= bound)
-        return places[np.argsort(values[places], kind="stable")][:k]
+        indices = np.flatnonzero(values <= bound)
+        return indices[np.argsort(values[indices], kind="stable")][:k]
     return np.argsort(values, kind="stable")

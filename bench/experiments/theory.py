@@ -315,7 +315,7 @@ def probabilities(distribution: str, num_labels: int, label: int) -> list[float]
     _refuse_unless(known, "distribution", distribution, "'zipf' or 'one_rival'")
     _refuse_unless(0 <= label < num_labels - 1, "label", label, f"0 to {num_labels - 2}")
     if distribution == "one_rival":
-        return [float(place == label + 1) for place in range(num_labels)]
+        return [float(index == label + 1) for index in range(num_labels)]
     total = math.fsum(1 / rank for rank in range(1, num_labels + 1))
     return [1 / rank / total for rank in range(1, num_labels + 1)]
 
@@ -383,8 +383,8 @@ def outcomes(seed: int, *, num_buckets: int, num_worlds: int) -> Outcome:
     scores = torch.nn.functional.one_hot(codes.t(), B).float()
     best, first = top_k_reference(scores, codes.to(torch.uint8), min(2, B**R))
     is_alone = (best[:, 0] > best[:, -1]) | torch.tensor(B**R == 1)
-    told = int((is_alone & (first[:, 0] == labels)).sum())
-    return _undrawn({"outputs": scores[0].numel(), "outcomes told apart": told})
+    num_distinct = int((is_alone & (first[:, 0] == labels)).sum())
+    return _undrawn({"outputs": scores[0].numel(), "outcomes told apart": num_distinct})
 
 
 def _undrawn(found: Mapping[str, float]) -> Outcome:

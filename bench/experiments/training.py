@@ -32,7 +32,7 @@ from bench.measure.memory import (
     refuse_beyond,
     reset_device_peaks,
 )
-from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Visit
+from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
 from bench.measure.training import SteppedTraining, TimedTraining
 from bench.methods.classes import check_options, method_class, resolved_options
 from bench.methods.kinds import TRAINING
@@ -122,7 +122,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     }
 
 
-def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> dict[str, Any]:
     """Time a step, and inference on the weights that the finished quality trial ended with.
 
     Where the cache does not have them, those of an untrained model do.
@@ -278,7 +278,7 @@ def score(ready: Prepared) -> tuple[dict[str, float], dict[str, Any]]:
     return test, analysis
 
 
-def measure(ready: Prepared, repetitions: Iterator[Visit], *, is_trained: bool) -> None:
+def measure(ready: Prepared, repetitions: Iterator[Repetition], *, is_trained: bool) -> None:
     """Time steps and inference, or a closed form's fit and inference, in each repetition."""
     model, data = ready.model, ready.data
     if model.is_closed_form:
@@ -473,7 +473,7 @@ def evaluate(
     return values
 
 
-def _time_inference(ready: Prepared, repetition: Visit) -> None:
+def _time_inference(ready: Prepared, repetition: Repetition) -> None:
     """Raw seconds of single queries and of batches; a batch is on the device beforehand."""
     model = ready.model
     model.eval()

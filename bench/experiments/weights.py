@@ -49,7 +49,7 @@ def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
 
 
 def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
-    """Put kept parameters into a model of the same shapes; False where none fit or are whole."""
+    """Put kept parameters into a model of the same shapes; False where none fit or are complete."""
     entry = read(cache_dir / "weights" / key)
     own = dict(model.named_parameters())
     if entry is None or {name: value.shape for name, value in entry.arrays.items()} != {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.settings import SettingsError, Trial
 
 #: What trials compute on.
@@ -62,7 +62,7 @@ class Experiment(Protocol):
         ...
 
     def time(
-        self, trial: Trial, context: Context, repetitions: Iterator[Visit]
+        self, trial: Trial, context: Context, repetitions: Iterator[Repetition]
     ) -> Mapping[str, Any]:
         """Take the times of a row, once in each repetition; what its row holds beside them.
 

@@ -86,7 +86,7 @@ def reset_host_peak() -> bool:
 
 
 class HostPeak:
-    """Host peak of a whole process and, where the kernel permits a reset, of its present phase."""
+    """Host peak of the process and, where the kernel permits a reset, of its present phase."""
 
     def __init__(self) -> None:
         self._earlier_bytes = 0

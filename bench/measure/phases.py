@@ -1,4 +1,4 @@
-"""What a row of a table is timed in: visits, one a round, each with named phases."""
+"""What a row of a table is timed in: repetitions, one a round, each with named phases."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PHASE_SECONDS = 0.3
 MIN_SAMPLES = 3
 
 
-class Visit:
-    """One turn of one row: raw seconds of its phases, and the load by others during each.
+class Repetition:
+    """One repetition of one row: raw seconds of its phases, and the load by others during each.
 
     Args:
-        round_number: which round, from 0 on; the first visit may want a longer warm-up.
+        round_number: which round, from 0 on; the first repetition may want a longer warm-up.
     """
 
     def __init__(self, round_number: int) -> None:
@@ -40,7 +40,7 @@ class Visit:
             units: steps, queries … that one sample is of.
         """
         if phase in self._phases:
-            raise ValueError(f"phase {phase!r} was measured in this visit already")
+            raise ValueError(f"phase {phase!r} was measured in this repetition already")
         seconds: list[float] = []
         meter = LoadMeter()
         meter.start()
@@ -84,5 +84,5 @@ class Visit:
                 seconds.append(time.perf_counter() - start)
 
     def to_record(self) -> dict[str, Any]:
-        """The `phases` of a cost line's visit."""
+        """The `phases` of a cost line's repetition."""
         return {name: dict(phase) for name, phase in self._phases.items()}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.measure.clock import Clocks
 from bench.measure.experiment import Emit
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.settings import TrainSpec
 
 EVENT_SECONDS = 0.5
@@ -83,7 +83,7 @@ class SteppedTraining(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the step, and measure quality where its turn has come."""
+        """Count the step, and measure quality where it is due."""
         self._done += 1
         self._points_seen += batch.num_points
         loss = outputs["loss"].detach()
@@ -206,7 +206,7 @@ def set_learning_rate(trainer: L.Trainer, rate: float) -> None:
             group["lr"] = rate
 
 
-# A visit trains at least so long before its clock runs; the first one of a process longer.
+# A repetition trains at least so long before its clock runs; the first one of a process longer.
 _WARM_UP_SECONDS = (0.8, 0.2)
 _WARM_UP_STEPS = (4, 2)
 # Then about this long is timed, in this many windows; at least three of them.
@@ -216,42 +216,42 @@ _MIN_WINDOWS = 3
 
 
 class TimedTraining(L.Callback):
-    """Trains on from visit to visit, timing windows of steps in each; then times inference.
+    """Trains on through all repetitions, timing windows of steps in each; then times inference.
 
     The device is drained at window edges, not per step.
 
     Args:
-        visits: the row's turns; pulling the next one waits for it.
+        repetitions: of the row; pulling the next one waits for it.
         learning_rate: what the steps are taken with.
         synchronize: drains the device.
-        infer: times inference in a visit.
+        infer: times inference in a repetition.
     """
 
     def __init__(
         self,
-        visits: Iterator[Visit],
+        repetitions: Iterator[Repetition],
         *,
         learning_rate: float,
         synchronize: Callable[[], None],
-        infer: Callable[[Visit], None],
+        infer: Callable[[Repetition], None],
     ) -> None:
-        self._visits = visits
+        self._repetitions = repetitions
         self._learning_rate = learning_rate
         self._synchronize = synchronize
         self._infer = infer
-        self._visit: Visit | None = None
+        self._repetition: Repetition | None = None
         self._stack = ExitStack()
         self._seconds: list[float] | None = None
-        self._num_visits = self._steps = self._window = 0
+        self._num_repetitions = self._steps = self._window = 0
         self._began = self._edge = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Wait for the first turn."""
+        """Wait for the first repetition."""
         self._begin(trainer)
 
     def _begin(self, trainer: L.Trainer) -> None:
-        self._visit = next(self._visits, None)
-        if self._visit is None:
+        self._repetition = next(self._repetitions, None)
+        if self._repetition is None:
             trainer.should_stop = True
             return
         self._steps, self._seconds = 0, None
@@ -271,12 +271,12 @@ class TimedTraining(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Warm up, then take the time of windows, then go on to inference and the next turn."""
-        if self._visit is None:
+        """Warm up, then time windows of steps, then inference; go on to the next repetition."""
+        if self._repetition is None:
             return
         self._steps += 1
         if self._seconds is None:
-            self._warm_up(self._visit)
+            self._warm_up(self._repetition)
             return
         if self._steps % self._window:
             return
@@ -289,21 +289,21 @@ class TimedTraining(L.Callback):
             was_training = pl_module.training
             pl_module.eval()
             with torch.inference_mode():
-                self._infer(self._visit)
+                self._infer(self._repetition)
             pl_module.train(was_training)
-            self._num_visits += 1
+            self._num_repetitions += 1
             self._begin(trainer)
 
-    def _warm_up(self, visit: Visit) -> None:
-        place = min(self._num_visits, 1)
-        if self._steps < _WARM_UP_STEPS[place]:
+    def _warm_up(self, repetition: Repetition) -> None:
+        index = min(self._num_repetitions, 1)
+        if self._steps < _WARM_UP_STEPS[index]:
             return
         self._synchronize()
         taken = time.perf_counter() - self._began
-        if taken < _WARM_UP_SECONDS[place]:
+        if taken < _WARM_UP_SECONDS[index]:
             return
         # From the last steps alone one would know better, but the device is drained only here.
         self._window = max(1, round(_TIMED_SECONDS / _NUM_WINDOWS / (taken / self._steps)))
-        self._seconds = self._stack.enter_context(visit.timed("train", units=self._window))
+        self._seconds = self._stack.enter_context(repetition.timed("train", units=self._window))
         self._steps = 0
         self._edge = time.perf_counter()

@@ -21,7 +21,7 @@ PLACES = (
 
 _NOUNS: Mapping[KindName, str] = {
     "training": "method",
-    "decoding": "decode contender",
+    "decoding": "decoder",
     "theory": "measurement",
     "scale": "way to train",
 }

@@ -26,14 +26,14 @@ from typing import Any, cast
 from bench.errors import told_by
 from bench.measure.experiment import Context, Experiment
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.runner.parent_death import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.settings import Trial
 from bench.store.record import to_plain
 from bench.studies.study_file import import_file
 
 # Of what torch raises when memory runs out, some has no type of its own: its text is looked at,
-# whole from its start, and only if it was torch's own code that raised it.
+# from its start to its end, and only if it was torch's own code that raised it.
 _NATIVE_WORDS = re.compile(
     r"\[enforce fail at alloc_cpu\.cpp:\d+\] [^\n]{0,80}DefaultCPUAllocator: "
     r"(can't allocate|not enough) memory: you tried to allocate \d+ bytes"
@@ -89,11 +89,11 @@ def _outcome(
     return {"event": "result", "payload": plain, "flags": process_flags()}
 
 
-def _repetitions(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Visit]:
+def _repetitions(lines: queue.Queue[bytes], channel: _Channel) -> Iterator[Repetition]:
     """One for each round that the parent asks for; its times are sent when the next is pulled."""
     channel.send({"event": "ready"})
     while (number := json.loads(lines.get())["round"]) is not None:
-        repetition = Visit(number)
+        repetition = Repetition(number)
         yield repetition
         channel.send({"event": "repetition", "phases": to_plain(repetition.to_record())})
 

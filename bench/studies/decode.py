@@ -108,7 +108,7 @@ def _decoders(
     skip: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
 ) -> list[Trial]:
-    """Every contender that can decode the problem."""
+    """Every decoder that can decode the problem."""
     if data.options["num_buckets"] not in _FAISS_BUCKETS:
         skip = (*skip, "faiss_pq")
     named = only or [card.name for card in cards("decoding")]
@@ -121,7 +121,7 @@ def _decode_grid(data: DataSpec, models: Iterable[ModelSpec]) -> list[Trial]:
 
 
 def _decode_smoke() -> list[Trial]:
-    """Every contender on a small problem of each source."""
+    """Every decoder on a small problem of each source."""
     problems = (
         _planted_scores(3000, 4, 256, 0.9, num_queries=80),
         _model_scores("planted", 4, 16, 20),

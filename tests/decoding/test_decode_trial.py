@@ -5,10 +5,10 @@ import torch
 
 from bench.experiments.decoding import timing
 from bench.experiments.decoding import trial as trial_module
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.mach.decode import auto
 from bench.measure.experiment import Context
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.methods.cards import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from tests.mach.costs import TYPICAL
@@ -38,7 +38,7 @@ def run(trial, tmp_path, events=None):
 
 
 def run_rounds(trial, tmp_path, num_rounds=2):
-    repetitions = [Visit(number) for number in range(num_rounds)]
+    repetitions = [Repetition(number) for number in range(num_rounds)]
     context = Context(data_dir=tmp_path, cache_dir=tmp_path)
     row = trial_module.time(trial, context, iter(repetitions))
     return row, [repetition.to_record() for repetition in repetitions]
@@ -75,7 +75,7 @@ def assert_costs_are_told(method, facts):
         assert facts == {}
 
 
-def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
+def test_decoder_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "bench.experiments.decoding.dense.Dense.top_k",
         lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
@@ -85,16 +85,16 @@ def test_contender_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, 
 
 
 @pytest.mark.parametrize("function", [run, run_rounds])
-def test_unknown_contender_is_refused_before_a_problem_is_built(function, tmp_path, monkeypatch):
+def test_unknown_decoder_is_refused_before_a_problem_is_built(function, tmp_path, monkeypatch):
     monkeypatch.setattr(trial_module, "build_problem", pytest.fail)
-    with pytest.raises(SettingsError, match="decode contender is 'guess'"):
+    with pytest.raises(SettingsError, match="decoder is 'guess'"):
         function(build_trial("guess"), tmp_path)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_visit_has_the_same_phases_with_seconds_and_units(method, tmp_path):
-    row, visits = run_rounds(build_trial(method), tmp_path)
-    for phases in visits:
+def test_every_repetition_has_the_same_phases_with_seconds_and_units(method, tmp_path):
+    row, repetitions = run_rounds(build_trial(method), tmp_path)
+    for phases in repetitions:
         # 70 queries fill no larger batch
         assert list(phases) == ["batch-1", "batch-64", "hidden-1", "hidden-64"]
         for name, phase in phases.items():
@@ -118,7 +118,7 @@ def test_large_batches_are_asked_where_small_ones_are_quick(tmp_path, monkeypatc
 def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
     asked = []
-    top_k = trial_module.build_contender("dense", _problem(tmp_path), {"k": 5}).top_k
+    top_k = trial_module.build_decoder("dense", _problem(tmp_path), {"k": 5}).top_k
     monkeypatch.setattr(
         "bench.experiments.decoding.dense.Dense.top_k",
         lambda self, queries: asked.append(queries.shape[0]) or top_k(queries),
@@ -128,16 +128,16 @@ def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_p
     assert asked == [1, 64] + [1, 1, 64, 64] * 2  # warmed up, then each phase twice
 
 
-def test_calls_that_take_long_are_not_preceded_by_another_in_later_visits(tmp_path, monkeypatch):
+def test_long_calls_are_not_preceded_by_another_in_later_repetitions(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
     monkeypatch.setattr(timing, "_WARMTH_SECONDS", 0.0)
     problem = _problem(tmp_path)
-    timed = timing.Timed(trial_module.build_contender("dense", problem, {"k": 5}), problem)
+    timed = timing.Timed(trial_module.build_decoder("dense", problem, {"k": 5}), problem)
     asked = []
     monkeypatch.setattr(timed, "_from_scores", lambda start, stop: asked.append(stop - start))
     monkeypatch.setattr(timed, "_from_hidden", lambda start, stop: asked.append(stop - start))
     for number in range(2):
-        timed.measure(Visit(number))
+        timed.measure(Repetition(number))
     assert asked == [1, 1, 64, 64, 1, 1, 64, 64, 1, 64, 1, 64]
 
 
@@ -152,10 +152,10 @@ def test_rounds_go_on_to_other_queries(tmp_path, monkeypatch):
     problem = _problem(tmp_path)
     asked = []
 
-    class Recorder(Contender):
+    class Recorder(Decoder):
         def top_k(self, queries):
-            (place,) = (problem.scores == queries).flatten(1).all(dim=1).nonzero()
-            asked.append(int(place))
+            (index,) = (problem.scores == queries).flatten(1).all(dim=1).nonzero()
+            asked.append(int(index))
             return torch.zeros(1, 5)
 
         def decode_bytes(self):
@@ -163,5 +163,5 @@ def test_rounds_go_on_to_other_queries(tmp_path, monkeypatch):
 
     timed = timing.Timed(Recorder(problem, k=5), problem)
     for number in range(2):
-        timed.measure(Visit(number))
+        timed.measure(Repetition(number))
     assert asked == [69, 0, 1, 2, 2, 3, 4, 5]

@@ -25,7 +25,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from planted import BATCH_SIZE, METHODS, STEPS, WIDTH, build, facts, mach, planted, trainer
 from torch import Tensor, nn
 
-from baselines.floors import ClassFrequency, NearestCentroid
+from baselines.trivial import ClassFrequency, NearestCentroid
 from bench.cli.commands import main
 from bench.data.loader import BatchLoader
 from bench.data.module import ExtremeDataModule

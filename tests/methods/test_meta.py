@@ -5,10 +5,10 @@ import torch
 from batches import facts
 
 from baselines import sampled_labels
-from baselines.floors import NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
+from baselines.trivial import NearestCentroid
 from bench.nn import classifier
 
 

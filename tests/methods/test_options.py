@@ -8,10 +8,10 @@ import pytest
 import torch
 from batches import facts
 
-from baselines.floors import NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
+from baselines.trivial import NearestCentroid
 from baselines.two_tower import TwoTower
 from bench.mach.module import Mach
 from bench.methods.cards import cards

@@ -2,9 +2,9 @@ import pytest
 import torch
 from batches import facts, perturb, random_batch
 
-from baselines.floors import ClassFrequency, NearestCentroid
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
+from baselines.trivial import ClassFrequency, NearestCentroid
 from baselines.two_tower import TwoTower
 from bench.mach.decode import auto
 from bench.mach.decode.decoders import METHODS

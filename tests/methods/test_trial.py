@@ -19,7 +19,7 @@ from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure import phases, training
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import cards
 from bench.runner.child import TRIAL_ENVIRONMENT
@@ -220,20 +220,20 @@ def test_weights_that_would_fill_the_disk_are_not_kept(tmp_path, monkeypatch):
 
 @pytest.fixture
 def _brief(monkeypatch):
-    """Visits of a tenth of a second."""
+    """Repetitions of a tenth of a second."""
     monkeypatch.setattr(training, "_WARM_UP_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(training, "_TIMED_SECONDS", 0.05)
     monkeypatch.setattr(phases, "PHASE_SECONDS", 0.02)
 
 
-def _time(trial: Trial, tmp_path: Path, num_rounds: int = 2) -> tuple[dict, list[Visit]]:
-    repetitions = [Visit(number) for number in range(num_rounds)]
+def _time(trial: Trial, tmp_path: Path, num_rounds: int = 2) -> tuple[dict, list[Repetition]]:
+    repetitions = [Repetition(number) for number in range(num_rounds)]
     return trial_module.time(trial, _context(tmp_path), iter(repetitions)), repetitions
 
 
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("method", CARDS)
-def test_every_visit_times_training_and_inference(method, tmp_path):
+def test_every_repetition_times_training_and_inference(method, tmp_path):
     is_floor = CARDS[method].is_floor
     row, repetitions = _time(_trial(method), tmp_path)
     assert len(row["fingerprint"]) == 64
@@ -257,7 +257,7 @@ def test_inference_is_timed_on_the_weights_of_the_finished_trial(method, tmp_pat
     ready = _prepared(trial, tmp_path)
     assert restore_weights(ready.model, tmp_path / "cache", trial_module._weights_key(ready))
     before = {name: value.detach().clone() for name, value in ready.model.named_parameters()}
-    trial_module.measure(ready, iter([Visit(0), Visit(1)]), is_trained=True)
+    trial_module.measure(ready, iter([Repetition(0), Repetition(1)]), is_trained=True)
     for name, value in ready.model.named_parameters():
         assert torch.equal(value, before[name]), name
     assert _time(trial, tmp_path, num_rounds=1)[0]["weights"] == "trained"
@@ -283,7 +283,7 @@ def test_weights_outlive_a_raised_version_of_metrics():
 def test_timed_training_of_an_untrained_model_trains(tmp_path):
     ready = _prepared(_trial("mach"), tmp_path)
     before = ready.model.output.detach().clone()
-    trial_module.measure(ready, iter([Visit(0)]), is_trained=False)
+    trial_module.measure(ready, iter([Repetition(0)]), is_trained=False)
     assert not torch.equal(ready.model.output, before)
 
 

@@ -17,7 +17,7 @@ from baselines.peers.peer import read_options
 from bench.data.csr import Csr, Dataset
 from bench.data.prepared import load_dataset
 from bench.measure.experiment import Context
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.methods.classes import method_class
 from bench.runner.worker import describe_failure
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -257,7 +257,7 @@ print(answers(peer, data.test_features, 10).tolist())
 
 @pytest.mark.parametrize("method", VARIANTS)
 def test_a_library_is_timed_in_rounds(method, cache_dir):
-    repetitions = [Visit(number) for number in range(2)]
+    repetitions = [Repetition(number) for number in range(2)]
     context = Context(data_dir=cache_dir, cache_dir=cache_dir)
     row = process.time(make_trial(method, {}, "multilabel"), context, iter(repetitions))
     assert row["inference"] == {"k": 5}

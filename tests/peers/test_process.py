@@ -14,7 +14,7 @@ from baselines.peers.peer import PeerMissing
 from bench.data.prepared import load_dataset
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.methods import cards
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import build
@@ -55,7 +55,7 @@ def run(trial, tmp_path, emit=lambda event: None):
 
 
 def time(trial, tmp_path, num_rounds=2, first=0):
-    repetitions = [Visit(number) for number in range(first, first + num_rounds)]
+    repetitions = [Repetition(number) for number in range(first, first + num_rounds)]
     context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache")
     row = process.time(trial, context, iter(repetitions))
     return row, [repetition.to_record() for repetition in repetitions]

@@ -17,7 +17,7 @@ from bench.experiments.scale.trial import worlds_shown
 from bench.experiments.training import build_model
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import to_plain
@@ -185,11 +185,11 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
         points = load_points(each, NOWHERE)
         if each.model.method == "mach_in_turn":
             plan = Plan.of(each)
-            found[plan.decode, plan.is_whole, each.model.hidden_dims] = forecast(plan, points)
-    for (_, is_whole, _), memory in found.items():
+            found[plan.decode, plan.is_complete, each.model.hidden_dims] = forecast(plan, points)
+    for (_, is_complete, _), memory in found.items():
         # A process of torch and Numba has about 1 GB before.
         assert memory["predicted_bytes"] < 7e9, memory
-        assert is_whole or memory["all_at_once_bytes"] > 60e9
+        assert is_complete or memory["all_at_once_bytes"] > 60e9
     (many,) = load_study("amazon-r32").build_trials("cpu")
     bytes_of_many = forecast(Plan.of(many), load_points(many, NOWHERE))
     assert bytes_of_many["predicted_bytes"] < 7e9
@@ -253,20 +253,20 @@ def test_sampled_worlds_are_not_kept_and_find_no_labels(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"trained_worlds": 1}])
 def test_a_row_is_timed_by_step_world_and_decode(options, tmp_path):
-    is_whole = not options
+    is_complete = not options
     of = trial("recompute", **options)
-    if is_whole:
+    if is_complete:
         run(of, tmp_path)
     seen = []
 
     def repetitions():
         for number in range(2):
-            repetition = Visit(number)
+            repetition = Repetition(number)
             yield repetition
             seen.append(repetition.to_record())
 
     row = scale_trial.time(of, in_cache(tmp_path), repetitions())
-    assert row["weights"] == ("trained" if is_whole else "started")
+    assert row["weights"] == ("trained" if is_complete else "started")
     assert [set(phases) for phases in seen] == [{"train", "world", "decode", "decode-alone"}] * 2
     assert all(phase["seconds"] for phases in seen for phase in phases.values())
 

@@ -16,7 +16,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.store.kernels import njit
 
@@ -24,7 +24,7 @@ from bench.store.kernels import njit
 _MAX_FLOATS = 1 << 29
 
 
-class AuthorsGather(Contender):
+class AuthorsGather(Decoder):
     """R passes over all labels, then a heap."""
 
     def __init__(self, problem: Problem, *, k: int) -> None:
@@ -80,14 +80,14 @@ def _select(totals: Any, out: Any) -> None:
         row = totals[query]
         heap = out[query]  # worst at the root, by the scores in row
         for label in range(k):
-            place = label
-            while place > 0:
-                parent = (place - 1) // 2
+            index = label
+            while index > 0:
+                parent = (index - 1) // 2
                 if not _is_worse(row[label], label, row[heap[parent]], heap[parent]):
                     break
-                heap[place] = heap[parent]
-                place = parent
-            heap[place] = label
+                heap[index] = heap[parent]
+                index = parent
+            heap[index] = label
         for label in range(k, row.shape[0]):
             if row[label] > row[heap[0]]:
                 _sink(row, heap, k, label)
@@ -99,9 +99,9 @@ def _select(totals: Any, out: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def _sink(row: Any, heap: Any, size: int, label: int) -> None:
-    place = 0
+    index = 0
     while True:
-        child = 2 * place + 1
+        child = 2 * index + 1
         if child >= size:
             break
         other = child + 1
@@ -109,6 +109,6 @@ def _sink(row: Any, heap: Any, size: int, label: int) -> None:
             child = other
         if not _is_worse(row[heap[child]], heap[child], row[label], label):
             break
-        heap[place] = heap[child]
-        place = child
-    heap[place] = label
+        heap[index] = heap[child]
+        index = child
+    heap[index] = label

@@ -1,4 +1,4 @@
-"""The cheaper of walk and scan, as a contender."""
+"""The cheaper of walk and scan, as a decoder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.mach.decode import auto
 from bench.mach.decode.index import build_index
 
 
-class Auto(Contender):
+class Auto(Decoder):
     """The walk where its forecast is cheaper than scoring all labels (`bench.mach.decode.auto`)."""
 
     def __init__(self, problem: Problem, *, k: int) -> None:

@@ -1,17 +1,17 @@
-"""The authors' approximate rule, as a contender."""
+"""The authors' approximate rule, as a decoder."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.mach.decode import buckets
 from bench.mach.decode.index import build_index
 
 
-class Buckets(Contender):
+class Buckets(Decoder):
     """The authors' approximate rule, see `bench.mach.decode.buckets`."""
 
     is_exact = False

@@ -1,4 +1,4 @@
-"""What is measured at decoding: a new contender is one file and its card."""
+"""What is measured at decoding: a new decoder is one file and its card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.methods.cards import card
 from bench.methods.registry import resolve
 
 
-class Contender(ABC):
+class Decoder(ABC):
     """A way from bucket scores to k labels, set up for one problem.
 
     Args:
@@ -58,16 +58,16 @@ class Contender(ABC):
         return {}
 
 
-def build_contender(method: str, problem: Problem, options: Mapping[str, Any]) -> Contender:
-    """Contender of a card's name.
+def build_decoder(method: str, problem: Problem, options: Mapping[str, Any]) -> Decoder:
+    """Decoder of a card's name.
 
     Raises:
         SettingsError: there is no such card.
     """
-    return cast(Contender, contender_class(method)(problem, **options))
+    return cast(Decoder, decoder_class(method)(problem, **options))
 
 
-def contender_class(method: str) -> type[Any]:
+def decoder_class(method: str) -> type[Any]:
     """Class behind a card's name.
 
     Raises:

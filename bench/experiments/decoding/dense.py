@@ -1,4 +1,4 @@
-"""Every label scored, as a contender."""
+"""Every label scored, as a decoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.mach import decode
 from bench.mach.hashing import UniversalHash
@@ -20,11 +20,11 @@ _SCORE_TYPES = {
 }
 
 
-class Dense(Contender):
+class Dense(Decoder):
     """Every label scored, see `bench.mach.decode.dense`.
 
     Args:
-        problem: see :class:`Contender`.
+        problem: see :class:`Decoder`.
         k: labels wanted.
         recompute: whether the hash is computed anew for each block of labels and no table kept;
             for a `universal` hash.

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.settings import SettingsError
 
 
-class FaissPQ(Contender):
+class FaissPQ(Decoder):
     """Labels by FAISS; B must be 16 or 256, which is where its scan is specialised.
 
     Its ties and its order of additions are its own, so that labels may differ where scores are
@@ -34,7 +34,7 @@ class FaissPQ(Contender):
         super().__init__(problem, k=k)
         worlds, buckets = problem.num_worlds, problem.num_buckets
         if buckets not in (16, 256):
-            raise SettingsError(f"FAISS contender with B = {buckets}; expected 16 or 256")
+            raise SettingsError(f"FAISS decoder with B = {buckets}; expected 16 or 256")
         try:
             faiss: Any = importlib.import_module("faiss")
         except ImportError:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-#: H, of every contender.
+#: H, of every decoder.
 HIDDEN_DIM = 128
 
 

@@ -69,12 +69,12 @@ def build(
 def _plant(
     logits: Tensor, table: Tensor, labels: Tensor, peak: float, generator: torch.Generator
 ) -> None:
-    """Raise the logits `(n, R, B)` of the labels' buckets, in place."""
+    """Raise the logits `(n, R, B)` of the labels' buckets, in index."""
     background = logits.logsumexp(dim=2)
     odds = peak / (1 - peak)
     # The least first, so that labels that share a bucket leave it with the larger bump.
-    for place in reversed(range(len(_SHARES))):
+    for index in reversed(range(len(_SHARES))):
         noise = _BUMP_NOISE * torch.randn(background.shape, generator=generator)
-        bump = background + math.log(odds * _SHARES[place]) + noise
-        buckets = table[:, labels[:, place]].T.long().unsqueeze(2)
+        bump = background + math.log(odds * _SHARES[index]) + noise
+        buckets = table[:, labels[:, index]].T.long().unsqueeze(2)
         logits.scatter_(2, buckets, bump.unsqueeze(2))

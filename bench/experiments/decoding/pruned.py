@@ -1,21 +1,21 @@
-"""The walk over best buckets, as a contender."""
+"""The walk over best buckets, as a decoder."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.problems import Problem
 from bench.mach.decode import pruned
 from bench.mach.decode.index import build_index
 
 
-class Pruned(Contender):
+class Pruned(Decoder):
     """The walk, see `bench.mach.decode.pruned`.
 
     Args:
-        problem: see :class:`Contender`.
+        problem: see :class:`Decoder`.
         k: labels wanted.
         falls_back: whether a query is scanned where the walk would be longer, as the decode method
             does it; or the walk goes on, however many labels it takes.

@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender
+from bench.experiments.decoding.decoders import Decoder
 from bench.experiments.decoding.output_layer import HIDDEN_DIM, hidden_queries
 from bench.experiments.decoding.problems import Problem
 
-# Logits held at a time, in floats: whole batches of queries while they fit.
+# Logits held at a time, in floats: complete batches of queries while they fit.
 _MAX_FLOATS = 1 << 27
 
 
-class SoftmaxMatmul(Contender):
+class SoftmaxMatmul(Decoder):
     """Output layer `(H, L)` with random weights: time and memory matter, not its labels.
 
     Args:
@@ -37,7 +37,7 @@ class SoftmaxMatmul(Contender):
         return hidden_queries(scores.shape[0])
 
     def top_k(self, queries: Tensor) -> Tensor:
-        """The k largest logits' places."""
+        """The k largest logits' indices."""
         part = max(_MAX_FLOATS // self.weight.shape[1], 1)
         starts = range(0, queries.shape[0], part)
         logits = (queries[start : start + part] @ self.weight for start in starts)

@@ -1,4 +1,4 @@
-"""A decode trial inside its own process: a problem, a contender, its labels; or its times."""
+"""A decode trial inside its own process: a problem, a decoder, its labels; or its times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Contender, build_contender, contender_class
+from bench.experiments.decoding.decoders import Decoder, build_decoder, decoder_class
 from bench.experiments.decoding.problems import Problem, build_problem
 from bench.experiments.decoding.sources import data_fingerprint
 from bench.experiments.decoding.timing import Timed
@@ -17,7 +17,7 @@ from bench.mach import decode
 from bench.measure.clock import Clocks
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.settings import Trial
 
 #: Queries whose labels are compared with the exact ones.
@@ -27,15 +27,15 @@ _WARM_UP_QUERIES = 16
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
-    """Check a contender on a problem.
+    """Check a decoder on a problem.
 
     Args:
-        trial: `data` names the source of the scores, `model` the contender; `train` is unused.
+        trial: `data` names the source of the scores, `model` the decoder; `train` is unused.
         context: on a CPU.
 
     Raises:
-        SettingsError: an unknown source or contender, or another accelerator.
-        RuntimeError: a contender that claims to be exact is not.
+        SettingsError: an unknown source or decoder, or another accelerator.
+        RuntimeError: a decoder that claims to be exact is not.
     """
     _begin(trial, context)
     clocks = Clocks(lambda: None)
@@ -50,58 +50,58 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         _warm_up(trial, problem)
         baseline = host_current_bytes()
         host_peak.begin_phase()
-        contender = build_contender(trial.model.method, problem, trial.model.options)
+        decoder = build_decoder(trial.model.method, problem, trial.model.options)
         # As it is asked, so that an estimator's form of the scores is the reference's too.
-        queries = contender.prepare_queries(problem.scores[:CHECKED_QUERIES])
+        queries = decoder.prepare_queries(problem.scores[:CHECKED_QUERIES])
     context.phase("decode")
-    found = contender.top_k(queries)
+    found = decoder.top_k(queries)
     decode_peak = host_peak.phase_bytes()
-    num_scored = contender.num_scored(queries)
+    num_scored = decoder.num_scored(queries)
     context.phase("check")
     with clocks.measure("evaluation"):
-        test = _agreement(contender, found, queries)
+        test = _agreement(decoder, found, queries)
     return {
         "data": facts,
         "memory": {
-            "decode_bytes": contender.decode_bytes(),
+            "decode_bytes": decoder.decode_bytes(),
             "host_baseline_bytes": baseline,
             "host_train_peak_bytes": decode_peak,
             "host_peak_bytes": host_peak.total_bytes(),
         },
         "clock": clocks.to_record(),
         "test": test,
-        "inference": {"k": contender.k, "num_scored": num_scored.tolist()},
-        "resolved": contender.facts_of_inference(),
+        "inference": {"k": decoder.k, "num_scored": num_scored.tolist()},
+        "resolved": decoder.facts_of_inference(),
     }
 
 
-def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
-    """Time a contender on a problem, see `bench.experiments.decoding.timing`.
+def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> dict[str, Any]:
+    """Time a decoder on a problem, see `bench.experiments.decoding.timing`.
 
     Raises:
-        SettingsError: an unknown source or contender, or another accelerator.
+        SettingsError: an unknown source or decoder, or another accelerator.
     """
     _begin(trial, context)
     context.phase("problem")
     problem = build_problem(trial.data, context.data_dir, context.cache_dir)
     context.phase("build")
-    contender = build_contender(trial.model.method, problem, trial.model.options)
-    timed = Timed(contender, problem)
+    decoder = build_decoder(trial.model.method, problem, trial.model.options)
+    timed = Timed(decoder, problem)
     timed.warm_up()
     for repetition in repetitions:
         timed.measure(repetition)
     return {
         "fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir),
         "weights": None,
-        "decode_bytes": contender.decode_bytes(),
+        "decode_bytes": decoder.decode_bytes(),
         "output_bytes": timed.output_bytes,
-        "inference": contender.facts_of_inference(),
+        "inference": decoder.facts_of_inference(),
     }
 
 
 def _begin(trial: Trial, context: Context) -> None:
     context.require_cpu()
-    contender_class(trial.model.method)
+    decoder_class(trial.model.method)
     torch.set_flush_denormal(True)
 
 
@@ -113,22 +113,22 @@ def _warm_up(trial: Trial, problem: Problem) -> None:
         scores=problem.scores[:_WARM_UP_QUERIES],
         table=problem.table[:, :most].contiguous(),
     )
-    contender = build_contender(trial.model.method, few, trial.model.options)
-    queries = contender.prepare_queries(few.scores)
-    contender.top_k(queries)
-    contender.num_scored(queries)
+    decoder = build_decoder(trial.model.method, few, trial.model.options)
+    queries = decoder.prepare_queries(few.scores)
+    decoder.top_k(queries)
+    decoder.num_scored(queries)
 
 
-def _agreement(contender: Contender, found: Tensor, queries: Tensor) -> dict[str, float] | None:
+def _agreement(decoder: Decoder, found: Tensor, queries: Tensor) -> dict[str, float] | None:
     """Share of the exact k labels found, and of queries answered exactly, order and all."""
-    if not contender.is_comparable:
+    if not decoder.is_comparable:
         return None
-    exact = decode.top_k(queries, contender.problem.table, contender.k)[1]
+    exact = decode.top_k(queries, decoder.problem.table, decoder.k)[1]
     hits = (found.unsqueeze(2) == exact.unsqueeze(1)).any(dim=2)
     is_same = (found == exact).all(dim=1)
-    if contender.is_exact and not bool(is_same.all()):
+    if decoder.is_exact and not bool(is_same.all()):
         raise RuntimeError(
-            f"{type(contender).__name__} differs from the exact labels in "
+            f"{type(decoder).__name__} differs from the exact labels in "
             f"{int((~is_same).sum())} of {len(is_same)} queries"
         )
     return {

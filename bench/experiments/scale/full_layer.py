@@ -11,7 +11,7 @@ from bench.data.stream_source import STREAM
 from bench.experiments import training
 from bench.experiments.scale.batches import load_points
 from bench.measure.experiment import Context
-from bench.measure.phases import Visit
+from bench.measure.phases import Repetition
 from bench.methods.classes import check_options
 from bench.settings import Trial
 
@@ -23,7 +23,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     return _counted(trial, context)
 
 
-def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> Mapping[str, Any]:
+def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> Mapping[str, Any]:
     """As `bench.experiments.training.time`; on a stream nothing is timed."""
     if trial.data.source != STREAM:
         return training.time(trial, context, repetitions)

@@ -1,6 +1,6 @@
 """Worlds of MACH, trained one after another: in memory stands one, those done lie in the cache.
 
-A world is a model of its own and never sees another. It is trained whole or not at all: what a
+A world is a model of its own and never sees another. It is trained to its end or not at all: what a
 killed run leaves behind are the worlds that it finished, and the next run goes on from there.
 """
 
@@ -42,7 +42,7 @@ DECODES = ("auto", "dense", "recompute")
 
 @dataclass(frozen=True)
 class Plan:
-    """A trial of worlds in turn.
+    """A trial of worlds that are trained one after another.
 
     Attributes:
         trial: its settings.
@@ -87,7 +87,7 @@ class Plan:
         return plan
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all worlds are trained, so that labels can be found."""
         return self.num_trained == self.num_worlds
 
@@ -133,7 +133,7 @@ def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
     if plan.decode == "auto":
         decode += index_bytes(facts.num_labels, plan.num_worlds, world.num_buckets)
     phases = [training]
-    if plan.is_whole:
+    if plan.is_complete:
         merge = 2 * parameters + tables + table + 2 * counts
         phases += [merge, parameters + decode + counts]
     return {
@@ -177,7 +177,7 @@ class Workshop:
         return [self._world(number) for number in range(self.plan.num_trained)]
 
     def _world(self, number: int) -> Mapping[str, Any]:
-        if self.plan.is_whole:
+        if self.plan.is_complete:
             folder, key = self.context.cache_dir / "worlds", self.plan.key(number)
             facts = dict(load_or_build(folder, key, lambda: self._train(number)).meta)
         else:  # a sample for its costs, which nobody will ask for again
@@ -208,19 +208,19 @@ class Workshop:
             max_steps=callback.num_steps,
         )
         refuse_what_is_not_finite(model)
-        told = callback.to_record()
+        record = callback.to_record()
         facts = {
             "world": number,
             "seconds": self.clocks["train"].seconds - before,
-            "num_steps": told["num_steps"],
-            "num_epochs": told["num_epochs"],
-            "points_seen": told["points_seen"],
-            "loss": told["curve"][-1]["loss"],
+            "num_steps": record["num_steps"],
+            "num_epochs": record["num_epochs"],
+            "points_seen": record["points_seen"],
+            "loss": record["curve"][-1]["loss"],
             "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
             "host_peak_bytes": self.host_peak.phase_bytes(),
         }
         weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-        return Entry(weights if self.plan.is_whole else {}, facts)
+        return Entry(weights if self.plan.is_complete else {}, facts)
 
     def _of_all(self, event: Mapping[str, Any], number: int, before: float) -> Mapping[str, Any]:
         """Progress of one world as that of all; `before` are seconds of those done in this run."""

@@ -1,4 +1,4 @@
-"""Queries of a shop with tens of millions of products, drawn as they are read and never held whole.
+"""Queries of a shop with tens of millions of products, drawn as they are read, never all held.
 
 A query is for one product. Products are asked for by rank, p(rank) = ln((rank + 2) / (rank + 1)) /
 ln(L + 1), the log-uniform form of Zipf's law, whose inverse is closed; which product has which rank
@@ -124,8 +124,8 @@ class QueryStream:
         """`(_BLOCK, tokens_per_query)` features, ascending in each row."""
         generator = self._generator("tokens", split, block)
         shape = (_BLOCK, self.tokens_per_query)
-        place = torch.randint(self.signature_size, shape, generator=generator)
-        keys = labels.unsqueeze(1) * self.signature_size + place
+        index = torch.randint(self.signature_size, shape, generator=generator)
+        keys = labels.unsqueeze(1) * self.signature_size + index
         own = murmur3_int32(keys, derive_seed("signatures", self.seed) & 0xFFFFFFFF)
         is_own = torch.rand(shape, generator=generator) < self.signal
         uniform = torch.rand(shape, dtype=torch.float64, generator=generator)

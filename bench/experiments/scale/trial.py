@@ -1,4 +1,4 @@
-"""A trial of worlds in turn inside its own process: train, merge, find labels; or its times."""
+"""A trial of worlds one after another in its own process: train, merge, find labels; or times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bench.measure.clock import Clocks
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
-from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Visit
+from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Repetition
 from bench.measure.training import TimedTraining
 from bench.methods.classes import resolved_options
 from bench.nn.optimizers import warm_up_row_adam
@@ -118,7 +118,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     allocated, reserved = device_peaks()
     test: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
-    if plan.is_whole:
+    if plan.is_complete:
         context.phase("merge")
         shop.host_peak.begin_phase()
         model = shop.merged().to(device)
@@ -162,7 +162,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     }
 
 
-def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[str, Any]:
+def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> dict[str, Any]:
     """Time a step of one world, its bucket scores, and the decode of all worlds' scores.
 
     The phases are `train`; `world`, one world's bucket logits in batches; `decode` and
@@ -177,7 +177,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[s
     shop, _ = _open(trial, context)
     plan, points = shop.plan, shop.points
     context.phase("build")
-    is_trained = plan.is_whole and shop.has_all()
+    is_trained = plan.is_complete and shop.has_all()
     k = min(max(trial.data.ks), points.described.num_labels)
     labels, logits = _decode_problem(shop, is_trained)
     labels.prepare(logits.shape[2], k)
@@ -185,7 +185,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Visit]) -> dict[s
 
     drain = drain_of(shop.device)
 
-    def infer(repetition: Visit) -> None:
+    def infer(repetition: Repetition) -> None:
         batches = [
             batch.to(shop.device)
             for batch in itertools.islice(points.test(BATCH_SIZE), NUM_BATCHES)
@@ -271,15 +271,15 @@ def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[
             batch.label_ids < counts.numel()
         )
         wanted, points = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
-        asked, place_of = torch.unique(points, return_inverse=True)
+        asked, row_of = torch.unique(points, return_inverse=True)
         logits = model.bucket_logits(batch.to(shop.device))[asked.to(shop.device)]
         num_asked += batch.label_ids.numel()
         num_seen += wanted.shape[0]
         for row, size in enumerate(sizes):
             found = labels.top_k(logits, min(most, model.num_labels), size).cpu()
-            is_hit = found[place_of] == wanted
-            for place, k in enumerate(ks):
-                hits[row, place] += int(is_hit[:, :k].sum())
+            is_hit = found[row_of] == wanted
+            for index, k in enumerate(ks):
+                hits[row, index] += int(is_hit[:, :k].sum())
     if num_seen == 0:
         return []
     return [
@@ -287,7 +287,7 @@ def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[
             "num_worlds": size,
             "worlds": list(range(size)),
             "num_points": num_seen,
-            "metrics": {f"R@{k}": int(hits[row, place]) / num_seen for place, k in enumerate(ks)}
+            "metrics": {f"R@{k}": int(hits[row, index]) / num_seen for index, k in enumerate(ks)}
             | {"seen in training": num_seen / num_asked},
         }
         for row, size in enumerate(sizes)
@@ -315,9 +315,9 @@ def _decode_problem(shop: Workshop, is_trained: bool) -> tuple[Labels, Tensor]:
             parts = [model.bucket_logits(batch.to(shop.device)) for batch in batches]
         return Labels.of(model, plan.decode), torch.cat(parts)[:num]
     world = cast(Mach, build_model(plan.world(0), shop.facts))
-    told = world.hashes.to_dict()
+    hashes = world.hashes.to_dict()
     world.hashes = build_hash(
-        told["family"], world.num_labels, world.num_buckets, plan.num_worlds, told["seed"]
+        hashes["family"], world.num_labels, world.num_buckets, plan.num_worlds, hashes["seed"]
     )
     if plan.decode != "recompute":
         world.table = world.hashes.table().to(shop.device)

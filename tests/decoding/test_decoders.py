@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bench.experiments.decoding import planted, problems
-from bench.experiments.decoding.decoders import build_contender
+from bench.experiments.decoding.decoders import build_decoder
 from bench.experiments.decoding.output_layer import OutputLayer, hidden_queries
 from bench.mach.decode import top_k_reference
 from bench.settings import DataSpec, SettingsError
@@ -18,103 +18,103 @@ def build_problem(tmp_path, **options):
 @pytest.mark.parametrize("method", ["dense", "pruned", "auto", "authors"])
 @pytest.mark.parametrize("num_queries", [1, 20])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_exact_contenders_give_the_reference_labels(tmp_path, method, num_queries, k):
+def test_exact_decoders_give_the_reference_labels(tmp_path, method, num_queries, k):
     problem = build_problem(tmp_path, num_buckets=97)
-    contender = build_contender(method, problem, {"k": k})
-    queries = contender.prepare_queries(problem.scores[:num_queries])
+    decoder = build_decoder(method, problem, {"k": k})
+    queries = decoder.prepare_queries(problem.scores[:num_queries])
     expected = top_k_reference(problem.scores[:num_queries], problem.table, k)[1]
-    assert torch.equal(contender.top_k(queries), expected)
-    assert contender.decode_bytes() > 0
+    assert torch.equal(decoder.top_k(queries), expected)
+    assert decoder.decode_bytes() > 0
 
 
 def test_walk_that_falls_back_counts_the_labels_of_the_scan(tmp_path):
     uniform = build_problem(tmp_path, num_buckets=97, num_labels=40_000, peak=0.0)
-    contender = build_contender("pruned", uniform, {"k": 7, "falls_back": True})
+    decoder = build_decoder("pruned", uniform, {"k": 7, "falls_back": True})
     expected = top_k_reference(uniform.scores, uniform.table, 7)[1]
-    assert torch.equal(contender.top_k(uniform.scores), expected)
-    assert set(contender.num_scored(uniform.scores).tolist()) == {40_000}
-    alone = build_contender("pruned", uniform, {"k": 7})
-    assert contender.decode_bytes() > alone.decode_bytes()
+    assert torch.equal(decoder.top_k(uniform.scores), expected)
+    assert set(decoder.num_scored(uniform.scores).tolist()) == {40_000}
+    alone = build_decoder("pruned", uniform, {"k": 7})
+    assert decoder.decode_bytes() > alone.decode_bytes()
     peaked = build_problem(tmp_path, num_buckets=97, num_labels=40_000, peak=0.99)
-    contender = build_contender("pruned", peaked, {"k": 1, "falls_back": True})
-    assert int(contender.num_scored(peaked.scores).min()) < 40_000
+    decoder = build_decoder("pruned", peaked, {"k": 1, "falls_back": True})
+    assert int(decoder.num_scored(peaked.scores).min()) < 40_000
 
 
 def test_dense_recomputes_a_universal_hash_and_refuses_others(tmp_path):
     problem = build_problem(tmp_path, hash_family="universal", num_buckets=97)
-    contender = build_contender("dense", problem, {"k": 7, "recompute": True})
+    decoder = build_decoder("dense", problem, {"k": 7, "recompute": True})
     expected = top_k_reference(problem.scores, problem.table, 7)[1]
-    assert torch.equal(contender.top_k(problem.scores), expected)
-    assert contender.decode_bytes() == 6 * 2 * 8
+    assert torch.equal(decoder.top_k(problem.scores), expected)
+    assert decoder.decode_bytes() == 6 * 2 * 8
     with pytest.raises(SettingsError, match="expected UniversalHash"):
-        build_contender("dense", build_problem(tmp_path), {"k": 7, "recompute": True})
+        build_decoder("dense", build_problem(tmp_path), {"k": 7, "recompute": True})
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_dense_gives_the_labels_of_rounded_scores(tmp_path, name):
     problem = build_problem(tmp_path)
-    contender = build_contender("dense", problem, {"k": 7, "score_type": name})
+    decoder = build_decoder("dense", problem, {"k": 7, "score_type": name})
     rounded = problem.scores.to(getattr(torch, name)).float()
     expected = top_k_reference(rounded, problem.table, 7)[1]
-    assert torch.equal(contender.top_k(problem.scores), expected)
-    assert not contender.is_exact
+    assert torch.equal(decoder.top_k(problem.scores), expected)
+    assert not decoder.is_exact
     with pytest.raises(SettingsError, match="score_type is 'int8'"):
-        build_contender("dense", problem, {"k": 7, "score_type": "int8"})
+        build_decoder("dense", problem, {"k": 7, "score_type": "int8"})
 
 
 def test_authors_gather_breaks_ties_by_the_smaller_label(tmp_path):
     problem = build_problem(tmp_path, num_buckets=5)
     tied = problem.scores.round()
-    contender = build_contender("authors", problem, {"k": 9})
-    assert torch.equal(contender.top_k(tied), top_k_reference(tied, problem.table, 9)[1])
+    decoder = build_decoder("authors", problem, {"k": 9})
+    assert torch.equal(decoder.top_k(tied), top_k_reference(tied, problem.table, 9)[1])
 
 
 @pytest.mark.parametrize("num_buckets", [16, 256])
 def test_faiss_sums_the_same_bucket_scores(tmp_path, num_buckets):
     pytest.importorskip("faiss", reason="the `decode` extra is not installed")
     problem = build_problem(tmp_path, num_buckets=num_buckets)
-    contender = build_contender("faiss_pq", problem, {"k": 3})
-    found = contender.top_k(problem.scores)
+    decoder = build_decoder("faiss_pq", problem, {"k": 3})
+    found = decoder.top_k(problem.scores)
     expected, labels = top_k_reference(problem.scores, problem.table, 3)
     assert float((found == labels).float().mean()) > 0.95
     if num_buckets == 256:
-        own = contender.index.search(problem.scores.reshape(20, -1).numpy(), 3)[0]
+        own = decoder.index.search(problem.scores.reshape(20, -1).numpy(), 3)[0]
         assert torch.allclose(torch.from_numpy(own), expected, atol=1e-4)
 
 
 def test_faiss_refuses_other_sizes(tmp_path):
     with pytest.raises(SettingsError, match="expected 16 or 256"):
-        build_contender("faiss_pq", build_problem(tmp_path, num_buckets=97), {"k": 3})
+        build_decoder("faiss_pq", build_problem(tmp_path, num_buckets=97), {"k": 3})
 
 
 def test_softmax_matmul_gives_the_largest_logits(tmp_path):
     problem = build_problem(tmp_path)
-    contender = build_contender("softmax_matmul", problem, {"k": 4})
-    hidden = contender.prepare_queries(problem.scores)
+    decoder = build_decoder("softmax_matmul", problem, {"k": 4})
+    hidden = decoder.prepare_queries(problem.scores)
     assert hidden.shape == (20, 128)
-    logits = hidden @ contender.weight
-    assert torch.equal(contender.top_k(hidden), logits.topk(4, dim=1).indices)
-    assert contender.decode_bytes() == 4 * 128 * 2000
+    logits = hidden @ decoder.weight
+    assert torch.equal(decoder.top_k(hidden), logits.topk(4, dim=1).indices)
+    assert decoder.decode_bytes() == 4 * 128 * 2000
 
 
 @pytest.mark.parametrize("method", ["dense", "pruned", "auto", "authors", "buckets"])
-def test_output_layer_gives_scores_in_the_form_that_a_contender_takes(tmp_path, method):
+def test_output_layer_gives_scores_in_the_form_that_a_decoder_takes(tmp_path, method):
     problem = build_problem(tmp_path)
-    contender = build_contender(method, problem, {"k": 4})
-    assert not contender.starts_from_hidden
+    decoder = build_decoder(method, problem, {"k": 4})
+    assert not decoder.starts_from_hidden
     layer = OutputLayer(problem.num_worlds, problem.num_buckets)
     hidden = hidden_queries(20)
     logits = layer.logits(hidden)
     weight = layer.weight.view(128, 6, 256)
     torch.testing.assert_close(logits, torch.einsum("nh,hrb->nrb", hidden, weight))
-    expected = contender.prepare_queries(logits.log_softmax(-1))
-    torch.testing.assert_close(contender.normalise(logits), expected)
+    expected = decoder.prepare_queries(logits.log_softmax(-1))
+    torch.testing.assert_close(decoder.normalise(logits), expected)
     assert layer.num_bytes == 4 * 128 * 6 * 256
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(SettingsError, match="decode contender is 'guess'; expected one of authors"):
-        build_contender("guess", build_problem(tmp_path), {"k": 1})
+    with pytest.raises(SettingsError, match="decoder is 'guess'; expected one of authors"):
+        build_decoder("guess", build_problem(tmp_path), {"k": 1})
     with pytest.raises(SettingsError, match="expected one of planted_scores"):
         problems.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
 

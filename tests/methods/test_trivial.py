@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from batches import facts, random_batch
 
-from baselines.floors import ClassFrequency, NearestCentroid
+from baselines.trivial import ClassFrequency, NearestCentroid
 
 
 def test_frequency_ranks_labels_by_training_points_and_ties_by_label():

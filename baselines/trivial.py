@@ -1,4 +1,4 @@
-"""Floors that every table shows: the most frequent labels, and the nearest class centroid."""
+"""Trivial baselines in every table: the most frequent labels, and the nearest class centroid."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def _score(
             scores[:] = 0.0
             for entry in range(offsets[point], offsets[point + 1]):
                 feature, value = ids[entry], values[entry]
-                for place in range(list_offsets[feature], list_offsets[feature + 1]):
-                    scores[list_labels[place]] += value * list_weights[place]
+                for index in range(list_offsets[feature], list_offsets[feature + 1]):
+                    scores[list_labels[index]] += value * list_weights[index]
             filled = 0
             for label in range(num_labels):
                 score = scores[label]
@@ -201,12 +201,12 @@ def _score(
                 if score != score:
                     top_scores[point, 0] = score  # for all to see: it cannot be ranked
                     break
-                place = filled if filled < k else k - 1
-                while place > 0 and top_scores[point, place - 1] < score:
-                    top_scores[point, place] = top_scores[point, place - 1]
-                    top_labels[point, place] = top_labels[point, place - 1]
-                    place -= 1
-                top_scores[point, place] = score
-                top_labels[point, place] = label
+                index = filled if filled < k else k - 1
+                while index > 0 and top_scores[point, index - 1] < score:
+                    top_scores[point, index] = top_scores[point, index - 1]
+                    top_labels[point, index] = top_labels[point, index - 1]
+                    index -= 1
+                top_scores[point, index] = score
+                top_labels[point, index] = label
                 if filled < k:
                     filled += 1
