@@ -6,10 +6,9 @@ import sys
 import time
 
 import pytest
-import torch
 
 from bench.measure import cgroups, memory, processors
-from bench.measure.clock import Clocks, Stopwatch
+from bench.measure.clock import Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
 from bench.measure.phases import Repetition
 from bench.measure.training import planned_steps
@@ -31,77 +30,31 @@ def now():
 
 def test_stopwatch_counts_only_while_it_runs(now):
     watch = Stopwatch(now=now)
-    watch.start()
-    now.seconds += 2
-    with watch.paused():
-        now.seconds += 5
-    now.seconds += 1
-    assert watch.seconds == 3
-    assert watch.stop() == 3
+    with watch.running():
+        now.seconds += 2
+        with watch.paused():
+            now.seconds += 5
+        now.seconds += 1
+        assert watch.seconds == 3
     now.seconds += 7
-    with watch.paused():
-        pass
-    assert not watch.is_running
     assert watch.seconds == 3
-
-
-def test_stopwatch_drains_the_device_at_edges_only(now):
-    edges = []
-    watch = Stopwatch(lambda: edges.append(now.seconds), now=now)
     with watch.running():
         now.seconds += 1
-        assert watch.seconds == 1
-    assert edges == [100, 101]
-
-
-def test_stopwatch_refuses_a_second_start_and_an_early_stop(now):
-    watch = Stopwatch(now=now)
-    with pytest.raises(RuntimeError, match="not running"):
-        watch.stop()
-    watch.start()
-    with pytest.raises(RuntimeError, match="running already"):
-        watch.start()
+    assert watch.seconds == 4
 
 
 def test_work_queued_on_the_device_is_counted_where_it_was_queued(now):
     def drain():
         now.seconds += queued.pop() if queued else 0
 
-    queued = []
-    clocks = Clocks(drain, now=now)
-    with clocks.measure("train"):
+    queued = [100]
+    watch = Stopwatch(drain, now=now)
+    with watch.running():
         queued.append(4)
-    with clocks.measure("evaluation"):
-        now.seconds += 1
-    assert clocks["train"].seconds == 4
-    assert clocks["evaluation"].seconds == 1
-
-
-def test_validation_inside_of_training_is_not_training(now):
-    clocks = Clocks(now=now)
-    with clocks.measure("train"):
-        now.seconds += 3
-        with clocks.measure("validation"):
-            now.seconds += 10
-        now.seconds += 1
-    now.seconds += 6
-    assert clocks.to_record() == {
-        "setup_seconds": None,
-        "train_seconds": 4,
-        "validation_seconds": 10,
-        "evaluation_seconds": None,
-        "wall_seconds": 20,
-    }
-
-
-def test_a_clock_inside_of_itself_is_refused(now):
-    clocks = Clocks(now=now)
-    with (
-        clocks.measure("train"),
-        pytest.raises(RuntimeError, match="train clock is running"),
-        clocks.measure("train"),
-    ):
-        pass
+        with watch.paused():
+            queued.append(10)
+        queued.append(1)
+    assert watch.seconds == 5
 
 
 def test_host_peak_tells_phases_apart_and_keeps_the_total():
@@ -121,14 +74,6 @@ def test_host_sizes_are_in_bytes():
     assert 1 << 20 < memory.host_current_bytes() <= memory.total_memory_bytes()
     assert 0 < memory.available_memory_bytes() <= memory.total_memory_bytes()
     assert memory.host_data_bytes() > 1 << 20
-
-
-def test_tensors_that_share_storage_are_counted_once():
-    base = torch.zeros(10, 10)
-    other = torch.zeros(3, dtype=torch.int64)
-    assert memory.bytes_of([base, base[2:], base.T, other]) == 400 + 24
-    meta = torch.zeros(10, device="meta")
-    assert memory.bytes_of([meta, meta[1:], torch.zeros(10, device="meta")]) == 80
 
 
 def test_prediction_names_both_sizes():

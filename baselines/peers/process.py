@@ -22,7 +22,7 @@ import numpy as np
 from baselines.peers.peer import Peer, PeerOptions, import_library, read_options
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.prepared import load_dataset
-from bench.measure.clock import Clocks
+from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
@@ -54,36 +54,32 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         DataError: the data is missing or bad.
     """
     kind, options = _chosen(trial)
-    clocks, host_peak = Clocks(), HostPeak()
+    watch, host_peak = Stopwatch(), HostPeak()
     with scratch_folder(context.cache_dir / "peers") as folder:
-        with clocks.measure("setup"):
-            context.phase("data")
-            dataset = load_dataset(trial.data, context.data_dir, context.cache_dir)
-            context.phase("build")
-            peer = _built(kind, options, trial, folder)
-            memory: dict[str, int | None] = {
-                "predicted_bytes": peer.least_bytes(),
-                "decode_bytes": 0,
-                "host_baseline_bytes": host_current_bytes(),
-            }
-            context.partial(data=dataset.facts, memory=memory)
-            refuse_beyond(available_memory_bytes(), memory)
-            peer.read(dataset)
+        context.phase("data")
+        dataset = load_dataset(trial.data, context.data_dir, context.cache_dir)
+        context.phase("build")
+        peer = _built(kind, options, trial, folder)
+        memory: dict[str, int | None] = {
+            "predicted_bytes": peer.least_bytes(),
+            "decode_bytes": 0,
+            "host_baseline_bytes": host_current_bytes(),
+        }
+        context.partial(data=dataset.facts, memory=memory)
+        refuse_beyond(available_memory_bytes(), memory)
+        peer.read(dataset)
         context.phase("train")
         host_peak.begin_phase()
-        with clocks.measure("train"):
+        with watch.running():
             peer.train()
         memory["host_train_peak_bytes"] = host_peak.phase_bytes()
         memory["parameter_bytes"] = peer.model_bytes()
         context.phase("evaluate")
         k = _most_labels(peer, dataset, max(trial.data.ks))
         host_peak.begin_phase()
-        with clocks.measure("setup"):
-            peer.prepare_inference(k)
-        with clocks.measure("validation"):
-            validation = ranked(peer, dataset.validation_features, k)
-        with clocks.measure("evaluation"):
-            test = ranked(peer, dataset.test_features, k)
+        peer.prepare_inference(k)
+        validation = ranked(peer, dataset.validation_features, k)
+        test = ranked(peer, dataset.test_features, k)
         peer.finish_inference()
         memory["host_evaluation_peak_bytes"] = host_peak.phase_bytes()
         memory["host_peak_bytes"] = host_peak.total_bytes()
@@ -93,7 +89,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     return {
         "data": dataset.facts,
         "memory": memory,
-        "clock": clocks.to_record(),
+        "clock": {"train_seconds": watch.seconds},
         "training": {
             "num_steps": 0,
             "num_epochs": passes,

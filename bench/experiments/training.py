@@ -21,7 +21,7 @@ import torch
 from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
-from bench.measure.clock import Clocks
+from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import (
     HostPeak,
@@ -59,7 +59,7 @@ class Prepared:
         data: set up.
         model: untrained, on its device, its kernels compiled.
         device: where it computes.
-        clocks: of the trial; set-up has been counted.
+        watch: of training.
         host_peak: of the process.
         memory: bytes known so far: predicted parts, and the process before the model was built.
     """
@@ -69,7 +69,7 @@ class Prepared:
     data: ExtremeDataModule
     model: ExtremeClassifier
     device: torch.device
-    clocks: Clocks
+    watch: Stopwatch
     host_peak: HostPeak
     memory: dict[str, int | None]
 
@@ -110,7 +110,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             "device_reserved_peak_bytes": reserved,
             "decode_bytes": ready.model.decode_bytes(),
         },
-        "clock": ready.clocks.to_record(),
+        "clock": {"train_seconds": ready.watch.seconds},
         "training": training,
         "test": test,
         "worlds": analysis.get("worlds"),
@@ -153,27 +153,25 @@ def prepare(trial: Trial, context: Context) -> Prepared:
         ValueError: data or settings that cannot be run.
     """
     device = settle(trial, context)
-    clocks = Clocks(drain_of(device))
-    host_peak = HostPeak()
-    with clocks.measure("setup"):
-        check_options(trial.model)
-        context.phase("data")
-        data = load_data(trial, context)
-        context.phase("build")
-        facts = data_facts(data)
-        baseline_bytes = host_current_bytes()
-        memory = predicted_memory(trial, facts, data.entries_per_point)
-        memory["host_baseline_bytes"] = baseline_bytes
-        # What is known now is recorded even if the trial does not reach its end.
-        context.partial(data=data.facts, memory=memory)
-        refuse_what_cannot_fit(memory, device)
-        model = build_model(trial, facts).to(device)
-        if not model.is_closed_form:
-            # On the first start of an environment this takes some 15 seconds.
-            context.phase("compile")
-            model.prepare_inference(_most_labels(trial, data))
-            warm_up_row_adam(device)
-    return Prepared(trial, context, data, model, device, clocks, host_peak, memory)
+    watch, host_peak = Stopwatch(drain_of(device)), HostPeak()
+    check_options(trial.model)
+    context.phase("data")
+    data = load_data(trial, context)
+    context.phase("build")
+    facts = data_facts(data)
+    baseline_bytes = host_current_bytes()
+    memory = predicted_memory(trial, facts, data.entries_per_point)
+    memory["host_baseline_bytes"] = baseline_bytes
+    # What is known now is recorded even if the trial does not reach its end.
+    context.partial(data=data.facts, memory=memory)
+    refuse_what_cannot_fit(memory, device)
+    model = build_model(trial, facts).to(device)
+    if not model.is_closed_form:
+        # On the first start of an environment this takes some 15 seconds.
+        context.phase("compile")
+        model.prepare_inference(_most_labels(trial, data))
+        warm_up_row_adam(device)
+    return Prepared(trial, context, data, model, device, watch, host_peak, memory)
 
 
 def settle(trial: Trial, context: Context) -> torch.device:
@@ -226,7 +224,7 @@ def fit(ready: Prepared) -> dict[str, Any]:
     ready.context.phase("train")
     model, data = ready.model, ready.data
     if model.is_closed_form:
-        with ready.clocks.measure("train"):
+        with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
         num_points = data.dataset.train_features.num_rows
         return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": []}
@@ -239,7 +237,7 @@ def fit(ready: Prepared) -> dict[str, Any]:
     callback = SteppedTraining(
         ready.trial.train,
         steps_per_epoch=len(data.train_dataloader()),
-        clocks=ready.clocks,
+        watch=ready.watch,
         validate=validate,
         emit=ready.context.emit,
     )
@@ -269,8 +267,7 @@ def score(ready: Prepared) -> tuple[dict[str, float], dict[str, Any]]:
     model.eval()
     model.prepare_inference(_most_labels(ready.trial, ready.data))
     ready.host_peak.begin_phase()
-    with ready.clocks.measure("evaluation"):
-        test = evaluate(model, ready.test_batches(), metrics)
+    test = evaluate(model, ready.test_batches(), metrics)
     ready.memory["host_evaluation_peak_bytes"] = ready.host_peak.phase_bytes()
     ready.context.phase("analyse")
     with torch.inference_mode():

@@ -1,1 +1,1 @@
-"""Clocks, memory and load of a trial, each measured where it happens."""
+"""What an experiment is, and how its time, memory and load are measured."""

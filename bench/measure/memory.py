@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from bench.measure.cgroups import Group, groups_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _STATUS = Path("/proc/self/status")
 _MEMINFO = Path("/proc/meminfo")
@@ -165,14 +161,6 @@ def available_device_bytes() -> int | None:
         return None
     free, _ = torch.cuda.mem_get_info()
     return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-
-
-def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of distinct storages behind tensors, each counted once however many views it has."""
-    held = list(tensors)  # alive until the end, so that no address is given out twice
-    storages = [tensor.untyped_storage() for tensor in held]
-    # Not by `data_ptr`: all storages of the meta device lie at address 0.
-    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def _status_bytes(name: str) -> int | None:

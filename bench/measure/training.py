@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from bench.measure.clock import Clocks
+from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Emit
 from bench.measure.phases import Repetition
 from bench.settings import TrainSpec
@@ -25,12 +25,12 @@ class SteppedTraining(L.Callback):
     """Trains a number of steps that is known beforehand; no clock decides anything.
 
     The learning rate follows the share of steps that is done, and quality is measured at equal
-    shares, on a clock of its own.
+    shares, while the watch stands still.
 
     Args:
         spec: length, schedule and number of validations.
         steps_per_epoch: batches in a pass over the training data.
-        clocks: the trial's clocks; this callback runs `train`.
+        watch: counts the seconds of training.
         validate: metrics of the validation split.
         emit: takes progress events.
 
@@ -43,13 +43,13 @@ class SteppedTraining(L.Callback):
         spec: TrainSpec,
         *,
         steps_per_epoch: int,
-        clocks: Clocks,
+        watch: Stopwatch,
         validate: Callable[[], Mapping[str, float]],
         emit: Emit,
     ) -> None:
         self.num_steps = planned_steps(spec, steps_per_epoch)
         self._spec = spec
-        self._clocks = clocks
+        self._watch = watch
         self._validate = validate
         self._emit = emit
         self._done = 0
@@ -65,8 +65,8 @@ class SteppedTraining(L.Callback):
         self._to_validate = {round(part * self.num_steps / count) for part in range(1, count + 1)}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        self._clocks["train"].start()
+        """Start the watch."""
+        self._watch.start()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -107,7 +107,7 @@ class SteppedTraining(L.Callback):
             )
         metrics: dict[str, float] = {}
         if self._spec.num_validations:
-            with self._clocks.measure("validation"):
+            with self._watch.paused():
                 metrics = dict(self._validate())
         self._quality = metrics.get("P@1")
         self._curve.append(
@@ -147,13 +147,13 @@ class SteppedTraining(L.Callback):
                 "quality": self._quality,
                 "quality_name": "P@1",
                 "fraction": share,
-                "seconds_left": self._clocks["train"].seconds * (1.0 - share) / share,
+                "seconds_left": self._watch.seconds * (1.0 - share) / share,
             }
         )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the clock."""
-        self._clocks["train"].stop()
+        """Stop the watch."""
+        self._watch.stop()
 
     def to_record(self) -> dict[str, Any]:
         """The record's `training` block; `kept_step` where weights before the last were kept."""

@@ -84,15 +84,12 @@ def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
     payload = _run(_trial(method, task), tmp_path)
     assert payload["test"]["P@1"] > (0.1 if method == "frequency" else 0.3)
     assert payload["clock"]["train_seconds"] > 0
-    assert payload["clock"]["evaluation_seconds"] > 0
     assert payload["memory"]["host_peak_bytes"] > 0
     assert payload["data"]["num_labels"] == 40
     assert len(payload["data"]["fingerprint"]) == 64
     if CARDS[method].is_floor:
         assert payload["training"]["num_steps"] == 0
-        assert payload["clock"]["validation_seconds"] is None
     else:
-        assert payload["clock"]["validation_seconds"] > 0
         curve = payload["training"]["curve"]
         steps = payload["training"]["num_steps"]
         assert [point["step"] for point in curve] == [steps / 2, steps]

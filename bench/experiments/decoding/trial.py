@@ -14,7 +14,6 @@ from bench.experiments.decoding.problems import Problem, build_problem
 from bench.experiments.decoding.sources import data_fingerprint
 from bench.experiments.decoding.timing import Timed
 from bench.mach import decode
-from bench.measure.clock import Clocks
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes
 from bench.measure.phases import Repetition
@@ -38,28 +37,25 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         RuntimeError: a decoder that claims to be exact is not.
     """
     _begin(trial, context)
-    clocks = Clocks(lambda: None)
     host_peak = HostPeak()
-    with clocks.measure("setup"):
-        context.phase("problem")
-        problem = build_problem(trial.data, context.data_dir, context.cache_dir)
-        fingerprint = data_fingerprint(trial.data, context.data_dir, context.cache_dir)
-        facts = dict(problem.facts) | {"fingerprint": fingerprint}
-        context.partial(data=facts)
-        context.phase("build")
-        _warm_up(trial, problem)
-        baseline = host_current_bytes()
-        host_peak.begin_phase()
-        decoder = build_decoder(trial.model.method, problem, trial.model.options)
-        # As it is asked, so that an estimator's form of the scores is the reference's too.
-        queries = decoder.prepare_queries(problem.scores[:CHECKED_QUERIES])
+    context.phase("problem")
+    problem = build_problem(trial.data, context.data_dir, context.cache_dir)
+    fingerprint = data_fingerprint(trial.data, context.data_dir, context.cache_dir)
+    facts = dict(problem.facts) | {"fingerprint": fingerprint}
+    context.partial(data=facts)
+    context.phase("build")
+    _warm_up(trial, problem)
+    baseline = host_current_bytes()
+    host_peak.begin_phase()
+    decoder = build_decoder(trial.model.method, problem, trial.model.options)
+    # As it is asked, so that an estimator's form of the scores is the reference's too.
+    queries = decoder.prepare_queries(problem.scores[:CHECKED_QUERIES])
     context.phase("decode")
     found = decoder.top_k(queries)
     decode_peak = host_peak.phase_bytes()
     num_scored = decoder.num_scored(queries)
     context.phase("check")
-    with clocks.measure("evaluation"):
-        test = _agreement(decoder, found, queries)
+    test = _agreement(decoder, found, queries)
     return {
         "data": facts,
         "memory": {
@@ -68,7 +64,6 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             "host_train_peak_bytes": decode_peak,
             "host_peak_bytes": host_peak.total_bytes(),
         },
-        "clock": clocks.to_record(),
         "test": test,
         "inference": {"k": decoder.k, "num_scored": num_scored.tolist()},
         "resolved": decoder.facts_of_inference(),

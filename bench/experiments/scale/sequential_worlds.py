@@ -27,7 +27,7 @@ from bench.experiments.training import (
 from bench.mach.decode.index import index_bytes
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
-from bench.measure.clock import Clocks
+from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
 from bench.measure.training import SteppedTraining
@@ -159,7 +159,7 @@ class Workshop:
         facts: sizes and label counts.
         device: where it computes.
         context: of the trial; finished worlds lie in `worlds/` below its cache.
-        clocks: of the trial.
+        watch: of the training in this process.
         host_peak: of the process.
     """
 
@@ -168,7 +168,7 @@ class Workshop:
     facts: DataFacts
     device: torch.device
     context: Context
-    clocks: Clocks
+    watch: Stopwatch
     host_peak: HostPeak
 
     def all_worlds(self) -> list[Mapping[str, Any]]:
@@ -189,13 +189,13 @@ class Workshop:
     def _train(self, number: int) -> Entry:
         """Train one world from its start to its end."""
         self.host_peak.begin_phase()
-        before = self.clocks["train"].seconds
+        before = self.watch.seconds
         trial = self.plan.world(number)
         model = build_model(trial, self.facts).to(self.device)
         callback = SteppedTraining(
             dataclasses.replace(trial.train, num_validations=0, keep_best=False),
             steps_per_epoch=self.points.steps_per_epoch,
-            clocks=self.clocks,
+            watch=self.watch,
             validate=dict,
             emit=lambda event: self.context.emit(self._of_all(event, number, before)),
         )
@@ -211,7 +211,7 @@ class Workshop:
         record = callback.to_record()
         facts = {
             "world": number,
-            "seconds": self.clocks["train"].seconds - before,
+            "seconds": self.watch.seconds - before,
             "num_steps": record["num_steps"],
             "num_epochs": record["num_epochs"],
             "points_seen": record["points_seen"],
@@ -225,8 +225,7 @@ class Workshop:
     def _of_all(self, event: Mapping[str, Any], number: int, before: float) -> Mapping[str, Any]:
         """Progress of one world as that of all; `before` are seconds of those done in this run."""
         share, total = event["fraction"], self.plan.num_trained
-        seconds = (self.clocks["train"].seconds - before) / share
-        left = seconds * (total - number - share)
+        left = (self.watch.seconds - before) / share * (total - number - share)
         return {**event, "fraction": (number + share) / total, "seconds_left": left}
 
     def has_all(self) -> bool:

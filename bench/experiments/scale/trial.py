@@ -24,7 +24,7 @@ from bench.experiments.training import (
 from bench.mach import decode, estimators
 from bench.mach.hashing import UniversalHash, build_hash
 from bench.mach.module import Mach
-from bench.measure.clock import Clocks
+from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
@@ -128,7 +128,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         context.phase("index")
         labels.prepare(model.num_buckets, max(trial.data.ks))
         context.phase("evaluate")
-        with shop.clocks.measure("evaluation"), torch.inference_mode():
+        with torch.inference_mode():
             rows = _score(model, labels, shop, max(trial.data.ks))
         test = rows[-1]["metrics"] if rows else {}
         memory["host_decode_peak_bytes"] = shop.host_peak.phase_bytes()
@@ -144,9 +144,9 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             "device_allocated_peak_bytes": allocated,
             "device_reserved_peak_bytes": reserved,
         },
-        # Of worlds that an earlier run has trained, too; the clocks know of this one alone.
+        # Of worlds that an earlier run has trained, too; the watch knows of this one alone.
         "clock": {
-            **shop.clocks.to_record(),
+            "train_seconds": shop.watch.seconds,
             "world_seconds": [world["seconds"] for world in worlds],
         },
         "training": {
@@ -219,26 +219,24 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
 def _open(trial: Trial, context: Context) -> tuple[Workshop, dict[str, int | None]]:
     """Everything up to the first world, and the bytes known by then."""
     device = settle(trial, context)
-    clocks = Clocks(drain_of(device))
     host_peak = HostPeak()
     plan = Plan.of(trial)
     context.phase("data")
-    with clocks.measure("setup"):
-        points = load_points(trial, context)
-        memory = forecast(plan, points)
-        memory["host_baseline_bytes"] = host_current_bytes()
-        context.partial(data=points.facts, memory=memory)
-        refuse_what_cannot_fit(memory, device)
-        facts = points.counted()
-        warm_up_row_adam(device)
-        reset_device_peaks()
+    points = load_points(trial, context)
+    memory = forecast(plan, points)
+    memory["host_baseline_bytes"] = host_current_bytes()
+    context.partial(data=points.facts, memory=memory)
+    refuse_what_cannot_fit(memory, device)
+    facts = points.counted()
+    warm_up_row_adam(device)
+    reset_device_peaks()
     shop = Workshop(
         plan=plan,
         points=points,
         facts=facts,
         device=device,
         context=context,
-        clocks=clocks,
+        watch=Stopwatch(drain_of(device)),
         host_peak=host_peak,
     )
     return shop, memory
