@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, get_type_hints
 
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.measure.processors import num_cores
 from bench.nn.options import is_of, words
-from bench.settings import ModelSpec, Scalar, SettingsError, TrainSpec
+from bench.settings import ModelSpec, SettingsError, TrainSpec
 
 
 class PeerMissing(ImportError):  # noqa: N818 - an outcome of a trial, not a mistake
@@ -62,8 +60,6 @@ class Peer(ABC):
     #: Name of its distribution and of the module to import.
     package: ClassVar[str]
     options_class: ClassVar[type[PeerOptions]] = PeerOptions
-    #: Options of a model that stands in for the cost of a call, as small as the library allows.
-    overhead_options: ClassVar[Mapping[str, Scalar]] = MappingProxyType({})
 
     def __init__(self, options: Any, *, folder: Path, seed: int) -> None:
         self.options = options

@@ -7,7 +7,6 @@ peer's. All three libraries work inside this process: `VmHWM` is all that they t
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import os
@@ -37,7 +36,6 @@ TIMED_K = 5
 _LONG_FIT_SECONDS = 20.0
 # Points in a library's own form, and in memory, at a time.
 _BLOCK_ROWS = 2048
-_OVERHEAD_POINTS = 8
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
@@ -105,10 +103,8 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     """Time a training, single queries and batches of them.
 
     Phases are `fit` (in the first round only, if it takes longer than 20 s: a process that is
-    started again to spare memory finds the model in the cache), `latency` and
-    `throughput` as our methods have them, the points being in the library's own form beforehand,
-    and `overhead` and `overhead-256`: the same calls to a model of two labels, of which little is
-    left but the call itself, the handing over of the features and the reading of the answer.
+    started again to spare memory finds the model in the cache), and `latency` and `throughput` as
+    our methods have them, the points being in the library's own form beforehand.
 
     Raises:
         SettingsError: an option that the peer does not take, or data that it cannot learn.
@@ -124,10 +120,6 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
         peer = _built(kind, options, trial, folder)
         refuse_beyond(available_memory_bytes(), {"predicted_bytes": peer.least_bytes()})
         peer.read(dataset)
-        small = dataclasses.replace(options, **cast(dict[str, Any], kind.overhead_options))
-        caller = _built(kind, small, trial, folder / "overhead")
-        caller.read(_two_labels(dataset))
-        caller.train()
         k = _most_labels(peer, dataset, TIMED_K)
         # Of the session that is under way: its first round replaces it.
         kept = context.cache_dir / "peers" / f"{trial.trial_id}.model"
@@ -146,10 +138,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
                 is_trained = seconds[0] > _LONG_FIT_SECONDS
                 if is_trained:
                     _keep(peer, kept)
-            _time_inference(repetition, peer, dataset.test_features, k, ("latency", "throughput"))
-            _time_inference(
-                repetition, caller, dataset.test_features, min(k, 2), ("overhead", "overhead-256")
-            )
+            _time_inference(repetition, peer, dataset.test_features, k)
     return {
         "weights": "trained",
         "fingerprint": dataset.facts.get("fingerprint"),
@@ -226,31 +215,16 @@ def _most_labels(peer: Peer, dataset: Dataset, wanted: int) -> int:
     return min(wanted, dataset.num_labels, peer.max_ranked or wanted)
 
 
-def _two_labels(dataset: Dataset) -> Dataset:
-    """The first training points, as if there were two labels, in turns."""
-    count = min(_OVERHEAD_POINTS, dataset.train_features.num_rows)
-    offsets = np.arange(count + 1, dtype=np.int64)
-    ids = (np.arange(count) % 2).astype(np.int32)
-    return dataclasses.replace(
-        dataset,
-        train_features=dataset.train_features.slice(0, count),
-        train_labels=Csr(offsets, ids, None, 2),
-        num_labels=2,
-    )
-
-
-def _time_inference(
-    repetition: Repetition, peer: Peer, features: Csr, k: int, phases: tuple[str, str]
-) -> None:
-    """Raw seconds of single queries and of batches, under the names of two phases."""
+def _time_inference(repetition: Repetition, peer: Peer, features: Csr, k: int) -> None:
+    """Raw seconds of single queries and of batches."""
     num_points = features.num_rows
     size = min(BATCH_SIZE, num_points)
     singles = ((i, i + 1) for i in range(min(LATENCY_QUERIES, num_points)))
     batches = ((i, i + size) for i in range(0, num_points - size + 1, size))
     peer.prepare_inference(k)
     for phase, units, parts in (
-        (phases[0], 1, singles),
-        (phases[1], size, itertools.islice(batches, NUM_BATCHES)),
+        ("latency", 1, singles),
+        ("throughput", size, itertools.islice(batches, NUM_BATCHES)),
     ):
         inputs = [peer.queries(features.slice(*part)) for part in parts]
         repetition.time_calls(phase, peer.top_k, inputs, units=units)

@@ -107,7 +107,6 @@ class VowpalWabbit(Peer):
 
     package = "vowpalwabbit"
     options_class = VowpalWabbitOptions
-    overhead_options = MappingProxyType({"bits": 18})
     options: VowpalWabbitOptions
 
     _model_folder: Path
