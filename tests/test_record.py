@@ -12,7 +12,7 @@ from stub_trials import build_trial
 
 from bench.errors import StorageError
 from bench.store import record
-from bench.store.record import RecordError, SchemaError
+from bench.store.record import Record, RecordError, SchemaError
 
 
 def build(trial_id="0123456789abcdef", **changes):
@@ -238,3 +238,23 @@ def test_latest_takes_a_machine_with_other_pages_of_memory_for_the_same():
         for size in (24 * gib, 24 * gib - 8192)
     )
     assert record.latest([first, second]) == [second]
+
+
+CORRECTION = {"of": "2026-01-01", "at": "2026-01-02", "fields": ["memory.a"], "reason": "r"}
+
+
+def test_a_line_that_corrects_an_older_one_is_the_one_that_counts(tmp_path):
+    path = tmp_path / "r.jsonl"
+    old = build()
+    record.append(path, old)
+    record.append(path, Record({**old.raw, "test": {"P@1": 0.6}, "correction": CORRECTION}))
+    records, warnings = record.read(path)
+    assert warnings == []
+    [latest] = record.latest(records)
+    assert latest.block("test") == {"P@1": 0.6}
+
+
+@pytest.mark.parametrize("block", [3, {"of": "2026-01-01"}, {"fields": "memory"}])
+def test_a_correction_that_names_no_fields_is_no_record(block):
+    with pytest.raises(RecordError, match="correction"):
+        Record({**build().raw, "correction": block})

@@ -219,7 +219,7 @@ _RECORD = {
     "versions": _VERSIONS,
     "provenance": _PROVENANCE,
 }
-# Of a line that corrects an older one without training, see `bench.store.record.corrected`.
+# Of a line that corrects an older one without training: `fields` are what differs.
 _CORRECTION = {"of": _TIME, "at": _TIME, "fields": listing(text()), "reason": text()}
 #: A quality record.
 RECORD = block(

@@ -156,40 +156,6 @@ def build(
     )
 
 
-def corrected(
-    old: Record,
-    values: Mapping[str, Mapping[str, Any]],
-    *,
-    reason: str,
-    commit: str | None,
-    at: str,
-) -> Record:
-    """The same record with some values put right without running its trial again.
-
-    It is appended like any other; its `correction` says which fields differ from those of the line
-    that it corrects, which stays where it is.
-
-    Args:
-        old: what is corrected.
-        values: block → field → right value.
-        reason: why the old ones were wrong.
-        commit: of the code that knows better.
-        at: when, in UTC.
-
-    Raises:
-        RecordError: a field or value that no record has.
-    """
-    correction = {
-        "of": old.raw["started_at"],
-        "at": at,
-        "fields": [f"{block}.{name}" for block, fields in values.items() for name in fields],
-        "reason": reason,
-        "commit": commit,
-    }
-    blocks = {name: {**old.block(name), **fields} for name, fields in values.items()}
-    return Record({**old.raw, **blocks, "correction": correction})
-
-
 def to_plain(value: Any) -> Any:
     """The same value in JSON's types; NaN and infinities become null.
 
