@@ -13,7 +13,7 @@ from bench.cli.commands import main
 from bench.report.load import load_machine
 from bench.report.readme import read_audits
 from bench.report.renderers import rendering_of
-from bench.report.studies import find_view
+from bench.report.studies import find_study, trials_of
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
 from bench.store.record import RecordError, SchemaError
@@ -145,7 +145,8 @@ def test_no_bytes_seconds_counts_or_shares_are_negative(taken):
 
 def test_tables_and_figures_of_what_is_read_are_built(taken, tmp_path):
     name, line, kept = taken
-    view = find_view(line["study"])
+    study = find_study(line["study"])
+    trials = trials_of(study)
     folder = tmp_path / ("costs" if name == "costs" else "records") / line["study"]
     folder.mkdir(parents=True)
     if name == "costs":
@@ -155,8 +156,8 @@ def test_tables_and_figures_of_what_is_read_are_built(taken, tmp_path):
     for path, value, text in kept:
         (folder / "m.jsonl").write_text(text + "\n", encoding="utf-8")
         try:
-            rendering = rendering_of(view.kind)
-            results = load_machine(tmp_path, view, "m")
+            rendering = rendering_of(study)
+            results = load_machine(tmp_path, study, "m", trials)
             list(rendering.plots(results.sections))
             for section in results.sections:
                 rendering.build_table(section)

@@ -104,13 +104,13 @@ def _stale(loaded: Sequence[MachineResults]) -> list[str]:
         for method, count in sorted(Counter(row.card.name for row in rows).items()):
             plural = "s" if count > 1 else ""
             notes.append(
-                f"records/{results.view.name}/{results.machine}.jsonl: {count} configuration"
+                f"records/{results.study.name}/{results.machine}.jsonl: {count} configuration"
                 f"{plural} of {method} made by older versions (†)"
             )
         count = sum(map(_num_older, results.sections))
         if count:
             notes.append(
-                f"records/{results.view.name}/{results.machine}.jsonl: {count} "
+                f"records/{results.study.name}/{results.machine}.jsonl: {count} "
                 f"configuration{'s' if count > 1 else ''} with metrics that are computed otherwise "
                 "today († at the metric)"
             )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report.renderers import rendering_of
-from bench.report.sections import Section, StudyView, select_sections
-from bench.report.studies import find_view, staleness
+from bench.report.sections import Section, select_sections
+from bench.report.studies import asked_for, find_study, staleness, trials_of
 from bench.report.summary import Record
 from bench.report.timings import Timings
+from bench.settings import Trial
 from bench.store import costs, record
-from bench.studies.study import StudyError
+from bench.studies.study import Study, StudyError
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,16 @@ class MachineResults:
 
     Attributes:
         num_records: latest records of distinct trials.
+        num_missing: trials of the profile that was begun without a record.
         warnings: one for each line of records or costs that could not be read, and is left out.
         num_failed_sessions: sessions of timing since those shown, in which a row failed.
     """
 
-    view: StudyView
+    study: Study
     machine: str
     sections: tuple[Section, ...]
     num_records: int
+    num_missing: int = 0
     warnings: tuple[str, ...] = ()
     num_failed_sessions: int = 0
 
@@ -47,10 +50,10 @@ class MachineResults:
         """What the tables must say about records that are not in them."""
         notes = []
         seen = {str(record["trial_id"]) for record in self.records}
-        begun = [expected for expected in self.view.expected.values() if expected & seen]
-        missing = min((len(expected - seen) for expected in begun), default=0)
-        if missing:
-            notes.append(f"{missing} of the study's trials have no record on this machine.")
+        if self.num_missing:
+            notes.append(
+                f"{self.num_missing} of the study's trials have no record on this machine."
+            )
         corrected = [r["correction"]["fields"] for r in self.records if r.get("correction")]
         if corrected:
             names = ", ".join(sorted({name for fields in corrected for name in fields}))
@@ -100,34 +103,43 @@ def load_results(
     folder = results_dir / "records"
     folders = [results_dir] if reference_dir is None else [reference_dir, results_dir]
     known = sorted(path.name for path in folder.glob("*") if path.is_dir())
-    views = [find_view(name, *folders) for name in (known if studies is None else studies)]
     found = []
-    for view in views:
-        paths = sorted((folder / view.name).glob("*.jsonl"))
+    for study in [find_study(name) for name in (known if studies is None else studies)]:
+        trials = trials_of(study, *folders)
+        paths = sorted((folder / study.name).glob("*.jsonl"))
         if not paths and studies is not None:
-            raise StudyError(f"study {view.name!r} has no records under {folder}")
-        found += [load_machine(results_dir, view, path.stem) for path in paths]
+            raise StudyError(f"study {study.name!r} has no records under {folder}")
+        found += [load_machine(results_dir, study, path.stem, trials) for path in paths]
     return found
 
 
-def load_machine(results_dir: Path, view: StudyView, machine: str) -> MachineResults:
+def load_machine(
+    results_dir: Path, study: Study, machine: str, trials: Sequence[Sequence[Trial]]
+) -> MachineResults:
     """One study on one machine.
+
+    Args:
+        results_dir: see `load_results`.
+        study: which.
+        machine: which.
+        trials: of the study, see `trials_of`.
 
     Raises:
         SchemaError: lines of another schema.
     """
-    entries, warnings = record.read(results_dir / "records" / view.name / f"{machine}.jsonl")
-    lines, more = costs.read_costs(costs.costs_path(results_dir, view.name, machine))
+    entries, warnings = record.read(results_dir / "records" / study.name / f"{machine}.jsonl")
+    lines, more = costs.read_costs(costs.costs_path(results_dir, study.name, machine))
     records = [entry.raw for entry in record.latest(entries)]
+    kept, num_missing = asked_for(records, study, trials)
     counting = costs.latest_costs(lines)
     timings = Timings(counting)
-    sections = select_sections(records, view, machine, timings, staleness(view.kind))
-    arranged = rendering_of(view.rendering).arrange(sections)
+    sections = select_sections(kept, study, machine, timings, staleness(study.kind.name))
     return MachineResults(
-        view,
+        study,
         machine,
-        arranged,
+        rendering_of(study).arrange(sections),
         len(records),
+        num_missing,
         warnings=(*warnings, *more),
         num_failed_sessions=costs.num_failed_since(lines, counting),
     )

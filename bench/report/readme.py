@@ -104,7 +104,7 @@ def _table(words: str, find: Find) -> str:
     texts = []
     sections = _sections(chosen, part)
     for section in sections:
-        table = rendering_of(chosen.view.rendering).build_table(section, is_compact=True)
+        table = rendering_of(chosen.study).build_table(section, is_compact=True)
         head = f"**{escape_markdown(table.title)}**"
         if section is sections[-1]:
             table = replace(table, notes=(*table.notes, *chosen.damage))

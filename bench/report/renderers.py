@@ -24,7 +24,7 @@ from bench.report.sections import Row, Section
 from bench.report.style import Plot
 from bench.report.tables import decoding, papers, scale, theory
 from bench.report.tables.tables import build_table
-from bench.studies.study import StudyError
+from bench.studies.study import Study, StudyError
 
 
 class BuildTable(Protocol):
@@ -112,12 +112,13 @@ RENDERINGS: Mapping[str, Rendering] = {
 }
 
 
-def rendering_of(name: str) -> Rendering:
-    """How studies of a kind, or those that name another rendering, are shown.
+def rendering_of(study: Study) -> Rendering:
+    """How a study is shown: as it says, or as those of its kind.
 
     Raises:
         StudyError: there is nothing to show such studies with.
     """
+    name = study.shown_as or study.kind.name
     if name not in RENDERINGS:
         raise StudyError(f"no tables for studies of kind {name!r}; known: {', '.join(RENDERINGS)}")
     return RENDERINGS[name]

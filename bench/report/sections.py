@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bench.methods import cards
@@ -25,6 +25,7 @@ from bench.settings import SettingsError, Trial
 from bench.store.costs import shared_costs
 from bench.store.record import machine_key
 from bench.studies.published import Curve, Published
+from bench.studies.study import Study
 
 IsStale = Callable[[Record], bool]
 
@@ -132,26 +133,31 @@ class Section:
     Attributes:
         facts: the data facts of its records: of one set of data where the study trains; those that
             all records have in common in a paper's table; the first record's elsewhere.
-        metrics: the study's quality columns; the first one leads.
-        published: the study's published numbers for this part.
-        curves: its published curves.
-        quantities: further columns of a paper's table.
-        figures: names of the figures that show it; () for those of its kind.
         is_only: the study has no other one on this machine.
     """
 
-    study: str
+    study: Study
     machine: str
     part: str
     data_name: str
     rows: tuple[Row, ...]
     facts: Mapping[str, Any]
-    metrics: tuple[str, ...]
-    published: tuple[Published, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    quantities: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
     is_only: bool = True
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The study's quality columns; the first one leads."""
+        return self.study.primary_metrics
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """The study's published numbers for this part."""
+        return tuple(p for p in self.study.published if p.part in ("", self.part))
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """Its published curves."""
+        return tuple(c for c in self.study.curves if c.part in ("", self.part))
 
     @property
     def trained(self) -> tuple[Row, ...]:
@@ -184,7 +190,7 @@ class Section:
     @property
     def name(self) -> str:
         """Study, part and data."""
-        return " · ".join(dict.fromkeys(filter(None, [self.study, self.part, self.data_name])))
+        return " · ".join(dict.fromkeys(filter(None, [self.study.name, self.part, self.data_name])))
 
     @property
     def title(self) -> str:
@@ -209,98 +215,51 @@ class Section:
 _SIZES = {"L": "num_labels", "D": "num_features", "N": "num_train_points"}
 
 
-@dataclass(frozen=True)
-class StudyView:
-    """What a report needs to know of a study; every field has a meaning without one.
-
-    Attributes:
-        metrics: quality columns.
-        trial_ids: trials of the study in any profile; None accepts every record.
-        expected: profile → its trials, to say which of them have no record.
-        part_of: names the part that a record's settings belong to.
-        published: published rows; one with a `part` stands in that part's table only.
-        curves: published curves; one with a `part` belongs to that part.
-        quantities: further columns of a paper's table.
-        figures: names of the figures that show it; () for those of its kind.
-        kind: name of what its trials are.
-        shown_as: name of what renders it; "": its kind's.
-    """
-
-    name: str
-    metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
-    trial_ids: frozenset[str] | None = None
-    expected: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    part_of: Callable[[Mapping[str, Any]], str] = field(default=lambda settings: "")
-    published: tuple[Published, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    quantities: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-    kind: str = TRAINING.name
-    shown_as: str = ""
-
-    @property
-    def rendering(self) -> str:
-        """Name of what renders it."""
-        return self.shown_as or self.kind
-
-    @property
-    def is_of_papers(self) -> bool:
-        """Whether it reproduces a paper's table or figure."""
-        return self.shown_as == PAPERS
-
-
 def select_sections(
     records: Sequence[Record],
-    study: StudyView,
+    study: Study,
     machine: str,
     timings: Timings,
     is_stale: IsStale = lambda record: False,
 ) -> tuple[Section, ...]:
     """Sections of one machine's latest records, in the order of their numbers of labels.
 
-    Records of trials that the study no longer has are left out. Records that differ in part, in the
-    machine or in the data's name never share a section. In a study that trains nor do those that
-    differ in the data's fingerprint; one that stopped before its data were read joins the
-    fingerprint seen last. Elsewhere rows of several fingerprints share one: a paper's table, whose
-    rows weigh features as each system does (unless the files changed under the same settings), and
-    decodes, theory and scale, whose rows are of problems of their own. Of a paper's table, what was
-    published and nobody has run is a section without rows.
+    Records that differ in part, in the machine or in the data's name never share a section. In a
+    study that trains nor do those that differ in the data's fingerprint; one that stopped before
+    its data were read joins the fingerprint seen last. Elsewhere rows of several fingerprints share
+    one: a paper's table, whose rows weigh features as each system does (unless the files changed
+    under the same settings), and decodes, theory and scale, whose rows are of problems of their
+    own. Of a paper's table, what was published and nobody has run is a section without rows.
     """
 
     def group_of(record: Record) -> tuple[str, str, str]:
-        settings = record["settings"]
-        data_name = str(dig(settings, "data", "name") or "")
-        return study.part_of(settings), data_name, hardware_of(record)
+        trial = trial_of(record)
+        data_name = str(dig(record["settings"], "data", "name") or "")
+        return study.part(trial) if trial else "", data_name, hardware_of(record)
 
-    wanted = [r for r in records if study.trial_ids is None or r["trial_id"] in study.trial_ids]
-    groups = group_by(wanted, group_of)
-    finished = (trial_of(record) for record in wanted if record.get("status") == "done")
+    groups = group_by(records, group_of)
+    finished = (trial_of(record) for record in records if record.get("status") == "done")
     shared = shared_costs(trial for trial in finished if trial is not None)
+    is_of_papers = study.shown_as == PAPERS
     sections: list[Section] = []
     for (part, data_name, _), members in sorted(groups.items(), key=_group_order):
         # Problems of the decode differ in size and share a table: they are not one set of data.
-        is_one_set = study.kind == TRAINING.name
-        if study.is_of_papers and not _has_changed_data(members):
-            is_one_set = False
+        is_one_set = study.kind.name == TRAINING.name
+        is_one_set &= not is_of_papers or _has_changed_data(members)
         for same_data in _split_by_fingerprint(members) if is_one_set else [members]:
-            facts = clean(_common_facts(same_data) if study.is_of_papers else _facts(same_data))
+            facts = clean(_common_facts(same_data) if is_of_papers else _facts(same_data))
             sections.append(
                 Section(
-                    study=study.name,
+                    study=study,
                     machine=clean(machine),
                     part=clean(part),
                     data_name=clean(data_name),
-                    rows=_rows(same_data, part, study.kind, timings, shared, is_stale),
+                    rows=_rows(same_data, part, study.kind.name, timings, shared, is_stale),
                     facts=facts,
-                    metrics=study.metrics,
-                    published=tuple(p for p in study.published if p.part in ("", part)),
-                    curves=tuple(c for c in study.curves if c.part in ("", part)),
-                    quantities=study.quantities,
-                    figures=study.figures,
                     is_only=len(groups) == 1,
                 )
             )
-    return (*sections, *(_without_rows(sections, study) if study.is_of_papers else ()))
+    return (*sections, *(_without_rows(sections, study) if is_of_papers else ()))
 
 
 def trial_of(record: Record) -> Trial | None:
@@ -337,20 +296,12 @@ def _has_changed_data(records: Sequence[Record]) -> bool:
     return any(len(fingerprints) > 1 for fingerprints in found.values())
 
 
-def _without_rows(sections: Sequence[Section], study: StudyView) -> Iterator[Section]:
+def _without_rows(sections: Sequence[Section], study: Study) -> Iterator[Section]:
     """A section for each published part of which there is no record."""
     met = {section.part for section in sections}
     for part in dict.fromkeys(entry.part for entry in study.published):
         if sections and part and part not in met:
-            yield replace(
-                sections[0],
-                part=part,
-                data_name=part,
-                rows=(),
-                facts={},
-                published=tuple(p for p in study.published if p.part in ("", part)),
-                curves=tuple(c for c in study.curves if c.part in ("", part)),
-            )
+            yield replace(sections[0], part=part, data_name=part, rows=(), facts={})
 
 
 def hardware_of(record: Record) -> str:

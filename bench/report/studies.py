@@ -1,83 +1,84 @@
-"""What reports know of a study, and whether a record is of today's versions."""
+"""Which trials a study asks for, and whether a record is of today's versions."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.data.source import DataError
 from bench.methods.kinds import KINDS
 from bench.methods.versions import current_versions, is_older
-from bench.report.sections import IsStale, StudyView
+from bench.report.sections import IsStale
 from bench.report.summary import Record
 from bench.settings import SettingsError, Trial
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.studies.study import Study, StudyError, load_study
 
 
-def find_view(name_or_path: str, *folders: Path) -> StudyView:
-    """View of a study; one that accepts every record where the name is not registered.
+class _UnknownStudy(Study):
+    """What stands for a study whose file is not at hand: its name is that of a folder."""
+
+    def __post_init__(self) -> None:
+        """Checks nothing."""
+
+
+def find_study(name_or_path: str) -> Study:
+    """A study; one without profiles, whose records are all shown, where the name is not registered.
 
     A user's study lives in a file of his own, so its records may stand here without it.
 
-    Args:
-        name_or_path: as `bench.studies.study.load_study` takes it.
-        folders: results folders whose budgets tell how long rows are trained; later ones win.
-
     Raises:
         StudyError: no such file, or it defines no study.
-        BudgetError: a file of budgets holds something else.
     """
     try:
-        study = load_study(name_or_path)
+        return load_study(name_or_path)
     except StudyError:
         if name_or_path.endswith(".py"):
             raise
-        return StudyView(name=name_or_path)
-    budgets: Budgets = {}
-    for folder in folders:
-        budgets = {**budgets, **read_budgets(budgets_path(folder, study.name))}
-    return view_study(study, budgets)
+        return _UnknownStudy(
+            name=name_or_path, claim="", trials=lambda profile: [], smoke=list, profiles=()
+        )
 
 
-def view_study(study: Study, budgets: Budgets) -> StudyView:
-    """View of a study; the smoke trials belong to it too, they only ever have folders of their own.
+def trials_of(study: Study, *folders: Path) -> list[list[Trial]]:
+    """Trials of each profile, and last the smoke trials, which only ever have folders of their own.
+
+    Args:
+        study: whose trials.
+        folders: results folders whose budgets say how long rows are trained; later ones win.
 
     Raises:
         StudyError: the study asks for one trial twice.
+        BudgetError: a file of budgets holds something else.
     """
-    by_profile = {
-        str(profile): resolve(study.build_trials(profile), budgets)[0] for profile in study.profiles
-    }
-    # Nobody has to have brought optional data.
-    expected = {
-        name: frozenset(t.trial_id for t in trials if t.data.name not in study.optional_data)
-        for name, trials in by_profile.items()
-    }
-    known = {trial.trial_id for trials in by_profile.values() for trial in trials}
-    smoke = frozenset(trial.trial_id for trial in study.build_smoke())
-    return StudyView(
-        name=study.name,
-        metrics=tuple(study.primary_metrics),
-        trial_ids=smoke | known,
-        expected=expected,
-        part_of=functools.partial(_part_of, study),
-        published=study.published,
-        curves=study.curves,
-        quantities=study.quantities,
-        figures=study.figures,
-        kind=study.kind.name,
-        shown_as=study.shown_as,
-    )
+    budgets: Budgets = {}
+    for folder in folders:
+        budgets = {**budgets, **read_budgets(budgets_path(folder, study.name))}
+    profiles = [resolve(study.build_trials(profile), budgets)[0] for profile in study.profiles]
+    return [*profiles, study.build_smoke()]
 
 
-def _part_of(study: Study, settings: Mapping[str, Any]) -> str:
-    try:
-        return study.part(Trial.from_dict(settings))
-    except SettingsError:
-        return ""
+def asked_for(
+    records: Sequence[Record], study: Study, profiles: Sequence[Sequence[Trial]]
+) -> tuple[list[Record], int]:
+    """Records of the study's trials, and how many trials of the profile that was begun have none.
+
+    Args:
+        records: of one machine.
+        study: of the records; all of them are its own where it has no profiles.
+        profiles: see `trials_of`.
+    """
+    if not study.profiles:
+        return list(records), 0
+    known = {trial.trial_id for trials in profiles for trial in trials}
+    kept = [record for record in records if record["trial_id"] in known]
+    seen = {str(record["trial_id"]) for record in kept}
+    # Nobody has to have imported optional data.
+    expected = [
+        {t.trial_id for t in trials if t.data.name not in study.optional_data}
+        for trials in profiles[:-1]
+    ]
+    return kept, min((len(ids - seen) for ids in expected if ids & seen), default=0)
 
 
 def staleness(kind: str) -> IsStale:

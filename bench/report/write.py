@@ -58,7 +58,7 @@ def beside(results: MachineResults, reference_dir: Path | None) -> Comparison | 
     """Somebody's own results beside the reference's; None where they are the reference."""
     if reference_dir is None:
         return None
-    return compare_results(results, reference_of(reference_dir, results.view.name))
+    return compare_results(results, reference_of(reference_dir, results.study.name))
 
 
 def write_results(
@@ -67,7 +67,7 @@ def write_results(
     """Write the tables and figures of one study on one machine; returns the files."""
     if not results.sections:
         return []
-    name, rendering = results.view.name, rendering_of(results.view.rendering)
+    name, rendering = results.study.name, rendering_of(results.study)
     head = "generated from records and costs by `python -m bench report`; do not edit"
     tables = [rendering.build_table(section) for section in results.sections]
     details = (rendering.build_details(section) for section in results.sections)

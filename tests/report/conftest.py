@@ -9,17 +9,17 @@ import synthetic_records as made
 from bench.report import load as report_results
 from bench.report import style
 from bench.report.plots import rows, training
-from bench.report.sections import StudyView
+from bench.studies.study import Study
 
-Install = Callable[[StudyView], None]
+Install = Callable[[Study], None]
 
 
 @pytest.fixture
-def install_view(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Replaces the study registry by one view."""
+def install_study(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Replaces the study registry by one study."""
 
-    def install(view: StudyView = made.VIEW) -> None:
-        monkeypatch.setattr(report_results, "find_view", lambda name, *folders: view)
+    def install(study: Study = made.STUDY) -> None:
+        monkeypatch.setattr(report_results, "find_study", lambda name: study)
 
     install()
     return install
@@ -32,7 +32,7 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path, install_view: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path, install_study: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results folder with the records of two data sets, drawn as one kind of figure."""
     monkeypatch.setattr(training, "FIGURES", {"memory-parts": rows.memory_parts})
     folder = tmp_path / "results"

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from synthetic_records import cost_line, cost_row, provenance
+from synthetic_records import cost_line, cost_row, provenance, study
 
 from bench.methods.cards import cards
-from bench.report.sections import StudyView
+from bench.methods.kinds import DECODING
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
-VIEW = StudyView(
-    name="imaginary",
-    metrics=("recall",),
-    kind="decoding",
-    part_of=lambda settings: f"k = {settings['model']['options']['k']}",
+STUDY = study(
+    primary_metrics=("recall",),
+    kind=DECODING,
+    part=lambda trial: f"k = {trial.model.options['k']}",
 )
 PEAKS = {"uniform": 0.0, "peak 0.1": 0.1, "peak 0.5": 0.5, "peak 0.9": 0.9}
 SIZES = (10_000, 100_000, 670_091, 3_000_000)

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report.sections import Section, StudyView, select_sections
+from bench.report.sections import Section, select_sections
 from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.costs import CostLine
+from bench.studies.study import Study
 
 MACHINE = {
     "cpu": "Imaginary CPU 9000",
@@ -22,11 +23,19 @@ MACHINE = {
     "accelerator": None,
 }
 SLUG = "imaginary-2c"
-VIEW = StudyView(name="imaginary")
 NUM_LABELS = {"small": 20_000, "all": 83_071, "tags": 52_946}
 NUM_FEATURES = 89_822
 NUM_TRAIN = {"small": 410_000, "all": 608_623, "tags": 30_000}
 FLOORS = ("frequency", "centroid")
+
+
+def study(name: str = "imaginary", **fields: Any) -> Study:
+    """A study all of whose records are shown."""
+    plain = {"claim": "A claim.", "trials": lambda profile: [], "smoke": list, "profiles": ()}
+    return Study(name=name, **{**plain, **fields})
+
+
+STUDY = study()
 
 
 def trial(
@@ -339,12 +348,12 @@ def full_grid(data: str = "small", replicates: int = 3) -> list[Trial]:
 def sections(
     records: Sequence[dict[str, Any]],
     costs: Sequence[dict[str, Any]] = (),
-    view: StudyView = VIEW,
+    of: Study = STUDY,
     **more: Any,
 ) -> tuple[Section, ...]:
     """Sections of records and cost lines."""
     timings = Timings([CostLine(line) for line in costs])
-    return select_sections(records, view, SLUG, timings, **more)
+    return select_sections(records, of, SLUG, timings, **more)
 
 
 def write(

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import synthetic_records as made
 from conftest import Install
-from synthetic_decoding import VIEW, decode_grid
+from synthetic_decoding import STUDY, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check
 from bench.report.plots import decode
 from bench.report.renderers import rendering_of
-from bench.report.sections import StudyView
 from bench.store.files import replace_file
 from bench.store.lockfiles import locked
 from bench.store.record import SchemaError
@@ -116,9 +115,9 @@ def test_unreadable_lines_are_told_and_counted_below_the_tables(results: Path, n
 
 
 def test_a_session_in_which_a_row_failed_replaces_no_whole_one(
-    tmp_path: Path, install_view: Install
+    tmp_path: Path, install_study: Install
 ) -> None:
-    install_view()
+    install_study()
     good, bad = trial("full_softmax"), trial("mach", num_buckets=4, num_worlds=2)
     rows = [made.cost_row(of, made.phases_of(of)) for of in (good, bad)]
     failed = [rows[0], {**rows[1], "status": "error", "reason": "killed", "visits": []}]
@@ -156,15 +155,15 @@ def test_broken_budgets_are_reported(results: Path) -> None:
     assert problem.startswith("budgets/imaginary.json:")
 
 
-def test_folder_without_records_is_a_problem(tmp_path: Path, install_view: Install) -> None:
-    install_view()
+def test_folder_without_records_is_a_problem(tmp_path: Path, install_study: Install) -> None:
+    install_study()
     (tmp_path / "empty").mkdir()
     assert _problems(tmp_path / "empty") == ["empty: holds no records"]
     assert _problems(tmp_path / "nowhere") == ["nowhere: holds no records"]
 
 
-def test_superseded_record_is_not_counted(tmp_path: Path, install_view: Install) -> None:
-    install_view()
+def test_superseded_record_is_not_counted(tmp_path: Path, install_study: Install) -> None:
+    install_study()
     write(tmp_path / "results", [record(PLAIN, status=status) for status in ("error", "done")])
     build(tmp_path / "results")
     text = (tmp_path / "results" / TABLE).read_text()
@@ -172,8 +171,8 @@ def test_superseded_record_is_not_counted(tmp_path: Path, install_view: Install)
     assert "| 1 |" in text
 
 
-def test_machines_have_tables_of_their_own(tmp_path: Path, install_view: Install) -> None:
-    install_view()
+def test_machines_have_tables_of_their_own(tmp_path: Path, install_study: Install) -> None:
+    install_study()
     results = tmp_path / "results"
     write(results, [record(PLAIN)], machine="small-2c")
     big = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 64}
@@ -185,9 +184,9 @@ def test_machines_have_tables_of_their_own(tmp_path: Path, install_view: Install
 
 
 def test_file_that_mixes_machines_or_studies_is_reported(
-    tmp_path: Path, install_view: Install
+    tmp_path: Path, install_study: Install
 ) -> None:
-    install_view()
+    install_study()
     results = tmp_path / "results"
     four = {**MACHINE, "num_cores": 4}
     other = record(trial("full_softmax", chunk_size=64), machine=four, study="elsewhere")
@@ -217,10 +216,9 @@ def test_stale_record_is_noted_but_fails_in_the_readme_alone(results: Path) -> N
     ]
 
 
-def test_missing_and_dropped_trials_are_told(tmp_path: Path, install_view: Install) -> None:
+def test_missing_and_dropped_trials_are_told(tmp_path: Path, install_study: Install) -> None:
     kept, dropped, missing = trial("frequency"), trial("centroid"), trial("mach", num_buckets=4)
-    wanted = frozenset({kept.trial_id, missing.trial_id})
-    install_view(StudyView(name="imaginary", trial_ids=wanted, expected={"cpu": wanted}))
+    install_study(made.study(trials=lambda profile: [kept, missing], profiles=("cpu",)))
     write(tmp_path / "results", [record(kept), record(dropped)])
     build(tmp_path / "results")
     text = (tmp_path / "results" / TABLE).read_text()
@@ -268,8 +266,8 @@ def test_readme_counts_the_last_audit_of_each_record(results: Path) -> None:
     assert problem.startswith("audits/imaginary-2c.jsonl:5:")
 
 
-def test_overview_chooses_by_validation(tmp_path: Path, install_view: Install) -> None:
-    install_view()
+def test_overview_chooses_by_validation(tmp_path: Path, install_study: Install) -> None:
+    install_study()
     rows = [
         (trial("mach", num_buckets=64, num_worlds=4), 0.30, 0.35),
         (trial("mach", num_buckets=256, num_worlds=4), 0.32, 0.31),  # better on test alone
@@ -297,10 +295,10 @@ def test_overview_chooses_by_validation(tmp_path: Path, install_view: Install) -
 
 
 def test_kind_of_study_chooses_the_tables(
-    tmp_path: Path, install_view: Install, monkeypatch
+    tmp_path: Path, install_study: Install, monkeypatch
 ) -> None:
     monkeypatch.setattr(decode, "FIGURES", {"decode-memory": decode.decode_memory})
-    install_view(VIEW)
+    install_study(STUDY)
     records, costs = decode_grid(kinds=["uniform", "peak 0.5"], sizes=[10_000])
     write(tmp_path / "results", records, costs)
     readme = tmp_path / "README.md"
@@ -313,7 +311,7 @@ def test_kind_of_study_chooses_the_tables(
     assert "labels scored %" in text
     assert "peak 0.5" not in text
     with pytest.raises(StudyError, match="'sleeping'; known: training, decoding"):
-        rendering_of("sleeping")
+        rendering_of(made.study(shown_as="sleeping"))
 
 
 def test_build_elsewhere_leaves_the_readme_alone(results: Path, tmp_path: Path) -> None:
@@ -324,8 +322,8 @@ def test_build_elsewhere_leaves_the_readme_alone(results: Path, tmp_path: Path) 
     assert not (results / "tables").exists()
 
 
-def test_study_without_records_is_an_error(results: Path, install_view: Install) -> None:
-    install_view(dataclasses.replace(made.VIEW, name="nowhere"))
+def test_study_without_records_is_an_error(results: Path, install_study: Install) -> None:
+    install_study(dataclasses.replace(made.STUDY, name="nowhere"))
     with pytest.raises(StudyError, match="nowhere"):
         build(results, studies=["nowhere"])
 

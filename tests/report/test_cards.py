@@ -38,9 +38,9 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Card:
 
 
 def test_method_with_a_card_stands_in_tables_and_all_figures(
-    tmp_path: Path, install_view: Install, toy: Card
+    tmp_path: Path, install_study: Install, toy: Card
 ) -> None:
-    install_view()
+    install_study()
     trials = [
         trial("toy", depth=4),
         trial("toy", depth=8),
@@ -76,9 +76,9 @@ def test_method_with_a_card_stands_in_tables_and_all_figures(
 
 
 def test_record_of_a_lower_version_than_the_card_is_stale(
-    tmp_path: Path, install_view: Install, toy: Card
+    tmp_path: Path, install_study: Install, toy: Card
 ) -> None:
-    install_view()
+    install_study()
     write(tmp_path / "results", [record(trial("toy", depth=4), version=1)])
     build(tmp_path / "results")
     assert check(tmp_path / "results").notes == (
@@ -87,9 +87,9 @@ def test_record_of_a_lower_version_than_the_card_is_stale(
 
 
 def test_method_whose_card_is_not_at_hand_keeps_its_name(
-    tmp_path: Path, install_view: Install
+    tmp_path: Path, install_study: Install
 ) -> None:
-    install_view()
+    install_study()
     trials = [trial("nobody_knows", depth=4), trial("full_softmax")]
     write(tmp_path / "results", [record(of) for of in trials], made.costs_of(trials))
     build(tmp_path / "results")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import synthetic_records as made
 from conftest import Install
-from synthetic_decoding import VIEW, decode_cost, decode_record, decode_trial
+from synthetic_decoding import STUDY, decode_cost, decode_record, decode_trial
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.report import build, check, compare, terminal_summary
@@ -24,9 +24,9 @@ def _replicates(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def folders(tmp_path: Path, install_view: Install) -> tuple[Path, Path]:
+def folders(tmp_path: Path, install_study: Install) -> tuple[Path, Path]:
     """Own results, and the reference."""
-    install_view()
+    install_study()
     return tmp_path / "results" / "own", tmp_path / "results"
 
 
@@ -173,8 +173,8 @@ def test_study_that_was_not_run_has_a_sentence(folders: tuple[Path, Path]) -> No
     assert terminal_summary(own_dir, reference_dir, "imaginary", 80).startswith("imaginary: no own")
 
 
-def test_decoding_is_compared_by_recall(folders: tuple[Path, Path], install_view: Install) -> None:
-    install_view(VIEW)
+def test_decoding_is_compared_by_recall(folders: tuple[Path, Path], install_study: Install) -> None:
+    install_study(STUDY)
     own_dir, reference_dir = folders
     trials = [decode_trial(name, num_labels=n) for name in ("dense", "faiss_pq") for n in (9, 99)]
     line = made.cost_line([decode_cost(of) for of in trials], part="k = 5")

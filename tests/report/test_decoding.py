@@ -7,7 +7,7 @@ import synthetic_records as made
 from synthetic_decoding import (
     PEAKS,
     SIZES,
-    VIEW,
+    STUDY,
     decode_cost,
     decode_grid,
     decode_record,
@@ -30,7 +30,7 @@ HEADLINE = "from hidden vector, batch 64, ms/query"
 def _sections(
     records: list[dict[str, Any]], lines: list[dict[str, Any]], **more: Any
 ) -> tuple[Section, ...]:
-    return arrange(made.sections(records, lines, VIEW, **more))
+    return arrange(made.sections(records, lines, STUDY, **more))
 
 
 def _timed(*pairs: tuple[Trial, float], **more: Any) -> tuple[list, list]:

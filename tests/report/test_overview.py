@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import synthetic_records as made
 
-from bench.report.sections import StudyView
 from bench.report.tables.overview import overview_table
 from bench.studies.presets import PRESETS
 from bench.studies.published import Published
+from bench.studies.study import Study
 
 PRESET = "delicious-983-third-party"
 ELSEWHERE = Published(
@@ -18,18 +18,18 @@ ELSEWHERE = Published(
 )
 
 
-def _view(name: str, *published: Published) -> StudyView:
-    return StudyView(name=name, metrics=("P@1",), part_of=lambda settings: "P", published=published)
+def _study(name: str, *published: Published) -> Study:
+    return made.study(name, primary_metrics=("P@1",), part=lambda trial: "P", published=published)
 
 
 def test_a_number_from_elsewhere_stands_with_our_own_run_of_its_set_up() -> None:
     shown = made.sections(
-        [made.record(made.trial("full_softmax"))], view=_view("imaginary", ELSEWHERE)
+        [made.record(made.trial("full_softmax"))], of=_study("imaginary", ELSEWHERE)
     )
     own = PRESETS[PRESET].trial()
     record = made.record(made.trial("mach", num_buckets=64, num_worlds=4), accuracy=0.693)
     record |= {"settings": own.to_dict(), "trial_id": own.trial_id}
-    rerun = made.sections([record], view=_view("table-multilabel"))
+    rerun = made.sections([record], of=_study("table-multilabel"))
     table = overview_table(shown, {"table-multilabel": rerun}.__getitem__)
     assert table.groups[0][0][-1].text == "71.2 MACH (third party), run here 69.3"
     (line,) = overview_table(shown).groups[0]
@@ -41,5 +41,5 @@ def test_no_group_is_marked_as_the_best_for_none_is_tuned_like_another() -> None
         made.record(made.trial("full_softmax"), accuracy=0.4),
         made.record(made.trial("mach", num_buckets=64, num_worlds=4), accuracy=0.6),
     ]
-    table = overview_table(made.sections(records, view=_view("imaginary")))
+    table = overview_table(made.sections(records, of=_study("imaginary")))
     assert not any(cell.is_bold for group in table.groups for row in group for cell in row)

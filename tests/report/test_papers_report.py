@@ -13,7 +13,7 @@ from bench.report.plots.lines import LinePlot
 from bench.report.quantities import quantity_of
 from bench.report.render import Table, render_latex, render_markdown, render_text
 from bench.report.renderers import rendering_of
-from bench.report.sections import Section, StudyView
+from bench.report.sections import Section
 from bench.report.style import draw_files
 from bench.report.tables.papers import build_measured_table, build_papers_table
 from bench.studies.published import Curve, PaperRow
@@ -29,15 +29,14 @@ def _published(label: str, metrics: dict[str, float], **more: Any) -> PaperRow:
 
 def _sections(records: list[Any], *published: PaperRow, **more: Any) -> tuple[Section, ...]:
     costs = more.pop("costs", ())
-    view = StudyView(
-        name="imaginary",
-        metrics=("P@1", "P@3"),
-        part_of=lambda settings: "P",
+    study = made.study(
+        primary_metrics=("P@1", "P@3"),
+        part=lambda trial: "P",
         published=published,
         shown_as=PAPERS,
         **more,
     )
-    return made.sections(records, costs, view=view)
+    return made.sections(records, costs, of=study)
 
 
 def _lines(table: Table) -> list[dict[str, str]]:
@@ -182,7 +181,7 @@ def test_the_tradeoff_shows_a_line_for_each_number_of_worlds_and_rivals_as_level
     (section,) = _sections(
         [*records, made.record(FULL, accuracy=0.3)], figures=("tradeoff",), curves=curves
     )
-    ((stem, plot),) = rendering_of(PAPERS).plots([section])
+    ((stem, plot),) = rendering_of(section.study).plots([section])
     assert stem == "tradeoff"
     assert isinstance(plot, LinePlot)
     ours, whole, theirs = plot.panels

@@ -7,10 +7,11 @@ from typing import Any
 
 import synthetic_records as made
 
+from bench.methods.kinds import SCALE
 from bench.report.plots import scale as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.render import Table, render_latex, render_markdown, render_text
-from bench.report.sections import Section, StudyView
+from bench.report.sections import Section
 from bench.report.style import draw_files
 from bench.report.tables.scale import build_scale_table, compared, rows_of
 from bench.settings import Trial
@@ -18,10 +19,9 @@ from bench.studies.published import Published
 from bench.studies.study import load_study
 from bench.studies.twins import TWINS
 
-VIEW = StudyView(
-    name="imaginary",
-    metrics=("R@1", "R@10", "R@100"),
-    kind="scale",
+STUDY = made.study(
+    primary_metrics=("R@1", "R@10", "R@100"),
+    kind=SCALE,
     published=(
         Published(label="theirs", metrics={"hours": 31.8, "R@100": 0.6419}, source="slides [A]"),
     ),
@@ -106,7 +106,7 @@ def _sections() -> tuple[Section, ...]:
     costs = [
         made.cost_line([made.cost_row(trials[kind], SECONDS, CALM) for kind in ("dense", "sample")])
     ]
-    return made.sections(records, costs, VIEW)
+    return made.sections(records, costs, STUDY)
 
 
 def _lines(table: Table) -> list[dict[str, str]]:
@@ -184,8 +184,8 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
         _record(full, memory=memory, test={"P@1": 0.4}),
     ]
     costs = [made.cost_line([made.cost_row(mach, SECONDS, CALM)])]
-    view = dataclasses.replace(VIEW, metrics=("R@1",), published=())
-    (section,) = made.sections(records, costs, view)
+    study = dataclasses.replace(STUDY, primary_metrics=("R@1",), published=())
+    (section,) = made.sections(records, costs, study)
     table = build_scale_table(section)
     assert not any("R@" in column or "P@" in column for column in table.columns)
     notes = " ".join(table.notes)

@@ -12,7 +12,6 @@ import synthetic_records as made
 from bench.report.plots.lines import LinePlot
 from bench.report.plots.papers import FIGURES
 from bench.report.sections import Section
-from bench.report.studies import view_study
 from bench.report.style import Palette, draw_files
 from bench.report.tables.papers import build_papers_table, rows_beside
 from bench.settings import Trial
@@ -65,7 +64,7 @@ def sections_of(
 ) -> tuple[Section, ...]:
     study = load_study(name)
     records = [record(of) for of in study.build_trials(profile)]
-    return made.sections(records, costs, view_study(study, {}))
+    return made.sections(records, costs, study)
 
 
 def cells(section: Section, *, with_words: tuple[str, ...]) -> dict[str, str]:

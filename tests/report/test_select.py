@@ -10,8 +10,7 @@ import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
 from bench.report.footnotes import notes_of
-from bench.report.sections import StudyView
-from bench.report.studies import find_view, view_study
+from bench.report.studies import asked_for, find_study, trials_of
 from bench.report.summary import clean, dig, summarize
 from bench.settings import TrainSpec, Trial
 from bench.store.budgets import Budget, budgets_path, write_budgets
@@ -82,9 +81,9 @@ def test_records_of_two_corpora_never_share_a_section() -> None:
 
 def test_record_of_a_trial_that_the_study_dropped_is_left_out() -> None:
     kept, dropped = trial("frequency"), trial("centroid")
-    view = StudyView(name="imaginary", trial_ids=frozenset({kept.trial_id}))
-    (section,) = sections([record(kept), record(dropped)], view=view)
-    assert [row.card.name for row in section.rows] == ["frequency"]
+    study = made.study(trials=lambda profile: [kept], profiles=("cpu",))
+    found, _ = asked_for([record(kept), record(dropped)], study, trials_of(study))
+    assert [each["trial_id"] for each in found] == [kept.trial_id]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -180,7 +179,7 @@ def test_an_unfinished_trial_has_left_no_weights_to_be_taken_for_anothers() -> N
 def test_costs_of_another_part_or_of_other_data_are_not_joined() -> None:
     of = trial("full_softmax")
     row = made.cost_row(of, made.phases_of(of))
-    here = StudyView(name="imaginary", part_of=lambda settings: "here")
+    here = made.study(part=lambda trial: "here")
     elsewhere = made.cost_line([row], part="elsewhere")
     other = made.cost_line([{**row, "fingerprint": "beef"}], part="here")
     for line in (elsewhere, other):
@@ -205,8 +204,8 @@ def test_newest_session_counts() -> None:
 
 def test_control_characters_never_reach_a_reader() -> None:
     raw = changed(record(trial("full_softmax")), "evil\r\x1b[2Jname", "settings", "data", "name")
-    view = StudyView(name="imaginary", part_of=lambda settings: "a\tb")
-    (section,) = sections([raw], view=view)
+    study = made.study(part=lambda trial: "a\tb")
+    (section,) = sections([raw], of=study)
     assert section.data_name == "evil  [2Jname"
     assert section.part == "a b"
     assert clean({"a\n": ["\u202e", 1]}) == {"a ": [" ", 1]}
@@ -225,22 +224,9 @@ def _study(seconds: float) -> Study:
     )
 
 
-def test_study_asks_for_the_steps_that_its_budgets_came_to() -> None:
-    study = _study(9.0)
-    (asked,) = study.build_trials("cpu")
-    budget = Budget(
-        cost_id=asked.cost_id, budget_seconds=9.0, num_steps=70, seconds_per_step=0.1, measured={}
-    )
-    run = dataclasses.replace(asked, train=asked.train.with_steps(70))
-    view = view_study(study, {budget.key: budget})
-    assert view.trial_ids == {run.trial_id}
-    assert view.part_of(run.to_dict()) == "at 70 steps"
-    assert view_study(_study(8.0), {budget.key: budget}).trial_ids == set()
-
-
 def test_own_budgets_go_before_the_references(tmp_path: Path) -> None:
+    (asked,) = _study(9.0).build_trials("cpu")
     for folder, steps in (("reference", 10), ("own", 20)):
-        (asked,) = _study(9.0).build_trials("cpu")
         budget = Budget(
             cost_id=asked.cost_id,
             budget_seconds=9.0,
@@ -253,8 +239,13 @@ def test_own_budgets_go_before_the_references(tmp_path: Path) -> None:
         "from test_select import _study\n\ndef study():\n    return _study(9.0)\n"
     )
     folders = [tmp_path / "reference", tmp_path / "own"]
-    ids = [
-        find_view(str(tmp_path / "mine.py"), *chosen).trial_ids
-        for chosen in (folders, folders[:1], folders[::-1])
-    ]
-    assert ids[0] != ids[1] == ids[2]
+    study = find_study(str(tmp_path / "mine.py"))
+    for chosen, steps in ((folders, 20), (folders[:1], 10), (folders[::-1], 10)):
+        assert trials_of(study, *chosen) == [[_steps(asked, steps)], []]
+    assert trials_of(_study(8.0), *folders) == [[], []]
+    (section,) = sections([record(_steps(asked, 20))], of=study)
+    assert section.part == "at 20 steps"
+
+
+def _steps(asked: Trial, num_steps: int) -> Trial:
+    return dataclasses.replace(asked, train=asked.train.with_steps(num_steps))

@@ -8,7 +8,6 @@ from synthetic_records import changed, cost_line, cost_row, record, sections, tr
 
 from bench.report.format import escape_latex, escape_markdown
 from bench.report.render import Cell, Table, render_latex, render_markdown, render_text
-from bench.report.sections import StudyView
 from bench.report.tables.tables import build_table
 from bench.studies.published import Published
 
@@ -66,15 +65,14 @@ def test_failed_replicate_is_counted_and_named() -> None:
 
 
 def test_bold_follows_validation_and_no_floor_or_published_number() -> None:
-    view = StudyView(
-        name="imaginary",
+    study = made.study(
         published=(Published(label="Rival", metrics={"P@1": 0.99}, source="a paper"),),
     )
     table = _table(
         record(PLAIN, accuracy=0.4, validation=0.2),
         record(trial("mach", num_buckets=64, num_worlds=2), accuracy=0.3, validation=0.25),
         record(trial("centroid"), accuracy=0.6),
-        view=view,
+        of=study,
     )
     full, mach, centroid, ceiling, rival = _rows(table)
     assert [row["P@1 %"].is_bold for row in (full, mach, centroid, ceiling, rival)] == [
@@ -149,7 +147,7 @@ def test_stale_row_is_marked_and_explained() -> None:
     assert any(note.startswith("†") for note in table.notes)
 
 
-TAGS = StudyView(name="imaginary", metrics=("P@1", "PSP@1"))
+TAGS = made.study(primary_metrics=("P@1", "PSP@1"))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_psp_of_an_older_version_is_marked_where_validation_points_were_carved_o
     raw["test"]["PSP@1"] = 0.3
     raw["versions"] |= versions
     raw["data"]["num_validation_points"] = num_validation_points
-    table = _table(raw, view=TAGS)
+    table = _table(raw, of=TAGS)
     row = _rows(table)[0]
     assert (row["PSP@1 %"].text, row["method"].text) == (text, "Full softmax")
     assert "†" not in row["P@1 %"].text
@@ -174,7 +172,7 @@ def test_range_stands_behind_the_mark_of_an_older_metric() -> None:
     raws = [record(trial("full_softmax", chunk_size=None, replicate=i)) for i in range(2)]
     for raw, value in zip(raws, (0.2, 0.4), strict=True):
         raw["test"]["PSP@1"] = value
-    assert _rows(_table(*raws, view=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
+    assert _rows(_table(*raws, of=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
 
 
 def test_footer_names_machine_commits_rounds_and_test_points() -> None:

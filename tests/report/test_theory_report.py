@@ -6,10 +6,11 @@ from typing import Any
 
 import synthetic_records as made
 
+from bench.methods.kinds import THEORY
 from bench.report.plots import theory as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.render import Table, render_latex, render_markdown, render_text
-from bench.report.sections import Section, StudyView
+from bench.report.sections import Section
 from bench.report.style import draw_files
 from bench.report.tables.theory import build_theory_table, compared
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
@@ -52,14 +53,13 @@ def _claim(quantity: str, value: float, beside: dict[str, Any], **more: Any) -> 
 
 
 def _section(records: list[Any], *claims: Claim, metrics: tuple[str, ...] = ("error",)) -> Section:
-    view = StudyView(
-        name="imaginary",
-        metrics=metrics,
-        kind="theory",
-        part_of=lambda settings: PART,
+    study = made.study(
+        primary_metrics=metrics,
+        kind=THEORY,
+        part=lambda trial: PART,
         published=claims,
     )
-    (section,) = made.sections(records, view=view)
+    (section,) = made.sections(records, of=study)
     return section
 
 

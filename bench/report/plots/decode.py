@@ -56,7 +56,7 @@ class Part:
 
     def subject(self, *words: str) -> str:
         """What a figure is about."""
-        names = " · ".join(filter(None, (self.first.study, self.first.part)))
+        names = " · ".join(filter(None, (self.first.study.name, self.first.part)))
         return self.first.about(names, *words)
 
     @property

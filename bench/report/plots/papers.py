@@ -26,7 +26,7 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     palette = Palette(sections)
     for section in (section for section in sections if section.rows):
         place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
-        for name in section.figures:
+        for name in section.study.figures:
             yield name + place, FIGURES[name](section, palette)
 
 

@@ -84,7 +84,7 @@ def reconstruction(shown: OptionFormat) -> dict[str, LinePlot]:
             panels.append(Panel(tuple(series), title=f"V = {size}, base_prob = {prob}"))
         figures[section.part] = LinePlot(
             "How far from the truth are probabilities that come from bucket means?",
-            section.about(section.study, section.part),
+            section.about(section.study.name, section.part),
             Axis("worlds R", "linear"),
             Axis("L2 error (log scale)", "log"),
             tuple(panels),
@@ -160,7 +160,7 @@ def unbiasedness(shown: OptionFormat) -> dict[str, LinePlot]:
         return {}
     plot = LinePlot(
         "Is the mean unbiased?",
-        section.about(section.study, section.part, "one world"),
+        section.about(section.study.name, section.part, "one world"),
         Axis("probability p of a label (log scale)", "log"),
         Axis("mean estimate (log scale)", "log"),
         tuple(panels),
@@ -196,7 +196,7 @@ def variances(shown: OptionFormat) -> dict[str, LinePlot]:
         panels.append(Panel(series, title=section.part))
     plot = LinePlot(
         "Variance of one world's estimate: drawn, derived and printed",
-        section.about(section.study, "one world"),
+        section.about(section.study.name, "one world"),
         Axis("buckets B", "names", tuple(map(str, nums_buckets))),
         Axis("variance (log scale)", "log"),
         tuple(panels),
@@ -229,7 +229,7 @@ def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
         panels.append(Panel((line, *counted), title=section.part))
         chances.append(Panel((bound, other, *shares), title=section.part))
     axis = Axis("worlds R", "names", tuple(f"{r}" for r in range(1, most + 1)))
-    subject = section.about(section.study)
+    subject = section.about(section.study.name)
     number = LinePlot(
         "How many pairs of labels share all their buckets?",
         subject,
@@ -264,7 +264,7 @@ def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
     ]
     plot = LinePlot(
         "How many outcomes do R worlds tell apart, and at how many outputs?",
-        section.about(section.study, section.part),
+        section.about(section.study.name, section.part),
         Axis("worlds R", "names", tuple(f"{row.flat['num_worlds']:g}" for row in rows)),
         Axis("number", "linear"),
         (Panel(tuple(series)),),

@@ -106,7 +106,7 @@ def compare(
     if not found:
         return None
     newest = max(found, key=lambda results: max(str(r.get("started_at")) for r in results.records))
-    return compare_results(newest, reference_of(reference_dir, newest.view.name))
+    return compare_results(newest, reference_of(reference_dir, newest.study.name))
 
 
 def compare_results(own: MachineResults, reference: MachineResults | None) -> Comparison:
@@ -120,7 +120,7 @@ def compare_results(own: MachineResults, reference: MachineResults | None) -> Co
         twin = next(iter(same_data or twins), None)
         return Pair(row, words, twin, judge(section, row, twin))
 
-    rows = rendering_of(own.view.rendering).rows
+    rows = rendering_of(own.study).rows
     shown = (section for section in own.sections if section.rows)
     parts = [(part, tuple(pair(part, *row) for row in rows(part))) for part in shown]
     return Comparison(own, reference, tuple(parts))
@@ -181,7 +181,7 @@ def _is_within(section: Section, metric: str, own: Row, reference: Row) -> bool:
 def comparison_tables(comparison: Comparison) -> Iterator[Table]:
     """A table for each section: own | reference of each quantity, and the verdict."""
     for section, pairs in comparison.parts:
-        columns = list(rendering_of(comparison.own.view.rendering).compared(section))
+        columns = list(rendering_of(comparison.own.study).compared(section))
         lines = [
             (
                 Cell(marked(pair.own)),
@@ -236,7 +236,7 @@ def render_comparison(comparison: Comparison) -> str:
         ]
         texts += [f"## Own | reference\n\n{comparison.head}", *tables]
         texts.append(f"**{comparison.count}** <sub>{_MEANING}</sub>")
-    if rendering_of(comparison.own.view.rendering).has_overview:
+    if rendering_of(comparison.own.study).has_overview:
         texts.append(render_markdown(overview_table(comparison.own.sections)).rstrip())
     return "\n\n".join(text.rstrip() for text in texts) + "\n\n"
 
@@ -257,7 +257,7 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     if comparison is None:
         return f"{study}: no own results under {own_dir}\n"
     own = comparison.own
-    rendering = rendering_of(own.view.rendering)
+    rendering = rendering_of(own.study)
     if comparison.reference is None:
         tables: Sequence[Table] = [rendering.build_table(s) for s in own.sections if s.rows]
     else:
@@ -268,8 +268,8 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     if rendering.has_overview:
         texts.append(render_text(overview_table(own.sections), width))
     places = {
-        "page": own_dir / "tables" / own.view.name / f"{own.machine}.md",
-        "figures": own_dir / "figures" / own.view.name / own.machine,
+        "page": own_dir / "tables" / own.study.name / f"{own.machine}.md",
+        "figures": own_dir / "figures" / own.study.name / own.machine,
     }
     where = [f"{name + ':':<9}{path}" for name, path in places.items() if path.exists()]
     return "\n\n".join(text.rstrip("\n") for text in [*texts, "\n".join(where)] if text) + "\n"

@@ -82,4 +82,4 @@ def _own_run(entry: Published, metric: str, sections_of: SectionsOf) -> str:
 
 def _name(section: Section) -> str:
     num_labels = section.facts.get("num_labels")
-    return section.study + (f", L = {num_labels:,}" if num_labels else "")
+    return section.study.name + (f", L = {num_labels:,}" if num_labels else "")

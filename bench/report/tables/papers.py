@@ -143,7 +143,7 @@ def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) ->
     published = [name for line in lines for entry in line.published for name in entry.metrics]
     known: set[str] = set().union(*(dig(r, "test") or {} for r in section.records))
     leading = [m for m in section.metrics if m in known or m in published]
-    return ordered([*section.quantities, *published], leading)
+    return ordered([*section.study.quantities, *published], leading)
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
@@ -280,6 +280,6 @@ def build_measured_table(section: Section) -> Table | None:
     """What we measured of the rows, sizes and times too: the table of any study that trains."""
     if not section.rows:
         return None
-    alone = dataclasses.replace(section, published=())
-    table = build_table(alone)
+    alone = dataclasses.replace(section.study, published=())
+    table = build_table(dataclasses.replace(section, study=alone))
     return dataclasses.replace(table, title=f"{table.title}: all that was measured")

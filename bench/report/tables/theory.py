@@ -193,7 +193,7 @@ def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
     used = {line.claim.tag for line in lines if line.claim}
     tags = [f"[{tag}] {meaning}" for tag, meaning in TAGS.items() if tag in used]
     return Table(
-        title=" · ".join(dict.fromkeys(filter(None, [section.study, section.part]))),
+        title=" · ".join(dict.fromkeys(filter(None, [section.study.name, section.part]))),
         columns=("setting", *HEADS),
         groups=tuple(groups),
         notes=notes_of(
