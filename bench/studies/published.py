@@ -49,7 +49,7 @@ class Published:
 class PaperRow(Published):
     """Published numbers, each a cell of its own beside the row of ours that it is of.
 
-    `metrics` may hold any quantity of `bench.report.quantities`: metrics by their name, `P@1,
+    `metrics` may hold any quantity of `bench.report.columns`: metrics by their name, `P@1,
     R = 16` (fewer worlds of the same training), `P@1, min` (another estimator), times and sizes.
 
     Attributes:

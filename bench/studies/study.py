@@ -47,7 +47,7 @@ class Study:
         part: trial → name of the table it stands in; "" when there is one table.
         published: reference rows.
         curves: published curves, for figures.
-        quantities: further columns of a paper's table (`bench.report.quantities`).
+        quantities: further columns of a paper's table (`bench.report.columns`).
         figures: figures that show it (`bench.report.renderers`); () for those of its kind.
         shown_as: what renders it, where that is not its kind's (`bench.report.renderers`).
         file: the user's file that defines the study, set on loading; trials' processes import it,

@@ -8,9 +8,9 @@ import pytest
 import synthetic_records as made
 
 from bench.methods.kinds import PAPERS
+from bench.report.columns import quality_column
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.quantities import quantity_of
 from bench.report.render import Table, render_latex, render_markdown, render_text
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section
@@ -203,4 +203,4 @@ def test_every_figure_that_a_study_may_name_is_there() -> None:
 
 def test_a_metric_of_an_unknown_estimator_is_not_measured() -> None:
     (section,) = _sections([made.record(MACH)])
-    assert quantity_of("P@1, no such").take(section, section.rows[0]) is None
+    assert quality_column("P@1, no such").value(section.rows[0]) is None

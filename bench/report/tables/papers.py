@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.report.columns import Column, papers_columns
 from bench.report.footnotes import notes_of
-from bench.report.format import GAP
-from bench.report.quantities import Quantity, ordered, quantity_of
+from bench.report.format import GAP, number
 from bench.report.render import Cell, Table
 from bench.report.sections import Row, Section
-from bench.report.summary import Summary, dig
+from bench.report.summary import dig
 from bench.report.tables.tables import build_table, count_text, marked, status_text
 from bench.settings import SettingsError, Trial
 from bench.studies.presets import PRESETS
@@ -99,15 +99,14 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     num_alone = len(alone)
     if is_compact and section.rows:
         alone = []
-    names = _quantities(section, [*ours, *alone], is_compact=is_compact)
-    quantities = {name: quantity_of(name) for name in names}
+    columns = _columns(section, [*ours, *alone], is_compact=is_compact)
+    names = [column.name for column in columns]
     is_published = {name: any(line.entry(name) for line in (*ours, *alone)) for name in names}
     forms = data_forms(section.rows)
 
     def written(line: Line) -> tuple[Cell, ...]:
         words = _words(line, forms)
-        cells = [_cell(section, line, n, q, is_published[n]) for n, q in quantities.items()]
-        return (*words, *cells)
+        return (*words, *(_cell(section, line, c, is_published[c.name]) for c in columns))
 
     groups = [[written(line) for line in lines] for lines in (ours, alone)]
     used = {entry.tag for line in (*ours, *alone) for entry in line.published}
@@ -124,26 +123,26 @@ def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     )
     return Table(
         title=section.title,
-        columns=("system", "setting", "published as", "n", *(q.title for q in quantities.values())),
+        columns=("system", "setting", "published as", "n", *(column.title for column in columns)),
         groups=tuple(tuple(group) for group in groups if group),
         notes=notes_of(section, *own, metrics=names)
         if section.rows
         else (_NOT_RUN, *filter(None, own)),
         num_words=3,
-        spare=tuple(q.title for q in reversed(quantities.values()))[:-1],
+        spare=tuple(column.title for column in reversed(columns))[:-1],
     )
 
 
 _NOT_RUN = "Not run here."
 
 
-def _quantities(section: Section, lines: Sequence[Line], *, is_compact: bool) -> list[str]:
+def _columns(section: Section, lines: Sequence[Line], *, is_compact: bool) -> list[Column]:
     if is_compact:
-        return list(section.metrics[:_COMPACT_SHARES])
+        return papers_columns((), section.metrics[:_COMPACT_SHARES])
     published = [name for line in lines for entry in line.published for name in entry.metrics]
     known: set[str] = set().union(*(dig(r, "test") or {} for r in section.records))
     leading = [m for m in section.metrics if m in known or m in published]
-    return ordered([*section.study.quantities, *published], leading)
+    return papers_columns([*section.study.quantities, *published], leading)
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
@@ -209,32 +208,34 @@ def data_forms(rows: Sequence[Row]) -> dict[int, str]:
     }
 
 
-def _cell(section: Section, line: Line, name: str, quantity: Quantity, is_published: bool) -> Cell:
-    entry = line.entry(name)
-    summary = quantity.take(section, line.row) if line.row is not None else None
-    if line.row is not None and not line.row.done and quantity.is_share:
-        summary = None
-    measured, spread = GAP, ""
-    if summary is not None:
-        is_older = line.row is not None and quantity.is_share and line.row.has_older(name)
-        measured = quantity.measured(summary.median) + ("†" if is_older else "")
-        spread = _spread(quantity, summary)
-    elif line.row is not None and not line.row.done and name == section.metrics[0]:
-        measured = status_text(line.row)
+def _cell(section: Section, line: Line, column: Column, is_published: bool) -> Cell:
+    entry, row = line.entry(column.name), line.row
+    measured, spread = (row and column.parts(row)) or (GAP, "")
+    summary = column.value(row) if row else None
+    if row and not row.done and not summary and column.name == section.metrics[0]:
+        measured = status_text(row)
     if not is_published or (entry is None and measured == GAP):
         return Cell(measured + spread)
     if entry is None:
         return Cell(f"{GAP} | {measured}{spread}")
-    published = f"{quantity.published(entry.metrics[name])} [{entry.tag}] | {measured}"
-    far = ""
-    if summary is not None and not entry.data:
-        far = quantity.compare(summary.median, entry.metrics[name])
-    return Cell(published + (f" | {far}" if far else "") + spread)
+    published = entry.metrics[column.name]
+    texts = [f"{_printed(column, published)} [{entry.tag}]", measured]
+    if summary and not entry.data:
+        texts.append(_distance(column, summary.median, published))
+    return Cell(" | ".join(filter(None, texts)) + spread)
 
 
-def _spread(quantity: Quantity, summary: Summary) -> str:
-    low, high = quantity.measured(summary.low), quantity.measured(summary.high)
-    return "" if low == high else f" ({low}–{high})"
+def _printed(column: Column, value: float) -> str:
+    """No more digits than there are; of shares two decimals, more where there are more."""
+    return f"{100 * value:.3f}".removesuffix("0") if column.is_quality else f"{value:.4g}"
+
+
+def _distance(column: Column, measured: float, published: float) -> str:
+    """Ours beside theirs: points more or less, or how many times as much."""
+    if not column.is_quality:
+        return f"{number(measured / published)}×" if published else ""
+    gap = 100 * (measured - published)
+    return f"{'−' if gap < 0 else '+'}{abs(gap):.1f}"
 
 
 def _differences_note(lines: Sequence[Line]) -> str:

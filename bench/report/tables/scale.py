@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.columns import LOAD, Column, quality_column, recorded, shown_columns, timed
+from bench.report.columns import (
+    LOAD,
+    Column,
+    quality_column,
+    recorded,
+    scaled,
+    shown_columns,
+    timed,
+)
 from bench.report.footnotes import notes_of
 from bench.report.format import GAP, number
 from bench.report.render import Cell, Table
 from bench.report.sections import Row, Section
 from bench.report.summary import Number, Record, Summary, dig
-from bench.report.tables.tables import count_text, marked, spare_of
+from bench.report.tables.tables import count_text, marked, published_lines, spare_of
 from bench.studies.twins import TWINS, Length, whole_length
 
 _MEANING = (
@@ -29,13 +37,6 @@ _FLAT = (
 )
 
 
-NEEDED = recorded("memory", "predicted_bytes")
-
-
-def _gigabytes(num_bytes: float) -> str:
-    return number(num_bytes / 1e9)
-
-
 def length_of(row: Row) -> Length | None:
     """Length of the training that a row stands for."""
     return whole_length(row.settings)
@@ -46,26 +47,21 @@ def num_worlds(row: Row) -> int:
     return int(row.flat.get("num_worlds") or 1)
 
 
-def _scaled(row: Row, phase: str, factor: float | None) -> Summary | None:
-    seconds = row.seconds(phase)
-    return seconds.scaled(factor) if seconds and factor is not None else None
-
-
 def _epoch_seconds(row: Row) -> Summary | None:
     length = length_of(row)
-    return _scaled(row, "train", None if length is None else float(length.steps))
+    return timed("train", length.steps)(row) if length else None
 
 
 def _hours(row: Row) -> Summary | None:
     length = length_of(row)
-    steps = None if length is None else length.steps * length.epochs * num_worlds(row)
-    return _scaled(row, "train", None if steps is None else steps / 3600)
+    steps = length.steps * length.epochs * num_worlds(row) if length else 0
+    return timed("train", steps / 3600)(row) if length else None
 
 
 def _trained_seconds(record: Record) -> Number | None:
     seconds = dig(record, "clock", "world_seconds") or ()
-    is_whole = len(seconds) == dig(record, "settings", "model", "options", "num_worlds")
-    return sum(seconds) / len(seconds) if seconds and is_whole else None
+    is_complete = len(seconds) == dig(record, "settings", "model", "options", "num_worlds")
+    return sum(seconds) / len(seconds) if seconds and is_complete else None
 
 
 def _query_seconds(row: Row) -> Summary | None:
@@ -79,70 +75,37 @@ def _query_seconds(row: Row) -> Summary | None:
     )
 
 
-def _query(row: Row) -> Summary | None:
-    seconds = _query_seconds(row)
-    return seconds.scaled(1e3) if seconds else None
-
-
 def scale_columns(section: Section) -> tuple[Column, ...]:
     """Columns of these studies: bytes, times, quality."""
     is_twin = any(row.settings["data"]["name"] in TWINS for row in section.rows)
     qualities = () if is_twin else tuple(quality_column(metric) for metric in section.metrics)
+
+    def gigabytes(name: str, title: str, key: str, **more: bool) -> Column:
+        return Column(name, title, recorded("memory", key), _gigabytes, **more)
+
+    world = recorded("memory", "world_bytes", factor=1e-6)
     return (
-        Column("needs", "needs GB", NEEDED, _gigabytes, is_compact=True),
-        Column(
-            "at_once",
-            "at once GB",
-            recorded("memory", "all_at_once_bytes"),
-            _gigabytes,
-            is_optional=True,
-        ),
-        Column("model", "model GB", recorded("memory", "parameter_bytes"), _gigabytes),
-        Column(
-            "world",
-            "a world MB",
-            lambda row: _megabytes(row.at("memory", "world_bytes")),
-            is_optional=True,
-        ),
-        Column(
-            "labels",
-            "table, index GB",
-            recorded("memory", "decode_bytes"),
-            _gigabytes,
-            is_optional=True,
-        ),
-        Column(
-            "training_peak",
-            "training peak GB",
-            recorded("memory", "host_train_peak_bytes"),
-            _gigabytes,
-            is_compact=True,
-        ),
-        Column(
+        gigabytes("needs", "needs GB", "predicted_bytes", is_compact=True),
+        gigabytes("at_once", "at once GB", "all_at_once_bytes", is_optional=True),
+        gigabytes("model", "model GB", "parameter_bytes"),
+        Column("world", "a world MB", world, is_optional=True),
+        gigabytes("labels", "table, index GB", "decode_bytes", is_optional=True),
+        gigabytes("training_peak", "training peak GB", "host_train_peak_bytes", is_compact=True),
+        gigabytes(
             "decode_peak",
             "decode peak GB",
-            recorded("memory", "host_decode_peak_bytes"),
-            _gigabytes,
+            "host_decode_peak_bytes",
             is_optional=True,
             is_compact=True,
         ),
-        Column(
-            "device",
-            "device peak GB",
-            recorded("memory", "device_allocated_peak_bytes"),
-            _gigabytes,
-            is_optional=True,
-        ),
+        gigabytes("device", "device peak GB", "device_allocated_peak_bytes", is_optional=True),
         Column("step", "step ms", timed("train", 1e3)),
         Column("epoch", "s a world and epoch", _epoch_seconds, is_compact=True),
         Column("hours", "h in all", _hours, is_compact=True),
         Column(
-            "trained",
-            "trained s",
-            lambda row: row.summarize(_trained_seconds),
-            is_optional=True,
+            "trained", "trained s", lambda row: row.summarize(_trained_seconds), is_optional=True
         ),
-        Column("query", "query ms", _query, is_compact=True),
+        Column("query", "query ms", scaled(_query_seconds, 1e3), is_compact=True),
         Column("decode", "decode ms", timed("decode", 1e3)),
         Column("alone", "decode alone ms", timed("decode-alone", 1e3), is_compact=True),
         *qualities,
@@ -150,8 +113,8 @@ def scale_columns(section: Section) -> tuple[Column, ...]:
     )
 
 
-def _megabytes(summary: Summary | None) -> Summary | None:
-    return summary.scaled(1e-6) if summary else None
+def _gigabytes(num_bytes: float) -> str:
+    return number(num_bytes / 1e9)
 
 
 def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
@@ -163,12 +126,11 @@ def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
     """
     columns = shown_columns(scale_columns(section), section.rows, is_compact=is_compact)
     rows = [_line(row, columns) for row in section.rows]
-    published = [_published(section, columns)] if section.published else []
     is_flat = any(dig(row.settings, "model", "options", "trained_worlds") for row in section.rows)
     return Table(
         title=section.title,
         columns=("method", "setting", "n", *(column.title for column in columns)),
-        groups=tuple(tuple(group) for group in (rows, *published) if group),
+        groups=tuple(tuple(group) for group in (rows, published_lines(section, columns)) if group),
         notes=notes_of(section, _length_note(section), _seen_note(section), _MEANING)
         + ((_FLAT,) if is_flat else ()),
         spare=spare_of(columns),
@@ -188,19 +150,6 @@ def setting_of(row: Row) -> str:
     """What tells a row from the others: its widths first."""
     widths = row.flat.get("hidden_dims")
     return ", ".join(filter(None, [f"H={widths}" if widths else "linear", row.setting]))
-
-
-def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
-    lines = []
-    for entry in section.published:
-        values = [entry.metrics.get(column.name) for column in columns]
-        texts = [
-            GAP if value is None else (column.text or number)(value)
-            for column, value in zip(columns, values, strict=True)
-        ]
-        name = Cell(f"elsewhere: {entry.label}", is_italic=True)
-        lines.append((name, Cell(entry.source), Cell(""), *map(Cell, texts)))
-    return lines
 
 
 def _length_note(section: Section) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.report.columns import Column, shown_columns, training_columns, validation_column
 from bench.report.footnotes import busy_mark, notes_of
-from bench.report.format import GAP, gibibytes, percent
+from bench.report.format import GAP, gibibytes, number, percent
 from bench.report.render import Cell, Table
 from bench.report.sections import Row, Section, best_row
 
@@ -37,7 +37,7 @@ def build_table(section: Section, *, is_compact: bool = False) -> Table:
     groups = [
         list(map(line, section.trained)),
         [*map(line, section.floors), *_ceilings(section, columns)],
-        _published(section, columns),
+        published_lines(section, columns),
     ]
     meaning = _MEANING + ("" if is_compact else _MEANING_IN_FULL) + f"{GAP} not measured."
     return Table(
@@ -131,13 +131,14 @@ def _ceilings(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, .
     ]
 
 
-def _published(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+def published_lines(section: Section, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    """What others published of the quantities, below our rows."""
     rows = []
     for entry in section.published:
-        known = [entry.metrics.get(column.name) for column in columns]
-        numbers = [Cell(GAP if value is None else percent(value)) for value in known]
+        values = [(column, entry.metrics.get(column.name)) for column in columns]
+        texts = [GAP if v is None else (column.text or number)(v) for column, v in values]
         name = Cell(f"elsewhere: {entry.label}", is_italic=True)
-        rows.append((name, Cell(entry.source), Cell(""), *numbers))
+        rows.append((name, Cell(entry.source), Cell(""), *map(Cell, texts)))
     return rows
 
 
