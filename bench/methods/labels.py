@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -115,33 +114,27 @@ class Named:
         return json.dumps([self.card.name, {**self.flat}, {**self.data}], sort_keys=True)
 
 
-def describe_rows(rows: Sequence[Named], *, tells_all: bool = True) -> list[str]:
+def describe_rows(
+    rows: Sequence[Named], *, tells_all: bool = True, tells_common: bool = True
+) -> list[str]:
     """Short text for each configuration: what always matters, and what tells it from the others.
 
-    The model and its training are compared over all trained methods; a method's own options only
-    among its own rows. No two rows of a method are alike.
+    This alone names rows: in tables, legends, live lines and errors. The model and its training are
+    compared over all trained methods; a method's own options only among its own rows. No two rows
+    of a method are alike.
 
     Args:
         rows: all that are named together.
         tells_all: False where a column tells what problem a row is of.
+        tells_common: also what always matters, though all rows have it.
     """
-    texts = [", ".join(_words(row, rows)) for row in rows]
-    found = list(texts)
-    for place in _alike(rows, texts) if tells_all else ():
-        same = [
-            other
-            for other, text in zip(rows, texts, strict=True)
-            if (other.label, text) == (rows[place].label, texts[place])
-        ]
-        found[place] = ", ".join(filter(None, [texts[place], *_differences(rows[place], same)]))
-    return found
-
-
-def _alike(rows: Sequence[Named], texts: Sequence[str]) -> list[int]:
-    """Places of rows that another one of the same name has the text of."""
-    names = list(zip((row.label for row in rows), texts, strict=True))
-    counts = Counter(names)
-    return [place for place, name in enumerate(names) if counts[name] > 1]
+    names = [(row.label, ", ".join(_words(row, rows))) for row in rows]
+    texts = []
+    for row, name in zip(rows, names, strict=True):
+        words = _words(row, rows, tells_common=tells_common)
+        same = [other for other, its in zip(rows, names, strict=True) if its == name]
+        texts.append(", ".join([*words, *_differences(row, same)] if tells_all else words))
+    return texts
 
 
 def _differences(own: Named, same: Sequence[Named]) -> list[str]:
@@ -157,7 +150,7 @@ def _differences(own: Named, same: Sequence[Named]) -> list[str]:
                 value = getattr(own, part).get(name)
                 missing = "" if name in lengths else f"no {name.replace('_', ' ')}"
                 words.append(shown.write(value) or missing)
-    return words
+    return [word for word in words if word]
 
 
 def _learns_by_steps(card: Card) -> bool:
@@ -276,13 +269,8 @@ class RowNames:
 
 def _settings_by_key(rows: Sequence[Named]) -> dict[str, tuple[str, str]]:
     """Key of each row → its setting among them, and the same without what all have in common."""
-    found = {}
-    for row, text in zip(rows, describe_rows(rows), strict=True):
-        # What tells it from a row that would look alike stands at the end.
-        more = text[len(", ".join(_words(row, rows))) :].removeprefix(", ")
-        apart = [*_words(row, rows, tells_common=False), more]
-        found[row.key] = text, ", ".join(filter(None, apart))
-    return found
+    texts = zip(describe_rows(rows), describe_rows(rows, tells_common=False), strict=True)
+    return {row.key: pair for row, pair in zip(rows, texts, strict=True)}
 
 
 def _joined(trial: Trial, label: str, setting: str, data: str) -> str:
