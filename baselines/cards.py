@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from bench.methods.card import Aspect, Card, Look, OptionFormat
+from bench.methods.card import Card, OptionFormat
 
 
 def _negatives(default: str) -> tuple[OptionFormat, ...]:
@@ -29,19 +27,7 @@ def _negatives(default: str) -> tuple[OptionFormat, ...]:
 # Since 2 of N labels in a batch only the N − 1 of a point's others are expected to be drawn.
 _SAMPLER_VERSIONS = {"sampler": {"in_batch": 2}}
 
-# Okabe and Ito's colours: told apart with any colour vision; luminance and marker do it in grey.
-_SAMPLERS = {
-    "uniform": Look(text="uniform", color="#E69F00", marker="^", line=(0, (1, 1))),
-    "log_uniform": Look(text="log-uniform", color="#D55E00", marker="v", line=(0, (5, 1, 1, 1))),
-    "unigram": Look(text="unigram", color="#CC79A7", marker="<", line=(0, (3, 1))),
-    "in_batch": Look(text="in-batch", color="#8A5A00", marker=">", line=(0, (6, 2))),
-    "all": Look(text="all labels", color="#8A5A00", marker="p", line="-"),
-}
-_GREENS, _WINES = (
-    {name: dataclasses.replace(look, color=color, is_open=True) for name, look in _SAMPLERS.items()}
-    for color in ("#117733", "#882255")
-)
-
+# Okabe and Ito's colours here and on other cards: told apart with any colour vision.
 CARDS = (
     Card(
         name="full_softmax",
@@ -58,14 +44,6 @@ CARDS = (
         ),
         color="#000000",
         marker="s",
-        aspects=(
-            Aspect(name="loss", looks={"bce": Look(marker="X")}),
-            Aspect(
-                name="chunk_size",
-                looks={None: Look()},
-                other=Look(text="chunked", line=(0, (4, 2)), is_open=True),
-            ),
-        ),
     ),
     Card(
         name="sampled_softmax",
@@ -78,7 +56,6 @@ CARDS = (
         along="num_samples",
         color="#D55E00",
         marker="v",
-        aspects=(Aspect(name="sampler", looks=_SAMPLERS),),
     ),
     Card(
         name="sampled_bce",
@@ -89,9 +66,8 @@ CARDS = (
         target="baselines.sampled_bce:SampledBce",
         options=_negatives("unigram"),
         along="num_samples",
-        color="#117733",
+        color="#E69F00",
         marker="^",
-        aspects=(Aspect(name="sampler", looks=_GREENS),),
     ),
     Card(
         name="two_tower",
@@ -108,9 +84,8 @@ CARDS = (
             *_negatives("in_batch"),
         ),
         along="num_samples",
-        color="#882255",
+        color="#CC79A7",
         marker="d",
-        aspects=(Aspect(name="sampler", looks=_WINES),),
     ),
     Card(
         name="centroid",
@@ -121,7 +96,6 @@ CARDS = (
         is_floor=True,
         color="#6b6b6b",
         marker="+",
-        line=(0, (5, 3)),
     ),
     Card(
         name="frequency",
@@ -133,6 +107,5 @@ CARDS = (
         is_floor=True,
         color="#6b6b6b",
         marker="x",
-        line=(0, (1, 2)),
     ),
 )

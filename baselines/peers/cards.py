@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Aspect, Card, Look, OptionFormat
+from bench.methods.card import Card, OptionFormat
 
 _ENTRY = "baselines.peers.process"
 
@@ -24,19 +24,9 @@ CARDS = (
             ),
             OptionFormat(name="num_trees", text="{} trees", default=3, is_always=False),
         ),
+        along="num_trees",
         color="#009E73",
         marker="p",
-        line=(0, (5, 1)),
-        aspects=(
-            Aspect(
-                name="preset",
-                looks={
-                    "parabel": Look(text="Parabel"),
-                    "wide": Look(text="wide trees", line=(0, (2, 1))),
-                    "bonsai": Look(text="Bonsai-like", line=(0, (1, 2)), is_open=True),
-                },
-            ),
-        ),
     ),
     Card(
         name="napkinxc",
@@ -55,19 +45,9 @@ CARDS = (
             ),
             OptionFormat(name="num_trees", text="{} trees", default=1, is_always=False),
         ),
+        along="num_trees",
         color="#882255",
         marker="h",
-        line=(0, (5, 1, 1, 1)),
-        aspects=(
-            Aspect(
-                name="model",
-                looks={
-                    "plt": Look(text="PLT"),
-                    "hsm": Look(text="hierarchical softmax", line=(0, (2, 1)), is_open=True),
-                    "ovr": Look(text="one-vs-rest", marker="H", line=(0, (1, 2))),
-                },
-            ),
-        ),
     ),
     Card(
         name="vowpal_wabbit",
@@ -93,18 +73,6 @@ CARDS = (
             OptionFormat(name="steps", text="{} steps", default="adaptive", is_always=False),
         ),
         color="#B3A700",
-        marker="d",
-        line=(0, (3, 2)),
-        aspects=(
-            Aspect(
-                name="reduction",
-                looks={
-                    "oaa": Look(text="one-against-all", marker="D"),
-                    "recall_tree": Look(text="recall tree", marker="d", line=(0, (2, 1))),
-                    "log_multi": Look(text="LOMTree", line=(0, (1, 2)), is_open=True),
-                    "plt": Look(text="PLT", marker="8", line=(0, (5, 1))),
-                },
-            ),
-        ),
+        marker="D",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Aspect, Card, Look, OptionFormat, Ramp
+from bench.methods.card import Card, OptionFormat
 
 CARDS = (
     Card(
@@ -45,31 +45,5 @@ CARDS = (
         along="num_worlds",
         color="#0072B2",
         marker="o",
-        ramp=Ramp(name="num_buckets", text="B={}", colors=("#7cc4f0", "#0072B2", "#00263f")),
-        aspects=(
-            Aspect(
-                name="share_encoder",
-                looks={True: Look(text="shared", marker="D", line=(0, (4, 1.5)))},
-                other=Look(text="independent"),
-            ),
-            Aspect(
-                name="encoder",
-                looks={"linear": Look(text="linear", marker="P", line=(0, (1.5, 1)))},
-            ),
-            Aspect(
-                name="loss",
-                looks={
-                    "bce": Look(text="BCE"),
-                    "softmax": Look(text="softmax loss", is_open=True),
-                },
-                is_always=False,
-            ),
-            Aspect(
-                name="filter_buckets",
-                looks={None: Look()},
-                other=Look(text="one world filters", marker="v", line=(0, (1, 1))),
-                is_always=False,
-            ),
-        ),
     ),
 )

@@ -8,8 +8,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 KindName = Literal["training", "decoding", "theory", "scale"]
-#: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
-Dashes = str | tuple[int, tuple[float, ...]]
 
 #: Experiment of our own methods, which share one LightningModule and one way to be measured.
 TRAINING_ENTRY = "bench.experiments.training"
@@ -63,57 +61,6 @@ class OptionFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What one value of a setting changes in how figures show a method; None changes nothing.
-
-    Attributes:
-        text: joins the series' name where rows of the method differ in the setting.
-        color: `#rrggbb`.
-        marker: Matplotlib's.
-        line: likewise.
-        is_open: the marker is not filled.
-    """
-
-    text: str = ""
-    color: str | None = None
-    marker: str | None = None
-    line: Dashes | None = None
-    is_open: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aspect:
-    """A setting by whose values figures tell series of one method apart.
-
-    Attributes:
-        name: of an option or a setting of the model; a `loss` left unsaid is the task's.
-        looks: of values that have one of their own.
-        other: of all other values.
-        is_always: the looks hold where all rows of the method agree, too.
-    """
-
-    name: str
-    looks: Mapping[Any, Look]
-    other: Look = Look()
-    is_always: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ramp:
-    """An option with a series for each of its values, coloured from light to dark.
-
-    Attributes:
-        name: of the option.
-        text: format of its value in the series' name, `B={}`.
-        colors: of the least, a middle and the largest value, `#rrggbb`.
-    """
-
-    name: str
-    text: str
-    colors: tuple[str, str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Card:
     """One method.
 
@@ -136,13 +83,9 @@ class Card:
         is_approximate: its answers are not the exact ones, whatever share of them it found.
         ratio_title: column of the others' speed relative to this method; "" has none.
         options: those that a reader sees, in their order.
-        along: option that moves along a series in figures, the only one but the length.
+        along: option that moves along a series in figures; values of the others make series.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
-        line: likewise.
-        is_open: its marker is a ring, through which others can be seen.
-        ramp: makes a series of each value of an option.
-        aspects: further settings that make series of their own; later ones win.
     """
 
     name: str
@@ -163,10 +106,6 @@ class Card:
     along: str = ""
     color: str = "#999933"
     marker: str = "*"
-    line: Dashes = "-"
-    is_open: bool = False
-    ramp: Ramp | None = None
-    aspects: tuple[Aspect, ...] = ()
 
     def __post_init__(self) -> None:
         if self.version < 1:

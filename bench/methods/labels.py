@@ -69,9 +69,8 @@ def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any
     model = dict(settings.get("model") or {})
     del model["method"]
     options = model.pop("options", None) or {}
-    told = {aspect.name: None for aspect in card.aspects if aspect.name not in model}
-    told |= {shown.name: shown.default for shown in card.options if shown.name not in model}
-    flat = {**model, **(settings.get("train") or {}), **told, **options}
+    defaults = {shown.name: shown.default for shown in card.options if shown.name not in model}
+    flat = {**model, **(settings.get("train") or {}), **defaults, **options}
     flat["hidden_dims"] = "-".join(str(width) for width in flat.get("hidden_dims") or ()) or None
     if flat.get("loss") is None:
         flat["loss"] = LOSS_OF_TASK.get(task)

@@ -1,4 +1,4 @@
-"""One look for every figure: a colour, marker and line per series, as methods' cards say."""
+"""One look for every figure: a colour and a marker for each method, as its card says."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -18,9 +20,9 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.methods.card import Aspect, Card, Dashes, Look
+from bench.methods.labels import Named, describe_rows, sort_key
 from bench.report.sections import Row, Section
-from bench.report.summary import clean
+from bench.report.summary import clean, group_by
 
 GREY = "#6b6b6b"
 
@@ -63,14 +65,25 @@ RC: Any = {
 }
 
 
+#: A line style of Matplotlib: its short form, or offset and lengths of dashes and gaps in points.
+Dashes = str | tuple[int, tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class SeriesStyle:
-    """How a series looks: filled markers for what a method is, rings for its variants."""
+    """How a series looks.
+
+    Attributes:
+        color: `#rrggbb`.
+        marker: Matplotlib's; "" has none.
+        linestyle: likewise.
+        fill: which part of the marker is filled, Matplotlib's fill style.
+    """
 
     color: str
     marker: str
-    linestyle: Dashes
-    is_open: bool = False
+    linestyle: Dashes = "-"
+    fill: Literal["full", "none", "left", "bottom"] = "full"
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -78,108 +91,116 @@ class SeriesStyle:
         return {
             "color": self.color,
             "marker": self.marker,
-            "markersize": 6.5 if self.is_open else 4,
-            "markerfacecolor": "none" if self.is_open else self.color,
+            "markersize": 4 if self.fill == "full" else 6,
+            "fillstyle": self.fill,
             "linestyle": self.linestyle,
-            "zorder": 3 + self.is_open,
+            "zorder": 3 + (self.fill == "none"),
         }
 
 
-CEILING = SeriesStyle(GREY, "", "-")
-_VARIANT_LINES: tuple[Dashes, ...] = ((0, (6, 2)), (0, (2, 2)), (0, (4, 1, 1, 1)))
-# Kinds of scores are not methods: browns that darken as planted scores grow peaked.
-_PLANTED_RAMP = ("#e8b98a", "#b5651d", "#4a1f00")
-_PLANTED_MARKERS = "osD^v<>"
-_MODEL_SCORES = (("#009E73", "P"), ("#6b6b6b", "X"), ("#CC79A7", "*"), ("#56B4E9", "h"))
+CEILING = SeriesStyle(GREY, "")
+_DOTS: Dashes = (0, (1, 1.5))
+#: Of rows of one method, or other series of one colour and marker.
+_VARIANTS: tuple[tuple[Dashes, Literal["full", "none", "left", "bottom"]], ...] = (
+    ("-", "full"),
+    ((0, (5, 2)), "none"),
+    ((0, (1, 1)), "left"),
+    ((0, (5, 1, 1, 1)), "bottom"),
+)
+#: Of what is no method: Okabe and Ito's colours, each with its marker.
+HUES = (("#009E73", "P"), ("#0072B2", "X"), ("#CC79A7", "*"), ("#000000", "h"), ("#D55E00", "p"))
+# Of planted scores, which darken as they grow peaked.
+_PLANTED, _PLANTED_MARKERS = "#b5651d", "osD^v<>"
 
 
-class Palette:
+def varied(style: SeriesStyle, place: int) -> SeriesStyle:
+    """One of several series of one colour and marker: lines and filled parts of markers cycle."""
+    line, fill = _VARIANTS[place % len(_VARIANTS)]
+    return replace(style, linestyle=line, fill=fill)
+
+
+def shade(color: str, place: int, count: int) -> str:
+    """One of so many colours from a light one through this one to a dark one.
+
+    >>> [shade("#0072b2", place, 3) for place in range(3)]
+    ['#8cc0dd', '#0072b2', '#002e47']
+    """
+    if count < 2:
+        return color
+    share = 2 * place / (count - 1) - 1
+    end, part = (255, -0.55 * share) if share < 0 else (0, 0.6 * share)
+    channels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(own + (end - own) * part):02x}" for own in channels)
+
+
+class Legend:
     """Names and styles of the series that the rows of some sections belong to.
 
-    A series is a method's value on its ramp and of its aspects; all else moves along it.
+    A series is all rows of a method that have the same options on its card, but for the one that
+    moves along it. Its colour goes from light to dark with the first number in which the method's
+    series differ, of options that tables always show; those of one colour differ in lines and
+    filled parts of markers.
     """
 
     def __init__(self, sections: Sequence[Section]) -> None:
-        self._rows: dict[str, list[Row]] = {}
-        for row in (row for section in sections for row in section.rows):
-            self._rows.setdefault(row.card.name, []).append(row)
+        found = {(s := _series(row)).key: s for section in sections for row in section.rows}
+        series = list(found.values())
+        texts = describe_rows(series, tells_common=False)
+        self._names = {
+            each.key: str(clean(", ".join(filter(None, [each.label, text]))))
+            for each, text in zip(series, texts, strict=True)
+        }
+        self._styles: dict[str, SeriesStyle] = {}
+        for same in group_by(series, lambda each: each.card.name).values():
+            self._styles |= _styles(sorted(same, key=lambda s: sort_key(s.card, s.flat)))
 
     def name(self, row: Row) -> str:
         """What legends call the row's series."""
-        ramp = row.card.ramp
-        parts = [row.label]
-        if ramp and row.flat.get(ramp.name) is not None:
-            parts[0] += f" {ramp.text.format(row.flat[ramp.name])}"
-        parts += [
-            _look(aspect, row).text
-            for aspect in row.card.aspects
-            if aspect.name in row.flat and self._differs(row.card, aspect.name)
-        ]
-        return str(clean(", ".join(filter(None, parts))))
+        return self._names[_series(row).key]
 
     def style(self, row: Row) -> SeriesStyle:
         """How the row's series looks."""
-        card = row.card
-        style = variant_style(card)
-        if card.ramp:
-            known = {r.flat.get(card.ramp.name) for r in self._rows[card.name]}
-            values = sorted(value for value in known if isinstance(value, int | float))
-            place = values.index(row.flat[card.ramp.name]) if values else 0
-            style = replace(style, color=shade(place, len(values), card.ramp.colors))
-        for aspect in card.aspects:
-            is_told = aspect.is_always or self._differs(card, aspect.name)
-            if aspect.name in row.flat and is_told:
-                look = _look(aspect, row)
-                style = SeriesStyle(
-                    look.color or style.color,
-                    look.marker or style.marker,
-                    look.line or style.linestyle,
-                    style.is_open if look.is_open is None else look.is_open,
-                )
-        return style
-
-    def _differs(self, card: Card, name: str) -> bool:
-        return len({str(row.flat[name]) for row in self._rows[card.name] if name in row.flat}) > 1
+        return self._styles[_series(row).key]
 
 
-def _look(aspect: Aspect, row: Row) -> Look:
-    return aspect.looks.get(row.flat[aspect.name], aspect.other)
+def _series(row: Row) -> Named:
+    names = {"loss", "encoder", *(shown.name for shown in row.card.options)} - {row.card.along}
+    return Named(row.card, {n: v for n, v in row.flat.items() if n in names}, {})
 
 
-def variant_style(card: Card, place: int = 0) -> SeriesStyle:
-    """Style of a method's first setting (place 0) or of a further one, which shares its colour."""
-    style = SeriesStyle(card.color, card.marker, card.line, card.is_open)
-    if not place:
-        return style
-    line = _VARIANT_LINES[(place - 1) % len(_VARIANT_LINES)]
-    return replace(style, linestyle=line, is_open=not style.is_open)
+def _styles(series: Sequence[Named]) -> dict[str, SeriesStyle]:
+    """Styles of the series of one method, by their keys."""
+    card = series[0].card
+    plain = SeriesStyle(card.color, card.marker, _DOTS if card.is_floor else "-")
+    always = (shown.name for shown in card.options if shown.is_always)
+    numbers = ((name, _numbers(name, series)) for name in always)
+    name, values = next((pair for pair in numbers if len(pair[1]) > 1), ("", []))
+    styles: dict[str, SeriesStyle] = {}
+    places: Counter[str] = Counter()
+    for each in series:
+        value = each.flat.get(name)
+        shaded = shade(card.color, values.index(value), len(values)) if value in values else None
+        style = replace(plain, color=shaded or card.color)
+        styles[each.key] = varied(style, places[style.color]) if places[style.color] else style
+        places[style.color] += 1
+    return styles
+
+
+def _numbers(name: str, series: Sequence[Named]) -> list[float]:
+    """Values of an option that is a number."""
+    found = {each.flat.get(name) for each in series}
+    return sorted(v for v in found if isinstance(v, int | float) and not isinstance(v, bool))
 
 
 def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     """Styles of kinds of scores: planted ones from uniform to most peaked, then models'."""
     num_planted = sum(are_planted)
-    styles = []
-    for place, is_planted in enumerate(are_planted):
-        if is_planted:
-            color = shade(place, num_planted, _PLANTED_RAMP)
-            marker = _PLANTED_MARKERS[place % len(_PLANTED_MARKERS)]
-        else:
-            color, marker = _MODEL_SCORES[(place - num_planted) % len(_MODEL_SCORES)]
-        styles.append(SeriesStyle(color, marker, "-"))
-    return styles
-
-
-def shade(place: int, count: int, colors: tuple[str, str, str]) -> str:
-    """Colour of one of so many places on a ramp from its first colour to its last.
-
-    >>> shade(1, 3, ("#000000", "#123456", "#ffffff"))
-    '#123456'
-    """
-    share = place / (count - 1) if count > 1 else 0.5
-    low, mid, high = (tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in colors)
-    start, end, part = (low, mid, 2 * share) if share < 0.5 else (mid, high, 2 * share - 1)
-    mixed = [round(a + (b - a) * part) for a, b in zip(start, end, strict=True)]
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+    planted = [
+        SeriesStyle(shade(_PLANTED, place, num_planted), marker)
+        for place, marker in zip(range(num_planted), itertools.cycle(_PLANTED_MARKERS))
+    ]
+    others = itertools.islice(itertools.cycle(HUES), len(are_planted) - num_planted)
+    return [*planted, *(SeriesStyle(*hue) for hue in others)]
 
 
 # Parts of memory are not methods, so they have greens of their own and a hatch.
@@ -218,12 +239,14 @@ def new_figure(width: float, height: float, title: str, *caption: str) -> Figure
 
 
 def add_legend(figure: Figure) -> None:
-    """One legend for all that has a label, beside the axes; too low a figure grows for it."""
+    """One legend for all that has a label, beside the axes; too small a figure grows for it."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for artist, text in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(text, artist)
     figure.set_figheight(max(figure.get_figheight(), 0.95 + 0.155 * len(entries)))
+    longest = max(map(len, entries), default=0)
+    figure.set_figwidth(figure.get_figwidth() + max(0.0, 0.06 * longest - 2.1))
     figure.legend(entries.values(), entries, loc="outside right upper")
 
 

@@ -10,7 +10,7 @@ from conftest import Install
 from synthetic_records import record, trial, write
 
 from bench.methods import cards
-from bench.methods.card import Aspect, Card, Look, OptionFormat
+from bench.methods.card import Card, OptionFormat
 from bench.report import build, check, terminal_summary
 from bench.report.plots import training
 from bench.report.plots.lines import LinePlot
@@ -22,11 +22,10 @@ TOY = Card(
     label="Toy tree",
     group="trees",
     entry="toy_peer",
-    options=(OptionFormat(name="depth", text="depth={}"),),
+    options=(OptionFormat(name="depth", text="depth={}"), OptionFormat(name="is_linear")),
     along="depth",
     color="#123456",
     marker="h",
-    aspects=(Aspect(name="is_linear", looks={True: Look(text="linear", line=":")}),),
 )
 
 
@@ -67,7 +66,7 @@ def test_method_with_a_card_stands_in_tables_and_all_figures(
         shown = [each for panel in plot.panels for each in (*panel.series, *panel.levels)]
         looks = {each.style.color for each in shown if each.text.startswith("Toy tree")}
         assert looks == {TOY.color}
-        assert any(each.text.startswith("Toy tree, linear") for each in shown)
+        assert any(each.text.startswith("Toy tree, is linear=True") for each in shown)
     parts, times = plots["memory-parts"], plots["times"]
     assert isinstance(parts, PartsPlot)
     assert isinstance(times, TimesPlot)

@@ -20,7 +20,7 @@ from bench.report.plots.decode import part_of
 from bench.report.plots.lines import LinePlot
 from bench.report.render import Cell, Table, render_markdown
 from bench.report.sections import Section
-from bench.report.style import draw_files, scores_styles, variant_style
+from bench.report.style import SeriesStyle, draw_files, scores_styles, varied
 from bench.report.tables.decoding import arrange, build_decode_table, entries_of
 from bench.settings import Trial
 
@@ -274,7 +274,8 @@ def test_memory_figure_shows_the_largest_problem_at_its_hardest() -> None:
 def test_methods_and_their_settings_have_distinct_styles() -> None:
     (section, *_) = _sections(*decode_grid(kinds=["uniform"]))
     cards = {entry.row.card.name: entry.row.card for entry in entries_of(section)}
-    styles = [variant_style(card, place) for card in cards.values() for place in (0, 1, 2)]
+    plain = [SeriesStyle(card.color, card.marker) for card in cards.values()]
+    styles = [varied(style, place) for style in plain for place in (0, 1, 2)]
     assert len(set(styles)) == len(styles)
 
 

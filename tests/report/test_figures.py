@@ -12,7 +12,7 @@ from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.plots.rows import PartsPlot
 from bench.report.sections import Section
-from bench.report.style import CEILING, Palette, SeriesStyle, draw_files, figure_mark, styled
+from bench.report.style import CEILING, Legend, SeriesStyle, draw_files, figure_mark, styled
 
 DOT = SeriesStyle("#000000", "o", "-")
 MACH = {"num_buckets": 64, "num_worlds": 2}
@@ -24,7 +24,7 @@ def _section(trials: list, **more: Any) -> Section:
 
 
 def _lines(collect: Any, section: Section) -> LinePlot:
-    plot = collect(section, Palette([section]))
+    plot = collect(section, Legend([section]))
     assert isinstance(plot, LinePlot), plot
     return plot
 
@@ -52,7 +52,7 @@ def test_figures_lacking_data_have_a_reason() -> None:
 
 def test_time_is_not_drawn_without_costs() -> None:
     (section,) = sections([record(trial("full_softmax"))])
-    reason = training.accuracy_time(section, Palette([section]))
+    reason = training.accuracy_time(section, Legend([section]))
     assert reason == "no seconds a step were measured"
 
 
@@ -78,7 +78,7 @@ def test_front_holds_the_points_that_nothing_beats(section: Section) -> None:
 def test_series_names_what_moves_along_it(section: Section) -> None:
     plot = _lines(training.accuracy_memory, section)
     names = [series.text for series in plot.panels[0].series]
-    assert "MACH B=256, shared, R=4…16" in names
+    assert "MACH, B=256, shared encoder, R=4…16" in names
     assert "Sampled softmax, in-batch" in names
 
 
@@ -211,7 +211,7 @@ def test_time_figure_picks_settings_by_validation_not_by_test() -> None:
     ]
     (section,) = sections(records, made.costs_of(trials))
     plot = _lines(training.accuracy_time, section)
-    assert [line.text for line in plot.panels[0].series] == ["MACH B=64, R=4"]
+    assert [line.text for line in plot.panels[0].series] == ["MACH, R=4"]
 
 
 def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
@@ -234,7 +234,7 @@ def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
     assert "best on validation" in plot.note
 
 
-def test_losses_are_series_of_their_own_and_one_vs_all_has_its_marker() -> None:
+def test_losses_are_series_of_their_own() -> None:
     trials = [
         trial("mach", **MACH),
         trial("mach", loss="softmax", **MACH),
@@ -242,29 +242,28 @@ def test_losses_are_series_of_their_own_and_one_vs_all_has_its_marker() -> None:
         trial("full_softmax", chunk_size=None, loss="softmax"),
     ]
     section = _section(trials, task="multilabel")
-    palette = Palette([section])
-    styles = {palette.name(row): palette.style(row) for row in section.rows}
+    legend = Legend([section])
+    styles = {legend.name(row): legend.style(row) for row in section.rows}
     assert set(styles) == {
-        "MACH B=64, BCE",
-        "MACH B=64, softmax loss",
+        "MACH, BCE",
+        "MACH, softmax loss",
         "One-vs-all",
         "Full softmax",
     }
     assert len(set(styles.values())) == 4
-    assert styles["One-vs-all"].marker != styles["Full softmax"].marker
 
 
 def test_series_of_a_section_have_distinct_styles(section: Section) -> None:
-    palette = Palette([section])
-    styles = {palette.name(row): palette.style(row) for row in section.trained}
+    legend = Legend([section])
+    styles = {legend.name(row): legend.style(row) for row in section.trained}
     assert len(styles) == 11
     assert len(set(styles.values())) == len(styles)
 
 
 def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section) -> None:
-    palette = Palette([section])
+    legend = Legend([section])
     rows = [row for row in section.trained if row.card.name == "mach"]
-    by_buckets = {row.flat["num_buckets"]: palette.style(row).color for row in rows}
+    by_buckets = {row.flat["num_buckets"]: legend.style(row).color for row in rows}
     lightness = [
         sum(int(by_buckets[buckets][i : i + 2], 16) for i in (1, 3, 5))
         for buckets in sorted(by_buckets)
@@ -276,7 +275,7 @@ def test_shades_of_mach_grow_darker_with_the_number_of_buckets(section: Section)
 def test_memory_figure_shows_out_of_memory_with_its_need() -> None:
     records = [record(trial("full_softmax"), status="oom"), record(trial("mach", **MACH))]
     (section,) = sections(records)
-    plot = training.memory_parts(section, Palette([section]))
+    plot = training.memory_parts(section, Legend([section]))
     assert isinstance(plot, PartsPlot)
     assert plot.bars[0].remark == "OOM: needs 33.0 GiB"
     assert plot.bars[1].peak is not None

@@ -12,7 +12,7 @@ import synthetic_records as made
 from bench.report.plots.lines import LinePlot
 from bench.report.plots.papers import FIGURES
 from bench.report.sections import Section
-from bench.report.style import Palette, draw_files
+from bench.report.style import Legend, draw_files
 from bench.report.tables.papers import build_papers_table, rows_beside
 from bench.settings import Trial
 from bench.studies.papers import search, worlds
@@ -127,12 +127,12 @@ def test_worlds_table_sets_decode_times_beside_and_names_the_stand_in() -> None:
 
 def test_recall_figure_has_a_line_for_each_length_and_the_published_ones_beside() -> None:
     (section,) = sections_of("figure-recall-worlds")
-    plot = FIGURES["recall-worlds"](section, Palette([section]))
+    plot = FIGURES["recall-worlds"](section, Legend([section]))
     assert isinstance(plot, LinePlot)
     ours, others, published = plot.panels
     machs = list(ours.series)
     assert [series.text for series in machs] == [
-        f"MACH B={B}, {epochs}"
+        f"MACH, B={B}, {epochs}"
         for B in (250, 500)
         for epochs in ("1 epoch", "5 epochs", "10 epochs")
     ]
@@ -142,7 +142,7 @@ def test_recall_figure_has_a_line_for_each_length_and_the_published_ones_beside(
     assert not ours.levels
     *wholes, trees = others.series
     assert [series.x for series in wholes] == [(32,)] * 6
-    assert (trees.text, trees.x) == ("Omikuji, Parabel, by trees", (2, 4, 8, 16))
+    assert (trees.text, trees.x) == ("Omikuji, by trees", (2, 4, 8, 16))
     assert [level.text for level in others.levels] == ["Two towers"]
     assert [len(series.x) for series in published.series] == [5] * 6 + [4] * 2
     assert published.series[3].text == "published: MACH B=20,000, 1 epoch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.methods.card import Card, Dashes, OptionFormat
+from bench.methods.card import Card, OptionFormat
 
 _OPTIONS = (
     OptionFormat(
@@ -20,9 +20,7 @@ _OPTIONS = (
 )
 
 
-def _card(
-    name: str, label: str, target: str, color: str, marker: str, line: Dashes = "-", **more: Any
-) -> Card:
+def _card(name: str, label: str, target: str, color: str, marker: str, **more: Any) -> Card:
     return Card(
         name=name,
         version=1,
@@ -34,12 +32,9 @@ def _card(
         options=_OPTIONS,
         color=color,
         marker=marker,
-        line=line,
         **more,
     )
 
-
-_DOTS, _DASHES, _SHORT, _MIXED = (0, (1, 1)), (0, (4, 2)), (0, (3, 1)), (0, (5, 1, 1, 1))
 
 CARDS = (
     _card(
@@ -48,24 +43,20 @@ CARDS = (
         "authors:AuthorsGather",
         "#D55E00",
         "v",
-        _MIXED,
         ratio_title="× authors'",
     ),
-    _card(
-        "softmax_matmul", "Softmax matmul + top-k", "softmax:SoftmaxMatmul", "#000000", "s", _DASHES
-    ),
-    _card("faiss_pq", "FAISS IndexPQ", "faiss_pq:FaissPQ", "#CC79A7", "<", _SHORT),
-    # MACH's blues are ours. Auto picks one of the other two, so it is a ring around them.
+    _card("softmax_matmul", "Softmax matmul + top-k", "softmax:SoftmaxMatmul", "#000000", "s"),
+    _card("faiss_pq", "FAISS IndexPQ", "faiss_pq:FaissPQ", "#CC79A7", "<"),
+    # MACH's blues are ours. Auto picks one of the other two, so it is a cross upon them.
     _card("dense", "Dense", "dense:Dense", "#7cc4f0", "D"),
     _card("pruned", "Pruned", "pruned:Pruned", "#0072B2", "o"),
-    _card("auto", "Auto", "auto:Auto", "#00263f", "o", _DOTS, is_open=True),
+    _card("auto", "Auto", "auto:Auto", "#00263f", "x"),
     _card(
         "buckets",
         "Top buckets (approximate)",
         "buckets:Buckets",
         "#E69F00",
         "^",
-        _DASHES,
         is_approximate=True,
     ),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from bench.report.columns import Value, recorded, timed
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.sections import Section, hardware_of
-from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, variant_style
+from bench.report.style import GREY, Plot, SeriesStyle, scores_styles, varied
 from bench.report.summary import group_by
 from bench.report.tables.decoding import (
     BATCHED,
@@ -110,9 +110,11 @@ def _line(
 ) -> Series:
     """Line of a series' points, in the order of x."""
     y = [factor * (entry.median(value) or 0.0) for entry in members]
-    first = members[0]
-    style = variant_style(first.row.card, first.place)
-    return Series.of(first.row.name, style, sorted(zip(x, y, strict=True)))
+    return Series.of(members[0].row.name, _style(members[0]), sorted(zip(x, y, strict=True)))
+
+
+def _style(entry: Entry) -> SeriesStyle:
+    return varied(SeriesStyle(entry.row.card.color, entry.row.card.marker), entry.place)
 
 
 def _labels(members: Sequence[Entry]) -> list[float]:
@@ -200,26 +202,27 @@ def decode_visited(part: Part) -> LinePlot | str:
     tables = _same_tables(known)
     looks = scores_styles([scores.peak is not None for scores in part.scores])
     lines: list[Series] = []
-    keys: dict[str, Series] = {}
+    # Entries of the legend alone.
+    kinds: dict[str, Series] = {}
+    methods: dict[str, Series] = {}
     for scores, problems, look in zip(part.scores, known, looks, strict=True):
         for members in _by_name(problems, tables):
-            name, own = members[0].row.name, variant_style(members[0].row.card, members[0].place)
+            name = members[0].row.name
+            dashes = varied(SeriesStyle(GREY, ""), len(methods))
+            methods.setdefault(name, Series(name, dashes, (), ()))
+            dot = replace(look, linestyle="none")
+            kinds.setdefault(scores.name, Series(scores.name, dot, (), ()))
             line = _line(members, _labels(members), scored_share, 100)
-            style = replace(look, linestyle=own.linestyle, is_open=own.is_open)
+            style = varied(look, [*methods].index(name))
             lines.append(replace(line, text="", style=style))
-            dot, dashes = replace(look, linestyle="none"), SeriesStyle(GREY, "", own.linestyle)
-            # Entries of the legend alone.
-            keys.setdefault(scores.name, Series(scores.name, dot, (), ()))
-            keys.setdefault(name, Series(name, dashes, (), ()))
     if tables is None or all(len(line.x) < 2 for line in lines):
         return "no R and B with labels scored at several numbers of labels"
-    ordered = sorted(keys.values(), key=lambda key: key.style.marker == "")
     return LinePlot(
         "Which share of the labels does a decode look at?",
         part.subject(tables.tables_text, tables.more),
         _LABELS,
         Axis("labels scored (% of L, log scale)", "log"),
-        (Panel((*lines, *ordered)),),
+        (Panel((*lines, *kinds.values(), *methods.values())),),
     )
 
 

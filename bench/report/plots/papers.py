@@ -5,32 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bench.methods.card import Dashes
 from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.sections import Row, Section
-from bench.report.style import Palette, Plot, SeriesStyle
+from bench.report.style import Legend, Plot, SeriesStyle, shade, varied
 from bench.report.summary import Summary
 from bench.store.files import file_safe
 
-_FAINT = ("#d9d9d9", "#bfbfbf", "#a6a6a6", "#8c8c8c", "#737373", "#595959")
-_FAINT_LINES = ((0, (5, 2)), (0, (2, 1)), (0, (1, 2)))
-#: Of trainings shorter than the longest, which keeps its method's own look.
-_LENGTHS: tuple[tuple[str, Dashes], ...] = (("v", (0, (1, 1))), ("^", (0, (4, 1.5))))
-#: Light to dark: few to many worlds.
-_WORLDS = ("#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594", "#041f45")
+_FAINT = "#8c8c8c"
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """The figures that the study names, for each section with rows."""
-    palette = Palette(sections)
+    legend = Legend(sections)
     for section in (section for section in sections if section.rows):
         place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
         for name in section.study.figures:
-            yield name + place, FIGURES[name](section, palette)
+            yield name + place, FIGURES[name](section, legend)
 
 
-def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
+def tradeoff(section: Section, legend: Legend) -> LinePlot | str:
     """Quality against buckets, a line for each number of worlds; rivals are horizontal lines."""
     metric = section.metrics[0]
     rows: dict[int, Row] = {}
@@ -41,7 +35,9 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
     worlds = sorted({r for row in rows.values() for r in training.row_worlds(row, metric)})
     lines, wholes = [], []
     for place, num_worlds in enumerate(worlds):
-        style = SeriesStyle(_step(_WORLDS, place, len(worlds)), "o", "-")
+        # Light to dark: few to many worlds.
+        card = by_buckets[0][1].card
+        style = SeriesStyle(shade(card.color, place, len(worlds)), card.marker)
         found = [(B, training.subsets(row, metric, num_worlds)) for B, row in by_buckets]
         lines.append(_line(f"MACH R={num_worlds}", style, found))
         whole = [(B, row) for B, row in by_buckets if row.flat["num_worlds"] == num_worlds]
@@ -51,7 +47,7 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
         return "no MACH has finished"
     title = section.data_name if section.curves else ""
     published = published_panels(section)
-    levels = training.rival_levels(section, palette)
+    levels = training.rival_levels(section, legend)
     return LinePlot(
         f"What {metric} do B buckets and R worlds reach?",
         section.subject,
@@ -66,7 +62,7 @@ def tradeoff(section: Section, palette: Palette) -> LinePlot | str:
     )
 
 
-def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
+def recall_worlds(section: Section, legend: Legend) -> LinePlot | str:
     """Quality against worlds, a line for each B and length of training; forests against trees.
 
     Methods without either are horizontal lines.
@@ -78,8 +74,8 @@ def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
     lines, wholes = [], []
     for row in sorted(machs, key=lambda row: (row.flat["num_buckets"], row.flat["num_epochs"])):
         length = float(row.flat["num_epochs"])
-        style = _of_length(palette.style(row), len(lengths) - 1 - lengths.index(length))
-        text = f"{palette.name(row)}, {length:g} epoch" + ("s" if length != 1 else "")
+        style = varied(legend.style(row), len(lengths) - 1 - lengths.index(length))
+        text = f"{legend.name(row)}, {length:g} epoch" + ("s" if length != 1 else "")
         worlds = sorted(training.row_worlds(row, metric))
         found = [(n, training.subsets(row, metric, n)) for n in worlds]
         lines.append(_line(text, style, found))
@@ -87,17 +83,15 @@ def recall_worlds(section: Section, palette: Palette) -> LinePlot | str:
         wholes.append(_line("", alone, [(row.flat["num_worlds"], row.quality(metric))]))
     by_name: dict[str, dict[int, Row]] = {}
     for row in forests:
-        told = [o.write(row.flat[o.name]) for o in row.card.options if o.is_always]
-        name = ", ".join([palette.name(row), *told])
-        by_name.setdefault(name, {})[int(row.flat["num_trees"])] = row
+        by_name.setdefault(legend.name(row), {})[int(row.flat["num_trees"])] = row
     for name, rows in by_name.items():
-        style = palette.style(next(iter(rows.values())))
+        style = legend.style(next(iter(rows.values())))
         found = [(n, row.quality(metric)) for n, row in sorted(rows.items())]
         wholes.append(_line(f"{name}, by trees", style, found))
     if not machs:
         return "no MACH has finished"
     others = [row for row in section.rows if not row.flat.get("num_trees")]
-    levels = training.rival_levels(dataclasses.replace(section, rows=tuple(others)), palette)
+    levels = training.rival_levels(dataclasses.replace(section, rows=tuple(others)), legend)
     title = section.data_name if section.curves else ""
     published = _panels_by_length(section)
     return LinePlot(
@@ -117,15 +111,6 @@ def _line(text: str, style: SeriesStyle, found: Sequence[tuple[float, Summary | 
     return Series.of(text, style, [(x, q.median, q.low, q.high) for x, q in known])
 
 
-def _of_length(style: SeriesStyle, num_longer: int) -> SeriesStyle:
-    """A system's look where so many of its lines are of longer trainings; the longest keeps it."""
-    if not num_longer:
-        return style
-    place = num_longer % len(_LENGTHS)
-    marker, line = _LENGTHS[place]
-    return SeriesStyle(style.color, marker, line, is_open=True)
-
-
 def _panels_by_length(section: Section) -> list[Panel]:
     """Published curves in grey: a shade for each system, a line for each length of training.
 
@@ -139,17 +124,12 @@ def _panels_by_length(section: Section) -> list[Panel]:
         names = list(dict.fromkeys(systems))
         series = []
         for place, (curve, system) in enumerate(zip(moving, systems, strict=True)):
-            shade = _step(_FAINT, names.index(system), len(names))
-            style = _of_length(SeriesStyle(shade, "o", "-"), systems[place + 1 :].count(system))
+            color = shade(_FAINT, names.index(system), len(names))
+            style = varied(SeriesStyle(color, "o"), systems[place + 1 :].count(system))
             text = f"published: {curve.label}"
             series.append(dataclasses.replace(panel.series[place], text=text, style=style))
         panels.append(dataclasses.replace(panel, series=tuple(series)))
     return panels
-
-
-def _step(colors: Sequence[str], place: int, count: int) -> str:
-    """One of so many places on a ramp of few colours, from its first to its last."""
-    return colors[round(place * (len(colors) - 1) / max(count - 1, 1))]
 
 
 def published_panels(section: Section) -> list[Panel]:
@@ -164,22 +144,21 @@ def published_panels(section: Section) -> list[Panel]:
         moving = [curve for curve in curves if curve.level is None]
         series = []
         for place, curve in enumerate(moving):
-            color = _step(_FAINT, place, len(moving))
+            color = shade(_FAINT, place, len(moving))
             x, y = zip(*((float(x or 0), 100 * y) for x, y in curve.points), strict=True)
-            style = SeriesStyle(color, "o", "-", is_open=True)
+            style = SeriesStyle(color, "o", fill="none")
             series.append(Series("published, few worlds (light) to many", style, x, y))
         levels = []
         for curve in curves:
             if curve.level is not None:
-                line = _FAINT_LINES[systems.index(curve.label) % len(_FAINT_LINES)]
-                text = f"published: {curve.label}"
-                levels.append(Level(100 * curve.level, text, SeriesStyle("#8c8c8c", "", line)))
+                style = varied(SeriesStyle(_FAINT, ""), systems.index(curve.label) + 1)
+                levels.append(Level(100 * curve.level, f"published: {curve.label}", style))
         tags = "".join(sorted({f"[{curve.tag}]" for curve in curves}))
         panels.append(Panel(tuple(series), tuple(levels), f"published: {title} {tags}"))
     return panels
 
 
-Collect = Callable[[Section, Palette], Plot | str]
+Collect = Callable[[Section, Legend], Plot | str]
 #: Name → figure; those of any study that trains are among them.
 FIGURES: Mapping[str, Collect] = {
     **training.FIGURES,

@@ -12,7 +12,7 @@ from bench.report.columns import timed
 from bench.report.format import gibibytes
 from bench.report.plots.lines import log_ticks, plain
 from bench.report.sections import Row, Section
-from bench.report.style import PART_STYLES, Palette, SeriesStyle, add_legend, new_figure
+from bench.report.style import PART_STYLES, Legend, SeriesStyle, add_legend, new_figure
 from bench.report.summary import Number, Record, Summary, dig
 
 _PARTS = ("parameter_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
@@ -79,7 +79,7 @@ class PartsPlot:
         return figure
 
 
-def memory_parts(section: Section, palette: Palette) -> PartsPlot | str:
+def memory_parts(section: Section, legend: Legend) -> PartsPlot | str:
     """Training memory by part, by arithmetic from shapes, beside the measured peak."""
     rows = section.trained
     on_device = any(row.at("memory", "device_allocated_peak_bytes") for row in rows)
@@ -172,11 +172,11 @@ def _dot(
         axes.plot(dot.median, place, style.marker, color=style.color, mfc=face, ms=4.5, zorder=3)
 
 
-def times(section: Section, palette: Palette) -> TimesPlot | str:
+def times(section: Section, legend: Legend) -> TimesPlot | str:
     """Times of all configurations that were timed; a reason where there are none."""
     values = (_epoch_seconds, timed("latency", 1e3), timed("throughput", 1e3))
     rows = [
-        Dots(row.name, palette.style(row), *(value(row) for value in values))
+        Dots(row.name, legend.style(row), *(value(row) for value in values))
         for row in section.trained
     ]
     known = [row for row in rows if row.epoch or row.alone or row.batched]

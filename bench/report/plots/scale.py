@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.sections import Section
-from bench.report.style import Plot, SeriesStyle
+from bench.report.style import Plot, SeriesStyle, shade
 from bench.report.summary import dig
 from bench.store.files import file_safe
 
-# Light to dark: deeper cut-offs find more.
-_CUTS = ("#00263f", "#0072B2", "#7cc4f0", "#b5d8ee")
-_MARKERS = ("o", "s", "D", "v")
+_MARKERS = ("o", "s", "D", "v")  # of cut-offs
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
@@ -30,20 +29,22 @@ def recall_worlds(section: Section) -> LinePlot | None:
     How labels are found changes none of them, so that one row's curve is that of all.
     """
     curves = [
-        curve for row in section.rows if row.done and (curve := dig(row.done[0], "worlds") or ())
+        (curve, row.card)
+        for row in section.rows
+        if row.done and (curve := dig(row.done[0], "worlds") or ())
     ]
     if not curves:
         return None
-    curve = max(curves, key=len)
+    curve, card = max(curves, key=lambda pair: len(pair[0]))
+    metrics = [metric for metric in section.metrics if metric in curve[0]["metrics"]]
     series = tuple(
         Series(
             metric,
-            SeriesStyle(color, marker, "-"),
+            SeriesStyle(shade(card.color, place, len(metrics)), marker),
             tuple(float(point["num_worlds"]) for point in curve),
             tuple(100 * float(point["metrics"][metric]) for point in curve),
         )
-        for metric, color, marker in zip(section.metrics, _CUTS, _MARKERS, strict=False)
-        if metric in curve[0]["metrics"]
+        for place, (metric, marker) in enumerate(zip(metrics, itertools.cycle(_MARKERS)))
     )
     return LinePlot(
         "How does recall grow with the number of worlds?",

@@ -7,27 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.methods.card import Dashes
 from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.sections import Row, Section
-from bench.report.style import GREY, Plot, SeriesStyle, shade
+from bench.report.style import GREY, HUES, Dashes, Plot, SeriesStyle, shade
 from bench.report.summary import dig, group_by
 from bench.report.tables.theory import lines_of
 from bench.store.files import file_safe
 from bench.studies import theory as stated
 
-# Hash families are not methods: hues of their own, in the order in which they are met.
-_FAMILIES = (
-    ("#000000", "o"),
-    ("#D55E00", "^"),
-    ("#009E73", "D"),
-    ("#0072B2", "s"),
-    ("#CC79A7", "v"),
-)
-_BUCKETS = ("#9ecae1", "#3182bd", "#08306b")
-_DERIVED, _PRINTED = SeriesStyle(GREY, "", "-"), SeriesStyle("#b22222", "", (0, (4, 2)))
+_BUCKETS = "#3182bd"
+_DERIVED, _PRINTED = SeriesStyle(GREY, ""), SeriesStyle("#b22222", "", (0, (4, 2)))
 _OTHER_BOUND = SeriesStyle("#b22222", "", (0, (1, 1)))
-_READ_OFF = SeriesStyle("#a6a6a6", "o", "none", is_open=True)
+_READ_OFF = SeriesStyle("#a6a6a6", "o", "none", "none")
 _ESTIMATORS: Mapping[str, Dashes] = {
     "mean": (0, (4, 2)),
     "quadratic": "-",
@@ -101,7 +92,7 @@ def _simulated(row: Row) -> tuple[Any, Any]:
 def _errors(row: Row, sizes: Sequence[int]) -> Iterator[Series]:
     """A line for each estimator, darker the more buckets there are."""
     num_buckets = row.flat["num_buckets"]
-    color = shade(sizes.index(num_buckets), len(sizes), _BUCKETS)
+    color = shade(_BUCKETS, sizes.index(num_buckets), len(sizes))
     for name, line in _ESTIMATORS.items():
         curve = _curve(row, "reconstruction", name)
         if curve:
@@ -125,7 +116,7 @@ class _Families:
         middle = (len(names) - 1) / 2
         self._looks = {
             name: (SeriesStyle(*look, "none"), (place - middle) / middle if middle else 0.0)
-            for place, (name, look) in enumerate(zip(names, itertools.cycle(_FAMILIES)))
+            for place, (name, look) in enumerate(zip(names, itertools.cycle(HUES)))
         }
 
     def points(self, row: Row, found: Sequence[tuple[int, float]], places: Sequence[int]) -> Series:
@@ -250,14 +241,11 @@ def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
 def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
     """Outputs and the outcomes that they tell apart, against R."""
     section, rows = shown[0]
-    looks = {
-        "outcomes told apart": SeriesStyle("#0072B2", "o", "-"),
-        "outputs": SeriesStyle("#D55E00", "s", "-"),
-    }
+    looks = dict(zip(("outcomes told apart", "outputs"), HUES[1:], strict=False))
     series = [
         Series.of(
             "outputs, the cost" if name == "outputs" else name,
-            look,
+            SeriesStyle(*look),
             [(x, y) for x, row in enumerate(rows) if (y := _test(row).get(name))],
         )
         for name, look in looks.items()

@@ -11,22 +11,22 @@ from bench.report.columns import model_bytes
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series, is_drawn
 from bench.report.plots.rows import memory_parts, times
 from bench.report.sections import Row, Section, best_row
-from bench.report.style import CEILING, Palette, Plot, SeriesStyle
+from bench.report.style import CEILING, Legend, Plot, SeriesStyle
 from bench.report.summary import Record, Summary, dig, group_by, summarize
 from bench.settings import TrainSpec
 from bench.store.files import file_safe
 
-Collect = Callable[[Section, Palette], Plot | str]
+Collect = Callable[[Section, Legend], Plot | str]
 _LOG_FROM_RATIO = 30
 
 
 def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Each of `FIGURES` for each section: its file's stem, and the plot or why there is none."""
-    palette = Palette(sections)
+    legend = Legend(sections)
     for section in sections:
         place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
         for name, collect in FIGURES.items():
-            yield name + place, collect(section, palette)
+            yield name + place, collect(section, legend)
 
 
 def _quality_axis(metric: str, split: str) -> Axis:
@@ -40,7 +40,7 @@ def _ceiling(section: Section) -> list[Level]:
     return [Level(100 * section.ceiling, "Ceiling", CEILING, is_bound=True)]
 
 
-def accuracy_memory(section: Section, palette: Palette) -> LinePlot | str:
+def accuracy_memory(section: Section, legend: Legend) -> LinePlot | str:
     """Quality against model memory, with the front that no configuration beats in both.
 
     Of rows that differ in how they are trained alone, the best on validation stands for its model;
@@ -48,14 +48,14 @@ def accuracy_memory(section: Section, palette: Palette) -> LinePlot | str:
     """
     metric = section.metrics[0]
     shown, faint = [], []
-    for name, rows in group_by(section.trained, palette.name).items():
+    for name, rows in group_by(section.trained, legend.name).items():
         known = [row for row in rows if _spot(row, metric)]
         chosen = best_trained(known, metric)
         if not chosen:
             continue
         chosen.sort(key=lambda row: _spot(row, metric))
         text = _with_range(name, chosen)
-        style = palette.style(rows[0])
+        style = legend.style(rows[0])
         style = style if text != name else replace(style, linestyle="none")
         spots = [_spot(row, metric) for row in chosen]
         shown.append(Series.of(text, style, spots, kind="points"))
@@ -66,8 +66,8 @@ def accuracy_memory(section: Section, palette: Palette) -> LinePlot | str:
         return "fewer than two configurations with quality and memory"
     for row in section.floors:
         if spot := _spot(row, metric):
-            style = replace(palette.style(row), linestyle="none")
-            floor = Series.of(palette.name(row), style, [spot], kind="points")
+            style = replace(legend.style(row), linestyle="none")
+            floor = Series.of(legend.name(row), style, [spot], kind="points")
             shown.append(replace(floor, is_floor=True))
     note = (
         f"Front: what nothing smaller comes up to{', floors included' if section.floors else ''}."
@@ -155,12 +155,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
+def accuracy_time(section: Section, legend: Legend) -> LinePlot | str:
     """Quality on the validation split against training time: steps × seconds a step."""
     metric = section.metrics[0]
     ends: list[tuple[float, list[Series]]] = []
     is_choice = is_untimed = False
-    for name, rows in group_by(section.trained, palette.name).items():
+    for name, rows in group_by(section.trained, legend.name).items():
         known = [row for row in rows if any(_curve(r, metric, 1.0) for r in row.done)]
         is_choice |= len(known) > 1
         # The best on the validation split, never on the test split.
@@ -174,7 +174,7 @@ def accuracy_time(section: Section, palette: Palette) -> LinePlot | str:
         middle = curves.pop((len(curves) - 1) // 2)
         shown = _along(row.card)
         value = shown.write(row.flat.get(shown.name)) if shown else ""
-        text, style = ", ".join(filter(None, [name, value])), palette.style(row)
+        text, style = ", ".join(filter(None, [name, value])), legend.style(row)
         lines = [Series.of(text, style, middle)]
         lines += [Series.of(text, style, c, kind="thin") for c in curves]
         ends.append((middle[-1][1], lines))
@@ -216,7 +216,7 @@ def _from_start(series: Series, is_log: bool) -> Series:
     return replace(series, x=series.x[start:], y=series.y[start:])
 
 
-def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
+def accuracy_worlds(section: Section, legend: Legend) -> LinePlot | str:
     """Quality against the number of worlds: subsets of a model's, and models of their own.
 
     Subsets are scored on the first test points alone. What has no worlds stands in the same panel
@@ -227,14 +227,14 @@ def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
     wholes: list[Series] = []
     shown: list[Row] = []
     is_choice = False
-    for name, rows in group_by(section.trained, palette.name).items():
+    for name, rows in group_by(section.trained, legend.name).items():
         known = group_by((row for row in rows if row_worlds(row, metric)), _num_worlds)
         if not known:
             continue
         is_choice |= any(len(same) > 1 for same in known.values())
         best = {n: row for n, same in sorted(known.items()) if (row := best_row(same, metric))}
         shown += best.values()
-        style = palette.style(next(iter(best.values())))
+        style = legend.style(next(iter(best.values())))
         *_, most = best.values()
         curve = [(n, *_percent(subsets(most, metric, n))) for n in sorted(row_worlds(most, metric))]
         lines.append(Series.of(name, style, curve, kind="ended"))
@@ -256,7 +256,7 @@ def accuracy_worlds(section: Section, palette: Palette) -> LinePlot | str:
         else "",
         "Of each series and number of worlds, the best on validation." if is_choice else "",
     ]
-    levels = (*rival_levels(section, palette), *_ceiling(section))
+    levels = (*rival_levels(section, legend), *_ceiling(section))
     return LinePlot(
         f"How does {metric} grow with the number of worlds?",
         section.subject,
@@ -335,20 +335,20 @@ def _percent(quality: Summary | None) -> tuple[float, float, float]:
     return share.median, share.low, share.high
 
 
-def rival_levels(section: Section, palette: Palette) -> list[Level]:
+def rival_levels(section: Section, legend: Legend) -> list[Level]:
     """A line for each series without worlds, of its row that is best on validation, and floors."""
     metric = section.metrics[0]
     series: dict[str, list[Row]] = {}
     for row in section.rows:
         if row.card.along != "num_worlds" and row.quality(metric):
-            series.setdefault(palette.name(row), []).append(row)
+            series.setdefault(legend.name(row), []).append(row)
     levels = []
     for name, rows in series.items():
         row = best_row(rows, metric) or rows[0]
         quality = row.quality(metric)
         if quality:
             width = 0.8 if row.is_floor else 1.2
-            levels.append(Level(100 * quality.median, name, palette.style(row), width))
+            levels.append(Level(100 * quality.median, name, legend.style(row), width))
     return sorted(levels, key=lambda level: -level.y)
 
 
