@@ -42,6 +42,7 @@ CARDS = (
                 name="loss", words={"softmax": "", "bce": ""}, is_always=False
             ),  # in the label
         ),
+        smoke={"chunk_size": 16},
         color="#000000",
         marker="s",
     ),
@@ -54,6 +55,7 @@ CARDS = (
         target="baselines.sampled_softmax:SampledSoftmax",
         options=_negatives("unigram"),
         along="num_samples",
+        smoke={"num_samples": 20},
         color="#D55E00",
         marker="v",
     ),
@@ -66,6 +68,7 @@ CARDS = (
         target="baselines.sampled_bce:SampledBce",
         options=_negatives("unigram"),
         along="num_samples",
+        smoke={"num_samples": 20},
         color="#E69F00",
         marker="^",
     ),
@@ -84,6 +87,7 @@ CARDS = (
             *_negatives("in_batch"),
         ),
         along="num_samples",
+        smoke={"num_samples": 20},
         color="#CC79A7",
         marker="d",
     ),

@@ -72,6 +72,7 @@ CARDS = (
             OptionFormat(name="passes", text="passes={}", default=1, is_always=False),
             OptionFormat(name="steps", text="{} steps", default="adaptive", is_always=False),
         ),
+        smoke={"bits": 18},
         color="#B3A700",
         marker="D",
     ),

@@ -43,6 +43,13 @@ CARDS = (
             OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
         ),
         along="num_worlds",
+        smoke={
+            "num_buckets": 16,
+            "num_worlds": 3,
+            "worlds_per_step": 2,
+            "num_hashed_features": 64,
+            "filter_buckets": 4,
+        },
         color="#0072B2",
         marker="o",
     ),

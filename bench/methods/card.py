@@ -84,6 +84,7 @@ class Card:
         ratio_title: column of the others' speed relative to this method; "" has none.
         options: those that a reader sees, in their order.
         along: option that moves along a series in figures; values of the others make series.
+        smoke: option → the most that a smoke trial gives it.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -104,6 +105,7 @@ class Card:
     ratio_title: str = ""
     options: tuple[OptionFormat, ...] = ()
     along: str = ""
+    smoke: Mapping[str, int] = field(default_factory=dict)
     color: str = "#999933"
     marker: str = "*"
 

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+from bench.methods.labels import card_of
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.studies.study import Profile, Study, capped
+from bench.studies.study import Profile, Study
 
 FLOORS = (
     ModelSpec(method="frequency", encoder="linear"),
@@ -62,29 +63,14 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
         feature_weighting="tfidf",
         num_validation_points=100,
     )
-    limits: Mapping[str, int] = {
-        "num_buckets": 16,
-        "num_worlds": 3,
-        "num_samples": 20,
-        "chunk_size": 16,
-        "worlds_per_step": 2,
-        "num_hashed_features": 64,
-        "filter_buckets": 4,
-        "bits": 18,
-    }
-    # Rows that differ only in how far a setting goes are one.
-    levels: Mapping[str, float] = {"feature_dropout": 0.2}
     small: dict[str, Trial] = {}
     for trial in trials:
         if trial.replicate > 0:
             continue
-        options = capped(trial.model.options, limits)
-        options |= {name: levels[name] for name in options.keys() & levels.keys()}
-        model = dataclasses.replace(
-            trial.model,
-            options=options,
-            hidden_dims=tuple(min(width, 8) for width in trial.model.hidden_dims),
-        )
+        model = shrunk(trial.model, "training", 8)
+        if "feature_dropout" in model.options:  # rows that differ only in how much are one
+            options = {**model.options, "feature_dropout": 0.2}
+            model = dataclasses.replace(model, options=options)
         train = dataclasses.replace(
             trial.train,
             batch_size=min(trial.train.batch_size, 64),
@@ -95,9 +81,26 @@ def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -
             learning_rate=0.01,
             trial_timeout_seconds=300.0,
         )
-        shrunk = Trial(data=data, model=model, train=train, replicate=trial.replicate)
-        small.setdefault(shrunk.trial_id, shrunk)
+        of = Trial(data=data, model=model, train=train, replicate=trial.replicate)
+        small.setdefault(of.trial_id, of)
     return list(small.values())
+
+
+def shrunk(model: ModelSpec, kind: str, max_width: int) -> ModelSpec:
+    """A model in small, by the limits on its method's card."""
+    return dataclasses.replace(
+        model,
+        options=capped(model.options, card_of(model.method, kind).smoke),
+        hidden_dims=tuple(min(width, max_width) for width in model.hidden_dims),
+    )
+
+
+def capped(options: Mapping[str, Scalar], limits: Mapping[str, int]) -> dict[str, Scalar]:
+    """Options whose numbers are at most those of their limits."""
+    return {
+        name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
+        for name, value in options.items()
+    }
 
 
 def study(

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from bench.data.stream_source import STREAM
 from bench.methods.kinds import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
+from bench.studies.grids import capped, shrunk
 from bench.studies.published import Published
-from bench.studies.study import Profile, Study, capped
+from bench.studies.study import Profile, Study
 from bench.studies.twins import TWINS
 
 # Sizes of the paper's search log; products and hashed features are published, tokens from memory.
@@ -146,14 +147,8 @@ def _shrunk(trial: Trial) -> Trial:
         "num_labels": 900,
         "features_per_point": 20,
         "labels_per_point": 3,
-        "num_buckets": 32,
-        "num_worlds": 2,
-        "num_hashed_features": 300,
     }
-
-    spec = trial.model
-    narrow = tuple(min(width, 8 if width < _WIDE else 16) for width in spec.hidden_dims)
-    model = dataclasses.replace(spec, hidden_dims=narrow, options=capped(spec.options, limits))
+    model = shrunk(trial.model, "scale", 16 if _WIDE in trial.model.hidden_dims else 8)
     data = dataclasses.replace(trial.data, options=capped(trial.data.options, limits), ks=(1, 10))
     train = dataclasses.replace(
         trial.train,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bench.methods.kinds import TRAINING, Kind
-from bench.settings import Scalar, Trial
+from bench.settings import Trial
 from bench.studies.published import Curve, Published
 from bench.studies.study_file import StudyError as StudyError
 from bench.studies.study_file import called, defined_in, import_file, located
@@ -149,14 +149,6 @@ class Study:
                         f"part of study {self.name} gives a {type(part).__name__}; expected text"
                     )
         return list(trials)
-
-
-def capped(options: Mapping[str, Scalar], limits: Mapping[str, int]) -> dict[str, Scalar]:
-    """Options whose whole numbers are at most those of their limits, for trials in small."""
-    return {
-        name: min(value, limits[name]) if name in limits and isinstance(value, int) else value
-        for name, value in options.items()
-    }
 
 
 def study_names() -> list[str]:

@@ -41,6 +41,7 @@ CARDS = (
             OptionFormat(name="trained_worlds", text="costs of {} alone", is_always=False),
         ),
         along="num_worlds",
+        smoke={"num_buckets": 32, "num_worlds": 2, "num_hashed_features": 300},
         color="#0072B2",
         marker="o",
     ),
