@@ -59,10 +59,10 @@ def test_preset_is_a_trial_that_survives_json_and_builds_at_its_size(name):
     assert Trial.from_dict(json.loads(json.dumps(trial.to_dict()))) == trial
     check_options(trial.model)
     model = _described(preset)
-    found = sum(parameter.numel() for parameter in model.parameters())
-    assert found == preset.num_parameters
+    assert preset.reproduces
     if name in STATED:
         stated, rounding = STATED[name]
+        found = sum(parameter.numel() for parameter in model.parameters())
         assert found == pytest.approx(stated, abs=rounding)
 
 
@@ -70,19 +70,6 @@ def test_the_query_tower_of_the_search_has_the_published_order_of_parameters():
     model = _described(PRESETS["amazon-search-dssm"])
     tower = sum(parameter.numel() for parameter in model.encoder.parameters())
     assert tower == pytest.approx(200e6, rel=0.1)  # published: 200 million
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_number_of_a_preset_says_where_it_is_from(name):
-    preset = PRESETS[name]
-    decided = {field.name for field in dataclasses.fields(preset.sizes)}
-    decided |= {"batch_size", "num_epochs", "learning_rate"}
-    decided |= {"hidden_dims"} if preset.model.encoder == "mlp" else set()
-    numbers = ("num_buckets", "num_worlds", "num_hashed_features", "start_std")
-    decided |= set(numbers) & set(preset.model.options)
-    assert decided <= set(preset.tags)
-    assert preset.deviations
-    assert preset.reproduces
 
 
 def test_presets_import_no_torch():

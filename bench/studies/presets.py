@@ -4,7 +4,12 @@ Whoever reproduces a row takes the preset; whoever asks what a choice of the pap
 and turns that one switch back. This file imports no torch.
 
 Confidence tags, as in `PAPER.md`: A authors' file, C source code, X the repository's page, T third
-party, I inferred, M memory.
+party, I inferred, M memory; sizes of the repository's sets are its page's [X].
+
+What differs in all of them: initial weights and the order of points come from other random numbers;
+all test points are scored, where the papers' code leaves out an incomplete last batch; P@k is
+divided by k, there by min(k, labels of the point). The repository's sets are those of its first
+files: its present ones have other tokens.
 
 The switches that these set-ups needed, each with the suite's own choice as its default: optimiser
 `tf_adam`, orders `file` and `batches`, `drop_last`, schedule `step_decay`, `keep_best`
@@ -15,7 +20,6 @@ The switches that these set-ups needed, each with the suite's own choice as its 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,10 +27,6 @@ from typing import Any, Literal
 
 from bench.data.download.catalogue import SETS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.studies.published import Tag
-
-#: "ours" is a number that no source gives.
-Origin = Tag | Literal["ours"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,6 @@ class Preset:
         data: which data, in the set-up's form.
         model: method and sizes.
         train: training.
-        tags: where each number is from, by the setting's name.
-        deviations: what still differs from the published set-up.
     """
 
     name: str
@@ -67,36 +65,10 @@ class Preset:
     data: DataSpec
     model: ModelSpec
     train: TrainSpec
-    tags: Mapping[str, Origin]
-    deviations: tuple[str, ...]
 
     def trial(self, replicate: int = 0) -> Trial:
         """The set-up as a trial; its hash functions are the published ones in every replicate."""
         return Trial(data=self.data, model=self.model, train=self.train, replicate=replicate)
-
-    @property
-    def num_parameters(self) -> int:
-        """Weights and biases of all worlds, or of both towers, from shapes."""
-        options = self.model.options
-        first = options.get("num_hashed_features") or self.sizes.num_features
-        widths = (int(first), *self.model.hidden_dims)
-        hidden = sum(fan_in * width + width for fan_in, width in itertools.pairwise(widths))
-        if self.model.method == "two_tower":
-            return hidden + self.sizes.num_labels * widths[-1]
-        num_buckets = _whole(options["num_buckets"])
-        return _whole(options["num_worlds"]) * (hidden + (widths[-1] + 1) * num_buckets)
-
-
-def _whole(value: Scalar) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"an option is {value!r}; expected a whole number")
-    return value
-
-
-_RANDOM = "initial weights and order of points come from other random numbers"
-_ALL_SCORED = "all test points are scored; the papers' code leaves out an incomplete last batch"
-_OVER_K = "P@k is divided by k; the papers' code divides by min(k, labels of the point)"
-_OLD_FILES = "belongs to the repository's first file set: its present one has other tokens"
 
 
 def _raw(name: str, **settings: Any) -> DataSpec:
@@ -128,20 +100,6 @@ _MURMUR_BCE: Mapping[str, Scalar] = MappingProxyType(
 _TF_START: Mapping[str, Scalar] = MappingProxyType(
     {"start": "truncated_normal", "start_std": 0.05, "start_biases": True}
 )
-_TF_TAGS: Mapping[str, Origin] = MappingProxyType(
-    dict.fromkeys(
-        (
-            *("num_buckets", "num_worlds", "hidden_dims", "batch_size", "num_epochs"),
-            *("learning_rate", "adam_epsilon", "start_std", "loss_reduction", "order"),
-            *("hash_family", "hash_seed", "num_features", "num_labels"),
-        ),
-        "C",
-    )
-)
-
-
-# Of these, what a linear softmax has not.
-_OF_BCE = ("loss_reduction", "hidden_dims")
 
 
 def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epochs: int) -> Preset:
@@ -156,7 +114,7 @@ def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epoc
     data; that the table used it is inferred [I].
 
     Args:
-        data: name of the published set; its sizes are the repository's [X].
+        data: name of the published set.
         num_buckets: B.
         batch_size: points a step.
         num_epochs: passes; the evaluated epoch is the last.
@@ -190,8 +148,6 @@ def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epoc
             order="file",
             drop_last=True,
         ),
-        tags={**_TF_TAGS, "estimator": "I", "num_train_points": "X", "num_test_points": "X"},
-        deviations=(_RANDOM, _ALL_SCORED, _OVER_K, _OLD_FILES),
     )
 
 
@@ -205,7 +161,9 @@ def linear_softmax(
     0.01 is unused) with ε = 1e-8 / 1.0; batch 64 / 256; 5 / 3 epochs; weights truncated normal with
     σ = 0.01, biases 0; bucket ((a·x + b) mod 105943) mod B with a and b from Python's `random`
     seeded with 0; bucket probabilities averaged. L = 105,033 / 21,841 [C]; N = 1,084,404 /
-    12,777,062 and ODP's 493,014 test points [M]; ImageNet's 1,419,674 test points [C].
+    12,777,062 and ODP's 493,014 test points [M]; ImageNet's 1,419,674 test points [C]. What
+    differs: points are shuffled over the complete file, there within a queue of 10,000 points; 14
+    of ODP's test points are dropped there.
 
     Args:
         data: which.
@@ -214,7 +172,6 @@ def linear_softmax(
         row: the row that it is, with its source.
     """
     is_odp = data == "odp"
-    dropped = ("14 of 493,014 test points are scored here and dropped there",) if is_odp else ()
     return Preset(
         name=f"{data}-b{num_buckets}-r{num_worlds}",
         reproduces=row,
@@ -245,19 +202,6 @@ def linear_softmax(
             num_epochs=5 if is_odp else 3,
             num_validations=0,
         ),
-        tags={
-            **{name: tag for name, tag in _TF_TAGS.items() if name not in _OF_BCE},
-            "num_buckets": "A",
-            "num_worlds": "A",
-            "estimator": "C",
-            "num_train_points": "M",
-            "num_test_points": "M" if is_odp else "C",
-        },
-        deviations=(
-            _RANDOM,
-            "points are shuffled over the whole file; there within a queue of 10,000 points",
-            *dropped,
-        ),
     )
 
 
@@ -267,7 +211,7 @@ def amazon_3m() -> Preset:
     From Tharun24/MACH at `430fd9f` (`PAPER.md` 5.3) [C]: D = 337,067 features hashed to 100,000,
     with another seed in each world, unsigned, collisions added; one hidden layer of 4,096; R = 16,
     B = 10,000; batch 2,000; 10 epochs; Adam, BCE and σ as before. Batches are cut before they are
-    shuffled. Sizes are the repository's [X].
+    shuffled. What differs: the last batch has 1,899 points; there empty ones fill it up to 2,000.
     """
     return Preset(
         name="amazon-3m",
@@ -295,19 +239,6 @@ def amazon_3m() -> Preset:
             num_validations=0,
             order="batches",
         ),
-        tags={
-            **_TF_TAGS,
-            "num_hashed_features": "C",
-            "estimator": "C",
-            "num_train_points": "X",
-            "num_test_points": "X",
-        },
-        deviations=(
-            _RANDOM,
-            _ALL_SCORED,
-            _OVER_K,
-            "the last batch has 1,899 points; there it is filled up to 2,000 with empty ones",
-        ),
     )
 
 
@@ -317,22 +248,6 @@ _SEARCH_SIZES = Sizes(
     num_test_points=20_000,
     num_features=715_000,
     num_labels=49_460_000,
-)
-_SEARCH_TAGS: Mapping[str, Origin] = MappingProxyType(
-    {
-        "num_train_points": "A",
-        "num_test_points": "A",
-        "num_labels": "A",
-        "num_features": "M",
-        "num_epochs": "A",
-        "batch_size": "ours",
-        "labels_per_point": "ours",
-        "features_per_point": "ours",
-    }
-)
-_SEARCH_DEVIATIONS = (
-    "the log is private: a planted twin of its N, D and L, whose accuracy is the twin's own",
-    "labels and features a point, batch size and rate are not published",
 )
 
 
@@ -360,7 +275,8 @@ def amazon_search(*, num_buckets: int) -> Preset:
     R = 32, B = 10,000 or 20,000, 10 epochs, 70 million points, 49.46 million labels and 20,000 test
     queries [A]. The network is inferred from the published parameters (5.77 and 6.4 billion):
     80,000 hashed features, one hidden layer of 2,000 [I]; that features are hashed from 715,000 is
-    from memory [M]. Loss, optimiser, start, hash and batch are those of the code of 2020 [I].
+    from memory [M]. Loss, optimiser, start and hash are those of the code of 2020 [I]; labels and
+    features a point, batch size and rate are not published. The twin's accuracy is its own.
 
     Args:
         num_buckets: B.
@@ -390,15 +306,6 @@ def amazon_search(*, num_buckets: int) -> Preset:
             num_epochs=10,
             num_validations=0,
         ),
-        tags={
-            **dict.fromkeys(_TF_TAGS, "I"),
-            **_SEARCH_TAGS,
-            "num_buckets": "A",
-            "num_worlds": "A",
-            "num_hashed_features": "I",
-            "estimator": "I",
-        },
-        deviations=_SEARCH_DEVIATIONS,
     )
 
 
@@ -406,7 +313,8 @@ def amazon_search_dssm() -> Preset:
     """The same log's dense embedding (DSSM): 256 dimensions and 5 epochs [A].
 
     Its published 200 million parameters are 256 for each of some 715,000 input tokens [I]. The
-    second tower there reads titles; here it is a table of labels, see `baselines.two_tower`.
+    second tower there reads titles; here it is a table of labels, see `baselines.two_tower`. Loss,
+    temperature and negatives are not published.
     """
     return Preset(
         name="amazon-search-dssm",
@@ -420,12 +328,6 @@ def amazon_search_dssm() -> Preset:
             schedule="constant",
             num_epochs=5,
             num_validations=0,
-        ),
-        tags={**_SEARCH_TAGS, "hidden_dims": "A", "learning_rate": "ours", "temperature": "ours"},
-        deviations=(
-            *_SEARCH_DEVIATIONS,
-            "label vectors are a table of 49.46 million rows, not made from titles",
-            "loss, temperature and negatives are not published",
         ),
     )
 
@@ -442,8 +344,6 @@ def third_party(
     decay_epochs: tuple[float, ...],
     num_validation_points: int,
     num_hashed_features: int | None = None,
-    tags: Mapping[str, Origin],
-    deviations: tuple[str, ...] = (),
 ) -> Preset:
     """Bibtex, Delicious, EURLex-4K and Wiki10-31K as Odaimoko/MACH-Pytorch trains them.
 
@@ -458,10 +358,15 @@ def third_party(
     at 30, 11,000 points train, of configurations with 32-32 [C]. EURLex-4K: B = 500, 512-512-512,
     batch 1,280, 120 epochs, rate 1e-3, steps at 30, 60 and 90, 13,500 points train (`5cbcae1`) [C].
     Wiki10-31K: 500-500, batch 128, 60 epochs, rate 1e-3, step at 30, 12,300 points train; B = 1,000
-    with features hashed to 70,000 (`ed8d15d`), or B = 2,000 without (`2f71f32`) [C].
+    with features hashed to 70,000 (`ed8d15d`), or B = 2,000 without (`2f71f32`) [C]; which of them
+    made the row is not said.
+
+    What differs: validation points are a seeded draw, not the end of the training file; the best
+    epoch is of all worlds together, by P@1, there of each world by its buckets' mean average
+    precision; the one training point of Delicious without labels is kept, there left out.
 
     Args:
-        data: name of the published set; its sizes are the repository's [X].
+        data: name of the published set.
         name: of the preset; None: from the set's.
         num_buckets: B.
         hidden_dims: widths.
@@ -471,8 +376,6 @@ def third_party(
         decay_epochs: after which it falls.
         num_validation_points: N less those that train.
         num_hashed_features: of each world.
-        tags: of the numbers above.
-        deviations: of this set-up beside those of all.
     """
     hashed: dict[str, Scalar] = (
         {} if num_hashed_features is None else {"num_hashed_features": num_hashed_features}
@@ -504,21 +407,6 @@ def third_party(
             num_validations=num_epochs,
             keep_best=True,
         ),
-        tags={
-            **dict.fromkeys(("loss_reduction", "start", "hash_family", "estimator"), "C"),
-            **dict.fromkeys(("decay_factor", "adam_epsilon", "num_worlds"), "C"),
-            **dict.fromkeys(
-                ("num_train_points", "num_test_points", "num_features", "num_labels"), "X"
-            ),
-            **tags,
-        },
-        deviations=(
-            _RANDOM,
-            "validation points are a seeded draw, not the end of the training file",
-            "the best epoch is of all worlds together, by P@1; there of each world by its buckets' "
-            "mean average precision",
-            *deviations,
-        ),
     )
 
 
@@ -527,7 +415,8 @@ def wiki10_dissertation() -> Preset:
 
     Two hidden layers of 500, Adam at rate 1e-3 with ε = 1e-7, batch 30, 10 epochs, logits summed,
     B = 1,024, R = 6 to 16 (`PAPER.md` 9.1) [T]. One training with R = 16 gives every R. Keras adds
-    ε as TensorFlow 1 does; its loss is a mean over buckets [I].
+    ε as TensorFlow 1 does; its loss is a mean over buckets [I]. What differs: Keras starts from
+    Glorot's uniform distribution, here ±1/√fan-in; smaller R are said to be trainings there.
     """
     return Preset(
         name="wiki10-31k-dissertation",
@@ -555,28 +444,10 @@ def wiki10_dissertation() -> Preset:
             num_epochs=10,
             num_validations=0,
         ),
-        tags={
-            **dict.fromkeys(("num_buckets", "num_worlds", "hidden_dims", "batch_size"), "T"),
-            **dict.fromkeys(("num_epochs", "learning_rate", "adam_epsilon", "estimator"), "T"),
-            **dict.fromkeys(("loss_reduction", "start", "hash_family", "optimizer"), "I"),
-            **dict.fromkeys(
-                ("num_train_points", "num_test_points", "num_features", "num_labels"), "X"
-            ),
-        },
-        deviations=(
-            _RANDOM,
-            "Keras starts from Glorot's uniform distribution, here ±1/√fan-in",
-            "smaller R are subsets of one training; there they are said to be trainings",
-        ),
     )
 
 
-def _tags(tag: Origin, *names: str) -> dict[str, Origin]:
-    return dict.fromkeys(names, tag)
-
-
 def _build() -> tuple[Preset, ...]:
-    ours = ("batch_size", "num_epochs", "learning_rate", "decay_epochs", "num_validation_points")
     wiki10: dict[str, Any] = {
         "hidden_dims": (500, 500),
         "batch_size": 128,
@@ -584,8 +455,6 @@ def _build() -> tuple[Preset, ...]:
         "learning_rate": 1e-3,
         "decay_epochs": (30,),
         "num_validation_points": 1_846,
-        "tags": _tags("C", "num_buckets", "num_hashed_features", "hidden_dims", *ours),
-        "deviations": (_OLD_FILES, "which of two configurations made the row is not said"),
     }
     table = "arXiv 1810.04254 (2018), NeurIPS 2019, multi-class table"
     figure = "NeurIPS 2019, figure of accuracy over B and R"
@@ -621,7 +490,6 @@ def _build() -> tuple[Preset, ...]:
             learning_rate=1e-3,
             decay_epochs=(20, 40),
             num_validation_points=500,
-            tags={**_tags("T", "num_buckets", "hidden_dims"), **_tags("C", *ours)},
         ),
         third_party(
             "delicious-983",
@@ -632,12 +500,6 @@ def _build() -> tuple[Preset, ...]:
             learning_rate=0.01,
             decay_epochs=(30,),
             num_validation_points=1_920,
-            tags={
-                **_tags("T", "num_buckets", "hidden_dims", "batch_size", "learning_rate"),
-                **_tags("I", "num_epochs", "decay_epochs"),
-                **_tags("C", "num_validation_points"),
-            },
-            deviations=("the one training point without labels is kept; there it is left out",),
         ),
         third_party(
             "eurlex-4k",
@@ -648,7 +510,6 @@ def _build() -> tuple[Preset, ...]:
             learning_rate=1e-3,
             decay_epochs=(30, 60, 90),
             num_validation_points=2_039,
-            tags=_tags("C", "num_buckets", "hidden_dims", *ours),
         ),
         third_party(
             "wiki10-31k",
