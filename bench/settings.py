@@ -126,7 +126,7 @@ class ModelSpec:
     """Which method, with which encoder.
 
     Attributes:
-        method: registered method, see `bench.methods.classes`.
+        method: registered method, see `bench.methods.cards`.
         encoder: `linear` (features straight to the output layer) or `mlp`.
         hidden_dims: widths of the hidden layers of an `mlp`, the last one is H.
         options: keyword arguments of the method's class (num_buckets, num_worlds, sampler …).

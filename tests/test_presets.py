@@ -16,7 +16,7 @@ from bench.data.prepared import load_dataset
 from bench.experiments import training
 from bench.experiments.training import build_model
 from bench.measure.experiment import Context
-from bench.methods.classes import check_options
+from bench.methods.cards import check_options
 from bench.nn.classifier import DataFacts
 from bench.settings import Trial
 from bench.studies.presets import PRESETS, Preset

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "experiments": {"data", "mach", "measure", "methods", "metrics", "nn", "store"},
     "baselines": {"data", "measure", "methods", "metrics", "nn", "store"},
     "mach": {"data", "methods", "metrics", "nn", "store"},
-    "methods": {"nn"},
+    "methods": set(),
     "nn": {"data", "metrics", "store"},
     "metrics": {"data"},
     "data": {"measure", "store"},

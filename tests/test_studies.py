@@ -2,8 +2,7 @@ import dataclasses
 
 import pytest
 
-from bench.methods.cards import card
-from bench.methods.classes import check_options
+from bench.methods.cards import card, check_options
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
 from bench.studies.study import load_study, study_names

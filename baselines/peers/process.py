@@ -25,7 +25,7 @@ from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, available_memory_bytes, host_current_bytes, refuse_beyond
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
-from bench.methods.classes import method_class
+from bench.methods.cards import method_class
 from bench.settings import Trial, derive_seed
 from bench.store.lockfiles import scratch_folder
 

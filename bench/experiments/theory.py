@@ -23,8 +23,7 @@ from bench.mach.decode import top_k_reference
 from bench.mach.estimators import label_scores, quadratic_scores
 from bench.mach.hashing import build_hash
 from bench.measure.experiment import Context
-from bench.methods.cards import card
-from bench.methods.registry import resolve
+from bench.methods.cards import check_options, method_class
 from bench.settings import ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
 
 #: Buckets drawn for every label by itself; what theorems suppose, and no family that one can store.
@@ -65,7 +64,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     """
     context.require_cpu()
     method = trial.model.method
-    measure: Callable[..., Outcome] = resolve(card(method, "theory").target)
+    measure: Callable[..., Outcome] = method_class(method, "theory")
     options: dict[str, Any] = dict(trial.model.options)
     if trial.model.hidden_dims:
         options["hidden_dims"] = trial.model.hidden_dims
@@ -427,7 +426,6 @@ def counted(
     Bytes of training are those of plain Adam: parameters, gradients and two moments.
     """
     from bench.experiments.training import build_model, predicted_memory
-    from bench.methods.classes import check_options
     from bench.nn.classifier import DataFacts
     from bench.settings import DataSpec
 

@@ -34,7 +34,7 @@ from bench.measure.memory import (
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
 from bench.measure.training import SteppedTraining, TimedTraining
-from bench.methods.classes import check_options, method_class, resolved_options
+from bench.methods.cards import check_options, method_class
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
 from bench.metrics.factory import metrics_of_data
@@ -42,8 +42,9 @@ from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.num_threads import keep_threads
 from bench.nn.optimizers import warm_up_row_adam
+from bench.nn.options import keywords
 from bench.nn.ranking import UnrankableError
-from bench.settings import Trial, derive_seed
+from bench.settings import ModelSpec, TrainSpec, Trial, derive_seed
 
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 STANDSTILL_RATE = 1e-30
@@ -323,6 +324,23 @@ def build_model(trial: Trial, facts: DataFacts) -> ExtremeClassifier:
         **spec.options,
     )
     return model
+
+
+def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
+    """Every keyword that the method's class was built with, defaults included."""
+    given = dict(model.options) | {
+        "encoder": model.encoder,
+        "hidden_dims": list(model.hidden_dims),
+        "learning_rate": train.learning_rate,
+        "optimizer": train.optimizer,
+        "adam_epsilon": train.adam_epsilon,
+    }
+    known = keywords(method_class(model.method), ExtremeClassifier)
+    return {
+        name: given.get(name, default)
+        for name, (default, _) in sorted(known.items())
+        if name not in ("seed", "ks")
+    }
 
 
 def predicted_memory(

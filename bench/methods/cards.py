@@ -1,13 +1,17 @@
-"""Registry of cards: which methods there are, in the order of tables; never imports torch."""
+"""Registry of methods: their cards in the order of tables, and from a name to its class.
+
+Never imports torch; what a card names is imported only when it is asked for.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 from bench.methods.card import Card, KindName
-from bench.settings import SettingsError
+from bench.settings import ModelSpec, SettingsError, TrainSpec
 
 #: Modules with the cards of methods, as `CARDS`, in the order of tables.
 PLACES = (
@@ -65,3 +69,45 @@ def card(name: str, kind: KindName = "training") -> Card:
     if name not in known:
         raise SettingsError(f"{_NOUNS[kind]} is {name!r}; expected one of {', '.join(known)}")
     return known[name]
+
+
+def method_class(name: str, kind: KindName = "training") -> Any:
+    """The class behind a method's name, or the function behind a measurement's.
+
+    Raises:
+        SettingsError: unknown name, or a method that has none.
+    """
+    target = card(name, kind).target
+    if not target:
+        raise SettingsError(f"method {name!r} has an entry of its own and no class to build")
+    return resolve(target)
+
+
+def check_options(model: ModelSpec, train: TrainSpec | None = None) -> None:
+    """Refuse what a method does not take, before any data is read or anything is built.
+
+    Every option is held against what the method's class declares; a method whose class declares
+    nothing, or that has none, is left to its own process.
+
+    Args:
+        model: method, encoder and options.
+        train: training settings that the class is built with, too.
+
+    Raises:
+        SettingsError: an unknown option, a required one that is missing, a value or a combination
+            that the method does not take.
+    """
+    target = card(model.method).target
+    check = getattr(resolve(target), "check_spec", None) if target else None
+    if check is not None:
+        check(model, train)
+
+
+def resolve(target: str) -> Any:
+    """Object that a `module:attribute` target names.
+
+    >>> resolve("math:floor")(2.5)
+    2
+    """
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from bench.errors import UserError
 from bench.measure.experiment import Accelerator, Context
-from bench.methods.cards import card
+from bench.methods.cards import card, check_options
 from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
@@ -527,10 +527,9 @@ def _check_methods(kind: Kind, trials: Iterable[Trial]) -> None:
     """Refuse what a method would refuse in the trial's process, before any trial starts."""
     if kind.name != TRAINING.name:
         return
-    methods = importlib.import_module("bench.methods.classes")  # its classes import torch
     for trial in trials:
         try:
-            methods.check_options(trial.model, trial.train)
+            check_options(trial.model, trial.train)
         except SettingsError as error:
             name = RowNames(kind=kind.name).full(trial)
             raise SettingsError(f"{name}: {error}") from None

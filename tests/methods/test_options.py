@@ -14,8 +14,7 @@ from baselines.sampled_softmax import SampledSoftmax
 from baselines.trivial import NearestCentroid
 from baselines.two_tower import TwoTower
 from bench.mach.module import Mach
-from bench.methods.cards import cards
-from bench.methods.classes import check_options
+from bench.methods.cards import cards, check_options
 from bench.nn import options as module
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 from bench.studies import mlp

@@ -18,7 +18,7 @@ from bench.data.csr import Csr, Dataset
 from bench.data.prepared import load_dataset
 from bench.measure.experiment import Context
 from bench.measure.phases import Repetition
-from bench.methods.classes import method_class
+from bench.methods.cards import method_class
 from bench.runner.worker import describe_failure
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 

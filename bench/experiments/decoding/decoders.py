@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.experiments.decoding.problems import Problem
-from bench.methods.cards import card
-from bench.methods.registry import resolve
+from bench.methods.cards import method_class
 
 
 class Decoder(ABC):
@@ -64,13 +63,4 @@ def build_decoder(method: str, problem: Problem, options: Mapping[str, Any]) -> 
     Raises:
         SettingsError: there is no such card.
     """
-    return cast(Decoder, decoder_class(method)(problem, **options))
-
-
-def decoder_class(method: str) -> type[Any]:
-    """Class behind a card's name.
-
-    Raises:
-        SettingsError: there is no such card.
-    """
-    return cast(type[Any], resolve(card(method, "decoding").target))
+    return cast(Decoder, method_class(method, "decoding")(problem, **options))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.mach.hashing import HashFamily
-from bench.methods.registry import resolve
+from bench.methods.cards import resolve
 from bench.settings import DataSpec, SettingsError
 
 SOURCES: dict[str, str] = {

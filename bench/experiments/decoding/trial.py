@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.experiments.decoding.decoders import Decoder, build_decoder, decoder_class
+from bench.experiments.decoding.decoders import Decoder, build_decoder
 from bench.experiments.decoding.problems import Problem, build_problem
 from bench.experiments.decoding.sources import data_fingerprint
 from bench.experiments.decoding.timing import Timed
@@ -17,6 +17,7 @@ from bench.mach import decode
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes
 from bench.measure.phases import Repetition
+from bench.methods.cards import card
 from bench.settings import Trial
 
 #: Queries whose labels are compared with the exact ones.
@@ -96,7 +97,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
 
 def _begin(trial: Trial, context: Context) -> None:
     context.require_cpu()
-    decoder_class(trial.model.method)
+    card(trial.model.method, "decoding")  # refused before a problem is built
     torch.set_flush_denormal(True)
 
 

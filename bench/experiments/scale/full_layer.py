@@ -12,7 +12,7 @@ from bench.experiments import training
 from bench.experiments.scale.batches import load_points
 from bench.measure.experiment import Context
 from bench.measure.phases import Repetition
-from bench.methods.classes import check_options
+from bench.methods.cards import check_options
 from bench.settings import Trial
 
 

@@ -31,8 +31,7 @@ from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
 from bench.measure.training import SteppedTraining
-from bench.methods.cards import card
-from bench.methods.classes import check_options
+from bench.methods.cards import card, check_options
 from bench.methods.versions import PROTOCOL
 from bench.nn.classifier import DataFacts
 from bench.settings import ModelSpec, SettingsError, Trial

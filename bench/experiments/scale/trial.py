@@ -18,6 +18,7 @@ from bench.experiments.training import (
     build_model,
     drain_of,
     refuse_what_cannot_fit,
+    resolved_options,
     settle,
     train_by_steps,
 )
@@ -30,7 +31,6 @@ from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peak
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Repetition
 from bench.measure.training import TimedTraining
-from bench.methods.classes import resolved_options
 from bench.nn.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
 

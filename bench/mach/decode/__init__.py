@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.mach.decode.decoders import DEFAULT, METHODS
 from bench.mach.hashing import UniversalHash
-from bench.methods.registry import resolve
+from bench.methods.cards import resolve
 from bench.nn.ranking import UnrankableError
 
 Reduction = Literal["sum", "min", "median"]
