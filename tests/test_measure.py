@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from bench.experiments.trainer import planned_steps
 from bench.measure import cgroups, memory, processors
 from bench.measure.clock import Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds
 from bench.measure.phases import Repetition
-from bench.measure.training import planned_steps
 from bench.settings import TrainSpec
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 
 from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
+from bench.experiments.trainer import SteppedTraining, TimedTraining, train_by_steps
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
@@ -33,7 +32,6 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
-from bench.measure.training import SteppedTraining, TimedTraining
 from bench.methods.cards import check_options, method_class
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
@@ -400,53 +398,6 @@ def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
         precision=ready.trial.train.precision,
         max_steps=max_steps,
     )
-
-
-def train_by_steps(
-    model: ExtremeClassifier,
-    batches: Iterable[Batch],
-    callback: L.Callback,
-    *,
-    device: torch.device,
-    precision: str,
-    max_steps: int,
-) -> None:
-    """Train a model on batches, over and over; the callback says how fast and looks on.
-
-    Args:
-        model: on the device; it is there afterwards, too.
-        batches: a data loader.
-        callback: of `bench.measure.training`.
-        device: where it computes.
-        precision: Lightning's flag.
-        max_steps: length; −1: the callback ends it.
-    """
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    model.train()
-    model.logs_loss = False  # nobody reads it there, and its log takes time of every step
-    with warnings.catch_warnings():
-        # Batches are cut in the main process by slicing; workers would only copy them around.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Quality is measured by the callback, on its own grid.
-        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
-        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
-        trainer = L.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            max_epochs=-1,
-            max_steps=max_steps,
-            precision=cast(Any, precision),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            callbacks=[callback],
-        )
-        trainer.fit(model, train_dataloaders=batches)
-    model.zero_grad(set_to_none=True)
-    model.to(device)  # Lightning hands a model back on the CPU after training
 
 
 def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.experiments import trainer
 from bench.experiments import training as trial_module
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
-from bench.measure import phases, training
+from bench.measure import phases
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Repetition
@@ -218,8 +219,8 @@ def test_weights_that_would_fill_the_disk_are_not_kept(tmp_path, monkeypatch):
 @pytest.fixture
 def _brief(monkeypatch):
     """Repetitions of a tenth of a second."""
-    monkeypatch.setattr(training, "_WARM_UP_SECONDS", (0.01, 0.01))
-    monkeypatch.setattr(training, "_TIMED_SECONDS", 0.05)
+    monkeypatch.setattr(trainer, "_WARM_UP_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(trainer, "_TIMED_SECONDS", 0.05)
     monkeypatch.setattr(phases, "PHASE_SECONDS", 0.02)
 
 
@@ -349,7 +350,7 @@ def test_a_budget_in_seconds_does_not_run(tmp_path):
 
 
 def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "EVENT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "EVENT_SECONDS", 0.0)
     events: list[dict] = []
     _run(_trial("mach", num_steps=6), tmp_path, events)
     steps = [event for event in events if event["event"] == "step"]
@@ -362,14 +363,14 @@ def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
 
 def test_the_rate_decays_along_the_steps(tmp_path, monkeypatch):
     rates: list[float] = []
-    monkeypatch.setattr(training, "set_learning_rate", lambda trainer, rate: rates.append(rate))
+    monkeypatch.setattr(trainer, "set_learning_rate", lambda trainer, rate: rates.append(rate))
     _run(_trial("mach", num_steps=4, learning_rate=0.8), tmp_path)
     assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_the_rate_falls_after_the_epochs_named_as_torch_schedules_it(tmp_path, monkeypatch):
     rates: list[float] = []
-    monkeypatch.setattr(training, "set_learning_rate", lambda trainer, rate: rates.append(rate))
+    monkeypatch.setattr(trainer, "set_learning_rate", lambda trainer, rate: rates.append(rate))
     steps = {"schedule": "step_decay", "decay_epochs": (1, 3), "decay_factor": 0.5}
     _run(_trial("mach", num_epochs=4, batch_size=400, learning_rate=0.8, **steps), tmp_path)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -14,6 +11,7 @@ from bench.data.cache import Entry, cache_key, load_or_build
 from bench.data.module import ExtremeDataModule
 from bench.experiments.decoding.problems import Problem, describe
 from bench.experiments.decoding.sources import VERSIONS, training_data, training_fingerprint
+from bench.experiments.trainer import train_by_steps
 from bench.experiments.training import data_facts
 from bench.mach.hashing import build_hash
 from bench.mach.module import Mach
@@ -101,23 +99,8 @@ def _train(
         learning_rate=_LEARNING_RATE,
         seed=derive_seed("model scores", 0),
     )
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
-        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=-1,
-            max_steps=num_steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-        )
-        trainer.fit(model, train_dataloaders=data.train_dataloader())
+    cpu, batches = torch.device("cpu"), data.train_dataloader()
+    train_by_steps(model, batches, device=cpu, precision="32-true", max_steps=num_steps)
     model.eval()
     kept: list[Tensor] = []
     with torch.inference_mode():

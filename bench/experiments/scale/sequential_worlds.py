@@ -18,19 +18,14 @@ import torch
 from bench.data.cache import Entry, cache_key, load_or_build, read
 from bench.data.stream_source import source_version
 from bench.experiments.scale.batches import Points
-from bench.experiments.training import (
-    build_model,
-    predicted_memory,
-    refuse_what_is_not_finite,
-    train_by_steps,
-)
+from bench.experiments.trainer import SteppedTraining, train_by_steps
+from bench.experiments.training import build_model, predicted_memory, refuse_what_is_not_finite
 from bench.mach.decode.index import index_bytes
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
-from bench.measure.training import SteppedTraining
 from bench.methods.cards import card, check_options
 from bench.methods.versions import PROTOCOL
 from bench.nn.classifier import DataFacts

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.experiments.scale.batches import load_points
 from bench.experiments.scale.sequential_worlds import Plan, Workshop, forecast
+from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.training import (
     STANDSTILL_RATE,
     build_model,
@@ -20,7 +21,6 @@ from bench.experiments.training import (
     refuse_what_cannot_fit,
     resolved_options,
     settle,
-    train_by_steps,
 )
 from bench.mach import decode, estimators
 from bench.mach.hashing import UniversalHash, build_hash
@@ -30,7 +30,6 @@ from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Repetition
-from bench.measure.training import TimedTraining
 from bench.nn.optimizers import warm_up_row_adam
 from bench.settings import Trial, derive_seed
 

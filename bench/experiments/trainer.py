@@ -1,21 +1,25 @@
-"""Training by steps: the learning rate, quality on the way, progress; and training to be timed."""
+"""Lightning's part of a trial: training by steps, with quality on the way, or to be timed."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from bench.data.batch import Batch
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Emit
 from bench.measure.phases import Repetition
+from bench.nn.classifier import ExtremeClassifier
 from bench.settings import TrainSpec
 
 EVENT_SECONDS = 0.5
@@ -307,3 +311,49 @@ class TimedTraining(L.Callback):
         self._seconds = self._stack.enter_context(repetition.timed("train", units=self._window))
         self._steps = 0
         self._edge = time.perf_counter()
+
+
+def train_by_steps(
+    model: ExtremeClassifier,
+    batches: Iterable[Batch],
+    *callbacks: L.Callback,
+    device: torch.device,
+    precision: str,
+    max_steps: int,
+) -> None:
+    """Train a model on batches, over and over; callbacks set the learning rate and look on.
+
+    Args:
+        model: on the device; it is there afterwards, too.
+        batches: a data loader.
+        callbacks: those above, if any.
+        device: where it computes.
+        precision: Lightning's flag.
+        max_steps: length; −1: a callback ends it.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    model.train()
+    model.logs_loss = False  # nobody reads it there, and its log takes time of every step
+    with warnings.catch_warnings():
+        # Batches are cut in the main process by slicing; workers would only copy them around.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Quality is measured by the callback, on its own grid.
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*Trying to infer the `batch_size`.*")
+        trainer = L.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=-1,
+            max_steps=max_steps,
+            precision=cast(Any, precision),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            callbacks=list(callbacks),
+        )
+        trainer.fit(model, train_dataloaders=batches)
+    model.zero_grad(set_to_none=True)
+    model.to(device)  # Lightning hands a model back on the CPU after training
