@@ -23,7 +23,7 @@ def decode(profile: Profile) -> list[Trial]:
     `auto` stays near the better of the two at every one of these problems. Labels and memory come
     from the trials, times from rounds: from the scores, and from the hidden vector of 128, which a
     softmax multiplies with L columns and MACH with R · B.
-    Command: `make decode`. Hardware: 2 CPU cores, 20 GiB. Duration: about an hour.
+    Command: `make decode`. Hardware: 2 CPU cores, 20 GiB. Duration: about an hour on 2 cores.
     Expected: on peaked scores the time of `pruned` grows far slower than L; on uniform ones, or
     where more labels are asked for than stand out, nothing can be pruned, and `auto` scans.
     """
@@ -135,7 +135,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         claim=decode.__doc__ or "",
         trials=decode,
         smoke=_decode_smoke,
-        duration="about an hour on 2 cores",
         primary_metrics=("recall",),
         profiles=("cpu",),
         part=lambda trial: f"k = {trial.model.options['k']}",

@@ -107,7 +107,6 @@ def study(
     function: Callable[[Profile], list[Trial]],
     *,
     name: str,
-    duration: str,
     task: Literal["multiclass", "multilabel"],
     **hints: Any,
 ) -> Study:
@@ -116,7 +115,6 @@ def study(
     Args:
         function: its trials; its docstring is the claim.
         name: of the study.
-        duration: see `Study`.
         task: of its data.
         **hints: other fields of `Study`.
     """
@@ -126,7 +124,6 @@ def study(
         claim=function.__doc__ or "",
         trials=function,
         smoke=lambda: shrink(function(profiles[0]), task),
-        duration=duration,
         **hints,
     )
 

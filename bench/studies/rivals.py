@@ -28,7 +28,7 @@ def quickstart(profile: Profile) -> list[Trial]:
     Claim: with 20 seconds of training each, the methods separate well above the floors; sampling
     and hashing see two to four times as much data as a full softmax does.
     Command: `make bench` (one replicate, and costs), `bench run quickstart` for all three.
-    Hardware: 2 CPU cores. Duration: about 6 minutes, 14 with all replicates.
+    Hardware: 2 CPU cores. Duration: about 6 minutes on 2 cores, 14 with all replicates.
     Expected: sampled softmax, the best MACH and a full softmax within two points of each other, in
     this order; at Adam's usual epsilon the full softmax lost four more.
     """
@@ -62,7 +62,8 @@ def quickstart_grid(profile: Profile) -> list[Trial]:
     """The quickstart's settings: rate and Adam's epsilon of each method, fifteen tries alike.
 
     Claim: what holds a full softmax back at Adam's usual epsilon of 1e-8 does not hold its rivals.
-    Command: `bench run quickstart-grid`. Hardware: 2 CPU cores. Duration: about 30 minutes.
+    Command: `bench run quickstart-grid`. Hardware: 2 CPU cores.
+    Duration: about 30 minutes on 2 cores.
     Expected: a full softmax gains several points of validation P@1 from a larger epsilon, the
     others less than the validation's standard error. The test column chooses nothing.
     """
@@ -89,7 +90,7 @@ def delicious(profile: Profile) -> list[Trial]:
     """Tags of bookmarks, 983 labels, the published split: beside known numbers.
 
     Claim: the multi-label path is right: one-vs-all reaches the published range (P@1 0.65–0.70).
-    Command: `make delicious`. Hardware: 2 CPU cores. Duration: about 10 minutes.
+    Command: `make delicious`. Hardware: 2 CPU cores. Duration: about 10 minutes on 2 cores.
     Expected: one-vs-all, sampled BCE and MACH with B ≥ 100 within a point of each other, softmax
     losses two points behind. One rate and dropout for all rows: not tuned for each yet.
     """
@@ -116,7 +117,7 @@ def bible(profile: Profile) -> list[Trial]:
 
     Claim: with products of bucket probabilities MACH comes near the best softmax on labels with six
     training points each.
-    Command: `make bible`. Hardware: 2 CPU cores. Duration: about 35 minutes.
+    Command: `make bible`. Hardware: 2 CPU cores. Duration: about 35 minutes on 2 cores.
     Expected: centroid about 0.9; sampled softmax and the best MACH above 0.85. The test translation
     is unlike the training ones, which validation cannot see: both dropouts are shown, none chosen.
     Rates of the full softmax were tried, of the others one: not tuned alike yet.
@@ -154,7 +155,7 @@ def citeulike(profile: Profile) -> list[Trial]:
     """Tags of scientific articles from their words: multi-label, 52,946 labels.
 
     Claim: at equal time MACH ranks tags as well as the best softmax, in half of its memory.
-    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about 40 minutes.
+    Command: `make citeulike`. Hardware: 2 CPU cores. Duration: about 40 minutes on 2 cores.
     Expected: P@1 near 0.6 for MACH and sampled BCE, above 0.5 for softmax losses, one-vs-all behind
     at this budget. Settings are picked by hand and not tuned alike yet: with an encoder a world
     MACH comes further in less time (`table-wiki10-worlds`), and some sampled losses are at their
@@ -207,7 +208,7 @@ def simplewiki(profile: Profile) -> list[Trial]:
     Claim: at an equal training-time budget MACH and sampled softmax of the same width are about as
     accurate at 20,000 classes; 83,071 are not measured yet.
     Command: `make simplewiki` (`PROFILE=gpu` trains all classes to convergence).
-    Hardware: 2 CPU cores. Duration: about 3 hours, resumable.
+    Hardware: 2 CPU cores. Duration: about 3 hours on 2 cores; resumable.
     Expected: the nearest centroid as high as both on test points, of which 62 % have a tail label,
     a third in validation. The full softmax is held back by Adam's ε, which is not tuned yet.
     """
@@ -294,14 +295,12 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "quickstart": lambda: study(
         quickstart,
         name="quickstart",
-        duration="about 6 minutes on 2 cores, 14 with all replicates",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
     ),
     "quickstart-grid": lambda: study(
         quickstart_grid,
         name="quickstart-grid",
-        duration="about 30 minutes on 2 cores",
         task="multiclass",
         profiles=("cpu",),
         primary_metrics=("P@1", "top-5"),
@@ -309,7 +308,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "delicious": lambda: study(
         delicious,
         name="delicious",
-        duration="about 10 minutes on 2 cores",
         task="multilabel",
         published=(
             Published(
@@ -329,7 +327,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "bible": lambda: study(
         bible,
         name="bible",
-        duration="about 35 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
         published=(
@@ -343,7 +340,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "citeulike": lambda: study(
         citeulike,
         name="citeulike",
-        duration="about 40 minutes on 2 cores",
         task="multilabel",
         published=(
             Published(
@@ -356,7 +352,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "simplewiki": lambda: study(
         simplewiki,
         name="simplewiki",
-        duration="about 3 hours on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5", "top-10"),
         part=_simplewiki_part,

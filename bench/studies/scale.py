@@ -30,8 +30,8 @@ def amazon(profile: Profile) -> list[Trial]:
     fit, and are not run yet.
     Command: `make amazon`; `make amazon-r32` goes on to 32 worlds. Hardware: 2 CPU cores, 8 GB free
     (`PROFILE=gpu`: the paper's hidden width of 2,000 and R = 32, one GPU of 80 GB; `PROFILE=paper`:
-    its 70,000,000 queries and 10 epochs, too). Duration: about 40 minutes; a killed run goes on
-    with the next world.
+    its 70,000,000 queries and 10 epochs, too). Duration: about 40 minutes on 2 cores; a killed run
+    goes on with the next world.
     Expected: recall rises with every world and flattens towards R = 8. A planted stream stands in
     for the private log: 2,000,000 queries, each for one product, products asked for by Zipf's law,
     tokens hashed to 80,000 in each world. 98.5 % of the labels have no training query; test queries
@@ -49,8 +49,9 @@ def amazon_r32(profile: Profile) -> list[Trial]:
 
     Claim: more worlds cost time and disk, not memory in training; the decode stays within 8 GB
     without an index.
-    Command: `make amazon-r32`. Hardware: 2 CPU cores, 8 GB free. Duration: about 2 hours after
-    `make amazon`; a killed run goes on with the next world.
+    Command: `make amazon-r32`. Hardware: 2 CPU cores, 8 GB free.
+    Duration: about 2 hours on 2 cores after `make amazon`; a killed run goes on with the next
+    world.
     Expected: little beyond R = 16, as in the paper's figure; not measured yet.
     """
     return [_mach(64, 32, "dense")]
@@ -128,7 +129,7 @@ def table_twins(profile: Profile) -> list[Trial]:
     world and an epoch, seconds a query. Of each set-up one world is trained for a few steps; the
     whole training is computed from its measured seconds a step.
     Command: `make table-twins`. Hardware: 2 CPU cores, 20 GB (`PROFILE=gpu`: one GPU of 80 GB).
-    Duration: about 25 minutes.
+    Duration: about 25 minutes on 2 cores.
     Expected: one world of any set-up fits into 9 GB; all 32 worlds at once of Delicious-200K do not
     fit into 100 GB, nor does a full layer on ODP. On 2 cores the papers' MACH would train an hour
     to two and a half days. A twin's accuracy is the twin's own and says nothing of the set.
@@ -204,7 +205,6 @@ _PUBLISHED_OF_TWINS = tuple(
 def _study(
     function: Callable[[Profile], list[Trial]],
     name: str,
-    duration: str,
     *,
     profiles: tuple[Profile, ...] = ("cpu", "gpu"),
     published: tuple[Published, ...] = (),
@@ -217,7 +217,6 @@ def _study(
         claim=function.__doc__ or "",
         trials=function,
         smoke=lambda: _smoke(function("cpu")) if has_smoke else [],
-        duration=duration,
         primary_metrics=metrics,
         profiles=profiles,
         part=part,
@@ -227,11 +226,10 @@ def _study(
 
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
-    "amazon": lambda: _study(amazon, "amazon", "about 40 minutes on 2 cores", published=_PUBLISHED),
+    "amazon": lambda: _study(amazon, "amazon", published=_PUBLISHED),
     "amazon-r32": lambda: _study(
         amazon_r32,
         "amazon-r32",
-        "about 2 hours on 2 cores after make amazon",
         profiles=("cpu",),
         has_smoke=False,  # its rows are amazon's
         published=_PUBLISHED,
@@ -239,7 +237,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-twins": lambda: _study(
         table_twins,
         "table-twins",
-        "about 25 minutes on 2 cores",
         part=lambda trial: trial.data.name,
         metrics=("R@1",),
         published=_PUBLISHED_OF_TWINS,

@@ -39,7 +39,6 @@ class Study:
         claim: the study function's docstring: claim, command, hardware, duration, expected outcome.
         trials: profile → trials, in the order of the tables.
         smoke: the same grid, tiny, on synthetic data; seconds a trial.
-        duration: what `list` says about how long the `cpu` profile takes.
         primary_metrics: columns that tables and figures lead with; the first one is "quality".
         profiles: those that `trials` answers to.
         optional_data: names of published data sets that a user may bring; without their files the
@@ -59,7 +58,6 @@ class Study:
     claim: str
     trials: Callable[[Profile], list[Trial]]
     smoke: Callable[[], list[Trial]]
-    duration: str = ""
     primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
     profiles: tuple[Profile, ...] = ("cpu", "gpu")
     optional_data: tuple[str, ...] = ()
@@ -97,6 +95,12 @@ class Study:
     def headline(self) -> str:
         """First line of the claim."""
         return self.claim.strip().splitlines()[0]
+
+    @property
+    def duration(self) -> str:
+        """How long the `cpu` profile takes, as the claim says; "" where it does not."""
+        found = re.search(r"Duration: ([^.;]+)", " ".join(self.claim.split()))
+        return found[1].replace("`", "") if found else ""
 
     def build_trials(self, profile: Profile) -> list[Trial]:
         """The trials of a profile; budgets in seconds may still be in them (`bench.store.budgets`).

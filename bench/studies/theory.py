@@ -43,7 +43,7 @@ def figure_quadratic(profile: Profile) -> list[Trial]:
     Claim: from bucket means alone the quadratic estimator comes nearer to multi-label probabilities
     than the mean does once there are many worlds, and is worse with one; every number read off the
     draft's figure is met within the ±1 that it can be read to.
-    Command: `make figure-quadratic`. Hardware: 2 CPU cores. Duration: about 4 minutes.
+    Command: `make figure-quadratic`. Hardware: 2 CPU cores. Duration: about 4 minutes on 2 cores.
     Expected: all published numbers agree. 400 draws at K = 10,000 and 100 at K = 100,000 where the
     draft took 10,000: each number has its standard error. Subtracting V/B from the mean, which is
     linear, comes nearer still.
@@ -115,7 +115,7 @@ def figure_theory(profile: Profile) -> list[Trial]:
     independently, and can exceed the bound that the 2020 draft prints; pairs of labels that no
     world tells apart vanish as B^−R; three buckets tell 9, 27 and 81 outcomes apart by 6, 9 and 12
     outputs.
-    Command: `make figure-theory`. Hardware: 2 CPU cores. Duration: about 2 minutes.
+    Command: `make figure-theory`. Hardware: 2 CPU cores. Duration: about 2 minutes on 2 cores.
     Expected: the printed bound fails for one rival with all the mass, eight times at B = 2; the
     derived variance holds for independent hashes and `murmur3`. `universal` and `odp`, families
     like the papers', are only pairwise independent: on Zipfian labels they vary up to 2.4 and 1.4
@@ -282,7 +282,7 @@ def table_claims(profile: Profile) -> list[Trial]:
 
     Claim: the published parameter counts, bytes and reductions follow from shapes, up to rounding
     that is named where it matters.
-    Command: `make table-claims`. Hardware: 2 CPU cores. Duration: about 2 minutes.
+    Command: `make table-claims`. Hardware: 2 CPU cores. Duration: about 2 minutes on 2 cores.
     Expected: of 14 published numbers 6 agree. 480×, 125×, 40 billion parameters and 160 GB agree
     with rounded numbers of labels and weights only, 320 and 0.6 GB with 8 bytes a weight, 5.77
     billion and DSSM's 200 million within 0.2 and 9 % with shapes that are inferred or from memory.
@@ -440,7 +440,6 @@ def _study(
     function: Callable[[Profile], list[Trial]],
     smoke: Callable[[], list[Trial]],
     claims: Iterator[Claim],
-    minutes: int,
     primary_metrics: tuple[str, ...],
 ) -> Study:
     return Study(
@@ -448,7 +447,6 @@ def _study(
         claim=function.__doc__ or "",
         trials=function,
         smoke=smoke,
-        duration=f"about {minutes} minutes on 2 cores",
         primary_metrics=primary_metrics,
         profiles=("cpu",),
         part=lambda trial: trial.data.name,
@@ -462,16 +460,15 @@ _THEOREMS = ("variance, B = 8, R = 1", "mean of estimates, B = 8", "pairs, R = 3
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
     "figure-quadratic": lambda: _study(
-        figure_quadratic, _quadratic_smoke, _quadratic_claims(), 4, (*_ERRORS, "quadratic, R = 1")
+        figure_quadratic, _quadratic_smoke, _quadratic_claims(), (*_ERRORS, "quadratic, R = 1")
     ),
     "figure-theory": lambda: _study(
         figure_theory,
         _theory_smoke,
         _theory_claims(),
-        2,
         (*_THEOREMS, "worlds needed, draft of 2020", "outcomes told apart"),
     ),
     "table-claims": lambda: _study(
-        table_claims, _claims_smoke, _size_claims(), 2, ("parameters", "bytes")
+        table_claims, _claims_smoke, _size_claims(), ("parameters", "bytes")
     ),
 }

@@ -186,7 +186,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multiclass": lambda: study(
         table_multiclass,
         name="table-multiclass",
-        duration="about 40 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1", "top-5"),
         profiles=("cpu", "gpu", "paper"),
@@ -203,7 +202,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "figure-tradeoff": lambda: study(
         figure_tradeoff,
         name="figure-tradeoff",
-        duration="about 40 minutes on 2 cores",
         task="multiclass",
         primary_metrics=("P@1",),
         profiles=("cpu", "gpu", "paper"),

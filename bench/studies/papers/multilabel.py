@@ -128,8 +128,9 @@ def table_multilabel(profile: Profile) -> list[Trial]:
     third party's. The papers' own sets have to be brought.
     Command: `make table-multilabel`; `PROFILE=gpu` adds EURLex-4K and Wiki10-31K, `PROFILE=paper`
     Delicious-200K, Amazon-670K and Amazon-3M, where `bench data` has brought them.
-    Hardware: 2 CPU cores; a GPU of 80 GB. Duration: about 40 minutes, half of it the published
-    set-up of Delicious, which is run once; other rows of the small sets have three replicates.
+    Hardware: 2 CPU cores; a GPU of 80 GB. Duration: about 40 minutes on 2 cores; half of it
+    is the published set-up of Delicious, which is run once, other rows of the small sets have three
+    replicates.
     Expected: holds on Bibtex; not on Delicious, where the third party's MACH is 1.9 points of P@1
     above what its set-up gives here, its PSP@k 4 to 5 points below, and Parabel's P@3 1.6 above:
     see `table-delicious-split`.
@@ -143,8 +144,9 @@ def table_delicious_split(profile: Profile) -> list[Trial]:
     Claim: on a split drawn at random from the same points, Parabel and the third party's MACH come
     within 1.5 points of their published P@1, P@3 and P@5, which the official split does not give.
     Command: `make table-delicious-split`.
-    Hardware: 2 CPU cores. Duration: about 25 minutes, most of it the published set-up, which is run
-    once; other rows have three replicates. They keep the split; what else they draw is their own.
+    Hardware: 2 CPU cores. Duration: about 25 minutes on 2 cores; most of it is the published
+    set-up, which is run once, other rows have three replicates. They keep the split; what else they
+    draw is their own.
     Expected: every method gains half a point to two in P@1. Another split does not explain all:
     PSP@k of MACH stays 4 to 5 points above what the third party published.
     """
@@ -226,7 +228,6 @@ def _study(
     function: Callable[[Profile], list[Trial]],
     *,
     name: str,
-    duration: str,
     profiles: tuple[Profile, ...],
     data: tuple[str, ...],
     published: tuple[PaperRow, ...],
@@ -234,7 +235,6 @@ def _study(
     return study(
         function,
         name=name,
-        duration=duration,
         task="multilabel",
         primary_metrics=(
             *("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5"),
@@ -253,7 +253,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multilabel": lambda: _study(
         table_multilabel,
         name="table-multilabel",
-        duration="about 40 minutes on 2 cores",
         profiles=("cpu", "gpu", "paper"),
         data=tuple(_OURS),
         published=multilabel_published(_REASONS),
@@ -261,7 +260,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-delicious-split": lambda: _study(
         table_delicious_split,
         name="table-delicious-split",
-        duration="about 25 minutes on 2 cores",
         profiles=("cpu",),
         data=(_NEWLY_SPLIT,),
         published=published_elsewhere("delicious-983", part=_NEWLY_SPLIT),

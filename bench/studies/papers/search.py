@@ -170,7 +170,7 @@ def table_search(profile: Profile) -> list[Trial]:
     log's. DSSM's second tower there reads titles, here it is a table of products. Parabel is
     omikuji's, which trains every node to its end rather than for 5 epochs. A sampled softmax, which
     the papers have not, and floors stand beside.
-    Command: `make table-search`. Hardware: 2 CPU cores. Duration: about 30 minutes.
+    Command: `make table-search`. Hardware: 2 CPU cores. Duration: about 30 minutes on 2 cores.
     Expected: not the papers' order, nor their times: on this log the two towers and the sampled
     softmax find more in a quarter of MACH's time or less; Parabel leads P@1 and MRR; recall rises
     with B.
@@ -191,7 +191,8 @@ def figure_recall_worlds(profile: Profile) -> list[Trial]:
     One training with 32 worlds gives every smaller number (random subsets of its worlds). Each
     length is a training of its own, its rate falling to 0; there the curves are of one training's
     epochs. Parabel is shown over trees, each a forest of its own, DSSM as a line.
-    Command: `make figure-recall-worlds`. Hardware: 2 CPU cores. Duration: about 35 minutes.
+    Command: `make figure-recall-worlds`. Hardware: 2 CPU cores.
+    Duration: about 35 minutes on 2 cores.
     Expected: not the published shape, on other data: the rise is flatter and goes on from 16 to 32
     worlds, and more buckets hurt after one epoch nowhere by more than noise.
     """
@@ -369,14 +370,12 @@ STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
         "table-search": lambda: _study(
             table_search,
             "table-search",
-            duration="about 30 minutes on 2 cores",
             published=TABLE_ROWS,
             figures=("accuracy-worlds", "accuracy-memory"),
         ),
         "figure-recall-worlds": lambda: _study(
             figure_recall_worlds,
             "figure-recall-worlds",
-            duration="about 35 minutes on 2 cores",
             published=tuple(_figure_rows()),
             curves=tuple(_curves()),
             figures=("recall-worlds",),
