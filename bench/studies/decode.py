@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from bench.methods.cards import cards
 from bench.methods.kinds import DECODING
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.studies.grids import linear
+from bench.studies.grids import linear, study
 from bench.studies.study import Profile, Study
 
 # FAISS scans codes of half a byte or a byte.
@@ -130,10 +130,8 @@ def _decode_smoke() -> list[Trial]:
 
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
-    "decode": lambda: Study(
-        name="decode",
-        claim=decode.__doc__ or "",
-        trials=decode,
+    "decode": lambda: study(
+        decode,
         smoke=_decode_smoke,
         primary_metrics=("recall",),
         profiles=("cpu",),

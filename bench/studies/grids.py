@@ -106,25 +106,25 @@ def capped(options: Mapping[str, Scalar], limits: Mapping[str, int]) -> dict[str
 def study(
     function: Callable[[Profile], list[Trial]],
     *,
-    name: str,
-    task: Literal["multiclass", "multilabel"],
-    **hints: Any,
+    task: Literal["multiclass", "multilabel"] = "multiclass",
+    smoke: Callable[[], list[Trial]] | None = None,
+    **fields: Any,
 ) -> Study:
-    """A study whose smoke trials are those of its first profile, shrunk.
+    """A study named after the function that gives its trials and whose docstring is its claim.
 
     Args:
-        function: its trials; its docstring is the claim.
-        name: of the study.
+        function: its trials in a profile.
         task: of its data.
-        **hints: other fields of `Study`.
+        smoke: its smoke trials; None: those of its first profile, shrunk.
+        **fields: other fields of `Study`.
     """
-    profiles: tuple[Profile, ...] = hints.get("profiles", ("cpu", "gpu"))
+    profiles: tuple[Profile, ...] = fields.get("profiles", ("cpu", "gpu"))
     return Study(
-        name=name,
+        name=function.__name__.replace("_", "-"),
         claim=function.__doc__ or "",
         trials=function,
-        smoke=lambda: shrink(function(profiles[0]), task),
-        **hints,
+        smoke=smoke or (lambda: shrink(function(profiles[0]), task)),
+        **fields,
     )
 
 

@@ -294,20 +294,15 @@ def _xmlrepo(folder: str, **settings: Any) -> DataSpec:
 STUDIES: Mapping[str, Callable[[], Study]] = {
     "quickstart": lambda: study(
         quickstart,
-        name="quickstart",
-        task="multiclass",
         primary_metrics=("P@1", "top-5"),
     ),
     "quickstart-grid": lambda: study(
         quickstart_grid,
-        name="quickstart-grid",
-        task="multiclass",
         profiles=("cpu",),
         primary_metrics=("P@1", "top-5"),
     ),
     "delicious": lambda: study(
         delicious,
-        name="delicious",
         task="multilabel",
         published=(
             Published(
@@ -326,8 +321,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "bible": lambda: study(
         bible,
-        name="bible",
-        task="multiclass",
         primary_metrics=("P@1", "top-5"),
         published=(
             Published(
@@ -339,7 +332,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "citeulike": lambda: study(
         citeulike,
-        name="citeulike",
         task="multilabel",
         published=(
             Published(
@@ -351,8 +343,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "simplewiki": lambda: study(
         simplewiki,
-        name="simplewiki",
-        task="multiclass",
         primary_metrics=("P@1", "top-5", "top-10"),
         part=_simplewiki_part,
         published=(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bench.data.stream_source import STREAM
 from bench.methods.kinds import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
-from bench.studies.grids import capped, shrunk
+from bench.studies.grids import capped, shrunk, study
 from bench.studies.published import Published
 from bench.studies.study import Profile, Study
 from bench.studies.twins import TWINS
@@ -202,43 +203,24 @@ _PUBLISHED_OF_TWINS = tuple(
 )
 
 
-def _study(
-    function: Callable[[Profile], list[Trial]],
-    name: str,
-    *,
-    profiles: tuple[Profile, ...] = ("cpu", "gpu"),
-    published: tuple[Published, ...] = (),
-    metrics: tuple[str, ...] = ("R@1", "R@10", "R@100"),
-    part: Callable[[Trial], str] = lambda trial: "",
-    has_smoke: bool = True,
-) -> Study:
-    return Study(
-        name=name,
-        claim=function.__doc__ or "",
-        trials=function,
-        smoke=lambda: _smoke(function("cpu")) if has_smoke else [],
-        primary_metrics=metrics,
-        profiles=profiles,
-        part=part,
-        published=published,
-        kind=SCALE,
-    )
+def _study(function: Callable[[Profile], list[Trial]], **fields: Any) -> Study:
+    metrics = ("R@1", "R@10", "R@100")
+    shared = {"primary_metrics": metrics, "smoke": lambda: _smoke(function("cpu")), "kind": SCALE}
+    return study(function, **{**shared, **fields})
 
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
-    "amazon": lambda: _study(amazon, "amazon", published=_PUBLISHED),
+    "amazon": lambda: _study(amazon, published=_PUBLISHED),
     "amazon-r32": lambda: _study(
         amazon_r32,
-        "amazon-r32",
         profiles=("cpu",),
-        has_smoke=False,  # its rows are amazon's
+        smoke=list,  # its rows are amazon's
         published=_PUBLISHED,
     ),
     "table-twins": lambda: _study(
         table_twins,
-        "table-twins",
         part=lambda trial: trial.data.name,
-        metrics=("R@1",),
+        primary_metrics=("R@1",),
         published=_PUBLISHED_OF_TWINS,
     ),
 }

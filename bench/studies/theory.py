@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bench.methods.kinds import THEORY
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
+from bench.studies.grids import study
 from bench.studies.published import Claim, Tag
 from bench.studies.study import Profile, Study
 
@@ -442,10 +443,8 @@ def _study(
     claims: Iterator[Claim],
     primary_metrics: tuple[str, ...],
 ) -> Study:
-    return Study(
-        name=function.__name__.replace("_", "-"),
-        claim=function.__doc__ or "",
-        trials=function,
+    return study(
+        function,
         smoke=smoke,
         primary_metrics=primary_metrics,
         profiles=("cpu",),

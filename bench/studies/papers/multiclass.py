@@ -185,8 +185,6 @@ def _part(trial: Trial) -> str:
 STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multiclass": lambda: study(
         table_multiclass,
-        name="table-multiclass",
-        task="multiclass",
         primary_metrics=("P@1", "top-5"),
         profiles=("cpu", "gpu", "paper"),
         optional_data=_BROUGHT,
@@ -201,8 +199,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "figure-tradeoff": lambda: study(
         figure_tradeoff,
-        name="figure-tradeoff",
-        task="multiclass",
         primary_metrics=("P@1",),
         profiles=("cpu", "gpu", "paper"),
         optional_data=_BROUGHT,

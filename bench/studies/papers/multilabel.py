@@ -14,7 +14,6 @@ from bench.studies.grids import linear, mlp, study
 from bench.studies.papers.multilabel_published import multilabel_published, published_elsewhere
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import PRESETS
-from bench.studies.published import PaperRow
 from bench.studies.study import Profile, Study
 
 _REPLICATES = 3
@@ -224,44 +223,30 @@ def _part(trial: Trial) -> str:
     return SETS[trial.data.name].title if trial.data.name in SETS else trial.data.name
 
 
-def _study(
-    function: Callable[[Profile], list[Trial]],
-    *,
-    name: str,
-    profiles: tuple[Profile, ...],
-    data: tuple[str, ...],
-    published: tuple[PaperRow, ...],
-) -> Study:
-    return study(
-        function,
-        name=name,
-        task="multilabel",
-        primary_metrics=(
-            *("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5"),
-            *("nDCG@3", "nDCG@5", "authors P@3", "authors P@5"),
-        ),
-        profiles=profiles,
-        optional_data=data,
-        part=_part,
-        published=published,
-        figures=("accuracy-memory",),
-        shown_as=PAPERS,
-    )
-
+_SHARED: Mapping[str, Any] = {
+    "task": "multilabel",
+    "primary_metrics": (
+        *("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5"),
+        *("nDCG@3", "nDCG@5", "authors P@3", "authors P@5"),
+    ),
+    "part": _part,
+    "figures": ("accuracy-memory",),
+    "shown_as": PAPERS,
+}
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
-    "table-multilabel": lambda: _study(
+    "table-multilabel": lambda: study(
         table_multilabel,
-        name="table-multilabel",
         profiles=("cpu", "gpu", "paper"),
-        data=tuple(_OURS),
+        optional_data=tuple(_OURS),
         published=multilabel_published(_REASONS),
+        **_SHARED,
     ),
-    "table-delicious-split": lambda: _study(
+    "table-delicious-split": lambda: study(
         table_delicious_split,
-        name="table-delicious-split",
         profiles=("cpu",),
-        data=(_NEWLY_SPLIT,),
+        optional_data=(_NEWLY_SPLIT,),
         published=published_elsewhere("delicious-983", part=_NEWLY_SPLIT),
+        **_SHARED,
     ),
 }

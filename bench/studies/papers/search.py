@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.grids import grid, mlp, shrink
+from bench.studies.grids import grid, mlp, shrink, study
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import PRESETS
 from bench.studies.published import Curve, PaperRow
@@ -352,11 +352,9 @@ def _smoke(function: Callable[[Profile], list[Trial]]) -> list[Trial]:
     return [dataclasses.replace(t, data=log) for t in shrink(function("cpu"), "multilabel")]
 
 
-def _study(function: Callable[[Profile], list[Trial]], name: str, **fields: Any) -> Study:
-    return Study(
-        name=name,
-        claim=function.__doc__ or "",
-        trials=function,
+def _study(function: Callable[[Profile], list[Trial]], **fields: Any) -> Study:
+    return study(
+        function,
         smoke=lambda: _smoke(function),
         primary_metrics=METRICS,
         profiles=("cpu", "gpu", "paper"),
@@ -369,13 +367,11 @@ STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
     {
         "table-search": lambda: _study(
             table_search,
-            "table-search",
             published=TABLE_ROWS,
             figures=("accuracy-worlds", "accuracy-memory"),
         ),
         "figure-recall-worlds": lambda: _study(
             figure_recall_worlds,
-            "figure-recall-worlds",
             published=tuple(_figure_rows()),
             curves=tuple(_curves()),
             figures=("recall-worlds",),

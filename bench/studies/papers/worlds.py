@@ -136,7 +136,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
     {
         "table-wiki10-worlds": lambda: study(
             table_wiki10_worlds,
-            name="table-wiki10-worlds",
             task="multilabel",
             primary_metrics=_METRICS,
             profiles=("cpu", "gpu", "paper"),
