@@ -98,7 +98,7 @@ def test_only_metrics_that_are_computed_as_then_are_compared(
 ):
     study, path = recorded
     [newest, *_] = candidates([study], tmp_path, MACHINE)
-    new = record.Record(with_psp(json.loads(newest.old.to_json()), 0.25, psp=2))
+    new = record.parse(with_psp(json.loads(newest.old.to_json()), 0.25, psp=2))
 
     def change(raw):
         raw["versions"].pop("psp", None)
@@ -135,9 +135,10 @@ def test_records_of_other_versions_or_without_a_method_are_no_candidates(
     study, _ = recorded
     with monkeypatch.context() as patch:
         patch.setattr(cards, "_registered", [stub_card("stub", version=2), stub_card("other")])
-        assert [c.old.method for c in candidates([study], tmp_path, MACHINE)] == ["other"]
+        [found] = candidates([study], tmp_path, MACHINE)
+        assert found.trial.model.method == "other"
         patch.setattr(cards, "_registered", [stub_card("stub")])
-        assert {c.old.method for c in candidates([study], tmp_path, MACHINE)} == {"stub"}
+        assert {c.trial.model.method for c in candidates([study], tmp_path, MACHINE)} == {"stub"}
     monkeypatch.setitem(stub_trials.SOURCE, "version", 2)
     assert candidates([study], tmp_path, MACHINE) == []
 
@@ -156,7 +157,7 @@ def test_only_the_newest_record_of_a_trial_is_a_candidate(recorded, tmp_path):
     study, path = recorded
     kept = record.read(path)[0]
     for old in kept:
-        record.append(path, record.Record(dict(old.raw) | {"status": "error"}))
+        record.append(path, record.parse(dict(old.raw) | {"status": "error"}))
     assert candidates([study], tmp_path, MACHINE) == []
 
 

@@ -377,7 +377,7 @@ def test_dry_run_says_what_would_run_and_runs_nothing(capsys, tmp_path):
 def test_a_smoke_trial_of_two_studies_runs_once(tmp_path, capsys):
     assert main(["run", "keen", "pair", "--smoke", "--results", "tiny"]) == 0
     records = [line for path in tmp_path.rglob("tiny/**/*.jsonl") for line in record.read(path)[0]]
-    assert sorted((one.study, one.method) for one in records) == [
+    assert sorted((one.study, one.settings["model"]["method"]) for one in records) == [
         ("keen", "stub"),
         ("pair", "other"),
         ("pair", "stub"),

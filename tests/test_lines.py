@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.cli.commands import main
@@ -16,7 +17,8 @@ from bench.report.renderers import rendering_of
 from bench.report.studies import find_study, trials_of
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
-from bench.store.record import RecordError, SchemaError
+from bench.store.lines import RecordError
+from bench.store.record import SchemaError
 
 RESULTS = Path(__file__).parent.parent / "results"
 DEEP = json.loads("[" * 100 + "]" * 100)
@@ -116,8 +118,8 @@ def taken(request):
     kept = []
     for path, value, text in changes_of(line):
         try:
-            parse(json.loads(text))
-        except RecordError as error:
+            parse(msgspec.json.decode(text))
+        except (RecordError, msgspec.DecodeError) as error:
             assert len(str(error)) < 1000  # noqa: PT017
         else:
             kept.append((path, value, text))

@@ -16,7 +16,7 @@ from bench.cli.progress import Progress, longest_fitting
 from bench.methods.labels import Named, RowNames, describe_rows
 from bench.report.load import load_results
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.store.record import Record
+from bench.store.record import parse
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -141,10 +141,11 @@ def test_names_move_no_cursor() -> None:
 
 def test_a_record_is_told_by_the_task_of_its_data() -> None:
     [path] = (RESULTS / "records" / "delicious").glob("*.jsonl")
-    records = [Record(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = [parse(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     told = []
     for record in records:
-        if record.method == "full_softmax" and "loss" not in record.settings["model"]["options"]:
+        model = record.settings["model"]
+        if model["method"] == "full_softmax" and "loss" not in model["options"]:
             screen = io.StringIO()
             Progress(screen, is_live=False).finish(record)
             told.append(screen.getvalue())
@@ -211,7 +212,7 @@ def test_the_split_of_a_quality_is_named() -> None:
     progress.on_event(job, step)
     assert "val P@1 0.2500" in screen.getvalue()
     [path] = (RESULTS / "records" / "delicious").glob("*.jsonl")
-    record = Record(json.loads(path.read_text(encoding="utf-8").splitlines()[-1]))
+    record = parse(json.loads(path.read_text(encoding="utf-8").splitlines()[-1]))
     progress.finish(record)
     validation = record.block("training")["curve"][-1]["metrics"]["P@1"]
     test = record.block("test")["P@1"]

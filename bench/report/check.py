@@ -16,7 +16,8 @@ from bench.report.write import beside, write_results
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
 from bench.store.costs import CostLine
-from bench.store.record import Record, RecordError, machine_key
+from bench.store.lines import RecordError
+from bench.store.record import Record, machine_key
 
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
 

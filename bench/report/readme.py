@@ -24,7 +24,7 @@ from bench.report.sections import Section
 from bench.report.tables.overview import overview_table
 from bench.store import record
 from bench.store.files import replace_file
-from bench.store.lines import AUDIT
+from bench.store.lines import Audit, check
 
 _BLOCK = re.compile(
     r"(<!-- (table|overview|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
@@ -127,7 +127,7 @@ def read_audits(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _audit(value: Any) -> dict[str, Any]:
-    record.check_value(value, AUDIT)
+    check(value, Audit)
     return dict(value)
 
 

@@ -22,11 +22,10 @@ from bench.methods.versions import current_versions, is_older, without_older_met
 from bench.runner.engine import Job
 from bench.runner.local import LocalEngine
 from bench.settings import SettingsError, Trial
-from bench.store import lines, provenance, record
+from bench.store import provenance, record
+from bench.store.lines import Outcome
 from bench.store.record import Record
 from bench.studies.study import Study
-
-Outcome = lines.Outcome
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bench.measure.memory import num_oom_kills
 from bench.measure.processors import thread_limits
 from bench.runner.worker import without_folders
 from bench.settings import Trial
-from bench.store.record import STATUSES, Status
+from bench.store.lines import STATUSES, Status
 
 _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0

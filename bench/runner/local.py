@@ -13,7 +13,8 @@ from bench.measure.experiment import Context
 from bench.runner.child import Child, ChildFailed, merged
 from bench.runner.engine import Event, Job, OnEvent
 from bench.store import record
-from bench.store.record import Record, RecordError
+from bench.store.lines import RecordError
+from bench.store.record import Record
 
 
 def _ignore(job: Job, event: Event) -> None:

@@ -26,7 +26,8 @@ from bench.runner.view import View
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
-from bench.store.record import Record, RecordError
+from bench.store.lines import RecordError
+from bench.store.record import Record
 from bench.studies.study import Profile, Study, study_names
 
 #: Outcomes that would be the same again; an error may be gone.
@@ -437,7 +438,7 @@ def _take_over(plan: Plan, leases: Leases, progress: View) -> None:
     for planned in leases.hand_out(plan.shared):
         old = planned.previous
         assert old is not None, "that is what makes it shared"
-        record.append(plan.records_path, Record({**old.raw, "study": plan.study.name}))
+        record.append(plan.records_path, record.parse({**old.raw, "study": plan.study.name}))
         leases.end(old.trial_id)
         progress.pass_over(old, f"in the study {old.study}")
 

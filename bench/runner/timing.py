@@ -21,7 +21,7 @@ from bench.runner.child import Child, ChildFailed
 from bench.settings import Trial
 from bench.store import costs, provenance
 from bench.store.costs import CostLine, check_phases, first_replicate
-from bench.store.record import RecordError
+from bench.store.lines import RecordError
 from bench.studies.study import Study
 
 _READY_SECONDS = 1800.0

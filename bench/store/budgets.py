@@ -10,16 +10,17 @@ import dataclasses
 import json
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from bench.errors import UserError, told
 from bench.settings import Trial
 from bench.store.costs import CostLine, calmest_seconds
 from bench.store.files import replace_file
-from bench.store.lines import BUDGETS
-from bench.store.schema import Misfit
+from bench.store.lines import Duration, Id, Positive, RecordError, check
 
 _SCHEMA = 1
 
@@ -28,8 +29,7 @@ class BudgetError(UserError):
     """A budget is not written down, or what is written is none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a budget came to.
 
     Attributes:
@@ -41,17 +41,24 @@ class Budget:
         label: the configuration in words, for people who read the file.
     """
 
-    cost_id: str
-    budget_seconds: float
-    num_steps: int
-    seconds_per_step: float
-    measured: Mapping[str, Any]
+    cost_id: Id
+    budget_seconds: Duration
+    num_steps: Positive
+    seconds_per_step: Duration
+    measured: dict[str, Any]
     label: str = ""
 
     @property
     def key(self) -> tuple[str, float]:
         """What it is looked up by."""
         return self.cost_id, float(self.budget_seconds)
+
+
+class _File(Struct):
+    """A study's budgets."""
+
+    budgets: list[Budget]
+    study: str = ""
 
 
 Budgets = Mapping[tuple[str, float], Budget]
@@ -69,7 +76,7 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
         BudgetError: the file holds something else.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = msgspec.json.decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -80,11 +87,9 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
     if type(schema) is not int or schema != _SCHEMA:  # `true` is not 1
         raise BudgetError(f"{path}: schema is {reprlib.repr(schema)}; expected {_SCHEMA}")
     try:
-        BUDGETS(value, "")
-        found = [Budget(**entry) for entry in value["budgets"]]
-    except (Misfit, TypeError) as error:
+        return {budget.key: budget for budget in check(value, _File).budgets}
+    except RecordError as error:
         raise BudgetError(f"{path}: {error}; expected the budgets of a study") from None
-    return {budget.key: budget for budget in found}
 
 
 def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:
@@ -93,7 +98,7 @@ def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:
     value = {
         "schema": _SCHEMA,
         "study": study,
-        "budgets": [dataclasses.asdict(budget) for budget in kept],
+        "budgets": [msgspec.structs.asdict(budget) for budget in kept],
     }
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     replace_file(path, text.encode())
@@ -133,10 +138,10 @@ def set_budgets(
     Raises:
         BudgetError: a trial's seconds a step have not been measured, or could not be.
     """
-    measured: dict[str, tuple[float, bool, Mapping[str, Any]]] = {}
+    measured: dict[str, tuple[float, bool, dict[str, Any]]] = {}
     failed: dict[str, str] = {}
     for line in lines:
-        origin: Mapping[str, Any] = {
+        origin = {
             "started_at": line.started_at,
             "commit": line.provenance.get("commit"),
             "machine": dict(line.machine),

@@ -21,63 +21,34 @@ from typing import Any, cast
 
 from bench.settings import Trial
 from bench.store import record
-from bench.store.lines import COST_LINE, PHASES
-from bench.store.record import (
-    SCHEMA,
-    RecordError,
-    check_id,
-    check_line,
-    check_value,
-    machine_key,
-    to_plain,
-)
+from bench.store.lines import CostsLine, Phases, RecordError, check
+from bench.store.record import SCHEMA, check_id, check_schema, machine_key, to_plain
 
 #: Phases that depend on what a `cost_id` is of alone; all others are inference.
 TRAINING_PHASES = ("train", "fit")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CostLine:
-    """One group of rows in one session: a thin view of its JSON object.
+    """One group of rows in one session; see :func:`parse`.
 
     Attributes:
         raw: the JSON object; not to be changed.
+        study: name of the study.
+        group: what the rows have in common: part of the study, and data.
+        rows: a row a configuration, whose replicates share it.
+        num_rounds: of the session.
+        started_at: when the session began, in UTC.
+        provenance: commit, software, machine and flags.
     """
 
     raw: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        check_line(self.raw, COST_LINE)
-
-    @property
-    def study(self) -> str:
-        """Name of the study."""
-        return cast(str, self.raw["study"])
-
-    @property
-    def group(self) -> Mapping[str, Any]:
-        """What the rows have in common: part of the study, and data."""
-        return cast(Mapping[str, Any], self.raw["group"])
-
-    @property
-    def rows(self) -> tuple[Mapping[str, Any], ...]:
-        """A row a configuration, whose replicates share it."""
-        return tuple(self.raw["rows"])
-
-    @property
-    def num_rounds(self) -> int:
-        """Rounds of the session."""
-        return cast(int, self.raw["num_rounds"])
-
-    @property
-    def started_at(self) -> str:
-        """When the session began, in UTC."""
-        return cast(str, self.raw["started_at"])
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Commit, software, machine and flags."""
-        return cast(Mapping[str, Any], self.raw["provenance"])
+    study: str
+    group: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    num_rounds: int
+    started_at: str
+    provenance: Mapping[str, Any]
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -99,6 +70,19 @@ class CostLine:
         return json.dumps(self.raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def parse(raw: Any) -> CostLine:
+    """A line from its JSON object.
+
+    Raises:
+        SchemaError: it is of another schema.
+        RecordError: it is of none, or a field is not what it must be; the message names it.
+    """
+    check_schema(raw)
+    check(raw, CostsLine)
+    fields = [entry.name for entry in dataclasses.fields(CostLine) if entry.name != "raw"]
+    return CostLine(raw=raw, **{name: raw[name] for name in fields})
+
+
 def build(
     *,
     study: str,
@@ -113,7 +97,7 @@ def build(
     Raises:
         RecordError: a part has the wrong type.
     """
-    return CostLine(
+    return parse(
         {
             "schema": SCHEMA,
             "study": study,
@@ -158,7 +142,7 @@ def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
 
 def _own(raw: Any) -> CostLine:
     """A line whose rows have settings that are still those of their ids, and its group's data."""
-    line = CostLine(raw)
+    line = parse(raw)
     for place, row in enumerate(line.rows):
         if row["settings"]["data"] != line.group["data"]:
             raise RecordError(f"'group.data' is not 'rows[{place}].settings.data'")
@@ -276,4 +260,4 @@ def check_phases(phases: Any) -> None:
     Raises:
         RecordError: a phase is no list of seconds above 0, each of as many units.
     """
-    check_value(phases, PHASES)
+    check(phases, Phases)

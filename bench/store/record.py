@@ -17,90 +17,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from bench.errors import StorageError, UserError, told
+import msgspec
+
+from bench.errors import StorageError, told
 from bench.settings import SettingsError, Trial
 from bench.store import lines
+from bench.store.lines import RecordError, Status
 from bench.store.lockfiles import locked_descriptor
-from bench.store.schema import Check, Misfit
 
 SCHEMA = 2
 
-Status = lines.Status
-STATUSES = lines.STATUSES
-
-PAYLOAD_KEYS = tuple(lines.PAYLOAD)
+PAYLOAD_KEYS = lines.Payload.__struct_fields__
 # A block that was reached in part has all its names, with null for the rest.
-_BLOCK_KEYS: Mapping[str, tuple[str, ...]] = {
-    "memory": lines.MEMORY_NAMES,
-    "clock": lines.CLOCK_NAMES,
+_BLOCK_KEYS = {
+    "memory": lines.Memory.__struct_fields__,
+    "clock": lines.Clock.__struct_fields__,
 }
-
-
-class RecordError(UserError):
-    """A value is not a record."""
 
 
 class SchemaError(RecordError):
     """A record was written by another version of the schema."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One measured outcome: a thin view of its JSON object.
+    """One measured outcome; see :func:`parse`.
 
     Attributes:
         raw: the JSON object; not to be changed.
+        study: name of the study that asked for the trial.
+        trial_id: hash of the resolved settings.
+        settings: resolved settings, as `Trial.to_dict` gives them.
+        status: how the trial ended.
+        reason: why the trial is not done; None when it is.
+        versions: of method, source and protocol that it was made with.
+        provenance: code, software, machine and flags behind the numbers.
     """
 
     raw: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        check_line(self.raw, lines.RECORD)
-
-    @property
-    def study(self) -> str:
-        """Name of the study that asked for the trial."""
-        return cast(str, self.raw["study"])
-
-    @property
-    def trial_id(self) -> str:
-        """Hash of the resolved settings."""
-        return cast(str, self.raw["trial_id"])
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Resolved settings, as `Trial.to_dict` gives them."""
-        return cast(Mapping[str, Any], self.raw["settings"])
-
-    @property
-    def method(self) -> str:
-        """Registered name of the method."""
-        return cast(str, self.settings["model"]["method"])
-
-    @property
-    def replicate(self) -> int:
-        """Which independent repetition of the same configuration."""
-        return cast(int, self.settings["replicate"])
-
-    @property
-    def status(self) -> Status:
-        """How the trial ended."""
-        return cast(Status, self.raw["status"])
-
-    @property
-    def reason(self) -> str | None:
-        """Why the trial is not done; None when it is."""
-        return cast("str | None", self.raw.get("reason"))
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Code, software, machine and flags behind the numbers."""
-        return cast(Mapping[str, Any], self.raw["provenance"])
-
-    @property
-    def versions(self) -> Mapping[str, int]:
-        """Versions of method, source and protocol that it was made with."""
-        return cast(Mapping[str, int], self.raw["versions"])
+    study: str
+    trial_id: str
+    settings: Mapping[str, Any]
+    status: Status
+    reason: str | None = None
+    versions: Mapping[str, int]
+    provenance: Mapping[str, Any]
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -114,6 +75,41 @@ class Record:
     def to_json(self) -> str:
         """One line of JSON, without the line end."""
         return json.dumps(self.raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def parse(raw: Any) -> Record:
+    """A record from its JSON object.
+
+    Raises:
+        SchemaError: it is of another schema.
+        RecordError: it is of none, or a field is not what it must be; the message names it.
+    """
+    check_schema(raw)
+    line = lines.check_record(raw)
+    return Record(
+        raw=raw,
+        study=line.study,
+        trial_id=line.trial_id,
+        settings=raw["settings"],
+        status=raw["status"],
+        reason=line.reason,
+        versions=line.versions,
+        provenance=raw["provenance"],
+    )
+
+
+def check_schema(raw: Any) -> None:
+    """Refuse what is no JSON object of this schema.
+
+    Raises:
+        SchemaError: it is of another schema.
+        RecordError: it is of none.
+    """
+    schema = raw.get("schema") if isinstance(raw, Mapping) else None
+    if type(schema) is not int:  # neither true nor 2.0
+        raise RecordError(f"'schema' is {reprlib.repr(schema)}; expected {SCHEMA}")
+    if schema != SCHEMA:
+        raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
 
 
 def build(
@@ -140,7 +136,7 @@ def build(
     for name, keys in _BLOCK_KEYS.items():
         if isinstance(blocks[name], dict):
             blocks[name] = dict.fromkeys(keys) | blocks[name]
-    return Record(
+    return parse(
         {
             "schema": SCHEMA,
             "study": study,
@@ -254,7 +250,7 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
 
 def _own(raw: Any) -> Record:
     """A record whose settings are still those of its id."""
-    found = Record(raw)
+    found = parse(raw)
     check_id(found.settings, "trial_id", found.trial_id)
     return found
 
@@ -305,7 +301,7 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str
         if not line.strip():
             continue
         try:
-            parsed.append(parse(json.loads(line)))
+            parsed.append(parse(msgspec.json.decode(line)))
         except SchemaError as error:
             raise SchemaError(f"{path}:{number}: {error}") from None
         except RecordError as error:
@@ -336,33 +332,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in records:
         newest[record.study, record.trial_id, machine_key(record.machine)] = record
     return list(newest.values())
-
-
-def check_line(raw: Any, check: Check) -> None:
-    """Refuse what is no JSON object of this schema, or has a field of another type or range.
-
-    Raises:
-        SchemaError: it is of another schema.
-        RecordError: it is of none, or a field is not what it must be; the message names it.
-    """
-    schema = raw.get("schema") if isinstance(raw, Mapping) else None
-    if type(schema) is not int:  # neither true nor 2.0
-        raise RecordError(f"'schema' is {reprlib.repr(schema)}; expected {SCHEMA}")
-    if schema != SCHEMA:
-        raise SchemaError(f"record has schema {schema}; this version reads schema {SCHEMA}")
-    check_value(raw, check)
-
-
-def check_value(value: Any, check: Check) -> None:
-    """Refuse a value that a check of `bench.store.lines` does not take.
-
-    Raises:
-        RecordError: with the field's path, its value and what was expected.
-    """
-    try:
-        check(value, "")
-    except Misfit as error:
-        raise RecordError(str(error)) from None
 
 
 def _sync_directory(directory: Path) -> None:

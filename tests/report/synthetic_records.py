@@ -13,7 +13,7 @@ from typing import Any
 from bench.report.sections import Section, select_sections
 from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.store.costs import CostLine
+from bench.store.costs import parse
 from bench.studies.study import Study
 
 MACHINE = {
@@ -352,7 +352,7 @@ def sections(
     **more: Any,
 ) -> tuple[Section, ...]:
     """Sections of records and cost lines."""
-    timings = Timings([CostLine(line) for line in costs])
+    timings = Timings([parse(line) for line in costs])
     return select_sections(records, of, SLUG, timings, **more)
 
 

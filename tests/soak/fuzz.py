@@ -53,7 +53,7 @@ from bench.runner import local  # noqa: E402
 from bench.runner.engine import Job  # noqa: E402
 from bench.store import costs, record  # noqa: E402
 from bench.store.budgets import BudgetError, read_budgets  # noqa: E402
-from bench.store.record import RecordError  # noqa: E402
+from bench.store.lines import RecordError  # noqa: E402
 from bench.studies.study import Study, StudyError, load_study  # noqa: E402
 
 #: Errors that are sentences.
