@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.runner import machine_lock
+from bench.store import locks
 
 # Triton reads it when it is imported: kernels then run as plain Python, without a GPU.
 if not torch.cuda.is_available():
@@ -32,7 +32,7 @@ def _alone_on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Whoever measures on this machine meanwhile is not the tests' concern, nor they theirs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-        patch.setattr(machine_lock, "FOLDER", Path(os.environ["TMPDIR"]) / "mach-bench-runners")
+        patch.setattr(locks, "MACHINE_FOLDER", Path(os.environ["TMPDIR"]) / "mach-bench-runners")
         yield
 
 

@@ -18,7 +18,7 @@ from bench.runner import run
 from bench.store import record
 from bench.store.budgets import Budget, read_budgets, write_budgets
 from bench.store.costs import read_costs
-from bench.store.lockfiles import this_user
+from bench.store.locks import this_user
 from bench.studies import study
 from bench.studies.study import Study, StudyError
 
@@ -72,8 +72,8 @@ def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys
 
 
 def test_costs_are_refused_beside_a_runner_of_this_machine(capsys, tmp_path):
-    code = "import time; from bench.runner.machine_lock import announced\n"
-    code += "with announced('run', 'wide'):\n"
+    code = "import time; from bench.store.locks import measuring\n"
+    code += "with measuring('run', 'wide'):\n"
     code += "    print('here', flush=True)\n    time.sleep(600)"
     command = [sys.executable, "-c", code]
     here = Path(__file__).parents[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -15,12 +14,9 @@ import pytest
 from stub_trials import build_study, build_trial
 
 from bench.cli.progress import Progress
-from bench.runner import machine_lock
-from bench.runner.claims import Leases
-from bench.runner.machine_lock import Busy, announced
 from bench.runner.run import RunOptions, plan_run, run_plan, run_study
-from bench.store import lockfiles, record
-from bench.store.lockfiles import this_user
+from bench.store import locks, record
+from bench.store.locks import Busy, claimed, measuring, this_user
 
 HERE = Path(__file__).parent
 
@@ -48,8 +44,8 @@ def records_of(tmp_path):
     return [each for path in paths for each in record.read(path)[0]]
 
 
-def leases_of(tmp_path):
-    return list((tmp_path / "results").rglob("*.lease"))
+def claims_of(tmp_path):
+    return list((tmp_path / "results").rglob("*.claim"))
 
 
 def wait_until(claim, seconds=60.0):
@@ -64,7 +60,7 @@ def test_four_runners_make_one_record_of_each_trial(tmp_path):
     assert [runner.wait(300) for runner in runners] == [0] * 4
     records = records_of(tmp_path)
     assert len(records) == len({each.trial_id for each in records}) == 12
-    assert leases_of(tmp_path) == []
+    assert claims_of(tmp_path) == []
 
 
 def test_a_trial_of_a_killed_runner_is_run_by_the_one_who_waits_for_it(tmp_path, options):
@@ -82,15 +78,15 @@ def test_a_trial_of_a_killed_runner_is_run_by_the_one_who_waits_for_it(tmp_path,
     study = build_study([build_trial(seconds=600.0)])
     dying = start_runner(tmp_path, 1, 600)
     try:
-        wait_until(lambda: leases_of(tmp_path))
+        wait_until(lambda: claims_of(tmp_path))
         with pytest.raises(KeyboardInterrupt):
             run_study(study, options, progress=Killing(screen))
     finally:
         dying.kill()
         dying.wait()
     assert started == study.trials("cpu")
-    assert f"1 trials are in hand elsewhere (process {dying.pid} of " in screen.getvalue()
-    assert leases_of(tmp_path) == []
+    assert f"1 trials run elsewhere (process {dying.pid} of " in screen.getvalue()
+    assert claims_of(tmp_path) == []
 
 
 def test_what_another_runner_has_recorded_since_the_plan_is_not_run(options, tmp_path):
@@ -106,44 +102,42 @@ def test_what_another_runner_has_recorded_since_the_plan_is_not_run(options, tmp
     assert [each.status for each in run_study(study, options)] == ["error"]
 
 
-def test_the_waiting_runner_goes_on_when_the_lease_is_given_up(tmp_path, options):
+def test_the_waiting_runner_goes_on_when_the_claim_is_given_up(tmp_path, options):
     study = build_study([build_trial()])
     plan = plan_run(study, options)
-    said = []
-    plan.records_path.parent.mkdir(parents=True)
     path = plan.records_path.with_name(
-        f".{plan.records_path.stem}.{plan.trials[0].trial.trial_id}.lease"
+        f".{plan.records_path.stem}.{plan.trials[0].trial.trial_id}.claim"
     )
-    lease = lockfiles.try_lock(path, "process 7")
+    path.parent.mkdir(parents=True)
+    lock, notes = locks.try_lock(path, "process 7"), []
 
-    def tell(text):
-        said.append(text)
-        lease.release()
+    def notify(text):
+        notes.append(text)
+        lock.release()
 
-    leases = Leases(plan.records_path, on_elsewhere=pytest.fail, tell=tell)
-    [handed] = leases.hand_out(plan.to_run)
-    assert handed is plan.to_run[0]
-    assert said == ["1 trials are in hand elsewhere (process 7); waiting for them"]
+    trials = claimed(plan.records_path, {plan.trials[0].trial.trial_id: 1}, lambda _: False, notify)
+    assert next(trials) == 1
+    assert notes == ["1 trials run elsewhere (process 7); waiting for them"]
     assert path.exists()
-    leases.close()
+    trials.close()
     assert not path.exists()
 
 
-def test_leases_of_dead_runners_are_taken_away(tmp_path, options):
+def test_claims_of_dead_runners_are_taken_away(tmp_path, options):
     study = build_study([build_trial()])
     path = plan_run(study, options).records_path
     path.parent.mkdir(parents=True)
-    dead = path.with_name(f".{path.stem}.feedbeef.lease")
+    dead = path.with_name(f".{path.stem}.feedbeef.claim")
     dead.touch()
     run_study(study, options)
-    assert leases_of(tmp_path) == []
+    assert claims_of(tmp_path) == []
 
 
-def announce_elsewhere(command="run"):
+def measure_elsewhere(command="run"):
     code = (
         "import sys, time\n"
-        "from bench.runner.machine_lock import announced\n"
-        f"with announced({command!r}, 'wide'):\n"
+        "from bench.store.locks import measuring\n"
+        f"with measuring({command!r}, 'wide'):\n"
         "    print('here', flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -153,22 +147,22 @@ def announce_elsewhere(command="run"):
 
 
 def test_seconds_are_not_measured_beside_another_who_measures(options):
-    with announce_elsewhere() as other:
+    with measure_elsewhere() as other:
         try:
             words = rf"cost narrow .* process {other.pid} of .* \(run wide\) would disturb it"
-            with pytest.raises(Busy, match=words), announced("cost", "narrow", alone=True):
+            with pytest.raises(Busy, match=words), measuring("cost", "narrow", alone=True):
                 pytest.fail("measured")
-            with announced("run", "narrow") as others:
-                assert [(each.pid, each.study) for each in others] == [(other.pid, "wide")]
+            with measuring("run", "narrow") as others:
+                assert others == {f"process {other.pid} of {this_user()} (run wide)": "run"}
         finally:
             other.send_signal(signal.SIGKILL)
-    with announced("cost", "narrow", alone=True) as others:
-        assert others == []
-    assert list(machine_lock.FOLDER.iterdir()) == []
+    with measuring("cost", "narrow", alone=True) as others:
+        assert others == {}
+    assert list(locks.MACHINE_FOLDER.iterdir()) == []
 
 
 def test_a_run_says_whose_timing_it_disturbs(options):
-    with announce_elsewhere("cost") as other:
+    with measure_elsewhere("cost") as other:
         try:
             screen = io.StringIO()
             run_study(build_study([build_trial()]), options, progress=Progress(screen))
@@ -181,61 +175,52 @@ def test_a_run_says_whose_timing_it_disturbs(options):
 
 
 def test_one_process_is_not_beside_itself():
-    with announced("run", "a"), announced("cost", "a", alone=True) as others:
-        assert others == []
+    with measuring("run", "a"), measuring("cost", "a", alone=True) as others:
+        assert others == {}
 
 
 def test_what_is_no_announcement_is_overlooked(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path)
-    held = [
-        lockfiles.try_lock(tmp_path / f"1-{number}", note)
-        for number, note in enumerate(["", "[", "3", '{"a": 1}', "[1]", json.dumps(["x"] * 5)])
-    ]
-    with announced("cost", "a", alone=True) as others:
-        assert others == []
+    monkeypatch.setattr(locks, "MACHINE_FOLDER", tmp_path)
+    held = [locks.try_lock(tmp_path / name, "x") for name in ("1", "1-2", ".partial")]
+    with measuring("cost", "a", alone=True) as others:
+        assert others == {}
     for lock in held:
         lock.release()
 
 
 def test_without_a_folder_for_it_nobody_is_known(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path / "file" / "runners")
-    with announced("cost", "a", alone=True) as others:
-        assert others == []
+    monkeypatch.setattr(locks, "MACHINE_FOLDER", tmp_path / "file" / "runners")
+    with measuring("cost", "a", alone=True) as others:
+        assert others == {}
 
 
 ANNOUNCE = """
-with announced("run", "theirs") as others:
+with measuring("run", "theirs") as others:
     print(others, flush=True)
 """
 
 
 def test_another_users_measuring_is_seen(open_folder, as_nobody, monkeypatch):
-    monkeypatch.setattr(machine_lock, "FOLDER", open_folder / "mach-bench-runners")
+    monkeypatch.setattr(locks, "MACHINE_FOLDER", open_folder / "mach-bench-runners")
     monkeypatch.setenv("TMPDIR", str(open_folder))
-    with announced("cost", "ours", alone=True):
-        imports = "import fcntl; from bench.runner.machine_lock import announced"
+    with measuring("cost", "ours", alone=True):
+        imports = "import fcntl; from bench.store.locks import measuring"
         said = as_nobody(imports, ANNOUNCE)
-    assert f"pid={os.getpid()}, command='cost', study='ours'" in said
+    assert said == f"{{'process {os.getpid()} of root (cost ours)': 'cost'}}\n"
 
 
-JOIN_IN = """
-path = Path(sys.argv[1])
-leases = Leases(path, on_elsewhere=print, tell=print)
-for planned in leases.hand_out([Asked("theirs")]):
-    record.append_line(path, "theirs")
-    print(sorted(each.name for each in path.parent.iterdir()))
-leases.close()
-"""
 IMPORTS = """
 import fcntl, sys
 from pathlib import Path
-from types import SimpleNamespace
 from bench.store import record
-from bench.runner.claims import Leases
-
-def Asked(trial_id):
-    return SimpleNamespace(trial=SimpleNamespace(trial_id=trial_id), previous=None)
+from bench.store.locks import claimed
+"""
+JOIN_IN = """
+path = Path(sys.argv[1])
+for trial in claimed(path, {"theirs": "theirs"}, lambda trial: False, print):
+    record.append_line(path, trial)
+    print(sorted(each.name for each in path.parent.iterdir()))
 """
 
 
@@ -245,13 +230,13 @@ def test_two_users_of_a_shared_folder_write_one_file_of_records(open_folder, as_
     try:
         folder.mkdir(0o777)
         path = folder / "m.jsonl"
-        dead = folder / ".m.theirs.lease"
+        dead = folder / ".m.theirs.claim"
         dead.touch()
         record.append_line(path, "ours")
     finally:
         os.umask(umask)
     said = as_nobody(IMPORTS, JOIN_IN, path)
-    assert said == "['.m.theirs.lease', 'm.jsonl']\n"
+    assert said == "['.m.theirs.claim', 'm.jsonl']\n"
     record.append_line(path, "ours again")
     assert path.read_text().split("\n") == ["ours", "theirs", "ours again", ""]
     assert [each.name for each in folder.iterdir()] == ["m.jsonl"]

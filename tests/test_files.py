@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import lockfiles
+from bench.store import locks
 from bench.store.files import replace_file
 
 
@@ -53,9 +53,9 @@ def test_what_a_living_writer_writes_is_left_alone(tmp_path: Path, writer) -> No
 
 def test_a_file_is_replaced_where_there_are_no_locks(tmp_path: Path, monkeypatch) -> None:
     def refuse(descriptor, path, **how):
-        raise lockfiles.NoLocksError(37, "none", str(path))
+        raise locks.NoLocksError(37, "none", str(path))
 
-    monkeypatch.setattr(lockfiles, "_flock", refuse)
+    monkeypatch.setattr(locks, "_flock", refuse)
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o640)

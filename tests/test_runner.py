@@ -94,7 +94,8 @@ def test_records_of_a_method_that_behaves_differently_are_rerun_and_superseded(
     assert states(plan_run(study, options())) == ["kept"] * 3
     records, _ = read_all(tmp_path)
     assert len(records) == 5
-    versions = [(r.method, r.versions["method"]) for r in record.latest(records)]
+    newest = record.latest(records)
+    versions = [(r.settings["model"]["method"], r.versions["method"]) for r in newest]
     assert sorted(versions) == [("other", 1), ("stub", 2), ("stub", 2)]
 
 

@@ -25,10 +25,9 @@ from bench.methods.cards import card
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
 from bench.runner import audit, run, timing
-from bench.runner.machine_lock import announced
 from bench.runner.run import OWN, REFERENCE, RunError, RunOptions
 from bench.settings import Trial
-from bench.store import budgets, costs, folders, lockfiles, provenance, record
+from bench.store import budgets, costs, folders, locks, provenance, record
 from bench.store.costs import CostLine
 from bench.store.folders import folder_named
 from bench.store.record import Record
@@ -272,7 +271,7 @@ def _measured(
     # What is tiny and not recorded is no measurement.
     alone = not options.smoke
     try:
-        with announced("cost", chosen.name, alone=alone):
+        with locks.measuring("cost", chosen.name, alone=alone):
             yield from session.measure(groups)
     finally:
         view.close()
@@ -313,7 +312,7 @@ def _audit(options: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     findings = audit.audit(chosen, engine, machine=machine)
     try:
-        with announced("audit", " ".join(options.study) or "all"):
+        with locks.measuring("audit", " ".join(options.study) or "all"):
             for finding in findings:
                 record.append_line(path, finding.to_json())
                 counts[finding.outcome] += 1
@@ -453,8 +452,8 @@ def _try_folders(run_options: RunOptions, *below: str) -> None:
     """Refuse folders that would not take what is about to be made."""
     folders.require_writable(run_options.results_dir, *below)
     folders.require_writable(run_options.cache_dir, "logs")
-    lockfiles.require_locks(run_options.results_dir, "--results")
-    lockfiles.require_locks(run_options.cache_dir, "--cache-dir")
+    locks.require_locks(run_options.results_dir, "--results")
+    locks.require_locks(run_options.cache_dir, "--cache-dir")
 
 
 def _costs_path(chosen: Study, run_options: RunOptions) -> Path:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import StorageError
-from bench.store import lockfiles
+from bench.store import locks
 from bench.store.files import replace_file
 
 FORMAT = 1
@@ -196,7 +196,7 @@ def _building(cache_dir: Path, key: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with _permitted(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lockfiles.locked(cache_dir / f"{key}.lock"))
+            stack.enter_context(locks.locked(cache_dir / f"{key}.lock"))
         _sweep(cache_dir)
         yield
 
@@ -210,7 +210,7 @@ def _permitted(cache_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (PermissionError, lockfiles.NoLocksError) as error:
+    except (PermissionError, locks.NoLocksError) as error:
         raise CacheError(
             f"{error.filename or cache_dir}: {error.strerror}; expected a cache folder that this "
             "user may write: one of their own, see --cache-dir"
@@ -221,11 +221,11 @@ def _sweep(cache_dir: Path) -> None:
     for remains in cache_dir.glob(".*.partial"):
         # Whoever writes it holds the lock of its key; this process itself cleans up its own.
         with contextlib.suppress(OSError):
-            lock = lockfiles.try_lock(cache_dir / f"{remains.name.split('.')[1]}.lock")
+            lock = locks.try_lock(cache_dir / f"{remains.name.split('.')[1]}.lock")
             if lock is not None:
                 shutil.rmtree(remains, ignore_errors=True)
                 lock.release()
-    lockfiles.sweep(cache_dir, "*.lock")
+    locks.sweep(cache_dir, "*.lock")
 
 
 def _write(cache_dir: Path, key: str, entry: Entry) -> None:

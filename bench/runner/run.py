@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,6 @@ from bench.methods.cards import card, check_options
 from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
-from bench.runner import machine_lock
-from bench.runner.claims import Leases
 from bench.runner.engine import Engine, Job, OnEvent
 from bench.runner.local import LocalEngine
 from bench.runner.preparation import prepare_apart
@@ -27,6 +26,7 @@ from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
 from bench.store.lines import RecordError
+from bench.store.locks import claimed, measuring
 from bench.store.record import Record
 from bench.studies.study import Profile, Study, study_names
 
@@ -383,9 +383,9 @@ def run_plan(
             f"`bench budget {plan.study.file or plan.study.name}` measures and writes it down"
         )
     progress = progress or View()
-    with machine_lock.announced("run", plan.study.name) as others:
-        for other in others:
-            if other.command in ("cost", "budget"):
+    with measuring("run", plan.study.name) as others:
+        for other, command in others.items():
+            if command in ("cost", "budget"):
                 progress.note(f"{other} measures seconds on this machine, which a run disturbs")
         return _run_divided(plan, options, progress, build_engine or partial(local_engine, options))
 
@@ -410,19 +410,53 @@ def _run_divided(
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, context_of(options), progress.note)
     engine = build_engine(progress.on_event)
-    leases = Leases(plan.records_path, on_elsewhere=progress.pass_over, tell=progress.note)
+    source = provenance.collect(accelerator=plan.machine["accelerator"])
     new = []
     try:
-        _take_over(plan, leases, progress)
-        for outcome in engine.run(_jobs(plan, leases.hand_out(to_run))):
-            record.append(plan.records_path, outcome)
-            leases.end(outcome.trial_id)
-            new.append(outcome)
-            progress.finish(outcome)
+        with closing(_claimed(plan, plan.shared, progress)) as shared:
+            for planned in shared:
+                _take_over(plan, planned, progress)
+        with closing(_claimed(plan, to_run, progress)) as mine:
+            for planned in mine:
+                [outcome] = engine.run([_job(plan, planned, source)])
+                record.append(plan.records_path, outcome)
+                new.append(outcome)
+                progress.finish(outcome)
     finally:
-        leases.close()
         progress.close()
     return new
+
+
+def _claimed(plan: Plan, trials: Sequence[Planned], progress: View) -> Generator[Planned]:
+    """Those of a plan's trials that no other runner has in hand or has recorded since the plan."""
+    read_again = _reader(plan.records_path)
+
+    def is_over(planned: Planned) -> bool:
+        newest = read_again().get(planned.trial.trial_id)
+        before = planned.previous
+        if newest is None or (before is not None and newest.raw == before.raw):
+            return False
+        progress.pass_over(newest)
+        return True
+
+    by_id = {planned.trial.trial_id: planned for planned in trials}
+    return claimed(plan.records_path, by_id, is_over, progress.note)
+
+
+def _reader(path: Path) -> Callable[[], Mapping[str, Record]]:
+    """Reads the latest record of each trial in a file, anew where that has changed."""
+    known: dict[str, Record] = {}
+    size = -1
+
+    def read() -> Mapping[str, Record]:
+        nonlocal size
+        now = path.stat().st_size if path.exists() else 0
+        if now != size:
+            size = now
+            known.update((each.trial_id, each) for each in record.read(path)[0])
+        return known
+
+    return read
 
 
 def _seconds_before(plan: Plan) -> Iterator[tuple[Trial, float]]:
@@ -433,27 +467,23 @@ def _seconds_before(plan: Plan) -> Iterator[tuple[Trial, float]]:
             yield planned.trial, seconds
 
 
-def _take_over(plan: Plan, leases: Leases, progress: View) -> None:
-    """Append what other studies have recorded of the same trials."""
-    for planned in leases.hand_out(plan.shared):
-        old = planned.previous
-        assert old is not None, "that is what makes it shared"
-        record.append(plan.records_path, record.parse({**old.raw, "study": plan.study.name}))
-        leases.end(old.trial_id)
-        progress.pass_over(old, f"in the study {old.study}")
+def _take_over(plan: Plan, planned: Planned, progress: View) -> None:
+    """Append what another study has recorded of the same trial."""
+    old = planned.previous
+    assert old is not None, "that is what makes it shared"
+    record.append(plan.records_path, record.parse({**old.raw, "study": plan.study.name}))
+    progress.pass_over(old, f"in the study {old.study}")
 
 
-def _jobs(plan: Plan, planned_trials: Iterable[Planned]) -> Iterator[Job]:
-    source = provenance.collect(accelerator=plan.machine["accelerator"])
-    for planned in planned_trials:
-        yield Job(
-            study=plan.study.name,
-            trial=planned.trial,
-            entry=card(planned.trial.model.method, plan.study.kind.name).entry,
-            versions=planned.versions,
-            study_file=plan.study.file,
-            provenance=source | {"machine": dict(plan.machine)},
-        )
+def _job(plan: Plan, planned: Planned, source: Mapping[str, Any]) -> Job:
+    return Job(
+        study=plan.study.name,
+        trial=planned.trial,
+        entry=card(planned.trial.model.method, plan.study.kind.name).entry,
+        versions=planned.versions,
+        study_file=plan.study.file,
+        provenance={**source, "machine": dict(plan.machine)},
+    )
 
 
 def run_study(study: Study, options: RunOptions, *, progress: View | None = None) -> list[Record]:

@@ -8,8 +8,8 @@ import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from bench.store import lockfiles
-from bench.store.lockfiles import NoLocksError
+from bench.store import locks
+from bench.store.locks import NoLocksError
 
 _PARTIAL = ".partial"
 
@@ -21,12 +21,12 @@ def replace_file(path: Path, content: bytes) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(NoLocksError):  # nobody can tell there who is at work
-        lockfiles.sweep(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
+        locks.sweep(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
     partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{_PARTIAL}")
     with ExitStack() as stack:
         stack.callback(partial.unlink, missing_ok=True)
         with suppress(NoLocksError):
-            stack.enter_context(lockfiles.locked(partial))
+            stack.enter_context(locks.locked(partial))
         partial.write_bytes(content)
         if path.exists():
             partial.chmod(path.stat().st_mode)

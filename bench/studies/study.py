@@ -22,7 +22,7 @@ Profile = Literal["cpu", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 _REGISTRY_MODULE = "bench.studies.registry"
-_LONGEST_NAME = 80  # logs and leases are files that begin with it
+_LONGEST_NAME = 80  # logs are files that begin with it
 
 
 def _no_part(trial: Trial) -> str:

@@ -16,7 +16,7 @@ from bench.report import build, check
 from bench.report.plots import decode
 from bench.report.renderers import rendering_of
 from bench.store.files import replace_file
-from bench.store.lockfiles import locked
+from bench.store.locks import locked
 from bench.store.record import SchemaError
 from bench.studies.study import StudyError
 

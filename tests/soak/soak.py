@@ -2,7 +2,7 @@
 
 Campaigns of one to three runners on one folder of results, with random kills, signals, a full disk,
 damaged caches and records in between, each followed by an undisturbed run. After that every trial
-has exactly one settled record, with the numbers that it always gives; no process is left, no lease,
+has exactly one settled record, with the numbers that it always gives; no process is left and
 no file of a lock; and no command has shown a traceback.
 
 Command: `make soak MINUTES=20`, or `python tests/soak/soak.py --minutes 20 [--seed N]`. Exit status
@@ -192,7 +192,7 @@ class Campaign:
             if not is_known:
                 self._tally.blame("invented", f"{self._name}: {each.trial_id}")
         folder = self._scene.folder
-        for pattern in ("results/**/*.lease", "cache/**/*.lock", "cache/**/*.partial"):
+        for pattern in ("results/**/*.claim", "cache/**/*.lock", "cache/**/*.partial"):
             for path in folder.glob(pattern):
                 self._tally.blame("left behind", f"{self._name}: {path.relative_to(folder)}")
         return settled

@@ -62,10 +62,10 @@ def test_tracebacks_and_what_is_left_are_noticed(finished):
     campaign, _ = finished
     campaign._tally = Tally()
     [path] = campaign._scene.records
-    lease = path.with_name(".x.feed.lease")
-    lease.touch()
+    claim = path.with_name(".x.feed.claim")
+    claim.touch()
     campaign._judge_records()
-    lease.unlink()
+    claim.unlink()
     campaign._outputs[0].write_text("Traceback (most recent call last):\nKeyError: 'x'\n")
     campaign._judge_outputs()
     name, _, value = campaign._scene.mark.partition("=")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.data.source import DataError
-from bench.store import lockfiles
+from bench.store import locks
 from bench.store.files import replace_file
 
 FILE_NAME = "checksums.json"
@@ -123,7 +123,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     refuse_read_only(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lockfiles.locked(path):
+    with locks.locked(path):
         yield
 
 

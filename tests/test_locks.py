@@ -15,13 +15,13 @@ import pytest
 
 from bench.cli.commands import main
 from bench.errors import StorageError
-from bench.runner import machine_lock
-from bench.store import lockfiles
+from bench.store import locks
+from bench.store.folders import scratch_folder
 from bench.store.record import append_line
 
 
 def _hold(path: Path, held: Path) -> None:
-    with lockfiles.locked(path, f"pid {os.getpid()}"):
+    with locks.locked(path, f"pid {os.getpid()}"):
         held.touch()
         time.sleep(60)
 
@@ -44,32 +44,32 @@ def rival(tmp_path: Path):
 
 def test_a_lock_has_one_holder_and_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    first = lockfiles.try_lock(path, "me")
+    first = locks.try_lock(path, "me")
     assert first is not None
-    assert lockfiles.try_lock(path) is None
-    assert lockfiles.holder(path) == "me"
+    assert locks.try_lock(path) is None
+    assert locks.holder(path) == "me"
     first.release()
-    assert lockfiles.holder(path) is None
+    assert locks.holder(path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_ends_with_its_killed_process(tmp_path: Path, rival) -> None:
     path = tmp_path / "lock"
-    assert lockfiles.try_lock(path) is None
-    lockfiles.sweep(tmp_path, "lock")
-    assert lockfiles.holder(path) == f"pid {rival.pid}"
+    assert locks.try_lock(path) is None
+    locks.sweep(tmp_path, "lock")
+    assert locks.holder(path) == f"pid {rival.pid}"
     os.kill(rival.pid, signal.SIGKILL)
     rival.join()
     assert path.exists()
-    assert lockfiles.holder(path) is None
-    lockfiles.sweep(tmp_path, "lock")
+    assert locks.holder(path) is None
+    locks.sweep(tmp_path, "lock")
     assert not path.exists()
 
 
 def test_one_who_waits_has_the_lock_once_its_holder_is_gone(tmp_path: Path, rival) -> None:
     os.kill(rival.pid, signal.SIGKILL)
-    with lockfiles.locked(tmp_path / "lock", "next"):
-        assert lockfiles.holder(tmp_path / "lock") == "next"
+    with locks.locked(tmp_path / "lock", "next"):
+        assert locks.holder(tmp_path / "lock") == "next"
 
 
 @pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP", "EINVAL", "EBADF"])
@@ -89,7 +89,7 @@ def test_a_file_system_without_locks_is_named_with_the_option_that_moves_the_fol
     with pytest.raises(
         StorageError, match=rf"^{tmp_path}: this file system keeps no locks \(.*\); --here names a "
     ):
-        lockfiles.require_locks(tmp_path, "--here")
+        locks.require_locks(tmp_path, "--here")
 
 
 @pytest.mark.parametrize("bad", ["results", "cache"])
@@ -131,15 +131,15 @@ def test_a_record_is_kept_elsewhere_where_its_folder_keeps_no_locks(tmp_path, mo
 
 
 def test_a_machine_without_locks_for_temporary_files_measures(tmp_path, no_locks, monkeypatch):
-    monkeypatch.setattr(machine_lock, "FOLDER", tmp_path / "runners")
-    with machine_lock.announced("run", "some") as others:
-        assert others == []
+    monkeypatch.setattr(locks, "MACHINE_FOLDER", tmp_path / "runners")
+    with locks.measuring("run", "some") as others:
+        assert others == {}
 
 
 def test_a_lock_says_which_process_of_which_user_on_which_host_holds_it(tmp_path: Path) -> None:
     user = pwd.getpwuid(os.geteuid()).pw_name
-    with lockfiles.locked(tmp_path / "lock"):
-        said = lockfiles.holder(tmp_path / "lock")
+    with locks.locked(tmp_path / "lock"):
+        said = locks.holder(tmp_path / "lock")
     assert said == f"process {os.getpid()} of {user} on {platform.node()}"
 
 
@@ -148,7 +148,7 @@ def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
 
     def come_and_go() -> None:
         for _ in range(60):
-            with lockfiles.locked(tmp_path / "lock"):
+            with locks.locked(tmp_path / "lock"):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -163,7 +163,7 @@ def test_many_who_come_and_go_never_hold_it_together(tmp_path: Path) -> None:
 
 
 def _work_in_a_scratch_folder(home: Path, held: Path) -> None:
-    with lockfiles.scratch_folder(home) as folder:
+    with scratch_folder(home) as folder:
         (folder / "model").touch()
         held.touch()
         time.sleep(60)
@@ -179,22 +179,22 @@ def test_a_scratch_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: P
     while not held.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    with lockfiles.scratch_folder(home) as own:
+    with scratch_folder(home) as own:
         assert len(list(home.glob("*/model"))) == 1  # whose process is at work
         assert own.is_dir()
     process.kill()
     process.join()
     assert len(list(home.iterdir())) == 2
-    with lockfiles.scratch_folder(home) as own:
+    with scratch_folder(home) as own:
         assert sorted(home.iterdir()) == [own, own.with_suffix(".lock")]
     assert list(home.iterdir()) == []
 
 
-IMPORTS = "import fcntl, sys; from pathlib import Path; from bench.store import lockfiles"
+IMPORTS = "import fcntl, sys; from pathlib import Path; from bench.store import locks"
 TAKE = """
 path = Path(sys.argv[1])
-lock = lockfiles.try_lock(path, "nobody")
-print(lock and (lockfiles.holder(path), path.stat().st_uid))
+lock = locks.try_lock(path, "nobody")
+print(lock and (locks.holder(path), path.stat().st_uid))
 lock and lock.release()
 """
 
@@ -212,5 +212,5 @@ def test_the_lock_of_another_users_dead_process_can_be_taken(
 
 
 def test_a_lock_that_another_user_holds_is_held(open_folder: Path, as_nobody) -> None:
-    with lockfiles.locked(open_folder / "lock", "root"):
+    with locks.locked(open_folder / "lock", "root"):
         assert as_nobody(IMPORTS, TAKE, open_folder / "lock").strip() == "None"
