@@ -18,9 +18,7 @@ PLACES = (
     "baselines.cards",
     "bench.mach.card",
     "baselines.peers.cards",
-    "bench.experiments.decoding.cards",
     "bench.experiments.cards",
-    "bench.experiments.scale.cards",
 )
 
 _NOUNS: Mapping[KindName, str] = {

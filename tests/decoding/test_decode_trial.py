@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from bench.experiments.decoding import timing
 from bench.experiments.decoding import trial as trial_module
 from bench.experiments.decoding.decoders import Decoder
 from bench.mach.decode import auto
@@ -75,7 +74,7 @@ def assert_costs_are_told(method, facts):
 
 def test_decoder_that_claims_to_be_exact_and_is_not_fails_its_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "bench.experiments.decoding.dense.Dense.top_k",
+        "bench.experiments.decoding.decoders.Dense.top_k",
         lambda self, queries: torch.zeros(queries.shape[0], 5, dtype=torch.int64),
     )
     with pytest.raises(RuntimeError, match="Dense differs from the exact labels in 64 of 64"):
@@ -109,16 +108,16 @@ def test_every_repetition_has_the_same_phases_with_seconds_and_units(method, tmp
 def test_large_batches_are_asked_where_small_ones_are_quick(tmp_path, monkeypatch):
     trial = build_trial("dense", num_queries=1024)
     assert "batch-1024" in run_rounds(trial, tmp_path, 1)[1][0]
-    monkeypatch.setattr(timing, "_TOO_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(trial_module, "_TOO_LONG_SECONDS", 0.0)
     assert "batch-1024" not in run_rounds(trial, tmp_path, 1)[1][0]
 
 
 def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
+    monkeypatch.setattr(trial_module, "_PHASE_SECONDS", 0.0)
     asked = []
     top_k = trial_module.build_decoder("dense", _problem(tmp_path), {"k": 5}).top_k
     monkeypatch.setattr(
-        "bench.experiments.decoding.dense.Dense.top_k",
+        "bench.experiments.decoding.decoders.Dense.top_k",
         lambda self, queries: asked.append(queries.shape[0]) or top_k(queries),
     )
     _, (phases,) = run_rounds(build_trial("dense"), tmp_path, 1)
@@ -127,10 +126,10 @@ def test_phase_ends_with_the_sample_that_takes_too_long_and_begins_untimed(tmp_p
 
 
 def test_long_calls_are_not_preceded_by_another_in_later_repetitions(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "_PHASE_SECONDS", 0.0)
-    monkeypatch.setattr(timing, "_WARMTH_SECONDS", 0.0)
+    monkeypatch.setattr(trial_module, "_PHASE_SECONDS", 0.0)
+    monkeypatch.setattr(trial_module, "_WARMTH_SECONDS", 0.0)
     problem = _problem(tmp_path)
-    timed = timing.Timed(trial_module.build_decoder("dense", problem, {"k": 5}), problem)
+    timed = trial_module.Timed(trial_module.build_decoder("dense", problem, {"k": 5}), problem)
     asked = []
     monkeypatch.setattr(timed, "_from_scores", lambda start, stop: asked.append(stop - start))
     monkeypatch.setattr(timed, "_from_hidden", lambda start, stop: asked.append(stop - start))
@@ -140,13 +139,15 @@ def test_long_calls_are_not_preceded_by_another_in_later_repetitions(tmp_path, m
 
 
 def _problem(tmp_path):
-    return trial_module.build_problem(build_trial("dense").data, tmp_path, tmp_path)
+    return trial_module.build_problem(
+        build_trial("dense").data, Context(data_dir=tmp_path, cache_dir=tmp_path)
+    )
 
 
 def test_rounds_go_on_to_other_queries(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "BATCHES", {1: 3})
-    monkeypatch.setattr(timing, "HIDDEN_BATCHES", {})
-    monkeypatch.setattr(timing, "_PHASE_SECONDS", 10.0)
+    monkeypatch.setattr(trial_module, "BATCHES", {1: 3})
+    monkeypatch.setattr(trial_module, "HIDDEN_BATCHES", {})
+    monkeypatch.setattr(trial_module, "_PHASE_SECONDS", 10.0)
     problem = _problem(tmp_path)
     asked = []
 
@@ -159,7 +160,7 @@ def test_rounds_go_on_to_other_queries(tmp_path, monkeypatch):
         def decode_bytes(self):
             return 1
 
-    timed = timing.Timed(Recorder(problem, k=5), problem)
+    timed = trial_module.Timed(Recorder(problem, k=5), problem)
     for number in range(2):
         timed.measure(Repetition(number))
     assert asked == [69, 0, 1, 2, 2, 3, 4, 5]

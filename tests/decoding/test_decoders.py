@@ -1,18 +1,20 @@
 import pytest
 import torch
 
-from bench.experiments.decoding import planted, problems
-from bench.experiments.decoding.decoders import build_decoder
-from bench.experiments.decoding.output_layer import OutputLayer, hidden_queries
+from bench.experiments.decoding import problems
+from bench.experiments.decoding.decoders import OutputLayer, build_decoder, hidden_queries
 from bench.mach.decode import top_k_reference
+from bench.measure.experiment import Context
 from bench.settings import DataSpec, SettingsError
+
+
+def context(folder):
+    return Context(data_dir=folder, cache_dir=folder)
 
 
 def build_problem(tmp_path, **options):
     sizes = {"num_labels": 2000, "num_worlds": 6, "num_buckets": 256, "peak": 0.8}
-    return planted.build(
-        data_dir=tmp_path, cache_dir=tmp_path, **(sizes | {"num_queries": 20} | options)
-    )
+    return problems.planted_scores(context(tmp_path), **(sizes | {"num_queries": 20} | options))
 
 
 @pytest.mark.parametrize("method", ["dense", "pruned", "auto", "authors"])
@@ -116,7 +118,7 @@ def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="decoder is 'guess'; expected one of authors"):
         build_decoder("guess", build_problem(tmp_path), {"k": 1})
     with pytest.raises(SettingsError, match="expected one of planted_scores"):
-        problems.build_problem(DataSpec(source="none", name="none"), tmp_path, tmp_path)
+        problems.build_problem(DataSpec(source="none", name="none"), context(tmp_path))
 
 
 def test_planted_scores_are_log_probabilities_as_peaked_as_asked_for(tmp_path):
@@ -154,7 +156,7 @@ def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
             "num_queries": 50,
         },
     )
-    first = problems.build_problem(spec, tmp_path, tmp_path)
+    first = problems.build_problem(spec, context(tmp_path))
     assert first.scores.shape == (50, 3, 16)
     assert torch.allclose(first.scores.exp().sum(-1), torch.tensor(1.0), atol=1e-4)
     assert first.num_labels == 60
@@ -162,8 +164,8 @@ def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
     def fail(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("bench.experiments.decoding.trained._train", fail)
-    assert torch.equal(problems.build_problem(spec, tmp_path, tmp_path).scores, first.scores)
+    monkeypatch.setattr("bench.experiments.decoding.problems._train", fail)
+    assert torch.equal(problems.build_problem(spec, context(tmp_path)).scores, first.scores)
 
 
 def test_unknown_dataset_is_refused(tmp_path):
@@ -173,4 +175,4 @@ def test_unknown_dataset_is_refused(tmp_path):
         options={"dataset": "x", "num_worlds": 1, "num_buckets": 2, "num_steps": 1},
     )
     with pytest.raises(SettingsError, match="dataset is 'x'; expected one of simplewiki"):
-        problems.build_problem(spec, tmp_path, tmp_path)
+        problems.build_problem(spec, context(tmp_path))
