@@ -54,12 +54,7 @@ class ClassFrequency(ClosedForm):
         self.order.copy_(torch.argsort(total, descending=True, stable=True))
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """The k most frequent labels and their counts, for every point.
-
-        Raises:
-            UnrankableError: a count is NaN.
-            ValueError: k is not in 1 … L.
-        """
+        """The k most frequent labels and their counts, for every point."""
         check_k(k, self.num_labels)
         counts = self.counts[self.order[:k]]
         if bool(counts.isnan().any()):
@@ -118,12 +113,7 @@ class NearestCentroid(ClosedForm):
         return int(self._offsets.nbytes + self._labels.nbytes + self._weights.nbytes)
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Largest cosines and their labels, each `(N, k)`; ties by smaller label.
-
-        Raises:
-            UnrankableError: a cosine is NaN.
-            ValueError: k is not in 1 … L.
-        """
+        """Largest cosines and their labels, each `(N, k)`; ties by smaller label."""
         check_k(k, self.num_labels)
         scores = np.empty((batch.num_points, k), dtype=np.float32)
         labels = np.empty((batch.num_points, k), dtype=np.int64)

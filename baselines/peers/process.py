@@ -44,12 +44,6 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     `parameter_bytes` are those of the model's files. The one point of the curve is the validation
     value by which a row is chosen. A peer computes on the CPU, whatever the accelerator; the
     settings of training do not matter.
-
-    Raises:
-        SettingsError: an option that the peer does not take, or data that it cannot learn.
-        PeerMissing: its library is not installed.
-        PredictedOutOfMemory: by arithmetic it does not fit; nothing was trained.
-        DataError: the data is missing or bad.
     """
     kind, options = _chosen(trial)
     watch, host_peak = Stopwatch(), HostPeak()
@@ -105,12 +99,6 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     Phases are `fit` (in the first round only, if it takes longer than 20 s: a process that is
     started again to spare memory finds the model in the cache), and `latency` and `throughput` as
     our methods have them, the points being in the library's own form beforehand.
-
-    Raises:
-        SettingsError: an option that the peer does not take, or data that it cannot learn.
-        PeerMissing: its library is not installed.
-        PredictedOutOfMemory: by arithmetic it does not fit.
-        DataError: the data is missing or bad.
     """
     kind, options = _chosen(trial)
     with scratch_folder(context.cache_dir / "peers") as folder:

@@ -58,9 +58,6 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     """Measure what the trial's card names and return the parts of its record.
 
     All draws come from the trial's replicate: the same trial gives the same numbers to the bit.
-
-    Raises:
-        SettingsError: an unknown measurement or option, a value it refuses, another accelerator.
     """
     context.require_cpu()
     method = trial.model.method

@@ -37,9 +37,6 @@ class SteppedTraining(L.Callback):
         watch: counts the seconds of training.
         validate: metrics of the validation split.
         emit: takes progress events.
-
-    Raises:
-        ValueError: the spec has a budget in seconds, which is turned into steps before a trial.
     """
 
     def __init__(
@@ -188,11 +185,7 @@ def rate_at(spec: TrainSpec, num_done: int, num_steps: int, steps_per_epoch: int
 
 
 def planned_steps(spec: TrainSpec, steps_per_epoch: int) -> int:
-    """Steps of a training.
-
-    Raises:
-        ValueError: its length is a budget in seconds.
-    """
+    """Steps of a training."""
     if spec.num_steps is not None:
         return spec.num_steps
     if spec.num_epochs is None:

@@ -82,13 +82,7 @@ class Prepared:
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
-    """Run a quality trial; its weights are kept in the cache.
-
-    Raises:
-        PredictedOutOfMemory: by arithmetic the trial does not fit; nothing was trained.
-        FloatingPointError: the loss or a weight is no finite number.
-        ValueError: data or settings that cannot be run.
-    """
+    """Run a quality trial; its weights are kept in the cache."""
     ready = prepare(trial, context)
     reset_device_peaks()
     ready.host_peak.begin_phase()
@@ -125,10 +119,6 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     """Time a step, and inference on the weights that the finished quality trial ended with.
 
     Where the cache does not have them, those of an untrained model do.
-
-    Raises:
-        PredictedOutOfMemory: by arithmetic the trial does not fit.
-        ValueError: data or settings that cannot be run.
     """
     ready = prepare(trial, context)
     model = ready.model
@@ -145,12 +135,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
 
 
 def prepare(trial: Trial, context: Context) -> Prepared:
-    """Data, and an untrained model with everything compiled that training and inference use.
-
-    Raises:
-        PredictedOutOfMemory: by arithmetic the trial does not fit; the model is not built.
-        ValueError: data or settings that cannot be run.
-    """
+    """Data, and an untrained model with everything compiled that training and inference use."""
     device = settle(trial, context)
     watch, host_peak = Stopwatch(drain_of(device)), HostPeak()
     check_options(trial.model)
@@ -174,11 +159,7 @@ def prepare(trial: Trial, context: Context) -> Prepared:
 
 
 def settle(trial: Trial, context: Context) -> torch.device:
-    """Bring the process into the state that a trial computes in; its device.
-
-    Raises:
-        ValueError: a precision that the device does not have.
-    """
+    """Bring the process into the state that a trial computes in; its device."""
     device = torch.device("cuda" if context.accelerator == "gpu" else "cpu")
     if trial.train.precision == "16-mixed" and device.type == "cpu":
         # Lightning would compute in bfloat16, and the record say otherwise.
@@ -196,11 +177,7 @@ def drain_of(device: torch.device) -> Callable[[], None]:
 
 
 def load_data(trial: Trial, context: Context) -> ExtremeDataModule:
-    """The data module of a trial, set up.
-
-    Raises:
-        DataError: the data is missing or bad.
-    """
+    """The data module of a trial, set up."""
     data = ExtremeDataModule(
         trial.data,
         batch_size=trial.train.batch_size,
@@ -215,11 +192,7 @@ def load_data(trial: Trial, context: Context) -> ExtremeDataModule:
 
 
 def fit(ready: Prepared) -> dict[str, Any]:
-    """Train the model; the record's `training` block.
-
-    Raises:
-        FloatingPointError: the loss or a weight is no finite number.
-    """
+    """Train the model; the record's `training` block."""
     ready.context.phase("train")
     model, data = ready.model, ready.data
     if model.is_closed_form:
@@ -417,11 +390,7 @@ def _weights_key(ready: Prepared) -> str:
 def evaluate(
     model: ExtremeClassifier, batches: Iterable[Batch], metrics: RankingMetrics
 ) -> dict[str, float]:
-    """Metrics of a model's best labels; empty where there are no points.
-
-    Raises:
-        UnrankableError: a label's score is NaN.
-    """
+    """Metrics of a model's best labels; empty where there are no points."""
     was_training = model.training
     model.eval()
     model.prepare_inference(metrics.ks[-1])

@@ -58,7 +58,11 @@ class Experiment(Protocol):
     """Measures the trials of one or more methods, each in a process of its own."""
 
     def run(self, trial: Trial, context: Context) -> Mapping[str, Any]:
-        """Blocks of the trial's record: what settings alone decide, and the bytes it took."""
+        """Blocks of the trial's record: what settings alone decide, and the bytes it took.
+
+        Raises:
+            PredictedOutOfMemory: by arithmetic it does not fit. What else is raised is an error.
+        """
         ...
 
     def time(

@@ -45,9 +45,6 @@ def refuse_beyond(available_bytes: int | None, parts: Mapping[str, int | None]) 
     Args:
         available_bytes: what the machine or device can give.
         parts: a record's `memory` block, of which `predicted_bytes` counts.
-
-    Raises:
-        PredictedOutOfMemory: with both.
     """
     predicted = parts["predicted_bytes"]
     if predicted is not None and available_bytes is not None and predicted > available_bytes:

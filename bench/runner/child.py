@@ -177,9 +177,6 @@ class Child:
         Args:
             wanted: `ready`, `repetition` or `result`, which has all blocks of the record.
             seconds: from now on.
-
-        Raises:
-            ChildFailed: it failed, died or took longer.
         """
         deadline = time.monotonic() + seconds
         for message in self._messages(deadline):

@@ -77,27 +77,15 @@ class Decoder(ABC):
 
 
 def build_decoder(method: str, problem: Problem, options: Mapping[str, Any]) -> Decoder:
-    """Decoder of a card's name.
-
-    Raises:
-        SettingsError: there is no such card.
-    """
+    """Decoder of a card's name."""
     return cast(Decoder, method_class(method, "decoding")(problem, **options))
 
 
 class Dense(Decoder):
     """Every label scored, see `bench.mach.decode.dense`.
 
-    Args:
-        problem: see :class:`Decoder`.
-        k: labels wanted.
-        recompute: whether the hash is computed anew for each block of labels and no table kept;
-            for a `universal` hash.
-        score_type: `float32`, or `float16` or `bfloat16` to see what rounding the bucket scores
-            does to the labels.
-
-    Raises:
-        SettingsError: another hash is to be recomputed, or an unknown type.
+    With `recompute` a universal hash is computed anew for each block of labels and no table kept;
+    a narrower `score_type` shows what rounding the bucket scores does to the labels.
     """
 
     def __init__(
@@ -132,11 +120,8 @@ class Dense(Decoder):
 class Pruned(Decoder):
     """The walk, see `bench.mach.decode.pruned`.
 
-    Args:
-        problem: see :class:`Decoder`.
-        k: labels wanted.
-        falls_back: whether a query is scanned where the walk would be longer, as the decode method
-            does it; or the walk goes on, however many labels it takes.
+    Where it would be longer than a scan it `falls_back` to one, as the decode method does, or goes
+    on, however many labels it takes.
     """
 
     def __init__(self, problem: Problem, *, k: int, falls_back: bool = False) -> None:
@@ -235,11 +220,9 @@ class Buckets(Decoder):
 
 
 class SoftmaxMatmul(Decoder):
-    """Output layer `(H, L)` with random weights: time and memory matter, not its labels.
+    """One product with an output layer `(H, L)`, and the k largest: a softmax needs no decode.
 
-    Args:
-        problem: gives L.
-        k: labels wanted.
+    The weights are random: time and memory matter, not the labels.
     """
 
     is_comparable: ClassVar[bool] = False
@@ -278,10 +261,6 @@ class OutputLayer:
 
     A decode stands behind it, so that times can start at the hidden vector: a softmax's product
     with its output layer is all its decode, and MACH multiplies too, by R · B columns instead of L.
-
-    Args:
-        num_worlds: R.
-        num_buckets: B.
     """
 
     def __init__(self, num_worlds: int, num_buckets: int) -> None:
@@ -309,9 +288,6 @@ class FaissPQ(Decoder):
 
     Its ties and its order of additions are its own, so that labels may differ where scores are
     equal but for rounding.
-
-    Raises:
-        SettingsError: another B, or FAISS is not installed (the `decode` extra).
     """
 
     is_exact = False

@@ -72,11 +72,7 @@ class Problem:
 
 
 def build_problem(spec: DataSpec, context: Context) -> Problem:
-    """Problem that a spec describes, always the same for the same options.
-
-    Raises:
-        SettingsError: an unknown source, or options that it refuses.
-    """
+    """Problem that a spec describes, always the same for the same options."""
     source_version(spec)  # refuses an unknown source
     return SOURCES[spec.source](context, **spec.options)
 
@@ -121,9 +117,6 @@ def planted_scores(
         num_queries: N.
         hash_family: see `bench.mach.hashing`.
         seed: of labels, logits and hashes.
-
-    Raises:
-        SettingsError: the peak is not in [0, 1).
     """
     if not 0 <= peak < 1:
         raise SettingsError(f"peak is {peak}; expected 0 up to, not including, 1")
@@ -177,9 +170,6 @@ def model_scores(
         num_buckets: B.
         num_steps: optimiser steps of 256 points each, a shared encoder of 256.
         num_queries: N, at most the size of the test split.
-
-    Raises:
-        SettingsError: an unknown data set.
     """
     spec = training_data(dataset)
     settings = {

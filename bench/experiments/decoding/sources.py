@@ -43,11 +43,7 @@ TRAINING_DATA: Mapping[str, DataSpec] = {
 
 
 def source_version(spec: DataSpec) -> int:
-    """Version of the spec's source of scores.
-
-    Raises:
-        SettingsError: the source is unknown.
-    """
+    """Version of the spec's source of scores."""
     if spec.source not in VERSIONS:
         raise SettingsError(
             f"source of scores is {spec.source!r}; expected one of {', '.join(VERSIONS)}"
@@ -59,17 +55,7 @@ def data_fingerprint(spec: DataSpec, data_dir: Path, cache_dir: Path) -> str | N
     """Hash of all that the scores follow from; equal fingerprints mean equal scores.
 
     Of a trained model's scores that is also MACH's version and the fingerprint of its data.
-
-    Args:
-        spec: of the scores.
-        data_dir: where data sets lie.
-        cache_dir: where what is known of them is kept.
-
-    Returns:
-        16 hex digits; None where the model's data is not at hand.
-
-    Raises:
-        SettingsError: an unknown source or data set.
+    None where the model's data is not at hand.
     """
     facts: dict[str, Any] = {
         "source": spec.source,
@@ -85,20 +71,12 @@ def data_fingerprint(spec: DataSpec, data_dir: Path, cache_dir: Path) -> str | N
 
 
 def training_data(dataset: str) -> DataSpec:
-    """Data of the models of a name.
-
-    Raises:
-        SettingsError: there is none of that name.
-    """
+    """Data of the models of a name."""
     if dataset not in TRAINING_DATA:
         raise SettingsError(f"dataset is {dataset!r}; expected one of {', '.join(TRAINING_DATA)}")
     return TRAINING_DATA[dataset]
 
 
 def training_fingerprint(dataset: str, data_dir: Path, cache_dir: Path) -> str | None:
-    """Fingerprint of the data of the models of a name; None where it is not at hand.
-
-    Raises:
-        SettingsError: there is none of that name.
-    """
+    """Fingerprint of the data of the models of a name; None where it is not at hand."""
     return fingerprint_of_data(training_data(dataset), data_dir, cache_dir)

@@ -51,10 +51,6 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     Args:
         trial: `data` names the source of the scores, `model` the decoder; `train` is unused.
         context: on a CPU.
-
-    Raises:
-        SettingsError: an unknown source or decoder, or another accelerator.
-        RuntimeError: a decoder that claims to be exact is not.
     """
     _begin(trial, context)
     host_peak = HostPeak()
@@ -91,11 +87,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
 
 
 def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> dict[str, Any]:
-    """Time a decoder on a problem, from scores to labels and from hidden vectors to labels.
-
-    Raises:
-        SettingsError: an unknown source or decoder, or another accelerator.
-    """
+    """Time a decoder on a problem, from scores to labels and from hidden vectors to labels."""
     _begin(trial, context)
     context.phase("problem")
     problem = build_problem(trial.data, context)

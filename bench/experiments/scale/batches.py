@@ -50,12 +50,7 @@ class Points:
 
 
 def load_points(trial: Trial, context: Context) -> Points:
-    """The points that a trial names.
-
-    Raises:
-        SettingsError: options that the stream does not have.
-        DataError: an unknown source, or bad data.
-    """
+    """The points that a trial names."""
     if trial.data.source == STREAM:
         return _streamed(trial, context)
     module = load_data(trial, context)
@@ -76,11 +71,7 @@ def load_points(trial: Trial, context: Context) -> Points:
 
 
 def read_stream(spec: DataSpec) -> QueryStream:
-    """The stream of a spec.
-
-    Raises:
-        SettingsError: an unknown or missing option, or an impossible one.
-    """
+    """The stream of a spec."""
     try:
         return QueryStream(**spec.options)  # type: ignore[arg-type]
     except TypeError as error:

@@ -55,11 +55,7 @@ class Plan:
 
     @classmethod
     def of(cls, trial: Trial) -> Self:
-        """From a trial's settings.
-
-        Raises:
-            SettingsError: options that MACH does not take, or impossible ones.
-        """
+        """From a trial's settings."""
         options = dict(trial.model.options)
         decode = options.pop("decode", "dense")
         num_worlds = options.pop("num_worlds", None)
@@ -230,11 +226,7 @@ class Workshop:
         )
 
     def merged(self) -> Mach:
-        """One model of all worlds in the cache; its table is empty where hashes are recomputed.
-
-        Raises:
-            FileNotFoundError: a world is not there.
-        """
+        """One model of all worlds in the cache; its table is empty where hashes are recomputed."""
         plan, table, models = self.plan, None, []
         for number in range(plan.num_worlds):
             model = self._restored(number)

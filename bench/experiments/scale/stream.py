@@ -41,9 +41,6 @@ class QueryStream:
         signature_size: features that a product owns, not always distinct.
         signal: probability that a token is one of the product's own, in (0, 1].
         seed: of everything.
-
-    Raises:
-        SettingsError: impossible sizes.
     """
 
     num_train_queries: int

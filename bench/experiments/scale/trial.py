@@ -105,11 +105,6 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         trial: its options are those of MACH, and `decode` and `trained_worlds`, see
             `bench.experiments.scale.sequential_worlds.Plan`.
         context: its cache keeps finished worlds.
-
-    Raises:
-        PredictedOutOfMemory: by arithmetic a phase does not fit; nothing was trained.
-        FloatingPointError: the loss or a weight is no finite number.
-        SettingsError: settings that cannot be run.
     """
     shop, memory = _open(trial, context)
     plan, device = shop.plan, shop.device
@@ -168,10 +163,6 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     `decode-alone`, from all worlds' bucket logits to the labels, in batches of 64 and one by one.
     Where all worlds are trained, their logits of test queries are decoded; else random ones, flat
     as those of untrained worlds.
-
-    Raises:
-        PredictedOutOfMemory: by arithmetic a phase does not fit.
-        SettingsError: settings that cannot be run.
     """
     shop, _ = _open(trial, context)
     plan, points = shop.plan, shop.points
