@@ -43,7 +43,11 @@ def _own_seconds_now() -> float:
 
 
 class LoadMeter:
-    """Processor time that went to other processes, over one or more intervals."""
+    """Processor time that went to other processes between a start and a stop.
+
+    `wall_seconds` is the time between them; `other_cpu_seconds` are the processor seconds of other
+    processes in it, None where the kernel is silent.
+    """
 
     def __init__(
         self,
@@ -53,35 +57,18 @@ class LoadMeter:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._busy, self._own, self._now = busy, own, now
-        self._edge: tuple[float | None, float, float] | None = None
-        self._other_seconds: float | None = 0.0
-        self._wall_seconds = 0.0
-
-    @property
-    def wall_seconds(self) -> float:
-        """Length of the closed intervals."""
-        return self._wall_seconds
-
-    @property
-    def other_cpu_seconds(self) -> float | None:
-        """Processor seconds of other processes in them; None where the kernel is silent."""
-        return None if self._other_seconds is None else max(0.0, self._other_seconds)
+        self.wall_seconds = 0.0
+        self.other_cpu_seconds: float | None = None
 
     def start(self) -> None:
-        """Open an interval; nothing when one is open."""
-        if self._edge is None:
-            self._edge = (self._busy(), self._own(), self._now())
+        """Begin the interval."""
+        self._start = self._busy(), self._own(), self._now()
 
     def stop(self) -> None:
-        """Close the interval; nothing when none is open."""
-        if self._edge is None:
-            return
-        busy_before, own_before, began_at = self._edge
-        self._edge = None
-        busy_after = self._busy()
-        self._wall_seconds += self._now() - began_at
-        if busy_before is None or busy_after is None or self._other_seconds is None:
-            self._other_seconds = None
-        else:
+        """End the interval."""
+        busy_before, own_before, began_at = self._start
+        busy = self._busy()
+        self.wall_seconds = self._now() - began_at
+        if busy is not None and busy_before is not None:
             own = self._own() - own_before
-            self._other_seconds += busy_after - busy_before - own
+            self.other_cpu_seconds = max(0.0, busy - busy_before - own)

@@ -90,7 +90,7 @@ def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, 
     def refuse(self, number):
         raise AssertionError("a finished world is trained again")
 
-    monkeypatch.setattr(sequential_worlds.Workshop, "_train", refuse)
+    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", refuse)
     again = run(trial(decode), tmp_path)
     assert again["test"] == first["test"]
     assert [row["num_worlds"] for row in again["worlds"]] == [2]
@@ -100,13 +100,13 @@ def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, 
 def test_more_worlds_go_on_from_those_that_are_there(tmp_path, monkeypatch):
     run(trial(), tmp_path)
     trained = []
-    train = sequential_worlds.Workshop._train
+    train = sequential_worlds.WorldTrainer._train
 
     def count(self, number):
         trained.append(number)
         return train(self, number)
 
-    monkeypatch.setattr(sequential_worlds.Workshop, "_train", count)
+    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
     more = run(trial(num_worlds=3), tmp_path)
     assert trained == [2]
     assert [world["world"] for world in more["training"]["worlds"]] == [0, 1, 2]
@@ -114,15 +114,15 @@ def test_more_worlds_go_on_from_those_that_are_there(tmp_path, monkeypatch):
 
 def test_merged_worlds_are_the_model_that_is_trained_at_once(tmp_path):
     of = trial()
-    shop, _ = scale_trial._open(of, in_cache(tmp_path))
-    shop.all_worlds()
-    merged = shop.merged()
+    trainer, _ = scale_trial._open(of, in_cache(tmp_path))
+    trainer.all_worlds()
+    merged = trainer.merged()
     options = {name: v for name, v in of.model.options.items() if name != "decode"}
     model = ModelSpec(method="mach", hidden_dims=(8,), options=options)
-    together = build_model(dataclasses.replace(of, model=model), shop.facts)
+    together = build_model(dataclasses.replace(of, model=model), trainer.facts)
     optimizer = together.configure_optimizers()
-    steps = shop.points.steps_per_epoch
-    for number, batch in enumerate(shop.points.train):
+    steps = trainer.points.steps_per_epoch
+    for number, batch in enumerate(trainer.points.train):
         for group in optimizer.param_groups:
             group["lr"] = of.train.learning_rate * (1 - number / steps)
         together.training_step(batch, 0).backward()
@@ -158,13 +158,13 @@ def test_a_killed_run_goes_on_with_the_world_it_was_at(is_inside, tmp_path, whol
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert ended.returncode == -9, ended.stderr.decode()
     trained = []
-    train = sequential_worlds.Workshop._train
+    train = sequential_worlds.WorldTrainer._train
 
     def count(self, number):
         trained.append(number)
         return train(self, number)
 
-    monkeypatch.setattr(sequential_worlds.Workshop, "_train", count)
+    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
     resumed = run(trial(), tmp_path)
     assert trained == ([1] if is_inside else [])
     assert outcome(resumed) == outcome(whole_run)
@@ -239,8 +239,8 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sequential_worlds, "build_model", build)
     of = trial(num_worlds=3)
-    shop, _ = scale_trial._open(of, in_cache(tmp_path))
-    shop.all_worlds()
+    trainer, _ = scale_trial._open(of, in_cache(tmp_path))
+    trainer.all_worlds()
     assert len(made) == 3
 
 

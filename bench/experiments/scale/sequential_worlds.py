@@ -140,7 +140,7 @@ def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workshop:
+class WorldTrainer:
     """Where and on what worlds are trained.
 
     Attributes:

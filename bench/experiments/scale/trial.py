@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.experiments.scale.batches import load_points
-from bench.experiments.scale.sequential_worlds import Plan, Workshop, forecast
+from bench.experiments.scale.sequential_worlds import Plan, WorldTrainer, forecast
 from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.training import (
     STANDSTILL_RATE,
@@ -106,41 +106,41 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             `bench.experiments.scale.sequential_worlds.Plan`.
         context: its cache keeps finished worlds.
     """
-    shop, memory = _open(trial, context)
-    plan, device = shop.plan, shop.device
-    worlds = shop.all_worlds()
+    trainer, memory = _open(trial, context)
+    plan, device = trainer.plan, trainer.device
+    worlds = trainer.all_worlds()
     allocated, reserved = device_peaks()
     test: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     if plan.is_complete:
         context.phase("merge")
-        shop.host_peak.begin_phase()
-        model = shop.merged().to(device)
-        memory["host_merge_peak_bytes"] = shop.host_peak.phase_bytes()
-        shop.host_peak.begin_phase()
+        trainer.host_peak.begin_phase()
+        model = trainer.merged().to(device)
+        memory["host_merge_peak_bytes"] = trainer.host_peak.phase_bytes()
+        trainer.host_peak.begin_phase()
         labels = Labels.of(model, plan.decode)
         context.phase("index")
         labels.prepare(model.num_buckets, max(trial.data.ks))
         context.phase("evaluate")
         with torch.inference_mode():
-            rows = _score(model, labels, shop, max(trial.data.ks))
+            rows = _score(model, labels, trainer, max(trial.data.ks))
         test = rows[-1]["metrics"] if rows else {}
-        memory["host_decode_peak_bytes"] = shop.host_peak.phase_bytes()
+        memory["host_decode_peak_bytes"] = trainer.host_peak.phase_bytes()
     peaks = [world["host_peak_bytes"] for world in worlds]
     return {
-        "data": _facts_of(shop),
+        "data": _facts_of(trainer),
         "memory": memory
         | {
             "host_train_peak_bytes": None if None in peaks else max(peaks),
             "world_bytes": worlds[0]["weight_bytes"],
             "host_world_peak_bytes": peaks,
-            "host_peak_bytes": shop.host_peak.total_bytes(),
+            "host_peak_bytes": trainer.host_peak.total_bytes(),
             "device_allocated_peak_bytes": allocated,
             "device_reserved_peak_bytes": reserved,
         },
         # Of worlds that an earlier run has trained, too; the watch knows of this one alone.
         "clock": {
-            "train_seconds": shop.watch.seconds,
+            "train_seconds": trainer.watch.seconds,
             "world_seconds": [world["seconds"] for world in worlds],
         },
         "training": {
@@ -164,20 +164,20 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     Where all worlds are trained, their logits of test queries are decoded; else random ones, flat
     as those of untrained worlds.
     """
-    shop, _ = _open(trial, context)
-    plan, points = shop.plan, shop.points
+    trainer, _ = _open(trial, context)
+    plan, points = trainer.plan, trainer.points
     context.phase("build")
-    is_trained = plan.is_complete and shop.has_all()
+    is_trained = plan.is_complete and trainer.has_all()
     k = min(max(trial.data.ks), points.described.num_labels)
-    labels, logits = _decode_problem(shop, is_trained)
+    labels, logits = _decode_problem(trainer, is_trained)
     labels.prepare(logits.shape[2], k)
-    world = cast(Mach, build_model(plan.world(0), shop.facts).to(shop.device))
+    world = cast(Mach, build_model(plan.world(0), trainer.facts).to(trainer.device))
 
-    drain = drain_of(shop.device)
+    drain = drain_of(trainer.device)
 
     def infer(repetition: Repetition) -> None:
         batches = [
-            batch.to(shop.device)
+            batch.to(trainer.device)
             for batch in itertools.islice(points.test(BATCH_SIZE), NUM_BATCHES)
         ]
         calls = functools.partial(repetition.time_calls, synchronize=drain)
@@ -197,7 +197,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     )
     precision = trial.train.precision
     train_by_steps(
-        world, points.train, callback, device=shop.device, precision=precision, max_steps=-1
+        world, points.train, callback, device=trainer.device, precision=precision, max_steps=-1
     )
     return {
         "weights": "trained" if is_trained else "started",
@@ -206,7 +206,7 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     }
 
 
-def _open(trial: Trial, context: Context) -> tuple[Workshop, dict[str, int | None]]:
+def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, dict[str, int | None]]:
     """Everything up to the first world, and the bytes known by then."""
     device = settle(trial, context)
     host_peak = HostPeak()
@@ -220,7 +220,7 @@ def _open(trial: Trial, context: Context) -> tuple[Workshop, dict[str, int | Non
     facts = points.counted()
     warm_up_row_adam(device)
     reset_device_peaks()
-    shop = Workshop(
+    trainer = WorldTrainer(
         plan=plan,
         points=points,
         facts=facts,
@@ -229,38 +229,38 @@ def _open(trial: Trial, context: Context) -> tuple[Workshop, dict[str, int | Non
         watch=Stopwatch(drain_of(device)),
         host_peak=host_peak,
     )
-    return shop, memory
+    return trainer, memory
 
 
-def _facts_of(shop: Workshop) -> Mapping[str, Any]:
-    seen = int((shop.facts.label_counts > 0).sum())
-    return {**shop.points.facts, "num_labels_seen": seen}
+def _facts_of(trainer: WorldTrainer) -> Mapping[str, Any]:
+    seen = int((trainer.facts.label_counts > 0).sum())
+    return {**trainer.points.facts, "num_labels_seen": seen}
 
 
 def _batch_size(num_worlds: int, num_buckets: int) -> int:
     return max(1, min(BATCH_SIZE, _LOGIT_FLOATS // (num_worlds * num_buckets)))
 
 
-def _score(model: Mach, labels: Labels, shop: Workshop, most: int) -> list[dict[str, Any]]:
+def _score(model: Mach, labels: Labels, trainer: WorldTrainer, most: int) -> list[dict[str, Any]]:
     """Recall at each cut-off with the first 1, 2 … R worlds, of labels with training points.
 
     Worlds are independent: the first r are what a training with r would give. Recall is the share
     of the test points' labels that are found; of points with one label, that of the points.
     """
-    plan, counts = shop.plan, shop.facts.label_counts
+    plan, counts = trainer.plan, trainer.facts.label_counts
     ks = [k for k in plan.trial.data.ks if k <= model.num_labels]
     # However labels are found they are the same: the plainest way shows the smaller R, too.
     sizes = worlds_shown(plan.num_worlds) if plan.decode == "dense" else [plan.num_worlds]
     hits = torch.zeros(len(sizes), len(ks), dtype=torch.int64)
     num_seen = num_asked = 0
-    for batch in shop.points.test(_batch_size(plan.num_worlds, model.num_buckets)):
+    for batch in trainer.points.test(_batch_size(plan.num_worlds, model.num_buckets)):
         # Ids of L or more are of labels that training has not.
         is_seen = (counts[batch.label_ids.clamp(max=counts.numel() - 1)] > 0) & (
             batch.label_ids < counts.numel()
         )
         wanted, points = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
         asked, row_of = torch.unique(points, return_inverse=True)
-        logits = model.bucket_logits(batch.to(shop.device))[asked.to(shop.device)]
+        logits = model.bucket_logits(batch.to(trainer.device))[asked.to(trainer.device)]
         num_asked += batch.label_ids.numel()
         num_seen += wanted.shape[0]
         for row, size in enumerate(sizes):
@@ -292,23 +292,23 @@ def worlds_shown(num_worlds: int) -> list[int]:
     return sorted({*small, *(r for r in (16, 32, 64) if r < num_worlds), num_worlds})
 
 
-def _decode_problem(shop: Workshop, is_trained: bool) -> tuple[Labels, Tensor]:
+def _decode_problem(trainer: WorldTrainer, is_trained: bool) -> tuple[Labels, Tensor]:
     """What finds labels, and bucket logits to find them from."""
-    plan, num = shop.plan, _DECODE_BATCHES * DECODE_BATCH
+    plan, num = trainer.plan, _DECODE_BATCHES * DECODE_BATCH
     if is_trained:
-        model = shop.merged().to(shop.device)
+        model = trainer.merged().to(trainer.device)
         with torch.inference_mode():
             size = _batch_size(plan.num_worlds, model.num_buckets)
-            batches = itertools.islice(shop.points.test(size), -(-num // size))
-            parts = [model.bucket_logits(batch.to(shop.device)) for batch in batches]
+            batches = itertools.islice(trainer.points.test(size), -(-num // size))
+            parts = [model.bucket_logits(batch.to(trainer.device)) for batch in batches]
         return Labels.of(model, plan.decode), torch.cat(parts)[:num]
-    world = cast(Mach, build_model(plan.world(0), shop.facts))
+    world = cast(Mach, build_model(plan.world(0), trainer.facts))
     hashes = world.hashes.to_dict()
     world.hashes = build_hash(
         hashes["family"], world.num_labels, world.num_buckets, plan.num_worlds, hashes["seed"]
     )
     if plan.decode != "recompute":
-        world.table = world.hashes.table().to(shop.device)
-    generator = torch.Generator().manual_seed(derive_seed("flat logits", shop.plan.num_worlds))
+        world.table = world.hashes.table().to(trainer.device)
+    generator = torch.Generator().manual_seed(derive_seed("flat logits", trainer.plan.num_worlds))
     logits = torch.randn(num, plan.num_worlds, world.num_buckets, generator=generator)
-    return Labels.of(world, plan.decode), logits.to(shop.device)
+    return Labels.of(world, plan.decode), logits.to(trainer.device)
