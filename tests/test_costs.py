@@ -8,7 +8,7 @@ from bench.cli.timing_view import summary
 from bench.methods.labels import RowNames
 from bench.settings import Trial
 from bench.store import costs
-from bench.store.costs import calmest_seconds, latest_costs, load_share, seconds_per_unit
+from bench.store.costs import best_seconds, latest_costs, load_share, seconds_per_unit
 from bench.store.lines import RecordError
 from bench.store.record import SchemaError
 
@@ -97,14 +97,14 @@ def test_a_row_s_seconds_are_the_least_of_its_visits_medians_for_one_unit():
     visits = [{"train": phase(*seconds, units=2)} for seconds in ((2, 4, 99), (6, 6), (1, 1, 2))]
     measured = build(row(*visits)).rows[0]
     assert [seconds_per_unit(visit, "train") for visit in measured["visits"]] == [2.0, 3.0, 0.5]
-    assert calmest_seconds(measured, "train") == 0.5
+    assert best_seconds(measured, "train") == 0.5
 
 
 def test_what_was_not_measured_has_no_seconds():
     measured = row({"train": phase()}, {})
-    assert calmest_seconds(measured, "train") is None
-    assert calmest_seconds(measured, "latency") is None
-    assert calmest_seconds({"status": "oom"}, "train") is None
+    assert best_seconds(measured, "train") is None
+    assert best_seconds(measured, "latency") is None
+    assert best_seconds({"status": "oom"}, "train") is None
 
 
 @pytest.mark.parametrize(

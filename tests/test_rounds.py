@@ -14,7 +14,7 @@ from bench.runner import timing
 from bench.runner.timing import Session, groups_of
 from bench.settings import DataSpec, Trial
 from bench.store import costs
-from bench.store.costs import calmest_seconds
+from bench.store.costs import best_seconds
 
 MACHINE = {"cpu": "c", "num_cores": 2, "memory_bytes": None, "accelerator": None}
 GIB = 1 << 30
@@ -76,7 +76,7 @@ def test_a_repetition_holds_raw_seconds_units_and_load(measure):
     assert (phase["seconds"], phase["units"]) == ([0.5, 0.25, 1.0], 2)
     assert phase["wall_seconds"] >= 0
     assert "other_cpu_seconds" in phase
-    assert calmest_seconds(row, "train") == 0.25
+    assert best_seconds(row, "train") == 0.25
 
 
 def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):

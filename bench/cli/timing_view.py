@@ -10,7 +10,7 @@ from bench.cli.progress import LiveLine, printable
 from bench.methods.labels import RowNames
 from bench.runner.timing import Group
 from bench.settings import Trial
-from bench.store.costs import CostLine, calmest_seconds, load_share, seconds_per_unit
+from bench.store.costs import CostLine, best_seconds, load_share, seconds_per_unit
 
 # Phase → what one unit of it is.
 _UNITS = {"train": "step", "fit": "fit"}
@@ -98,11 +98,11 @@ def summary(line: CostLine, names: RowNames) -> Iterator[str]:
 
 
 def _phase_line(row: Mapping[str, Any], first: Mapping[str, Any], name: str) -> str:
-    seconds = calmest_seconds(row, name)
+    seconds = best_seconds(row, name)
     if seconds is None:
         return f"{name}: –"
     text = f"{name:<12} {1e3 * seconds:10.3g} ms a {_UNITS.get(name, 'query')}"
-    theirs = calmest_seconds(first, name)
+    theirs = best_seconds(first, name)
     if theirs is not None and row is not first:
         text += f", {seconds / theirs:.3g} × the first"
     return text

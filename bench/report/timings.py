@@ -28,16 +28,16 @@ class Timing:
     has_inference: bool = True
 
     @property
-    def visits(self) -> Sequence[Mapping[str, Any]]:
-        """The row's turns, one a round, with the phases that hold."""
-        visits: Sequence[Mapping[str, Any]] = self.row.get("visits") or ()
+    def repetitions(self) -> Sequence[Mapping[str, Any]]:
+        """The row's repetitions, one a round, with the phases that hold."""
+        found: Sequence[Mapping[str, Any]] = self.row.get("visits") or ()
         if self.has_inference:
-            return visits
-        return [{**visit, "phases": _of_training(visit["phases"])} for visit in visits]
+            return found
+        return [{**each, "phases": _of_training(each["phases"])} for each in found]
 
     def rounds(self, phase: str) -> dict[int, float]:
         """Round → seconds for one step or query."""
-        found = {v["round"]: costs.seconds_per_unit(v, phase) for v in self.visits}
+        found = {v["round"]: costs.seconds_per_unit(v, phase) for v in self.repetitions}
         return {number: seconds for number, seconds in found.items() if seconds is not None}
 
     def seconds(self, phase: str) -> Summary | None:
@@ -59,7 +59,7 @@ class Timing:
     def load(self) -> float | None:
         """Share of the processor time that others took, in the phase in which it was largest."""
         num_cores = dig(self.line.machine, "num_cores")
-        row = {**self.row, "visits": self.visits}
+        row = {**self.row, "visits": self.repetitions}
         return costs.load_share(row, num_cores) if num_cores else None
 
 

@@ -181,14 +181,13 @@ class Session:
             row.child.wait_for("ready", _READY_SECONDS)
         report("is timed")
         row.child.send({"round": number})
-        phases = row.child.wait_for("repetition", _REPETITION_SECONDS).get("phases")
+        message = row.child.wait_for("repetition", _REPETITION_SECONDS)
         try:
-            if not isinstance(phases, Mapping):
-                raise RecordError(f"phases are {phases!r}; expected an object")
-            check_phases(phases)
+            check_phases(message.get("phases"))
         except RecordError as error:
             raise ChildFailed("error", str(error), row.child.partial) from None
         row.resident_bytes = row.child.resident_bytes
+        phases: Mapping[str, Any] = message["phases"]
         return phases
 
     def _start(self, trial: Trial, report: Callable[[str], None]) -> Child:

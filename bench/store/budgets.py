@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from bench.errors import UserError, told
 from bench.settings import Trial
-from bench.store.costs import CostLine, calmest_seconds
+from bench.store.costs import CostLine, best_seconds
 from bench.store.files import replace_file
 from bench.store.lines import Duration, Id, Positive, RecordError, check
 
@@ -147,7 +147,7 @@ def set_budgets(
             "machine": dict(line.machine),
         }
         for row in line.rows:
-            by_steps, whole = calmest_seconds(row, "train"), calmest_seconds(row, "fit")
+            by_steps, whole = best_seconds(row, "train"), best_seconds(row, "fit")
             seconds = whole if by_steps is None else by_steps
             if row["status"] != "done":
                 failed[row["cost_id"]] = f": {row['status']}, {row.get('reason')}"

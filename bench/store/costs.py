@@ -1,7 +1,7 @@
 """What rounds of timing left behind: one JSON line for each group of rows, appended, never edited.
 
 A group is what a table compares. Its rows are visited once a round, in a shuffled order, and a line
-holds the raw seconds of every visit, so that ratios can be formed inside a round.
+holds the raw seconds of every repetition, so that ratios can be formed inside a round.
 
 What training costs depends on less than what a trial is: rows that differ in rate or length alone
 have one `cost_id`. How long a decode takes depends on the weights: a row names in `weights_of` the
@@ -197,7 +197,7 @@ def is_of_weights(row: Mapping[str, Any], trial: Trial, shared: Collection[str])
         row: of the trial's `cost_id`.
         trial: any of the configuration's replicates.
         shared: :func:`shared_costs` of the study's trials: of these a row that names no trial
-            holds for none, unless its model learns inside a visit.
+            holds for none, unless its model learns inside a repetition.
     """
     known = row.get("weights_of")
     if known is not None:
@@ -205,21 +205,21 @@ def is_of_weights(row: Mapping[str, Any], trial: Trial, shared: Collection[str])
     return row.get("weights") is None or trial.cost_id not in shared
 
 
-def seconds_per_unit(visit: Mapping[str, Any], phase: str) -> float | None:
-    """Median seconds of a phase's samples in one visit, for one step or query; None without any."""
-    measured = visit["phases"].get(phase)
+def seconds_per_unit(repetition: Mapping[str, Any], phase: str) -> float | None:
+    """Median seconds of a phase in one repetition, for one step or query; None without any."""
+    measured = repetition["phases"].get(phase)
     if not measured or not measured["seconds"]:
         return None
     return float(statistics.median(measured["seconds"]) / measured["units"])
 
 
-def calmest_seconds(row: Mapping[str, Any], phase: str) -> float | None:
-    """Least :func:`seconds_per_unit` of a row's visits; None where it was not measured.
+def best_seconds(row: Mapping[str, Any], phase: str) -> float | None:
+    """Least :func:`seconds_per_unit` of a row's repetitions; None where it was not measured.
 
-    Others on the machine can only add to a time, and add to some visits far more than to others:
-    the calmest visit's median comes back under load where a median over visits does not.
+    Others on the machine can only add to a time, and add to some repetitions far more than to
+    others: the least median comes back under load where a median over all of them does not.
     """
-    found = [seconds_per_unit(visit, phase) for visit in row.get("visits") or ()]
+    found = [seconds_per_unit(repetition, phase) for repetition in row.get("visits") or ()]
     return min((seconds for seconds in found if seconds is not None), default=None)
 
 
@@ -232,8 +232,8 @@ def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:
         None where the kernel was silent, or all phases together are too short to tell.
     """
     spans: dict[str, list[tuple[float, float | None]]] = {}
-    for visit in row.get("visits") or ():
-        for name, phase in visit["phases"].items():
+    for repetition in row.get("visits") or ():
+        for name, phase in repetition["phases"].items():
             span = phase.get("wall_seconds") or 0.0, phase.get("other_cpu_seconds")
             spans.setdefault(name, []).append(span)
     is_long = {name: sum(wall for wall, _ in spans[name]) >= _TELLING_SECONDS for name in spans}
@@ -255,7 +255,7 @@ def _share(spans: Iterable[tuple[float, float | None]], num_cores: int) -> float
 
 
 def check_phases(phases: Any) -> None:
-    """Refuse what a visit cannot have measured.
+    """Refuse what a repetition cannot have measured.
 
     Raises:
         RecordError: a phase is no list of seconds above 0, each of as many units.

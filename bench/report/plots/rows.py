@@ -186,8 +186,8 @@ def times(section: Section, legend: Legend) -> TimesPlot | str:
         phase["units"]
         for row in section.trained
         if row.timing
-        for visit in row.timing.visits
-        if (phase := visit["phases"].get("throughput"))
+        for repetition in row.timing.repetitions
+        if (phase := repetition["phases"].get("throughput"))
     }
     batch = " or ".join(str(size) for size in sorted(sizes)) or "–"
     return TimesPlot(section.subject, batch, tuple(known))
