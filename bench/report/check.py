@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.report.format import counted
 from bench.report.load import MachineResults, load_results
 from bench.report.readme import read_audits, readme_problems
 from bench.report.sections import Section
@@ -103,17 +104,16 @@ def _stale(loaded: Sequence[MachineResults]) -> list[str]:
     for results in loaded:
         rows = [row for section in results.sections for row in section.rows if row.is_stale]
         for method, count in sorted(Counter(row.card.name for row in rows).items()):
-            plural = "s" if count > 1 else ""
             notes.append(
-                f"records/{results.study.name}/{results.machine}.jsonl: {count} configuration"
-                f"{plural} of {method} made by older versions (†)"
+                f"records/{results.study.name}/{results.machine}.jsonl: "
+                f"{counted(count, 'configuration')} of {method} made by older versions (†)"
             )
         count = sum(map(_num_older, results.sections))
         if count:
             notes.append(
-                f"records/{results.study.name}/{results.machine}.jsonl: {count} "
-                f"configuration{'s' if count > 1 else ''} with metrics that are computed otherwise "
-                "today († at the metric)"
+                f"records/{results.study.name}/{results.machine}.jsonl: "
+                f"{counted(count, 'configuration')} with metrics that are computed otherwise today "
+                "(† at the metric)"
             )
     return notes
 

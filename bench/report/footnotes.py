@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.format import GAP, gibibytes
+from bench.report.format import GAP, counted, gibibytes
 from bench.report.sections import Row, Section
 from bench.report.summary import Record, clean, dig
 from bench.store.costs import CostLine
@@ -93,12 +93,12 @@ def _weights_note(section: Section) -> str:
     others = [timing for timing in timed if not timing.has_inference]
     sentences = []
     if started:
-        which = "all rows" if len(started) == len(section.rows) else f"{len(started)} rows"
+        which = "all rows" if len(started) == len(section.rows) else counted(len(started), "row")
         sentences.append(f"Inference of {which} was timed on weights that had only begun to learn.")
     if others:
-        sentences.append(
-            f"Inference of {len(others)} rows was not timed on weights of their own: {GAP}."
-        )
+        whose = "its" if len(others) == 1 else "their"
+        which = counted(len(others), "row")
+        sentences.append(f"Inference of {which} was not timed on weights of {whose} own: {GAP}.")
     return " ".join(sentences)
 
 
@@ -127,5 +127,5 @@ def _older_note(section: Section, metrics: Sequence[str]) -> str:
         return ""
     return (
         "† at a PSP: its propensities are those of the training points without the validation "
-        "points; today they are those of the whole training file."
+        "points; today they are those of the complete training file."
     )

@@ -98,3 +98,12 @@ def gibibytes(num_bytes: float) -> str:
     '3.00 GiB'
     """
     return f"{number(num_bytes / 2**30)} GiB"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "line"), counted(2, "line")
+    ('1 line', '2 lines')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.report.format import counted
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section, select_sections
 from bench.report.studies import asked_for, find_study, staleness, trials_of
@@ -51,16 +52,21 @@ class MachineResults:
         notes = []
         seen = {str(record["trial_id"]) for record in self.records}
         if self.num_missing:
+            has = "has" if self.num_missing == 1 else "have"
             notes.append(
-                f"{self.num_missing} of the study's trials have no record on this machine."
+                f"{self.num_missing} of the study's trials {has} no record on this machine."
             )
         corrected = [r["correction"]["fields"] for r in self.records if r.get("correction")]
         if corrected:
             names = ", ".join(sorted({name for fields in corrected for name in fields}))
-            notes.append(f"Corrected without training in {len(corrected)} records: {names}.")
+            notes.append(
+                f"Corrected without training in {counted(len(corrected), 'record')}: {names}."
+            )
         orphans = self.num_records - len(seen)
         if orphans:
-            notes.append(f"Left out: {orphans} trials that the study no longer asks for.")
+            notes.append(
+                f"Left out: {counted(orphans, 'trial')} that the study no longer asks for."
+            )
         if self.num_failed_sessions:
             notes.append(
                 f"Left out: {counted(self.num_failed_sessions, 'later session')} of timing in "
@@ -74,15 +80,6 @@ class MachineResults:
         if not self.warnings:
             return ()
         return (f"{counted(len(self.warnings), 'unreadable line')} left out.",)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "line"), counted(2, "line")
-    ('1 line', '2 lines')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def load_results(

@@ -222,8 +222,8 @@ def test_missing_and_dropped_trials_are_told(tmp_path: Path, install_study: Inst
     write(tmp_path / "results", [record(kept), record(dropped)])
     build(tmp_path / "results")
     text = (tmp_path / "results" / TABLE).read_text()
-    assert "1 of the study's trials have no record on this machine" in text
-    assert "Left out: 1 trials" in text
+    assert "1 of the study's trials has no record on this machine" in text
+    assert "Left out: 1 trial that" in text
 
 
 def test_readme_blocks_are_refreshed_and_checked(results: Path) -> None:

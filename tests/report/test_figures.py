@@ -90,7 +90,7 @@ def test_floors_stand_at_their_sizes_and_on_the_front() -> None:
     pairs = zip(trials, (0.9, 0.8, 0.85), strict=True)
     (section,) = sections([record(of, accuracy=value) for of, value in pairs])
     plot = _lines(training.accuracy_memory, section)
-    floor = next(series for series in plot.panels[0].series if series.is_floor)
+    floor = next(series for series in plot.panels[0].series if series.is_trivial)
     front = plot.panels[0].series[-1]
     assert floor.text == "Nearest centroid"
     assert floor.x == (4.88,)
@@ -164,7 +164,7 @@ def test_subsets_of_worlds_share_no_panel_with_what_was_scored_on_other_points(
 ) -> None:
     curves, wholes = _lines(training.accuracy_worlds, section).panels
     assert (curves.title, curves.levels) == ("subsets: first 2,000 test points", ())
-    assert wholes.title == "whole models: all 10,000 test points"
+    assert wholes.title == "complete models: all 10,000 test points"
     assert all(series.style.linestyle == "none" for series in wholes.series)
 
 

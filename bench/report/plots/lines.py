@@ -36,7 +36,7 @@ class Series:
         kind: a line with its range as a band; the same with a marker at its end alone; points with
             their range as bars; faint points; a staircase; or a thin line.
         remark: of this series in this panel, beside the panel.
-        is_floor: a reference, which must not flatten the others: on an axis of qualities it is not
+        is_trivial: a reference, which must not flatten the others: on an axis of qualities it is not
             drawn but named where it is below all that competes.
     """
 
@@ -48,7 +48,7 @@ class Series:
     high: tuple[float, ...] = ()
     kind: Kind = "line"
     remark: str = ""
-    is_floor: bool = False
+    is_trivial: bool = False
 
     @classmethod
     def of(
@@ -251,11 +251,11 @@ def log_ticks(axis: XAxis | YAxis) -> None:
 def _quality_limits(plot: LinePlot) -> tuple[float, float]:
     """From 0 on, unless values so close together could then not be told apart."""
     every = [series for panel in plot.panels for series in panel.series]
-    values = [v for s in every if not s.is_floor for v in (*s.y, *s.low, *s.high)]
+    values = [v for s in every if not s.is_trivial for v in (*s.y, *s.low, *s.high)]
     lowest, highest = min(values), max(values)
     levels = [level for panel in plot.panels for level in panel.levels]
     reachable = [lv.y for lv in levels if not lv.is_bound or lv.y <= 1.6 * highest]
-    floors = [value for series in every if series.is_floor for value in series.y]
+    floors = [value for series in every if series.is_trivial for value in series.y]
     if lowest <= _CLOSE * highest:
         return 0, 1.08 * max([highest, *reachable, *floors]) or 1
     span = max(highest - lowest, 0.04 * highest)
@@ -268,7 +268,7 @@ def _quality_limits(plot: LinePlot) -> tuple[float, float]:
 
 def is_drawn(plot: LinePlot, series: Series) -> bool:
     """Whether a series is not a floor below a figure's axis, or next to nothing on it."""
-    if not series.is_floor or plot.y.scale != "quality":
+    if not series.is_trivial or plot.y.scale != "quality":
         return True
     low, high = _quality_limits(plot)
     return min(series.y) >= max(low, _TOLD * high)

@@ -136,7 +136,7 @@ class TimesPlot:
 
     def draw(self) -> Figure:
         """Two panels of dots over logarithmic time."""
-        note = "Dot and bar: calmest round, and range over all of them."
+        note = "Dot and bar: best of rounds, and range over all of them."
         texts = [row.text for row in self.rows]
         figure, panels = _figure(
             texts, 2, "How long do an epoch and a query take?", self.subject, note

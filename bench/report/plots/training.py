@@ -68,10 +68,9 @@ def accuracy_memory(section: Section, legend: Legend) -> LinePlot | str:
         if spot := _spot(row, metric):
             style = replace(legend.style(row), linestyle="none")
             floor = Series.of(legend.name(row), style, [spot], kind="points")
-            shown.append(replace(floor, is_floor=True))
-    note = (
-        f"Front: what nothing smaller comes up to{', floors included' if section.floors else ''}."
-    )
+            shown.append(replace(floor, is_trivial=True))
+    baselines = ", trivial baselines included" if section.floors else ""
+    note = f"Front: what nothing smaller comes up to{baselines}."
     if faint:
         note += " Faint: trained otherwise (rate, length, dropout …) and worse on validation."
     plot = LinePlot(
@@ -298,7 +297,7 @@ def worlds_panels(
     first = " or ".join(f"{size:,}" for size in sorted(sizes))
     heads = [f"subsets: first {first} test points"]
     heads.append(
-        f"whole models: all {total:,} test points" if total else "whole models: all points"
+        f"complete models: all {total:,} test points" if total else "complete models: all points"
     )
     heads = ["\n".join(filter(None, [title, head])) for head in heads]
     return Panel(tuple(lines), (), heads[0]), Panel(tuple(wholes), tuple(levels), heads[1])

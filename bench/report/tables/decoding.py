@@ -25,7 +25,7 @@ _MEANING = (
     "top k; – not measured."
 )
 _MEANING_IN_FULL = (
-    "Times: calmest round (range over all of them); load: processor time that others took, in the "
+    "Times: best of rounds (range over all of them); load: processor time that others took, in the "
     "timed phase where it was largest; OOM: out of memory (predicted need)."
 )
 _SIZES = ("num_labels", "num_worlds", "num_buckets")  # in the order of a problem's fields

@@ -196,7 +196,7 @@ def data_forms(rows: Sequence[Row]) -> dict[int, str]:
     forms = {
         id(row): (
             str(dig(row.settings, "data", "feature_weighting")),
-            "unit rows" if dig(row.settings, "data", "normalize_rows") else "",
+            "L2-normalised rows" if dig(row.settings, "data", "normalize_rows") else "",
             f"{dig(row.settings, 'data', 'num_validation_points') or 'no'} validation points",
         )
         for row in rows

@@ -24,12 +24,11 @@ from bench.studies.twins import TWINS, Length, whole_length
 _MEANING = (
     "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic, in float32 with Adam's "
     "moments unless a row says otherwise; at once: what training all worlds together would need; "
-    "a world: its weights; peaks: of the whole process, as measured; s a world and epoch, h in "
-    "all: computed, measured seconds a step × steps (× worlds) of the whole training; trained s: "
-    "of a world, as the run took it; query ms: worlds × a world's bucket scores + decode in "
-    "batches of 64, or a full layer's answer in batches of 256; "
-    "decode: from bucket scores to labels; OOM: out of memory, as predicted; "
-    f"{GAP} not measured."
+    "a world: its weights; peaks: of the process, as measured; s a world and epoch, h in all: "
+    "computed, measured seconds a step × steps (× worlds) of the complete training; trained s: of "
+    "a world, as the run took it; query ms: worlds × a world's bucket scores + decode in batches "
+    "of 64, or a full layer's answer in batches of 256; decode: from bucket scores to labels; OOM: "
+    f"out of memory, as predicted; {GAP} not measured."
 )
 _FLAT = (
     "Worlds that were not all trained are decoded from flat random scores, the worst case of a "
@@ -153,19 +152,20 @@ def setting_of(row: Row) -> str:
 
 
 def _length_note(section: Section) -> str:
-    """What the whole training is, from which what was computed was computed."""
+    """Length of the complete training, from which what is not measured was computed."""
     lengths = {length for row in section.rows if (length := length_of(row))}
     texts = [f"{each.epochs:g} × {each.steps:,} steps" for each in sorted(lengths, key=repr)]
     twin = TWINS.get(section.data_name)
     whose = f" of {twin.set_up.reproduces}" if twin else ""
     points = section.facts.get("num_train_points")
     if twin and isinstance(points, int):
-        whole = twin.set_up.sizes.num_train_points
+        total = twin.set_up.sizes.num_train_points
         whose += (
-            f"; the twin has {points:,} of {whole:,} points, {twin.features_per_point:g} features "
-            "a point and labels by Zipf's law, which are ours; its accuracy is its own"
+            f"; the synthetic twin has {points:,} of {total:,} points, "
+            f"{twin.features_per_point:g} features a point and labels by Zipf's law, which are "
+            "ours; its accuracy is its own"
         )
-    return f"Whole training: {' or '.join(texts)}{whose}." if texts else ""
+    return f"Complete training: {' or '.join(texts)}{whose}." if texts else ""
 
 
 def _seen_note(section: Section) -> str:

@@ -12,7 +12,7 @@ from bench.report.render import Cell, Table
 from bench.report.sections import Row, Section, best_row
 
 _MEANING = (
-    "Quality: median (range) over n replicates; times: calmest round (range over all of them); "
+    "Quality: median (range) over n replicates; times: best of rounds (range over all of them); "
     "train s: steps × seconds a step; bold: the row that leads on validation; "
 )
 _MEANING_IN_FULL = (
