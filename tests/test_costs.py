@@ -156,11 +156,11 @@ def test_load_is_unknown_where_the_kernel_was_silent_in_one_of_the_visits():
     assert load_share(row(known, silent), num_cores=2) is None
 
 
-def test_rows_are_set_against_the_first_that_is_trained_and_not_a_floor():
-    floor = row({"fit": phase(1.0), "latency": phase(1.0)})
+def test_rows_are_set_against_the_first_that_is_trained_and_no_trivial_baseline():
+    centroid = row({"fit": phase(1.0), "latency": phase(1.0)})
     failed = row(status="error", reason="no")
     first, second = (row({"train": phase(s), "latency": phase(s)}) for s in (2.0, 6.0))
-    text = "\n".join(summary(build(floor, failed, first, second), RowNames()))
+    text = "\n".join(summary(build(centroid, failed, first, second), RowNames()))
     assert text.count("0.5 × the first") == 1
     assert text.count("3 × the first") == 2
     assert text.count(" × the first") == 3

@@ -48,7 +48,7 @@ def test_cpu_budgets_are_equal_within_a_part(name):
     study = load_study(name)
     budgets: dict[str, set] = {}
     for trial in study.build_trials("cpu"):
-        if card(trial.model.method).is_floor:
+        if card(trial.model.method).is_trivial:
             continue
         part = f"{study.part(trial)} {trial.data.name}"
         budgets.setdefault(part, set()).add(trial.train.budget_seconds)

@@ -79,7 +79,7 @@ class Card:
         kind: of the studies that it stands in.
         is_repeatable: whether a trial gives the same again; one that draws from the system's
             entropy or adds up in the order of its threads does not, and is not audited.
-        is_floor: a reference that is not trained by steps, rather than a competitor.
+        is_trivial: a trivial baseline: not trained by steps, no competitor.
         is_approximate: its answers are not the exact ones, whatever share of them it found.
         ratio_title: column of the others' speed relative to this method; "" has none.
         options: those that a reader sees, in their order.
@@ -99,7 +99,7 @@ class Card:
     is_timed: bool = True
     target: str = ""
     kind: KindName = "training"
-    is_floor: bool = False
+    is_trivial: bool = False
     is_repeatable: bool = True
     is_approximate: bool = False
     ratio_title: str = ""

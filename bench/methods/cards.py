@@ -52,9 +52,9 @@ def register(card: Card) -> None:
 
 
 def cards(kind: KindName = "training") -> tuple[Card, ...]:
-    """All cards of a kind, floors last."""
+    """All cards of a kind, trivial baselines last."""
     found = [card for card in (*_own(), *_registered) if card.kind == kind]
-    return tuple(sorted(found, key=lambda card: card.is_floor))
+    return tuple(sorted(found, key=lambda card: card.is_trivial))
 
 
 def card(name: str, kind: KindName = "training") -> Card:

@@ -26,7 +26,7 @@ class Table:
     Attributes:
         title: one line.
         columns: heads; the first `num_words` hold words, the rest numbers.
-        groups: rows by group: competitors, floors and ceilings, published.
+        groups: rows by group: competitors, trivial baselines and ceilings, published.
         notes: sentences for the footer.
         spare: heads of the columns that a narrow terminal does without, the first one first.
     """

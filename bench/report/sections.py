@@ -62,9 +62,9 @@ class Row:
         return ", ".join(filter(None, [self.label, self.setting]))
 
     @property
-    def is_floor(self) -> bool:
+    def is_trivial(self) -> bool:
         """Whether this is a reference without training rather than a competitor."""
-        return self.card.is_floor
+        return self.card.is_trivial
 
     @property
     def done(self) -> tuple[Record, ...]:
@@ -162,12 +162,12 @@ class Section:
     @property
     def trained(self) -> tuple[Row, ...]:
         """Rows that compete."""
-        return tuple(row for row in self.rows if not row.is_floor)
+        return tuple(row for row in self.rows if not row.is_trivial)
 
     @property
-    def floors(self) -> tuple[Row, ...]:
+    def trivial(self) -> tuple[Row, ...]:
         """References without training."""
-        return tuple(row for row in self.rows if row.is_floor)
+        return tuple(row for row in self.rows if row.is_trivial)
 
     @property
     def task(self) -> str:

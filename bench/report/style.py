@@ -171,7 +171,7 @@ def _series(row: Row) -> Named:
 def _styles(series: Sequence[Named]) -> dict[str, SeriesStyle]:
     """Styles of the series of one method, by their keys."""
     card = series[0].card
-    plain = SeriesStyle(card.color, card.marker, _DOTS if card.is_floor else "-")
+    plain = SeriesStyle(card.color, card.marker, _DOTS if card.is_trivial else "-")
     always = (shown.name for shown in card.options if shown.is_always)
     numbers = ((name, _numbers(name, series)) for name in always)
     name, values = next((pair for pair in numbers if len(pair[1]) > 1), ("", []))

@@ -10,7 +10,7 @@ from bench.methods.labels import card_of
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.study import Profile, Study
 
-FLOORS = (
+TRIVIAL = (
     ModelSpec(method="frequency", encoder="linear"),
     ModelSpec(method="centroid", encoder="linear"),
 )
@@ -31,11 +31,11 @@ def grid(
     rows: Iterable[tuple[ModelSpec, TrainSpec]],
     *,
     replicates: int = 1,
-    floors: bool = True,
+    trivial: bool = True,
 ) -> list[Trial]:
-    """Trials of every row, replicates outermost, floors (which have no seed) once at the front."""
+    """Trials of every row, replicates outermost; trivial baselines, which have no seed, once."""
     plain = TrainSpec(batch_size=4096)
-    trials = [Trial(data=data, model=floor, train=plain) for floor in FLOORS] if floors else []
+    trials = [Trial(data=data, model=each, train=plain) for each in TRIVIAL] if trivial else []
     kept = list(rows)
     for replicate in range(replicates):
         trials += [

@@ -36,7 +36,7 @@ TRIAL = Trial(
 )
 
 
-def test_frequency_floor_is_scored_by_purchases_as_a_peer_with_its_answers_is(
+def test_frequency_baseline_is_scored_by_purchases_as_a_peer_with_its_answers_is(
     tmp_path: Path,
 ) -> None:
     result = training.run(TRIAL, Context(data_dir=tmp_path, cache_dir=tmp_path))

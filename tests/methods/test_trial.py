@@ -34,7 +34,7 @@ OPTIONS = {
     "sampled_bce": {"num_samples": 20},
 }
 CARDS = {card.name: card for card in cards("training") if card.entry == TRAINING_ENTRY}
-TRAINED = [name for name, card in CARDS.items() if not card.is_floor]
+TRAINED = [name for name, card in CARDS.items() if not card.is_trivial]
 TASKS = {"multiclass": 1, "multilabel": 3}
 
 
@@ -88,7 +88,7 @@ def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
     assert payload["memory"]["host_peak_bytes"] > 0
     assert payload["data"]["num_labels"] == 40
     assert len(payload["data"]["fingerprint"]) == 64
-    if CARDS[method].is_floor:
+    if CARDS[method].is_trivial:
         assert payload["training"]["num_steps"] == 0
     else:
         curve = payload["training"]["curve"]
@@ -165,7 +165,7 @@ def test_the_same_trial_gives_the_same_metrics_and_curve_in_any_process(twice, m
         trial_id = _trial(method, task, replicate=replicate).trial_id
         first, second = (outcomes[trial_id] for outcomes in twice)
         assert first == second
-        assert len(first["training"]["curve"]) == (0 if CARDS[method].is_floor else 2)
+        assert len(first["training"]["curve"]) == (0 if CARDS[method].is_trivial else 2)
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -232,19 +232,19 @@ def _time(trial: Trial, tmp_path: Path, num_rounds: int = 2) -> tuple[dict, list
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("method", CARDS)
 def test_every_repetition_times_training_and_inference(method, tmp_path):
-    is_floor = CARDS[method].is_floor
+    is_trivial = CARDS[method].is_trivial
     row, repetitions = _time(_trial(method), tmp_path)
     assert len(row["fingerprint"]) == 64
-    assert row["weights"] == (None if is_floor else "started")
-    expected = ["fit"] if is_floor else ["train"]
-    expected += ["latency", "throughput"] + ([] if is_floor else ["decode"])
+    assert row["weights"] == (None if is_trivial else "started")
+    expected = ["fit"] if is_trivial else ["train"]
+    expected += ["latency", "throughput"] + ([] if is_trivial else ["decode"])
     for repetition in repetitions:
         phases = repetition.to_record()
         assert list(phases) == expected
         assert all(seconds > 0 for phase in phases.values() for seconds in phase["seconds"])
         assert phases["latency"]["units"] == 1
         assert phases["throughput"]["units"] == 256
-        assert len(phases[expected[0]]["seconds"]) >= (1 if is_floor else 3)
+        assert len(phases[expected[0]]["seconds"]) >= (1 if is_trivial else 3)
 
 
 @pytest.mark.usefixtures("_brief")

@@ -26,7 +26,7 @@ SLUG = "imaginary-2c"
 NUM_LABELS = {"small": 20_000, "all": 83_071, "tags": 52_946}
 NUM_FEATURES = 89_822
 NUM_TRAIN = {"small": 410_000, "all": 608_623, "tags": 30_000}
-FLOORS = ("frequency", "centroid")
+TRIVIAL = ("frequency", "centroid")
 
 
 def study(name: str = "imaginary", **fields: Any) -> Study:
@@ -134,7 +134,7 @@ def record(
         base["memory"] = {"predicted_bytes": 33 * 2**30}
     if status != "done":
         return base
-    is_trained = of.model.method not in FLOORS
+    is_trained = of.model.method not in TRIVIAL
     parameters = 4 * size
     activations = 4 * 256 * size // 800 if is_trained else 0
     training = 4 * parameters if is_trained else parameters
@@ -186,7 +186,7 @@ def _size(of: Trial) -> int:
             return worlds * buckets * NUM_FEATURES
         encoders = 1 if options.get("share_encoder") else worlds
         return encoders * NUM_FEATURES * hidden + worlds * hidden * buckets
-    if of.model.method in FLOORS:
+    if of.model.method in TRIVIAL:
         return labels if of.model.method == "frequency" else 60 * labels
     return NUM_FEATURES * hidden + (hidden + 1) * labels
 
@@ -241,7 +241,7 @@ def phases_of(of: Trial) -> dict[str, tuple[float, int]]:
     size = _size(of)
     latency = 0.0004 + size * 1.3e-10
     learning = (
-        {"fit": (1.5, 1)} if of.model.method in FLOORS else {"train": (size * 9e-9 + 0.004, 12)}
+        {"fit": (1.5, 1)} if of.model.method in TRIVIAL else {"train": (size * 9e-9 + 0.004, 12)}
     )
     return {
         **learning,
@@ -321,8 +321,8 @@ def costs_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def full_grid(data: str = "small", replicates: int = 3) -> list[Trial]:
-    """Every method in a few settings, floors once."""
-    trials = [trial(floor, data=data, encoder="linear") for floor in FLOORS]
+    """Every method in a few settings, trivial baselines once."""
+    trials = [trial(each, data=data, encoder="linear") for each in TRIVIAL]
     for i in range(replicates):
         trials += [trial("full_softmax", data=data, replicate=i, chunk_size=c) for c in (None, 64)]
         trials += [

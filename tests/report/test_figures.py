@@ -82,7 +82,7 @@ def test_series_names_what_moves_along_it(section: Section) -> None:
     assert "Sampled softmax, in-batch" in names
 
 
-def test_floors_stand_at_their_sizes_and_on_the_front() -> None:
+def test_trivial_baselines_stand_at_their_sizes_and_on_the_front() -> None:
     trials = [
         trial("centroid", encoder="linear"),
         *(trial("full_softmax", hidden=hidden) for hidden in (64, 128)),
@@ -90,16 +90,16 @@ def test_floors_stand_at_their_sizes_and_on_the_front() -> None:
     pairs = zip(trials, (0.9, 0.8, 0.85), strict=True)
     (section,) = sections([record(of, accuracy=value) for of, value in pairs])
     plot = _lines(training.accuracy_memory, section)
-    floor = next(series for series in plot.panels[0].series if series.is_trivial)
+    centroid = next(series for series in plot.panels[0].series if series.is_trivial)
     front = plot.panels[0].series[-1]
-    assert floor.text == "Nearest centroid"
-    assert floor.x == (4.88,)
+    assert centroid.text == "Nearest centroid"
+    assert centroid.x == (4.88,)
     # It is the smallest and the best, so that it alone is the front.
     assert front.y == (90.0, 90.0)
     assert not plot.panels[0].levels or all(lv.text == "Ceiling" for lv in plot.panels[0].levels)
 
 
-def test_floor_far_below_is_named_with_its_size() -> None:
+def test_trivial_baseline_far_below_is_named_with_its_size() -> None:
     trials = [trial("frequency"), *(trial("full_softmax", hidden=hidden) for hidden in (64, 128))]
     pairs = zip(trials, (0.1, 0.8, 0.85), strict=True)
     (section,) = sections([record(of, accuracy=value) for of, value in pairs])

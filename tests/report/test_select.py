@@ -20,7 +20,7 @@ from bench.studies.study import Study
 def test_replicates_of_a_configuration_share_a_row() -> None:
     (section,) = sections([record(t) for t in full_grid(replicates=3)])
     assert {len(row.records) for row in section.trained} == {3}
-    assert {len(row.records) for row in section.floors} == {1}
+    assert {len(row.records) for row in section.trivial} == {1}
 
 
 def test_summary_over_a_gap_does_not_exist() -> None:
@@ -156,7 +156,7 @@ def test_inference_that_may_be_of_another_rows_weights_is_not_shown() -> None:
     unnamed = _cost(SLOW, 0.5, 0.01)
     assert _timed([unnamed], SLOW, FAST) == [(0.5, None), (0.5, None)]
     assert _timed([unnamed], FAST) == [(0.5, 0.01)]
-    # A floor learns inside the visit.
+    # A trivial baseline learns inside its repetition.
     assert _timed([unnamed | {"weights": None}], SLOW, FAST) == [(0.5, 0.01)] * 2
     (section,) = sections([record(SLOW), record(FAST)], [made.cost_line([unnamed])])
     assert "Inference of 2 rows was not timed on weights of their own" in " ".join(

@@ -64,7 +64,7 @@ def test_failed_replicate_is_counted_and_named() -> None:
     assert row["n"].text == "1 of 2 (OOM)"
 
 
-def test_bold_follows_validation_and_no_floor_or_published_number() -> None:
+def test_bold_follows_validation_and_no_trivial_baseline_or_published_number() -> None:
     study = made.study(
         published=(Published(label="Rival", metrics={"P@1": 0.99}, source="a paper"),),
     )
@@ -106,9 +106,9 @@ def test_close_rounds_have_three_digits_and_others_two() -> None:
 
 
 def test_method_that_learns_in_one_piece_shows_what_that_took() -> None:
-    floor = trial("centroid", encoder="linear")
-    line = cost_line([cost_row(floor, {"fit": (1.5, 1)}, rounds=(1.0,))])
-    (row, _) = _rows(_table(record(floor), costs=[line]))
+    centroid = trial("centroid", encoder="linear")
+    line = cost_line([cost_row(centroid, {"fit": (1.5, 1)}, rounds=(1.0,))])
+    (row, _) = _rows(_table(record(centroid), costs=[line]))
     assert row["train s"].text == "1.50"
     assert row["steps/s"].text == "–"
 

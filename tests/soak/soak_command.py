@@ -27,7 +27,7 @@ def stubs() -> Study:
 
 
 def trained() -> Study:
-    """A floor, and full softmax by torch, on planted points."""
+    """A trivial baseline, and full softmax by torch, on planted points."""
     data = DataSpec(source="planted", name="planted", options=PLANTED, num_validation_points=20)
     train = TrainSpec(num_steps=4, batch_size=32)
     models = (

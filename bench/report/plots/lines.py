@@ -21,8 +21,9 @@ Scale = Literal["linear", "log", "counts", "steps", "names", "quality"]
 Kind = Literal["line", "ended", "points", "faint", "steps", "thin"]
 # Of the highest value: with all values above, differences show only around them.
 _CLOSE = 0.5
-# Of the highest value: a floor below is told in words, or else it would draw out the other axis.
-_TOLD = 0.05
+# Of the highest value: a trivial baseline below is named in the note, or else it would stretch
+# the other axis.
+_NAMED = 0.05
 _WIDTH_INCHES = 6.4
 _ENGINEERING = EngFormatter(sep="")
 
@@ -36,8 +37,8 @@ class Series:
         kind: a line with its range as a band; the same with a marker at its end alone; points with
             their range as bars; faint points; a staircase; or a thin line.
         remark: of this series in this panel, beside the panel.
-        is_trivial: a reference, which must not flatten the others: on an axis of qualities it is not
-            drawn but named where it is below all that competes.
+        is_trivial: a trivial baseline, which must not flatten the others: on an axis of qualities
+            it is not drawn but named where it is below all that competes.
     """
 
     text: str
@@ -62,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line: a method without an x of its own, a floor or a ceiling.
+    """A horizontal line: a method without an x of its own, a trivial baseline or a ceiling.
 
     Attributes:
         is_bound: left out where it is so far above all values that it would flatten them.
@@ -108,7 +109,7 @@ class LinePlot:
 
     Attributes:
         subject: what it is about: study, data and machine.
-        note: what a reader has to be told.
+        note: what a reader has to know.
         remarks: what the remarks of the series are.
     """
 
@@ -153,7 +154,7 @@ def _draw_panel(axes: Axes, panel: Panel, plot: LinePlot) -> None:
     drawn = [(_draw_series(axes, series), series.remark) for series in shown]
     for level in _levels(plot, panel):
         look = {**level.style.keywords, "linewidth": level.width, "zorder": 1.5}
-        # The marker at the edge tells lines of one colour apart.
+        # The marker at the edge distinguishes lines of one colour.
         look |= {"markevery": [1], "clip_on": False, "label": level.text}
         axes.plot([0, 1], [level.y] * 2, transform=axes.get_yaxis_transform(), **look)
     remarks = [(artist, text) for artist, text in drawn if text]
@@ -249,29 +250,29 @@ def log_ticks(axis: XAxis | YAxis) -> None:
 
 
 def _quality_limits(plot: LinePlot) -> tuple[float, float]:
-    """From 0 on, unless values so close together could then not be told apart."""
+    """From 0 on, unless values so close together could then not be distinguished."""
     every = [series for panel in plot.panels for series in panel.series]
     values = [v for s in every if not s.is_trivial for v in (*s.y, *s.low, *s.high)]
     lowest, highest = min(values), max(values)
     levels = [level for panel in plot.panels for level in panel.levels]
     reachable = [lv.y for lv in levels if not lv.is_bound or lv.y <= 1.6 * highest]
-    floors = [value for series in every if series.is_trivial for value in series.y]
+    trivial = [value for series in every if series.is_trivial for value in series.y]
     if lowest <= _CLOSE * highest:
-        return 0, 1.08 * max([highest, *reachable, *floors]) or 1
+        return 0, 1.08 * max([highest, *reachable, *trivial]) or 1
     span = max(highest - lowest, 0.04 * highest)
     low, high = lowest - 0.3 * span, highest + 1.5 * span
     within = [y for y in reachable if low <= y <= high]
-    # A floor above all that competes is the finding, however far above it is.
-    top = max([highest, *within, *floors])
+    # A trivial baseline above all that competes is the finding, however far above it is.
+    top = max([highest, *within, *trivial])
     return low, top + 0.08 * (top - low)
 
 
 def is_drawn(plot: LinePlot, series: Series) -> bool:
-    """Whether a series is not a floor below a figure's axis, or next to nothing on it."""
+    """Whether a series is no trivial baseline below a figure's axis, or next to nothing on it."""
     if not series.is_trivial or plot.y.scale != "quality":
         return True
     low, high = _quality_limits(plot)
-    return min(series.y) >= max(low, _TOLD * high)
+    return min(series.y) >= max(low, _NAMED * high)
 
 
 def _levels(plot: LinePlot, panel: Panel, *, are_shown: bool = True) -> list[Level]:
@@ -283,8 +284,8 @@ def _levels(plot: LinePlot, panel: Panel, *, are_shown: bool = True) -> list[Lev
 def _limits_remark(plot: LinePlot) -> str:
     if plot.y.scale != "quality":
         return ""
-    floors = [s for panel in plot.panels for s in panel.series if not is_drawn(plot, s)]
-    texts = [f"{s.text} {s.y[0]:.1f} (at {number(s.x[0])} {plot.x.unit})" for s in floors]
+    hidden = [s for panel in plot.panels for s in panel.series if not is_drawn(plot, s)]
+    texts = [f"{s.text} {s.y[0]:.1f} (at {number(s.x[0])} {plot.x.unit})" for s in hidden]
     beyond = [lv for panel in plot.panels for lv in _levels(plot, panel, are_shown=False)]
     texts += [f"{level.text} {level.y:.1f}" for level in beyond]
     remarks = ["The axis does not start at 0."] if _quality_limits(plot)[0] else []

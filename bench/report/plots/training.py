@@ -64,12 +64,12 @@ def accuracy_memory(section: Section, legend: Legend) -> LinePlot | str:
             faint.append(Series.of("", style, sorted(others), kind="faint"))
     if sum(len(series.x) for series in (*shown, *faint)) < 2:
         return "fewer than two configurations with quality and memory"
-    for row in section.floors:
+    for row in section.trivial:
         if spot := _spot(row, metric):
             style = replace(legend.style(row), linestyle="none")
-            floor = Series.of(legend.name(row), style, [spot], kind="points")
-            shown.append(replace(floor, is_trivial=True))
-    baselines = ", trivial baselines included" if section.floors else ""
+            own = Series.of(legend.name(row), style, [spot], kind="points")
+            shown.append(replace(own, is_trivial=True))
+    baselines = ", trivial baselines included" if section.trivial else ""
     note = f"Front: what nothing smaller comes up to{baselines}."
     if faint:
         note += " Faint: trained otherwise (rate, length, dropout …) and worse on validation."
@@ -335,7 +335,7 @@ def _percent(quality: Summary | None) -> tuple[float, float, float]:
 
 
 def rival_levels(section: Section, legend: Legend) -> list[Level]:
-    """A line for each series without worlds, of its row that is best on validation, and floors."""
+    """A line for each series without worlds, of its row that is best on validation."""
     metric = section.metrics[0]
     series: dict[str, list[Row]] = {}
     for row in section.rows:
@@ -346,7 +346,7 @@ def rival_levels(section: Section, legend: Legend) -> list[Level]:
         row = best_row(rows, metric) or rows[0]
         quality = row.quality(metric)
         if quality:
-            width = 0.8 if row.is_floor else 1.2
+            width = 0.8 if row.is_trivial else 1.2
             levels.append(Level(100 * quality.median, name, legend.style(row), width))
     return sorted(levels, key=lambda level: -level.y)
 

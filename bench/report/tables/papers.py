@@ -68,7 +68,7 @@ def lines_of(section: Section) -> tuple[list[Line], list[Line]]:
     entries = [entry for entry in section.published if isinstance(entry, PaperRow)]
     beside = {id(entry): rows_beside(entry, section.rows) for entry in entries}
     ours = []
-    for row in (*section.trained, *section.floors):
+    for row in (*section.trained, *section.trivial):
         own = [entry for entry in entries if any(other is row for other in beside[id(entry)])]
         ours += [Line(row, group) for group in _packed(own)] or [Line(row)]
     alone = [entry for entry in entries if not beside[id(entry)]]
@@ -156,7 +156,7 @@ def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
         return Cell(name, is_italic=True), Cell(""), Cell(where), Cell("")
     setting = ", ".join(filter(None, [_setting(line.row), forms[id(line.row)]]))
     return (
-        Cell(marked(line.row), is_italic=line.row.is_floor),
+        Cell(marked(line.row), is_italic=line.row.is_trivial),
         Cell(setting),
         Cell("; ".join(told)),
         Cell(count_text(line.row)),

@@ -24,19 +24,19 @@ _MEANING_IN_FULL = (
 
 
 def build_table(section: Section, *, is_compact: bool = False) -> Table:
-    """Table of a section: competitors, then floors and ceilings, then published numbers."""
+    """Table of a section: competitors, trivial baselines and ceilings, then published numbers."""
     columns = shown_columns(training_columns(section), section.rows, is_compact=is_compact)
     leaders = leading_rows(section)
     judged = [column for column in columns if column.is_quality or column.name == "validation"]
 
     def line(row: Row) -> tuple[Cell, ...]:
-        name = Cell(marked(row), is_italic=row.is_floor)
+        name = Cell(marked(row), is_italic=row.is_trivial)
         bold = judged if any(row is leader for leader in leaders) else ()
         return (name, Cell(row.setting), Cell(count_text(row)), *cells(row, columns, bold))
 
     groups = [
         list(map(line, section.trained)),
-        [*map(line, section.floors), *_ceilings(section, columns)],
+        [*map(line, section.trivial), *_ceilings(section, columns)],
         published_lines(section, columns),
     ]
     meaning = _MEANING + ("" if is_compact else _MEANING_IN_FULL) + f"{GAP} not measured."

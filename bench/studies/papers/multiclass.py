@@ -9,7 +9,7 @@ from typing import Literal
 from bench.data.download.catalogue import SETS
 from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, Scalar, TrainSpec, Trial
-from bench.studies.grids import FLOORS, linear, study
+from bench.studies.grids import TRIVIAL, linear, study
 from bench.studies.papers.multiclass_published import (
     RUNS,
     TRADEOFF,
@@ -70,7 +70,7 @@ def table_multiclass(profile: Profile) -> list[Trial]:
         *(_linear_mach(data, B, R, num_epochs) for B, R in RUNS.values()),
         _one_against_all(data, num_epochs),
         *_trees(data, _LOMTREE, _RECALL_TREE),
-        *(Trial(data=data, model=floor, train=TrainSpec(batch_size=4096)) for floor in FLOORS),
+        *(Trial(data=data, model=each, train=TrainSpec(batch_size=4096)) for each in TRIVIAL),
     ]
     return repeat(rows, 1)
 

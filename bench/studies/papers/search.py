@@ -169,7 +169,7 @@ def table_search(profile: Profile) -> list[Trial]:
     Published numbers are Amazon's, on its private log of 49.46 million products; ours are a planted
     log's. DSSM's second tower there reads titles, here it is a table of products. Parabel is
     omikuji's, which trains every node to its end rather than for 5 epochs. A sampled softmax, which
-    the papers have not, and floors stand beside.
+    the papers have not, and trivial baselines stand beside.
     Command: `make table-search`. Hardware: 2 CPU cores. Duration: about 30 minutes on 2 cores.
     Expected: not the papers' order, nor their times: on this log the two towers and the sampled
     softmax find more in a quarter of MACH's time or less; Parabel leads P@1 and MRR; recall rises
@@ -179,7 +179,7 @@ def table_search(profile: Profile) -> list[Trial]:
     rows = [scale.dssm, *(scale.mach(B) for B in scale.buckets)]
     if scale.sampled is not None:
         rows.append(scale.sampled)
-    trials = grid(scale.data, rows, floors=profile != "paper")
+    trials = grid(scale.data, rows, trivial=profile != "paper")
     return repeat([*trials, peer(scale.data, "omikuji", num_trees=_NUM_TREES)], 1)
 
 
@@ -204,7 +204,7 @@ def figure_recall_worlds(profile: Profile) -> list[Trial]:
         for num_epochs in (1, 5, 10)
     ]
     forests = [peer(scale.data, "omikuji", num_trees=num_trees) for num_trees in _TREES]
-    return repeat([*grid(scale.data, [*rows, scale.dssm], floors=False), *forests], 1)
+    return repeat([*grid(scale.data, [*rows, scale.dssm], trivial=False), *forests], 1)
 
 
 _TABLE = "NeurIPS 2019, Amazon search table"
