@@ -26,10 +26,10 @@ class OptionFormat:
         name: of the option.
         text: format of a value, `B={}` or, of a whole number, `B={:,}`; "" writes `name=value`.
         words: values that have a word of their own; "" hides them.
-        default: what the method does where its options say nothing.
+        default: what the method does where the option is not given.
         is_always: shown in every row, not only where rows of the method differ.
         usual: any other value is shown although all rows have it; None: no value is unusual.
-        hidden_by: another setting, and those of its values under which this option says nothing.
+        hidden_by: another setting, and those of its values under which this option has no effect.
     """
 
     name: str
@@ -41,7 +41,7 @@ class OptionFormat:
     hidden_by: tuple[str, tuple[Any, ...]] | None = None
 
     def is_unusual(self, value: Any) -> bool:
-        """Whether a value is told of even where nothing else has another one."""
+        """Whether a value is shown even where all rows have it."""
         return self.usual is not None and value is not None and value != self.usual
 
     def write(self, value: Any) -> str:
@@ -67,9 +67,9 @@ class Card:
     Attributes:
         name: what `ModelSpec.method` says.
         version: raised by whoever changes what the method computes; records of a lower one are
-            stale. Golden runs tell (`tests/golden`).
+            stale. Golden runs detect it (`tests/golden`).
         option_versions: option → value → version, where what changed is computed under that value
-            alone; only records of trials that have it can be stale by it. 1 where nothing is said.
+            alone; only records of trials that have it can be stale by it. 1 where nothing is given.
         label: what readers call it.
         labels_by_loss: another label where a loss makes it another method (`bce`: one-vs-all).
         group: column of the overview; "" leaves the method out of it.

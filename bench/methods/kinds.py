@@ -14,7 +14,7 @@ class Kind:
 
     Attributes:
         name: of the kind, see `bench.methods.card`.
-        sources: module that tells of a `DataSpec`, without torch, its `source_version(spec)` and
+        sources: module that gives of a `DataSpec`, without torch, its `source_version(spec)` and
             `data_fingerprint(spec, data_dir, cache_dir)`; "": the trials take no data.
         prepares_data: whether the data of all trials is loaded into the cache beforehand.
         num_rounds: of timing, at least three, or ratios have no spread.
@@ -34,7 +34,7 @@ DECODING = Kind(
 )
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="", prepares_data=False)
-#: Trains at the papers' largest sizes, or says by how much they do not fit.
+#: Trains at the papers' largest sizes, or states by how much they do not fit.
 SCALE = Kind(name="scale", sources="bench.data.stream_source", prepares_data=False, num_rounds=3)
 #: What shows the studies that reproduce a paper's table or figure: published beside measured.
 PAPERS = "papers"

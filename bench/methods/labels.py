@@ -1,4 +1,4 @@
-"""What a row is called, in tables, in figures and on a terminal; methods say it on their cards."""
+"""What a row is called, in tables, figures and on a terminal; cards declare how options look."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _TRAINING = (
     OptionFormat(name="precision", text="{}", is_always=False),
     OptionFormat(name="adam_epsilon", text="ε={}", is_always=False, usual=1e-8),
 )
-# They say something of every method that is trained by steps.
+# They hold for every method that is trained by steps.
 _OF_TRAINING = {entry.name for entry in dataclasses.fields(TrainSpec)}
-# The columns tell it, unless nothing else tells two rows apart.
+# Columns show it; named only where nothing else distinguishes two rows.
 _LENGTH = (
     OptionFormat(name="num_steps", text="steps={}"),
     OptionFormat(name="num_epochs", text="epochs={}"),
 )
-# Told elsewhere, or nothing that a row is.
+# Shown elsewhere, or no property of a row.
 _NEVER = {"loss", "num_steps", "num_epochs", "budget_seconds", "num_validations"}
 _NEVER |= {"trial_timeout_seconds"}
 
@@ -62,9 +62,9 @@ def method_of(settings: Mapping[str, Any]) -> str:
 
 
 def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any]:
-    """Every setting of a model and its training under its own name, defaults of options said.
+    """Every setting of a model and its training under its own name, with defaults of options.
 
-    Options that say nothing beside another setting are left out.
+    Options without effect beside another setting are left out.
     """
     model = dict(settings.get("model") or {})
     del model["method"]
@@ -114,9 +114,9 @@ class Named:
 
 
 def describe_rows(
-    rows: Sequence[Named], *, tells_all: bool = True, tells_common: bool = True
+    rows: Sequence[Named], *, is_distinct: bool = True, shows_common: bool = True
 ) -> list[str]:
-    """Short text for each configuration: what always matters, and what tells it from the others.
+    """Short text for each configuration: what always matters, and what distinguishes it.
 
     This alone names rows: in tables, legends, live lines and errors. The model and its training are
     compared over all trained methods; a method's own options only among its own rows. No two rows
@@ -124,15 +124,15 @@ def describe_rows(
 
     Args:
         rows: all that are named together.
-        tells_all: False where a column tells what problem a row is of.
-        tells_common: also what always matters, though all rows have it.
+        is_distinct: no two are alike; False where a column shows what problem a row is of.
+        shows_common: also what always matters, though all rows have it.
     """
     names = [(row.label, ", ".join(_words(row, rows))) for row in rows]
     texts = []
     for row, name in zip(rows, names, strict=True):
-        words = _words(row, rows, tells_common=tells_common)
+        words = _words(row, rows, shows_common=shows_common)
         same = [other for other, its in zip(rows, names, strict=True) if its == name]
-        texts.append(", ".join([*words, *_differences(row, same)] if tells_all else words))
+        texts.append(", ".join([*words, *_differences(row, same)] if is_distinct else words))
     return texts
 
 
@@ -157,12 +157,12 @@ def _learns_by_steps(card: Card) -> bool:
 
 
 def _is_trained_by_us(card: Card) -> bool:
-    """Whether the settings of training say anything of a method: a peer trains as it does."""
+    """Whether settings of training apply to a method: a peer has its own training."""
     return _learns_by_steps(card) and card.entry == TRAINING_ENTRY
 
 
-def _sayable(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
-    """What could be said of a row, in order; how it learns only where it learns by steps."""
+def _formats(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
+    """Formats of a row's settings, in order; of training only where it learns by steps."""
     known = {shown.name for shown in (*_MODEL, *card.options, *_TRAINING)} | _NEVER
     others = [OptionFormat(name=name, is_always=False) for name in sorted(set(flat) - known)]
     if not _learns_by_steps(card):
@@ -172,23 +172,23 @@ def _sayable(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
     return [*_MODEL, *card.options, *others, *_TRAINING]
 
 
-def _words(own: Named, rows: Sequence[Named], *, tells_common: bool = True) -> list[str]:
-    """What is said of a row among others.
+def _words(own: Named, rows: Sequence[Named], *, shows_common: bool = True) -> list[str]:
+    """What distinguishes a row among others, in words.
 
     Args:
         own: the row.
         rows: all that are named together.
-        tells_common: also what always matters, though all rows have it.
+        shows_common: also what always matters, though all rows have it.
     """
     words = []
-    for shown in _sayable(own.card, own.flat):
+    for shown in _formats(own.card, own.flat):
         if shown in _MODEL or shown.name in _OF_TRAINING:
             peers = [row.flat for row in rows if _is_trained_by_us(row.card)]
         else:
             peers = [row.flat for row in rows if row.card.name == own.card.name]
         values = {json.dumps(flat.get(shown.name), sort_keys=True) for flat in peers}
         is_common = shown.is_always or shown.is_unusual(own.flat.get(shown.name))
-        if shown.name in own.flat and (len(values) > 1 or (tells_common and is_common)):
+        if shown.name in own.flat and (len(values) > 1 or (shows_common and is_common)):
             words.append(shown.write(own.flat[shown.name]))
     return [word for word in words if word]
 
@@ -216,7 +216,7 @@ class RowNames:
         self._kind = kind
         self._part = part
         self._tables: dict[tuple[str, str], list[Trial]] = {}
-        self._told: dict[tuple[Any, ...], dict[str, tuple[str, str]]] = {}
+        self._settings_of: dict[tuple[Any, ...], dict[str, tuple[str, str]]] = {}
         for trial in trials:
             self._tables.setdefault(self._table_of(trial), []).append(trial)
 
@@ -230,16 +230,16 @@ class RowNames:
         """A row's setting, with and without what all rows of its table have in common."""
         table = self._table_of(trial)
         place = (*table, self.tasks.get(trial.data.name))
-        if place not in self._told:
+        if place not in self._settings_of:
             rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
-            self._told[place] = _settings_by_key(list(rows.values()))
-        found = self._told[place].get(own.key)
+            self._settings_of[place] = _settings_by_key(list(rows.values()))
+        found = self._settings_of[place].get(own.key)
         if found is None:
             # A budget in seconds is steps by now, or not yet: the same row either way.
             rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
-            others = [row for row in rows.values() if _sans_length(row) != _sans_length(own)]
+            others = [row for row in rows.values() if _without_length(row) != _without_length(own)]
             found = _settings_by_key([own, *others])[own.key]
-            self._told[place][own.key] = found
+            self._settings_of[place][own.key] = found
         return found
 
     def full(self, trial: Trial) -> str:
@@ -268,7 +268,7 @@ class RowNames:
 
 def _settings_by_key(rows: Sequence[Named]) -> dict[str, tuple[str, str]]:
     """Key of each row → its setting among them, and the same without what all have in common."""
-    texts = zip(describe_rows(rows), describe_rows(rows, tells_common=False), strict=True)
+    texts = zip(describe_rows(rows), describe_rows(rows, shows_common=False), strict=True)
     return {row.key: pair for row, pair in zip(rows, texts, strict=True)}
 
 
@@ -277,7 +277,7 @@ def _joined(trial: Trial, label: str, setting: str, data: str) -> str:
     return text + (f", replicate {trial.replicate}" if trial.replicate else "")
 
 
-def _sans_length(row: Named) -> str:
+def _without_length(row: Named) -> str:
     lengths = ("num_steps", "num_epochs", "budget_seconds")
     flat = {name: value for name, value in row.flat.items() if name not in lengths}
     return dataclasses.replace(row, flat=flat).key

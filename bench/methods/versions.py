@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from bench.settings import Trial
 
 #: Of what all trained methods share: encoder, optimisers, order of batches, dropout, and those
-#: metrics that have no version of their own. Golden runs tell when it must rise (`tests/golden`).
+#: metrics that have no version of their own. Golden runs detect when it must rise (`tests/golden`).
 PROTOCOL = 1
 
 #: Of metrics that have one of their own: when it rises, the others of a record still hold.
 #:
-#: `psp`: since 2 propensities are those of the whole training file; at 1 validation points had been
-#: left out of the counts.
+#: `psp`: since 2 propensities are those of the complete training file; at 1 validation points had
+#: been left out of the counts.
 METRIC_VERSIONS: Mapping[str, int] = MappingProxyType({"psp": 2})
 _METRICS: Mapping[str, re.Pattern[str]] = {"psp": re.compile(r"PS(P|nDCG)@")}
 

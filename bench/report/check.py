@@ -29,7 +29,7 @@ class Findings:
 
     Attributes:
         problems: what must not be published.
-        notes: what readers are told by a mark.
+        notes: what a mark explains to readers.
     """
 
     problems: tuple[str, ...]

@@ -38,7 +38,7 @@ def machine_note(section: Section) -> str:
 
 
 def machine_text(record: Record) -> str:
-    """What a record says of its machine."""
+    """The machine of a record, in words."""
     machine = dig(record, "provenance", "machine") or {}
     words = [str(machine.get("cpu") or "unknown processor")]
     if machine.get("num_cores"):

@@ -48,7 +48,7 @@ class MachineResults:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the tables must say about records that are not in them."""
+        """Notes about records that are not in the tables."""
         notes = []
         seen = {str(record["trial_id"]) for record in self.records}
         if self.num_missing:

@@ -110,16 +110,16 @@ _LEAST_WORDS = 16  # characters of a column of words before it is wrapped no fur
 def render_text(table: Table, width: int) -> str:
     """The table for a terminal, no wider than its width in characters if that can be.
 
-    A narrow terminal loses ranges first, then whole lines of words are wrapped, then the spare
+    A narrow terminal loses ranges first, then lines of words are wrapped, then the spare
     columns go. An asterisk stands for bold.
     """
-    for places, has_ranges in _narrower(table):
-        heads = [table.columns[i] for i in places]
-        num_words = sum(i < table.num_words for i in places)
+    for shown, has_ranges in _narrower(table):
+        heads = [table.columns[i] for i in shown]
+        num_words = sum(i < table.num_words for i in shown)
         # Words keep their brackets: only numbers have ranges.
         groups = [
             [
-                [_text(row[i], has_range=has_ranges or i < table.num_words) for i in places]
+                [_text(row[i], has_range=has_ranges or i < table.num_words) for i in shown]
                 for row in group
             ]
             for group in table.groups
@@ -145,13 +145,13 @@ def render_text(table: Table, width: int) -> str:
 
 
 def _narrower(table: Table) -> Iterator[tuple[list[int], bool]]:
-    """Places of the columns to show and whether with ranges, from the widest form on."""
-    places = list(range(len(table.columns)))
-    yield places, True
-    yield places, False
+    """Indices of the columns to show and whether with ranges, from the widest form on."""
+    shown = list(range(len(table.columns)))
+    yield shown, True
+    yield shown, False
     for head in table.spare:
-        places = [place for place in places if table.columns[place] != head]
-        yield places, False
+        shown = [place for place in shown if table.columns[place] != head]
+        yield shown, False
 
 
 def _text(cell: Cell, *, has_range: bool) -> str:

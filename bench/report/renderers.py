@@ -43,7 +43,7 @@ class Rendering:
         build_table: section → its table.
         plots: all sections → stem of each figure's file, and the plot or why there is none.
         compared: section → columns in which own results stand beside the reference's.
-        rows: section → its rows in order, and what tells each from others of its method.
+        rows: section → its rows in order, and the setting that distinguishes each.
         arrange: puts the sections in the order of the tables.
         has_overview: its sections have a best row by validation.
         build_details: section → a second table, on the study's page alone; None: it has none.
@@ -113,7 +113,7 @@ RENDERINGS: Mapping[str, Rendering] = {
 
 
 def rendering_of(study: Study) -> Rendering:
-    """How a study is shown: as it says, or as those of its kind.
+    """How a study is shown: as it declares, or as those of its kind.
 
     Raises:
         StudyError: there is nothing to show such studies with.

@@ -38,7 +38,7 @@ class Row:
         settings: the trial's settings without the replicate.
         flat: each of them under its own name, see `labels.flatten`.
         records: the latest record of each replicate, by replicate.
-        setting: what tells it from the other rows of its section, in short.
+        setting: what distinguishes it in its section, in short.
         timing: what was timed; None: nothing.
         is_stale: some record was measured by an older version of the method, source or protocol.
     """
@@ -298,14 +298,14 @@ def _has_changed_data(records: Sequence[Record]) -> bool:
 
 def _without_rows(sections: Sequence[Section], study: Study) -> Iterator[Section]:
     """A section for each published part of which there is no record."""
-    met = {section.part for section in sections}
+    known = {section.part for section in sections}
     for part in dict.fromkeys(entry.part for entry in study.published):
-        if sections and part and part not in met:
+        if sections and part and part not in known:
             yield replace(sections[0], part=part, data_name=part, rows=(), facts={})
 
 
 def hardware_of(record: Record) -> str:
-    """What tells the machine of a record from others."""
+    """Key of the machine of a record."""
     return machine_key(dig(record, "provenance", "machine") or {})
 
 
@@ -352,17 +352,17 @@ def _rows(
             return row
         return replace(row, timing=timings.find(part, trial, row.fingerprint, shared))
 
-    def place(row: Row) -> tuple[Any, ...]:
+    def order_of(row: Row) -> tuple[Any, ...]:
         name = row.card.name
         return (order.get(name, len(order)), name, sort_key(row.card, row.flat))
 
     by_replicate = sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0))
     rows = [pool(group) for group in group_by(by_replicate, _settings_text).values()]
     named = [Named(row.card, row.flat, _data_settings(row)) for row in rows]
-    # Of a decode, a draw or a twin the columns tell what it is of.
-    texts = describe_rows(named, tells_all=kind == TRAINING.name)
-    told = [replace(row, setting=text) for row, text in zip(rows, texts, strict=True)]
-    return tuple(sorted(told, key=place))
+    # Of a decode, a draw or a synthetic twin columns show what it is of.
+    texts = describe_rows(named, is_distinct=kind == TRAINING.name)
+    described = [replace(row, setting=text) for row, text in zip(rows, texts, strict=True)]
+    return tuple(sorted(described, key=order_of))
 
 
 def _data_settings(row: Row) -> dict[str, Any]:

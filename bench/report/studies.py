@@ -45,7 +45,7 @@ def trials_of(study: Study, *folders: Path) -> list[list[Trial]]:
 
     Args:
         study: whose trials.
-        folders: results folders whose budgets say how long rows are trained; later ones win.
+        folders: results folders whose budgets decide how long rows are trained; later ones win.
 
     Raises:
         StudyError: the study asks for one trial twice.
@@ -82,7 +82,7 @@ def asked_for(
 
 
 def staleness(kind: str) -> IsStale:
-    """Tells whether a record was made by an older version of its method, source or protocol.
+    """Predicate: whether a record was made by an older version of its method, source or protocol.
 
     A record whose settings no longer make a trial is stale as well. Of one whose method or data
     source is not registered (a user's own, in a file that is not at hand) nothing is claimed.

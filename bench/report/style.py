@@ -1,4 +1,4 @@
-"""One look for every figure: a colour and a marker for each method, as its card says."""
+"""One look for every figure: a colour and a marker for each method, as its card declares."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Legend:
     def __init__(self, sections: Sequence[Section]) -> None:
         found = {(s := _series(row)).key: s for section in sections for row in section.rows}
         series = list(found.values())
-        texts = describe_rows(series, tells_common=False)
+        texts = describe_rows(series, shows_common=False)
         self._names = {
             each.key: str(clean(", ".join(filter(None, [each.label, text]))))
             for each, text in zip(series, texts, strict=True)
@@ -214,7 +214,7 @@ PART_STYLES: Mapping[str, Mapping[str, Any]] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's own defaults plus this style, whatever the user's configuration says."""
+    """Matplotlib's own defaults plus this style, whatever the user's configuration holds."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -262,7 +262,7 @@ def draw_files(plot: Plot) -> dict[str, bytes]:
     """Suffix → content of the SVG and PNG of a plot, whose bytes depend on what it shows alone.
 
     The digest of what it shows is kept in the files, so that another version of Matplotlib can
-    still tell a fresh figure from an old one.
+    still distinguish a fresh figure from an old one.
     """
     mark = figure_mark(dataclasses.asdict(cast(Any, plot)))
     svg, png = io.BytesIO(), io.BytesIO()
@@ -276,7 +276,7 @@ def draw_files(plot: Plot) -> dict[str, bytes]:
 
 
 def _drawable(value: Any) -> Any:
-    """A plot whose texts have only characters of the font; others are told by their code points.
+    """A plot whose texts have only characters of the font; others are shown as code points.
 
     Names of data may be in any script, and boxes would make them all alike.
     """

@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Summary:
-    """Median and range of a quantity over replicates; of times the calmest round instead."""
+    """Median and range of a quantity over replicates; of times the best round instead."""
 
     median: float
     low: float
@@ -47,7 +47,7 @@ def summarize(values: Iterable[Number | None]) -> Summary | None:
 
 
 def group_by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """Items by what they have in common; keys and items in the order in which they are met.
+    """Items by what they have in common; keys and items in the order of first occurrence.
 
     >>> group_by([3, 1, 4, 6], lambda number: number % 2)
     {1: [3, 1], 0: [4, 6]}

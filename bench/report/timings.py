@@ -1,4 +1,4 @@
-"""What a row of a cost line says: seconds of phases, ratios of rows, load by others."""
+"""A row of a cost line: seconds of phases, ratios of rows, load by others."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Timing:
         return {number: seconds for number, seconds in found.items() if seconds is not None}
 
     def seconds(self, phase: str) -> Summary | None:
-        """Seconds for one step or query: of the calmest round, and the range over all of them."""
-        return _calmest(self.rounds(phase).values())
+        """Seconds for one step or query: of the best round, and the range over all of them."""
+        return _best_of_rounds(self.rounds(phase).values())
 
     def speedup(self, other: Timing, phase: str) -> Summary | None:
         """The other row's time ÷ this one's, and its range over their common session's rounds."""
@@ -52,8 +52,8 @@ class Timing:
         ratios = [theirs[number] / own[number] for number in {*own} & {*theirs}]
         if not ratios:
             return None
-        calm = min(theirs.values()) / min(own.values())
-        return Summary(calm, min(calm, *ratios), max(calm, *ratios))
+        best = min(theirs.values()) / min(own.values())
+        return Summary(best, min(best, *ratios), max(best, *ratios))
 
     @property
     def load(self) -> float | None:
@@ -67,7 +67,7 @@ def _of_training(phases: Mapping[str, Any]) -> dict[str, Any]:
     return {name: phase for name, phase in phases.items() if name in costs.TRAINING_PHASES}
 
 
-def _calmest(seconds: Iterable[float]) -> Summary | None:
+def _best_of_rounds(seconds: Iterable[float]) -> Summary | None:
     known = list(seconds)
     return Summary(min(known), min(known), max(known)) if known else None
 

@@ -242,7 +242,7 @@ def amazon_3m() -> Preset:
     )
 
 
-# The log is private; a twin has its sizes and none of its content.
+# The log is private; a synthetic twin has its sizes and none of its content.
 _SEARCH_SIZES = Sizes(
     num_train_points=70_000_000,
     num_test_points=20_000,
@@ -270,7 +270,7 @@ def _search_data() -> DataSpec:
 
 
 def amazon_search(*, num_buckets: int) -> Preset:
-    """MACH on Amazon's search log, at the published sizes and on a twin of the data.
+    """MACH on Amazon's search log, at the published sizes and on a synthetic twin of the data.
 
     R = 32, B = 10,000 or 20,000, 10 epochs, 70 million points, 49.46 million labels and 20,000 test
     queries [A]. The network is inferred from the published parameters (5.77 and 6.4 billion):
@@ -351,7 +351,7 @@ def third_party(
     biases too); the rate falls to a tenth at the given epochs; raw features; the points after the
     first `train_size` of the training file validate, and each world keeps its best epoch; murmur3
     with the world's number as seed; sigmoids averaged (`PAPER.md` 9.1, and its source) [C]. Rows
-    are those of its `exp-sota.xlsx` [T]; whether a stored configuration made a row is not said.
+    are those of its `exp-sota.xlsx` [T]; whether a stored configuration made a row is not stated.
 
     Bibtex: B = 100, 128-128 [T]; batch 32, 60 epochs, rate 1e-3, steps at 20 and 40, 4,380 points
     train (`569f2fa`) [C]. Delicious: B = 200, 512-512, batch 1,280, rate 0.01 [T]; 60 epochs, step
@@ -359,7 +359,7 @@ def third_party(
     batch 1,280, 120 epochs, rate 1e-3, steps at 30, 60 and 90, 13,500 points train (`5cbcae1`) [C].
     Wiki10-31K: 500-500, batch 128, 60 epochs, rate 1e-3, step at 30, 12,300 points train; B = 1,000
     with features hashed to 70,000 (`ed8d15d`), or B = 2,000 without (`2f71f32`) [C]; which of them
-    made the row is not said.
+    made the row is not stated.
 
     What differs: validation points are a seeded draw, not the end of the training file; the best
     epoch is of all worlds together, by P@1, there of each world by its buckets' mean average
@@ -416,7 +416,7 @@ def wiki10_dissertation() -> Preset:
     Two hidden layers of 500, Adam at rate 1e-3 with ε = 1e-7, batch 30, 10 epochs, logits summed,
     B = 1,024, R = 6 to 16 (`PAPER.md` 9.1) [T]. One training with R = 16 gives every R. Keras adds
     ε as TensorFlow 1 does; its loss is a mean over buckets [I]. What differs: Keras starts from
-    Glorot's uniform distribution, here ±1/√fan-in; smaller R are said to be trainings there.
+    Glorot's uniform distribution, here ±1/√fan-in; smaller R are stated to be trainings there.
     """
     return Preset(
         name="wiki10-31k-dissertation",

@@ -171,7 +171,7 @@ def citeulike(profile: Profile) -> list[Trial]:
     mach: dict[str, Scalar] = {"share_encoder": True, **common}
     sampled: dict[str, Scalar] = {"num_samples": 2048, **common}
     # Sampled losses pass their best before the end: also with more dropout and a lower rate.
-    calm: dict[str, Scalar] = sampled | {"feature_dropout": 0.5}
+    regularised: dict[str, Scalar] = sampled | {"feature_dropout": 0.5}
     rows = [
         (mlp("full_softmax", 256, chunk_size=chunk, **common), train(0.002)),
         (mlp("full_softmax", 256, chunk_size=chunk, **common), train()),
@@ -183,12 +183,12 @@ def citeulike(profile: Profile) -> list[Trial]:
         (mlp("full_softmax", 256, chunk_size=chunk, loss="softmax", **common), train(0.05)),
         (mlp("sampled_softmax", 256, sampler="unigram", **sampled), train()),
         (mlp("sampled_softmax", 256, sampler="log_uniform", **sampled), train()),
-        (mlp("sampled_softmax", 256, sampler="unigram", **calm), train(0.002)),
-        (mlp("sampled_softmax", 256, sampler="log_uniform", **calm), train(0.002)),
+        (mlp("sampled_softmax", 256, sampler="unigram", **regularised), train(0.002)),
+        (mlp("sampled_softmax", 256, sampler="log_uniform", **regularised), train(0.002)),
         # The loss with which MACH leads, over sampled labels.
         (mlp("sampled_bce", 256, sampler="unigram", **sampled), train()),
-        (mlp("sampled_bce", 256, sampler="unigram", **calm), train(0.002)),
-        (mlp("sampled_bce", 256, sampler="unigram", **calm), train()),
+        (mlp("sampled_bce", 256, sampler="unigram", **regularised), train(0.002)),
+        (mlp("sampled_bce", 256, sampler="unigram", **regularised), train()),
         (mlp("sampled_bce", 256, sampler="uniform", **sampled), train()),
         (mlp("mach", 256, num_buckets=2000, num_worlds=8, **mach), train()),
         (mlp("mach", 256, num_buckets=2000, num_worlds=8, loss="softmax", **mach), train()),
@@ -216,11 +216,11 @@ def simplewiki(profile: Profile) -> list[Trial]:
     if profile == "gpu":
         return _simplewiki_rows(_simplewiki(None, None), 0.0, profile)
     top = _simplewiki_rows(_simplewiki(20_000, test_points), 240.0, profile)
-    whole = _simplewiki_rows(_simplewiki(None, test_points), 720.0, profile)
+    complete = _simplewiki_rows(_simplewiki(None, test_points), 720.0, profile)
     # All classes: trivial baselines, the leaders of sampled softmax and of MACH on validation at
     # 20,000 classes, a linear MACH as the cheapest in steps, and of the full softmax the width that
     # sees more of the data: 128 led there on validation by 0.3 points, at half the epochs.
-    kept = [trial for trial in whole if _leads(trial.model)]
+    kept = [trial for trial in complete if _leads(trial.model)]
     return top + kept
 
 

@@ -1,4 +1,4 @@
-"""The papers' largest sizes as studies: fifty million products, and twins of data not at hand."""
+"""The papers' largest sizes: fifty million products, and synthetic twins of data not at hand."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _mach(hidden_dim: int, num_worlds: int, decode: str, **more: Scalar) -> Tria
     options: dict[str, Scalar] = {
         "num_buckets": 10_000,
         "num_worlds": num_worlds,
-        # Whose buckets can be had again without a table; product numbers say nothing of sales, so
+        # Whose buckets can be had again without a table; product numbers do not follow sales, so
         # that neighbouring labels are not heavy together.
         "hash_family": "universal",
         "num_hashed_features": _HASHED,
@@ -124,16 +124,16 @@ def _full(hidden_dim: int) -> Trial:
 
 
 def table_twins(profile: Profile) -> list[Trial]:
-    """What the papers' set-ups cost on data that is not at hand: planted twins of its sizes.
+    """What the papers' set-ups cost on data that is not at hand: synthetic twins of its sizes.
 
     Claim: what does not depend on content can be measured without the data: bytes, seconds for a
     world and an epoch, seconds a query. Of each set-up one world is trained for a few steps; the
-    whole training is computed from its measured seconds a step.
+    complete training is computed from its measured seconds a step.
     Command: `make table-twins`. Hardware: 2 CPU cores, 20 GB (`PROFILE=gpu`: one GPU of 80 GB).
     Duration: about 25 minutes on 2 cores.
     Expected: one world of any set-up fits into 9 GB; all 32 worlds at once of Delicious-200K do not
     fit into 100 GB, nor does a full layer on ODP. On 2 cores the papers' MACH would train an hour
-    to two and a half days. A twin's accuracy is the twin's own and says nothing of the set.
+    to two and a half days. A twin's accuracy is the twin's own and no estimate of the set's.
     """
     return [trial for twin in TWINS.values() for trial in (twin.mach(), twin.full())]
 

@@ -41,8 +41,8 @@ class Study:
         smoke: the same grid, tiny, on synthetic data; seconds a trial.
         primary_metrics: columns that tables and figures lead with; the first one is "quality".
         profiles: those that `trials` answers to.
-        optional_data: names of published data sets that a user may bring; without their files the
-            trials on them are left out, and a run says what brings them.
+        optional_data: names of published data sets that a user may import; without their files the
+            trials on them are left out, and a run names the command that imports them.
         part: trial → name of the table it stands in; "" when there is one table.
         published: reference rows.
         curves: published curves, for figures.
@@ -98,7 +98,7 @@ class Study:
 
     @property
     def duration(self) -> str:
-        """How long the `cpu` profile takes, as the claim says; "" where it does not."""
+        """How long the `cpu` profile takes, as its claim states; "" where it does not."""
         found = re.search(r"Duration: ([^.;]+)", " ".join(self.claim.split()))
         return found[1].replace("`", "") if found else ""
 

@@ -1,6 +1,6 @@
 """A Python file of the user's own that defines a study.
 
-Whatever such a file raises is told in one sentence with the file and the line, and is no fault of
+Whatever such a file raises becomes one sentence with the file and the line, and is no fault of
 the suite. Modules beside the file can be imported by it.
 """
 
@@ -55,10 +55,10 @@ def import_file(path: Path) -> ModuleType:
 
 
 def defined_in(module: ModuleType, path: Path) -> object:
-    """What the file says its study is: `study()`, `STUDY`, or the one entry of `STUDIES`.
+    """The study that a file defines: `study()`, `STUDY`, or the one entry of `STUDIES`.
 
     Raises:
-        StudyError: it says nothing, or raises.
+        StudyError: it defines none, or raises.
     """
     studies = getattr(module, "STUDIES", {})
     if hasattr(module, "study"):
@@ -95,7 +95,7 @@ def located(path: Path | None, function: Callable[..., Any] | None = None) -> It
 
     Args:
         path: the file; None for a study of the suite.
-        function: what is called, whose line is told where the error has none of the file's.
+        function: what is called, whose line is named where the error has none of the file's.
 
     Raises:
         StudyError: with file and line.

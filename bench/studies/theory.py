@@ -43,7 +43,7 @@ def figure_quadratic(profile: Profile) -> list[Trial]:
 
     Claim: from bucket means alone the quadratic estimator comes nearer to multi-label probabilities
     than the mean does once there are many worlds, and is worse with one; every number read off the
-    draft's figure is met within the ±1 that it can be read to.
+    draft's figure is found within the ±1 that it can be read to.
     Command: `make figure-quadratic`. Hardware: 2 CPU cores. Duration: about 4 minutes on 2 cores.
     Expected: all published numbers agree. 400 draws at K = 10,000 and 100 at K = 100,000 where the
     draft took 10,000: each number has its standard error. Subtracting V/B from the mean, which is
@@ -257,8 +257,8 @@ def _theory_claims() -> Iterator[Claim]:
     expected = {"expected pairs": 1.3e-28}
     yield _claim(_NEEDED, _BOUNDS, expected, {"dataset": "ODP"}, tolerance=0.05e-28)
     for R, outputs, outcomes in ((2, 6.0, 9.0), (3, 9.0, 27.0), (4, 12.0, 81.0)):
-        told = {"outputs": outputs, "outcomes told apart": outcomes}
-        yield _claim(_PICTURE, _ARTICLE, told, {"num_worlds": R})
+        both = {"outputs": outputs, "outcomes told apart": outcomes}
+        yield _claim(_PICTURE, _ARTICLE, both, {"num_worlds": R})
 
 
 def _moment_claims(law: str, part: str, family: str) -> Iterator[Claim]:
@@ -426,7 +426,7 @@ def _size_claims() -> Iterator[Claim]:
 
 
 def _settings(trial: Trial) -> dict[str, Scalar]:
-    """What tells a trial from all others, as tables name it."""
+    """Settings that distinguish a trial from all others, as tables name them."""
     widths = "-".join(map(str, trial.model.hidden_dims)) or None
     return {"method": trial.model.method, "hidden_dims": widths, **trial.model.options}
 

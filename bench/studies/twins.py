@@ -1,4 +1,4 @@
-"""Planted twins of the papers' data sets: their sizes, sparsity and skew, none of their content.
+"""Synthetic twins of the papers' data sets: their sizes, sparsity and skew, none of their content.
 
 What does not depend on content is measured on them: bytes, and seconds a step. D, L, N and the
 labels a point are those of the set's catalogue; nothing here imports torch.
@@ -22,7 +22,7 @@ NUM_TEST_POINTS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """One set's twin, and the published set-up that is measured on it.
+    """One set's synthetic twin, and the published set-up that is measured on it.
 
     The prior of the labels is Zipf's, p(y) ∝ 1/(y + 1), as no source gives the sets' own [ours].
     Draws are more than what is left of them, as a label or feature drawn twice stands once; they
@@ -31,7 +31,7 @@ class Twin:
     Attributes:
         preset: name of the set-up.
         set_name: name of the set in the catalogue.
-        features_per_point: mean of the set's points; from memory [M], or ours where it says so.
+        features_per_point: mean of the set's points; from memory [M], or ours where noted.
         feature_draws: draws a point that leave so many.
         label_draws: draws a point that leave the catalogue's mean of labels.
         num_steps: steps that are trained; N is as many batches.
@@ -171,7 +171,7 @@ TWINS: Mapping[str, Twin] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Length:
-    """How long the whole training of a row is.
+    """How long the complete training of a row is.
 
     Attributes:
         steps: of an epoch.
@@ -182,20 +182,20 @@ class Length:
     epochs: float
 
 
-def whole_length(settings: Mapping[str, Any]) -> Length | None:
-    """Length of the training that a trial's settings stand for; None where they do not say.
+def training_length(settings: Mapping[str, Any]) -> Length | None:
+    """Length of the training that a trial's settings stand for; None where they do not state it.
 
     Of a twin it is that of the published set-up, on all N points of the set; of a stream a pass
-    over its queries, unless the settings say how many.
+    over its queries, unless the settings state how many.
 
-    >>> whole_length(TWINS["Wiki10-31K, twin"].mach().to_dict())
+    >>> training_length(TWINS["Wiki10-31K, twin"].mach().to_dict())
     Length(steps=141, epochs=60.0)
     """
     data, train = settings.get("data") or {}, settings.get("train") or {}
     twin = TWINS.get(str(data.get("name")))
     if twin is not None:
-        spec, whole = twin.set_up.train, twin.set_up.sizes.num_train_points
-        steps = (whole - twin.set_up.data.num_validation_points) / spec.batch_size
+        spec, total = twin.set_up.train, twin.set_up.sizes.num_train_points
+        steps = (total - twin.set_up.data.num_validation_points) / spec.batch_size
         num_steps = math.floor(steps) if spec.drop_last else math.ceil(steps)
         return Length(num_steps, float(spec.num_epochs or 1.0))
     num_queries = (data.get("options") or {}).get("num_train_queries")

@@ -154,7 +154,7 @@ def test_what_does_not_fit_says_by_how_much_and_what_was_published_is_no_measure
     assert (theirs["h in all"], theirs["R@100 %"], theirs["needs GB"]) == ("31.8", "64.2", "–")
 
 
-def test_notes_tell_of_what_was_learnt_and_of_the_whole_length() -> None:
+def test_notes_name_what_was_learnt_and_the_complete_length() -> None:
     (section,) = _sections()
     notes = " ".join(build_scale_table(section).notes)
     assert "500,000 labels have training points, 1.0 % of all" in notes

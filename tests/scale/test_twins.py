@@ -10,7 +10,7 @@ from bench.data.planted import PlantedSource
 from bench.experiments.scale.sequential_worlds import Plan
 from bench.methods.kinds import SCALE
 from bench.studies.study import load_study
-from bench.studies.twins import TWINS, whole_length
+from bench.studies.twins import TWINS, training_length
 
 
 @pytest.mark.parametrize("name", sorted(TWINS))
@@ -40,7 +40,7 @@ def test_a_twins_rows_are_the_papers_set_up_and_a_full_layer_under_it(name):
 
 
 def test_the_whole_training_is_the_papers_on_all_points():
-    lengths = {twin.set_name: whole_length(twin.mach().to_dict()) for twin in TWINS.values()}
+    lengths = {twin.set_name: training_length(twin.mach().to_dict()) for twin in TWINS.values()}
     assert (lengths["wiki10-31k"].steps, lengths["wiki10-31k"].epochs) == (141, 60)
     assert (lengths["delicious-200k"].steps, lengths["delicious-200k"].epochs) == (196, 20)
     assert (lengths["amazon-670k"].steps, lengths["amazon-670k"].epochs) == (490, 40)
@@ -55,8 +55,8 @@ def test_the_whole_training_is_the_papers_on_all_points():
         if "trained_worlds" in trial.model.options
     )
     assert sample.train.num_steps < 100
-    assert whole_length(sample.to_dict()).steps == 4000
-    assert whole_length({"data": {"name": "another", "options": {}}}) is None
+    assert training_length(sample.to_dict()).steps == 4000
+    assert training_length({"data": {"name": "another", "options": {}}}) is None
 
 
 @pytest.mark.parametrize("name", ["amazon", "amazon-r32", "table-twins"])

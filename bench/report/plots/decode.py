@@ -123,8 +123,8 @@ def _labels(members: Sequence[Entry]) -> list[float]:
 
 def _same_tables(kinds: Iterable[Mapping[Problem, object]]) -> Problem | None:
     """The R and B that were measured at most values of L; the larger tables where two tie."""
-    met = dict.fromkeys(problem for known in kinds for problem in known)
-    sizes = group_by(met, lambda problem: problem.tables)
+    known_problems = dict.fromkeys(problem for known in kinds for problem in known)
+    sizes = group_by(known_problems, lambda problem: problem.tables)
     return max(sizes, key=lambda tables: (len(sizes[tables]), tables), default=None)
 
 
@@ -180,8 +180,8 @@ def decode_peakedness(part: Part) -> LinePlot | str:
     points = [(place, e) for place, name in enumerate(kinds) for e in timings[name][chosen]]
     lines = []
     for series in group_by(points, lambda point: point[1].row.name).values():
-        places, members = zip(*series, strict=True)
-        lines.append(_line(members, places, part.milliseconds))
+        positions, members = zip(*series, strict=True)
+        lines.append(_line(members, positions, part.milliseconds))
     lines.sort(key=lambda line: -line.y[-1])
     return LinePlot(
         "How does decode time depend on how peaked scores are?",

@@ -33,16 +33,16 @@ def tradeoff(section: Section, legend: Legend) -> LinePlot | str:
             rows[int(row.flat["num_buckets"])] = row
     by_buckets = sorted(rows.items())
     worlds = sorted({r for row in rows.values() for r in training.row_worlds(row, metric)})
-    lines, wholes = [], []
+    lines, complete = [], []
     for place, num_worlds in enumerate(worlds):
         # Light to dark: few to many worlds.
         card = by_buckets[0][1].card
         style = SeriesStyle(shade(card.color, place, len(worlds)), card.marker)
         found = [(B, training.subsets(row, metric, num_worlds)) for B, row in by_buckets]
         lines.append(_line(f"MACH R={num_worlds}", style, found))
-        whole = [(B, row) for B, row in by_buckets if row.flat["num_worlds"] == num_worlds]
-        found = [(B, row.quality(metric)) for B, row in whole]
-        wholes.append(_line("", dataclasses.replace(style, linestyle="none"), found))
+        full = [(B, row) for B, row in by_buckets if row.flat["num_worlds"] == num_worlds]
+        found = [(B, row.quality(metric)) for B, row in full]
+        complete.append(_line("", dataclasses.replace(style, linestyle="none"), found))
     if not lines:
         return "no MACH has finished"
     title = section.data_name if section.curves else ""
@@ -54,7 +54,7 @@ def tradeoff(section: Section, legend: Legend) -> LinePlot | str:
         Axis("buckets B (log scale)", "log", air=0.03),
         Axis(f"{metric}, test split (%)", "quality"),
         (
-            *training.worlds_panels(section, [*rows.values()], lines, wholes, levels, title),
+            *training.worlds_panels(section, [*rows.values()], lines, complete, levels, title),
             *published,
         ),
         "Fewer worlds: random subsets of the trained ones."
@@ -71,7 +71,7 @@ def recall_worlds(section: Section, legend: Legend) -> LinePlot | str:
     machs = [row for row in section.trained if row.card.along == "num_worlds" and row.done]
     forests = [row for row in section.trained if row.flat.get("num_trees") and row.done]
     lengths = sorted({float(row.flat["num_epochs"]) for row in machs if row.flat.get("num_epochs")})
-    lines, wholes = [], []
+    lines, complete = [], []
     for row in sorted(machs, key=lambda row: (row.flat["num_buckets"], row.flat["num_epochs"])):
         length = float(row.flat["num_epochs"])
         style = varied(legend.style(row), len(lengths) - 1 - lengths.index(length))
@@ -80,14 +80,14 @@ def recall_worlds(section: Section, legend: Legend) -> LinePlot | str:
         found = [(n, training.subsets(row, metric, n)) for n in worlds]
         lines.append(_line(text, style, found))
         alone = dataclasses.replace(style, linestyle="none")
-        wholes.append(_line("", alone, [(row.flat["num_worlds"], row.quality(metric))]))
+        complete.append(_line("", alone, [(row.flat["num_worlds"], row.quality(metric))]))
     by_name: dict[str, dict[int, Row]] = {}
     for row in forests:
         by_name.setdefault(legend.name(row), {})[int(row.flat["num_trees"])] = row
     for name, rows in by_name.items():
         style = legend.style(next(iter(rows.values())))
         found = [(n, row.quality(metric)) for n, row in sorted(rows.items())]
-        wholes.append(_line(f"{name}, by trees", style, found))
+        complete.append(_line(f"{name}, by trees", style, found))
     if not machs:
         return "no MACH has finished"
     others = [row for row in section.rows if not row.flat.get("num_trees")]
@@ -99,7 +99,7 @@ def recall_worlds(section: Section, legend: Legend) -> LinePlot | str:
         section.subject,
         Axis("worlds R, or trees (log scale)", "steps"),
         Axis(f"{metric}, test split (%)", "quality"),
-        (*training.worlds_panels(section, machs, lines, wholes, levels, title), *published),
+        (*training.worlds_panels(section, machs, lines, complete, levels, title), *published),
         "Smaller R: random subsets of the trained worlds."
         + (" Grey: published, on other data; for the shape." if published else ""),
     )

@@ -195,8 +195,8 @@ def times(section: Section, legend: Legend) -> TimesPlot | str:
 
 def _epoch_seconds(row: Row) -> Summary | None:
     """Seconds an epoch: steps of an epoch × seconds a step, or one piece of learning."""
-    whole, seconds = row.seconds("fit"), row.seconds("train")
+    in_one_piece, seconds = row.seconds("fit"), row.seconds("train")
     steps, epochs = row.at("training", "num_steps"), row.at("training", "num_epochs")
-    if whole or not seconds or not steps or not epochs or not epochs.median:
-        return whole
+    if in_one_piece or not seconds or not steps or not epochs or not epochs.median:
+        return in_one_piece
     return seconds.scaled(steps.median / epochs.median)

@@ -239,7 +239,7 @@ def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
 
 
 def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
-    """Outputs and the outcomes that they tell apart, against R."""
+    """Outputs and the outcomes that they distinguish, against R."""
     section, rows = shown[0]
     looks = dict(zip(("outcomes told apart", "outputs"), HUES[1:], strict=False))
     series = [
@@ -261,7 +261,7 @@ def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
 
 
 Collect = Callable[[OptionFormat], Mapping[str, LinePlot]]
-#: Figure → the measurement that it shows, and what collects its plots, by what tells them apart.
+#: Figure → the measurement that it shows, and what collects its plots, by their suffix.
 FIGURES: Mapping[str, tuple[str, Collect]] = {
     "reconstruction": ("reconstruction", reconstruction),
     "unbiasedness": ("moments", unbiasedness),

@@ -111,7 +111,7 @@ def best_trained(rows: Sequence[Row], metric: str) -> list[Row]:
     """Of each model the rows that stand for it, in their order.
 
     That is the one that ends best on validation; all of them where one has no validation, for then
-    nothing tells which to choose.
+    nothing says which to choose.
     """
     chosen: list[Row] = []
     for same in group_by(rows, _model).values():
@@ -219,11 +219,11 @@ def accuracy_worlds(section: Section, legend: Legend) -> LinePlot | str:
     """Quality against the number of worlds: subsets of a model's, and models of their own.
 
     Subsets are scored on the first test points alone. What has no worlds stands in the same panel
-    only where these are all test points, else in one of its own, with the whole models.
+    only where these are all test points, else in one of its own, with the complete models.
     """
     metric = section.metrics[0]
     lines: list[Series] = []
-    wholes: list[Series] = []
+    complete: list[Series] = []
     shown: list[Row] = []
     is_choice = False
     for name, rows in group_by(section.trained, legend.name).items():
@@ -243,8 +243,8 @@ def accuracy_worlds(section: Section, legend: Legend) -> LinePlot | str:
         ]
         if own:
             lines.append(Series.of("", alone, own, kind="points"))
-        whole = [(n, *_percent(row.quality(metric))) for n, row in best.items()]
-        wholes.append(Series.of("", alone, whole, kind="points"))
+        full = [(n, *_percent(row.quality(metric))) for n, row in best.items()]
+        complete.append(Series.of("", alone, full, kind="points"))
     if not lines:
         return "no record holds subsets of worlds"
     notes = [
@@ -261,7 +261,7 @@ def accuracy_worlds(section: Section, legend: Legend) -> LinePlot | str:
         section.subject,
         Axis("worlds R (log scale)", "steps"),
         _quality_axis(metric, "test"),
-        worlds_panels(section, shown, lines, wholes, levels),
+        worlds_panels(section, shown, lines, complete, levels),
         " ".join(filter(None, notes)),
     )
 
@@ -270,17 +270,17 @@ def worlds_panels(
     section: Section,
     rows: Sequence[Row],
     lines: Sequence[Series],
-    wholes: Sequence[Series],
+    complete: Sequence[Series],
     levels: Sequence[Level],
     title: str = "",
 ) -> tuple[Panel, ...]:
     """One panel where subsets of worlds are scored on all test points; else two of equal axes.
 
     Args:
-        section: tells how many test points there are.
+        section: its facts hold the number of test points.
         rows: whose subsets are shown.
         lines: over numbers of worlds, on the points that subsets are scored on.
-        wholes: what was scored on all test points.
+        complete: what was scored on all test points.
         levels: likewise.
         title: what both are about.
     """
@@ -300,11 +300,11 @@ def worlds_panels(
         f"complete models: all {total:,} test points" if total else "complete models: all points"
     )
     heads = ["\n".join(filter(None, [title, head])) for head in heads]
-    return Panel(tuple(lines), (), heads[0]), Panel(tuple(wholes), tuple(levels), heads[1])
+    return Panel(tuple(lines), (), heads[0]), Panel(tuple(complete), tuple(levels), heads[1])
 
 
 def row_worlds(row: Row, metric: str) -> set[int]:
-    """Numbers of worlds that a row's records tell the quality of."""
+    """Numbers of worlds whose quality is in a row's records."""
     return {
         int(entry["num_worlds"])
         for record in row.done

@@ -115,10 +115,10 @@ def compare_results(own: MachineResults, reference: MachineResults | None) -> Co
     known = group_by((row for section in sections for row in section.rows), _identity)
 
     def pair(section: Section, row: Row, words: str) -> Pair:
-        twins = known.get(_identity(row), [])
-        same_data = [twin for twin in twins if twin.fingerprint == row.fingerprint]
-        twin = next(iter(same_data or twins), None)
-        return Pair(row, words, twin, judge(section, row, twin))
+        matches = known.get(_identity(row), [])
+        same_data = [match for match in matches if match.fingerprint == row.fingerprint]
+        match = next(iter(same_data or matches), None)
+        return Pair(row, words, match, judge(section, row, match))
 
     rows = rendering_of(own.study).rows
     shown = (section for section in own.sections if section.rows)
@@ -245,7 +245,7 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
     """What a person sees at the end of a run: the tables of its page, and where the rest is.
 
     Beside a reference that is the table own | reference. Rows are those of the page; a narrow
-    terminal says which columns it has no room for.
+    terminal names the columns that it has no room for.
 
     Args:
         own_dir: results folder of whoever runs the suite.
@@ -267,9 +267,9 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
         texts.append(comparison.count)
     if rendering.has_overview:
         texts.append(render_text(overview_table(own.sections), width))
-    places = {
+    paths = {
         "page": own_dir / "tables" / own.study.name / f"{own.machine}.md",
         "figures": own_dir / "figures" / own.study.name / own.machine,
     }
-    where = [f"{name + ':':<9}{path}" for name, path in places.items() if path.exists()]
+    where = [f"{name + ':':<9}{path}" for name, path in paths.items() if path.exists()]
     return "\n\n".join(text.rstrip("\n") for text in [*texts, "\n".join(where)] if text) + "\n"

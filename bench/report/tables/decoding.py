@@ -36,10 +36,10 @@ BATCHED = "batch-64"
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """Sizes of what is decoded; 0 where no record tells.
+    """Sizes of what is decoded; 0 where no record has them.
 
     Attributes:
-        more: what else tells it from another problem of these sizes.
+        more: what else distinguishes it from a problem of these sizes.
     """
 
     num_labels: int
@@ -76,7 +76,7 @@ class Entry:
     """A row of a section with its problem.
 
     Attributes:
-        k: labels wanted; 0 where the settings do not tell.
+        k: labels wanted; 0 where the settings lack it.
         place: 0 for a method's first setting in the section, 1 for the next.
     """
 

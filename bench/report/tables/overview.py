@@ -30,14 +30,14 @@ def overview_table(
         sections_of: where our own run of a published set-up is looked for.
     """
     known = [card.group for card in cards.cards()]
-    met = [row.card.group for section in sections for row in section.rows]
-    groups = [group for group in dict.fromkeys(known + met) if group and group in met]
-    told = [_elsewhere(section, sections_of) for section in sections]
-    heads = ["study", *groups, *(["measured elsewhere"] if any(told) else [])]
+    present = [row.card.group for section in sections for row in section.rows]
+    groups = [group for group in dict.fromkeys(known + present) if group and group in present]
+    elsewhere = [_elsewhere(section, sections_of) for section in sections]
+    heads = ["study", *groups, *(["measured elsewhere"] if any(elsewhere) else [])]
     lines = []
-    for section, text in zip(sections, told, strict=True):
-        elsewhere = [Cell(text or GAP)] if any(told) else []
-        lines.append((Cell(_name(section)), *_leaders(section, groups), *elsewhere))
+    for section, text in zip(sections, elsewhere, strict=True):
+        last = [Cell(text or GAP)] if any(elsewhere) else []
+        lines.append((Cell(_name(section)), *_leaders(section, groups), *last))
     return Table("Best on validation", tuple(heads), (tuple(lines),), num_words=1)
 
 

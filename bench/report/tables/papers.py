@@ -1,6 +1,6 @@
 """The table of a study that reproduces a paper's: what was published beside what was measured.
 
-How far they are apart is said only where both are of the same data.
+Their difference is shown only where both are of the same data.
 """
 
 from __future__ import annotations
@@ -146,10 +146,10 @@ def _columns(section: Section, lines: Sequence[Line], *, is_compact: bool) -> li
 
 
 def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
-    told = []
+    published = []
     for entry in line.published:
         words = ", ".join(filter(None, [entry.label, entry.data, entry.source]))
-        told.append(words + (f" ({entry.why})" if entry.why else ""))
+        published.append(words + (f" ({entry.why})" if entry.why else ""))
     if line.row is None:
         ((name, data, source),) = {(e.label, e.data, e.source) for e in line.published}
         where = ", ".join(filter(None, [data, source]))
@@ -158,19 +158,21 @@ def _words(line: Line, forms: Mapping[int, str]) -> tuple[Cell, ...]:
     return (
         Cell(marked(line.row), is_italic=line.row.is_trivial),
         Cell(setting),
-        Cell("; ".join(told)),
+        Cell("; ".join(published)),
         Cell(count_text(line.row)),
     )
 
 
 def _setting(row: Row) -> str:
-    """A published set-up by its name; of other rows what tells them apart."""
+    """A published set-up by its name; of other rows what distinguishes them."""
     name = preset_of(row)
     if not name:
         return row.setting
     words = [f"H={row.flat['hidden_dims']}"] if row.flat.get("hidden_dims") else []
-    told = (shown for shown in row.card.options if shown.is_always and shown.name in row.flat)
-    words += [shown.write(row.flat[shown.name]) for shown in told]
+    shown_options = (
+        shown for shown in row.card.options if shown.is_always and shown.name in row.flat
+    )
+    words += [shown.write(row.flat[shown.name]) for shown in shown_options]
     return ", ".join(filter(None, [*words, f"preset {name}"]))
 
 

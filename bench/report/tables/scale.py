@@ -19,7 +19,7 @@ from bench.report.render import Cell, Table
 from bench.report.sections import Row, Section
 from bench.report.summary import Number, Record, Summary, dig
 from bench.report.tables.tables import count_text, marked, published_lines, spare_of
-from bench.studies.twins import TWINS, Length, whole_length
+from bench.studies.twins import TWINS, Length, training_length
 
 _MEANING = (
     "GB = 10⁹ bytes; needs: the most that any phase needs, by arithmetic, in float32 with Adam's "
@@ -38,7 +38,7 @@ _FLAT = (
 
 def length_of(row: Row) -> Length | None:
     """Length of the training that a row stands for."""
-    return whole_length(row.settings)
+    return training_length(row.settings)
 
 
 def num_worlds(row: Row) -> int:
@@ -146,7 +146,7 @@ def _line(row: Row, columns: Sequence[Column]) -> tuple[Cell, ...]:
 
 
 def setting_of(row: Row) -> str:
-    """What tells a row from the others: its widths first."""
+    """What distinguishes a row: its widths first."""
     widths = row.flat.get("hidden_dims")
     return ", ".join(filter(None, [f"H={widths}" if widths else "linear", row.setting]))
 
@@ -191,5 +191,5 @@ def compared(section: Section) -> list[Column]:
 
 
 def rows_of(section: Section) -> list[tuple[Row, str]]:
-    """Rows in order, and what tells each from the others."""
+    """Rows in order, and the setting that distinguishes each."""
     return [(row, setting_of(row)) for row in section.rows]

@@ -57,7 +57,7 @@ class Line:
 
     @property
     def standard_error(self) -> float | None:
-        """Of one replicate's draws; None where there are several, whose range tells."""
+        """Of one replicate's draws; None where there are several, whose range is shown."""
         if self.row is None or len(self.row.done) != 1:
             return None
         found = dig(self.row.done[0], "estimators", "standard_errors", self.quantity)
@@ -129,8 +129,8 @@ def _value(row: Row | None, quantity: str) -> float | None:
 
 def _digits(value: float, digits: int = 4) -> str:
     sign = "−" if value < 0 else ""
-    is_whole = value == int(value) and abs(value) < 1e6
-    return sign + (f"{abs(int(value)):,}" if is_whole else number(abs(value), digits))
+    is_integer = value == int(value) and abs(value) < 1e6
+    return sign + (f"{abs(int(value)):,}" if is_integer else number(abs(value), digits))
 
 
 def _num_digits(value: float, error: float | None) -> int:
@@ -160,9 +160,9 @@ def lines_of(section: Section) -> list[Line]:
             if any(other is row for other in beside[id(claim)])
             for quantity in claim.metrics
         ]
-        told = {line.quantity for line in own if not line.over}
+        claimed = {line.quantity for line in own if not line.over}
         known: Mapping[str, object] = dig(row.records[-1], "test") or {}
-        own += [Line(row, q) for q in section.metrics if q in known and q not in told]
+        own += [Line(row, q) for q in section.metrics if q in known and q not in claimed]
         lines += own or ([] if row.done else [Line(row, section.metrics[0])])
     alone = [claim for claim in claims if not beside[id(claim)]]
     return lines + [Line(None, quantity, claim) for claim in alone for quantity in claim.metrics]

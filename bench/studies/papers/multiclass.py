@@ -22,7 +22,7 @@ from bench.studies.presets import linear_softmax
 from bench.studies.study import Profile, Study
 
 _STAND_IN = "simplewiki, for ODP"
-_BROUGHT: tuple[Literal["odp", "imagenet"], ...] = ("odp", "imagenet")
+_IMPORTED: tuple[Literal["odp", "imagenet"], ...] = ("odp", "imagenet")
 _ANALYSIS_POINTS = 10_000
 # The more outputs a softmax has, the higher the rate that suits it. P@1 on validation points of
 # 10,000 classes, three passes, at rates
@@ -55,15 +55,15 @@ def table_multiclass(profile: Profile) -> list[Trial]:
     All estimators are read from one training.
     Command: `make table-multiclass` on simplewiki's 20,000 classes with most training passages, a
     stand-in for ODP; `PROFILE=paper` runs the published set-ups on ODP and ImageNet, where
-    `bench data` has brought them. Hardware: 2 CPU cores, 24 GB (one-against-all takes 21 of it, or
-    says that it does not fit); a GPU of 80 GB. Duration: about 40 minutes on 2 cores.
+    `bench data` has imported them. Hardware: 2 CPU cores, 24 GB (one-against-all takes 21 of it, or
+    states that it does not fit); a GPU of 80 GB. Duration: about 40 minutes on 2 cores.
     Expected: in P@1 the smaller MACH level with one-against-all, not above it as on ODP, the larger
     above; in top-5 both below it. At B = 512 the median is above the mean by 1.4 points. Both trees
     far below. One-against-all is not tuned yet: its rate is the highest that was tried,
     and it still rises when training ends.
     """
     if profile == "paper":
-        return [trial for name in _BROUGHT for trial in _published_runs(name)]
+        return [trial for name in _IMPORTED for trial in _published_runs(name)]
     data = stand_in(_ALL_CLASSES)
     num_epochs = 2.0 if profile == "cpu" else 5.0
     rows = [
@@ -83,12 +83,12 @@ def figure_tradeoff(profile: Profile) -> list[Trial]:
     Command: `make figure-tradeoff` on simplewiki, its 10,000 classes with most training passages
     (20,000 with `PROFILE=gpu`), three passes: so many that linear one-against-all fits 24 GB. One
     training gives every smaller R; B · R is at most 8,192. `PROFILE=paper` trains every published
-    point on ODP and ImageNet, where `bench data` has brought them.
+    point on ODP and ImageNet, where `bench data` has imported them.
     Hardware: 2 CPU cores, 16 GB; a GPU of 80 GB. Duration: about 40 minutes on 2 cores.
     Expected: accuracy rises with B and with R as in the published curves, which are of other data.
     """
     if profile == "paper":
-        return [trial for name in _BROUGHT for trial in _published_points(name)]
+        return [trial for name in _IMPORTED for trial in _published_points(name)]
     is_small = profile == "cpu"
     data = stand_in(_CPU_CLASSES if is_small else _ALL_CLASSES)
     num_epochs = 3.0 if is_small else 5.0
@@ -169,7 +169,7 @@ def _preset(name: Literal["odp", "imagenet"], num_buckets: int, num_worlds: int)
 
 
 def _published_rivals(data: DataSpec, name: str) -> Iterator[Trial]:
-    """One-against-all with the same optimiser, which says by how much it does not fit on ODP."""
+    """One-against-all with the same optimiser, which states by how much it does not fit on ODP."""
     train = TrainSpec(batch_size=256, num_epochs=3, num_validations=0)
     yield Trial(data=data, model=linear("full_softmax", chunk_size=128), train=train)
     sizes: dict[str, Scalar] = {"bits": 30, "passes": 1}
@@ -187,7 +187,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         table_multiclass,
         primary_metrics=("P@1", "top-5"),
         profiles=("cpu", "gpu", "paper"),
-        optional_data=_BROUGHT,
+        optional_data=_IMPORTED,
         part=_part,
         published=tuple(table_rows(_STAND_IN)),
         quantities=(
@@ -201,7 +201,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         figure_tradeoff,
         primary_metrics=("P@1",),
         profiles=("cpu", "gpu", "paper"),
-        optional_data=_BROUGHT,
+        optional_data=_IMPORTED,
         part=_part,
         published=tuple(tradeoff_rows()),
         curves=tuple(tradeoff_curves()),

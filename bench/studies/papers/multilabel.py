@@ -77,9 +77,9 @@ _OURS: Mapping[str, _Ours] = {
     "amazon-670k": _Ours(num_buckets=10_000, num_epochs=20, batch_size=1000, linear_epochs=5),
     "amazon-3m": _Ours(num_buckets=10_000, num_epochs=10, batch_size=1000, linear_epochs=5),
 }
-# Straight on sparse features, Adam gives words that are met twice the steps of those met daily; an
-# ε as large as gradients takes that back: at Bibtex P@1 on 500 held-out points rose from 0.562, the
-# best with 1e-8, to 0.638.
+# Straight on sparse features, Adam gives words that occur twice the steps of those that occur
+# daily; an ε as large as gradients takes that back: at Bibtex P@1 on 500 held-out points rose from
+# 0.562, the best with 1e-8, to 0.638.
 _LINEAR_RATE, _LINEAR_EPSILON = 0.1, 0.01
 _LONGEST = "delicious-983-third-party"
 # Set → its published set-ups.
@@ -124,9 +124,9 @@ def table_multilabel(profile: Profile) -> list[Trial]:
 
     Claim: published set-ups give published numbers within 1.5 points of P@1, P@3 and P@5. The sets
     at hand, Bibtex and Delicious-983, stand in neither paper: what is published of MACH there is a
-    third party's. The papers' own sets have to be brought.
+    third party's. The papers' own sets have to be imported.
     Command: `make table-multilabel`; `PROFILE=gpu` adds EURLex-4K and Wiki10-31K, `PROFILE=paper`
-    Delicious-200K, Amazon-670K and Amazon-3M, where `bench data` has brought them.
+    Delicious-200K, Amazon-670K and Amazon-3M, where `bench data` has imported them.
     Hardware: 2 CPU cores; a GPU of 80 GB. Duration: about 40 minutes on 2 cores; half of it
     is the published set-up of Delicious, which is run once, other rows of the small sets have three
     replicates.
@@ -176,8 +176,8 @@ def _rows(name: str) -> Iterator[Trial]:
     for setup in _SETUPS[name]:
         yield PRESETS[setup].trial()
     for model, train in _own_methods(ours):
-        yield Trial(data=whole(name, feature_weighting="tfidf"), model=model, train=train)
-    data = whole(name)
+        yield Trial(data=complete_set(name, feature_weighting="tfidf"), model=model, train=train)
+    data = complete_set(name)
     yield peer(data, "omikuji", preset="parabel")
     yield peer(data, "omikuji", preset="bonsai")
     yield peer(data, "napkinxc", model="plt", num_trees=3)
@@ -186,7 +186,7 @@ def _rows(name: str) -> Iterator[Trial]:
         yield peer(data, "vowpal_wabbit", reduction="plt", bits=22, **_PLT.get(name, _USUAL_PLT))
 
 
-def whole(name: str, **settings: Any) -> DataSpec:
+def complete_set(name: str, **settings: Any) -> DataSpec:
     """A published set with every training point, in rows of length 1.
 
     Features have the files' own values, as Parabel and its relatives are published with; ours are

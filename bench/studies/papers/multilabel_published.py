@@ -12,7 +12,7 @@ from bench.studies.published import PaperRow
 
 _P = ("P@1", "P@3", "P@5")
 _PSP = ("PSP@1", "PSP@3", "PSP@5")
-_WHOLE = (*_P, "nDCG@3", "nDCG@5", *_PSP)
+_ALL = (*_P, "nDCG@3", "nDCG@5", *_PSP)
 
 _MACH: Mapping[str, Scalar] = {"method": "mach", "num_worlds": 32}
 #: System → settings of the rows of ours that it is.
@@ -111,7 +111,7 @@ _NEURIPS: Mapping[str, str] = {
         "PfastreXML 39.46/35.81/33.05; FastXML 36.99/33.28/30.53"
     ),
 }
-# Set → B, widths, P@1/3/5 and PSP@1/3/5; which of two set-ups made the row of Wiki10 is not said.
+# Set → B, widths, P@1/3/5 and PSP@1/3/5; which of two set-ups made the row of Wiki10 is not stated.
 _THIRD_PARTY: Mapping[str, tuple[tuple[int, ...], str, str]] = {
     "bibtex-159": ((100,), "128-128", "62.90/39.01/28.61 47.67/52.11/58.10"),
     "delicious-983": ((200,), "512-512", "71.20/65.36/60.28 27.25/29.68/30.96"),
@@ -191,7 +191,7 @@ def _third_parties(reasons: Mapping[tuple[str, str], str]) -> Iterator[PaperRow]
 
 def _pages(reasons: Mapping[tuple[str, str], str]) -> Iterator[PaperRow]:
     for name, text in _REPOSITORY.items():
-        names = _WHOLE if name in ("bibtex-159", "delicious-983") else _P
+        names = _ALL if name in ("bibtex-159", "delicious-983") else _P
         rows = published_rows(
             text,
             names,

@@ -29,7 +29,7 @@ def repeat(rows: Iterable[Trial], replicates: int) -> list[Trial]:
 
 
 def peer(data: DataSpec, method: str, **options: Scalar) -> Trial:
-    """A peer's row; how our own methods train says nothing of it."""
+    """A peer's row; settings of our own training do not apply to it."""
     model = ModelSpec(method=method, encoder="linear", options=options)
     return Trial(data=data, model=model, train=TrainSpec())
 
