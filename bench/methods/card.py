@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 KindName = Literal["training", "decoding", "theory", "scale"]
@@ -13,9 +12,7 @@ KindName = Literal["training", "decoding", "theory", "scale"]
 TRAINING_ENTRY = "bench.experiments.training"
 
 #: What a method trains by where its options leave that open.
-LOSS_OF_TASK: Mapping[str, str] = MappingProxyType({"multilabel": "bce", "multiclass": "softmax"})
-
-_NO_WORDS: Mapping[Any, str] = MappingProxyType({})
+LOSS_OF_TASK: Mapping[str, str] = {"multilabel": "bce", "multiclass": "softmax"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,7 @@ class OptionFormat:
 
     name: str
     text: str = ""
-    words: Mapping[Any, str] = field(default_factory=lambda: _NO_WORDS)
+    words: Mapping[Any, str] = field(default_factory=dict)
     default: Any = None
     is_always: bool = True
     usual: Any = None

@@ -70,11 +70,7 @@ def card(name: str, kind: KindName = "training") -> Card:
 
 
 def method_class(name: str, kind: KindName = "training") -> Any:
-    """The class behind a method's name, or the function behind a measurement's.
-
-    Raises:
-        SettingsError: unknown name, or a method that has none.
-    """
+    """The class behind a method's name, or the function behind a measurement's."""
     target = card(name, kind).target
     if not target:
         raise SettingsError(f"method {name!r} has an entry of its own and no class to build")

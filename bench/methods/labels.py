@@ -173,13 +173,7 @@ def _formats(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
 
 
 def _words(own: Named, rows: Sequence[Named], *, shows_common: bool = True) -> list[str]:
-    """What distinguishes a row among others, in words.
-
-    Args:
-        own: the row.
-        rows: all that are named together.
-        shows_common: also what always matters, though all rows have it.
-    """
+    """What distinguishes a row among others, in words."""
     words = []
     for shown in _formats(own.card, own.flat):
         if shown in _MODEL or shown.name in _OF_TRAINING:

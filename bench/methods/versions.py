@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bench.methods.cards import card
@@ -25,17 +24,12 @@ PROTOCOL = 1
 #:
 #: `psp`: since 2 propensities are those of the complete training file; at 1 validation points had
 #: been left out of the counts.
-METRIC_VERSIONS: Mapping[str, int] = MappingProxyType({"psp": 2})
+METRIC_VERSIONS: Mapping[str, int] = {"psp": 2}
 _METRICS: Mapping[str, re.Pattern[str]] = {"psp": re.compile(r"PS(P|nDCG)@")}
 
 
 def current_versions(trial: Trial, kind: Kind) -> dict[str, int]:
-    """Versions that a record of this trial would hold if it ran now.
-
-    Raises:
-        SettingsError: its method is not known.
-        DataError: its data source is not known.
-    """
+    """Versions that a record of this trial would hold if it ran now."""
     own = card(trial.model.method, kind.name)
     versions = {
         "method": own.version,
@@ -68,12 +62,7 @@ def is_older(versions: Mapping[str, int], current: Mapping[str, int]) -> bool:
 
 
 def is_metric_older(metric: str, record: Mapping[str, Any]) -> bool:
-    """Whether today's code would make another value of the answers that a record's metric is of.
-
-    Args:
-        metric: its name, such as `PSP@1`.
-        record: the JSON object of a quality record.
-    """
+    """Whether today's code would make another value of the answers that a record's metric is of."""
     family = next((name for name, known in _METRICS.items() if known.match(metric)), None)
     if family is None:
         return False

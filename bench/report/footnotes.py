@@ -14,13 +14,7 @@ _BUSY = 0.1
 
 
 def notes_of(section: Section, *own: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
-    """Footer of a section's table.
-
-    Args:
-        section: whose rows it shows.
-        own: the table's own sentences, which stand in the middle.
-        metrics: those that it shows.
-    """
+    """Footer of a section's table: the table's own sentences stand in the middle."""
     notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
     return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section, metrics))
 

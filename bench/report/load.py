@@ -113,17 +113,7 @@ def load_results(
 def load_machine(
     results_dir: Path, study: Study, machine: str, trials: Sequence[Sequence[Trial]]
 ) -> MachineResults:
-    """One study on one machine.
-
-    Args:
-        results_dir: see `load_results`.
-        study: which.
-        machine: which.
-        trials: of the study, see `trials_of`.
-
-    Raises:
-        SchemaError: lines of another schema.
-    """
+    """One study on one machine."""
     entries, warnings = record.read(results_dir / "records" / study.name / f"{machine}.jsonl")
     lines, more = costs.read_costs(costs.costs_path(results_dir, study.name, machine))
     records = [entry.raw for entry in record.latest(entries)]

@@ -113,11 +113,7 @@ RENDERINGS: Mapping[str, Rendering] = {
 
 
 def rendering_of(study: Study) -> Rendering:
-    """How a study is shown: as it declares, or as those of its kind.
-
-    Raises:
-        StudyError: there is nothing to show such studies with.
-    """
+    """How a study is shown: as it declares, or as those of its kind."""
     name = study.shown_as or study.kind.name
     if name not in RENDERINGS:
         raise StudyError(f"no tables for studies of kind {name!r}; known: {', '.join(RENDERINGS)}")

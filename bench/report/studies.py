@@ -43,13 +43,7 @@ def find_study(name_or_path: str) -> Study:
 def trials_of(study: Study, *folders: Path) -> list[list[Trial]]:
     """Trials of each profile, and last the smoke trials, which only ever have folders of their own.
 
-    Args:
-        study: whose trials.
-        folders: results folders whose budgets decide how long rows are trained; later ones win.
-
-    Raises:
-        StudyError: the study asks for one trial twice.
-        BudgetError: a file of budgets holds something else.
+    Budgets of the results folders decide how long rows are trained; later ones win.
     """
     budgets: Budgets = {}
     for folder in folders:
@@ -63,10 +57,7 @@ def asked_for(
 ) -> tuple[list[Record], int]:
     """Records of the study's trials, and how many trials of the profile that was begun have none.
 
-    Args:
-        records: of one machine.
-        study: of the records; all of them are its own where it has no profiles.
-        profiles: see `trials_of`.
+    All records are those of a study without profiles.
     """
     if not study.profiles:
         return list(records), 0

@@ -222,14 +222,7 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, title: str, *caption: str) -> Figure:
-    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out.
-
-    Args:
-        width: in inches.
-        height: in inches.
-        title: one line.
-        caption: paragraphs below the axes; empty ones are left out.
-    """
+    """Figure of a size in inches, drawn by Agg with no global state; Matplotlib lays it out."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.008, ha="left")

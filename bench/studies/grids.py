@@ -112,11 +112,7 @@ def study(
 ) -> Study:
     """A study named after the function that gives its trials and whose docstring is its claim.
 
-    Args:
-        function: its trials in a profile.
-        task: of its data.
-        smoke: its smoke trials; None: those of its first profile, shrunk.
-        **fields: other fields of `Study`.
+    Without smoke trials of its own it has those of its first profile, shrunk, on data of the task.
     """
     profiles: tuple[Profile, ...] = fields.get("profiles", ("cpu", "gpu"))
     return Study(

@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.data.download.catalogue import SETS
@@ -88,18 +87,18 @@ def _sizes(name: str) -> Sizes:
 
 # Signed MurmurHash3, seed of the hash = number of the world [C]; of BCE worlds the mean over batch
 # and buckets [C].
-_MURMUR_BCE: Mapping[str, Scalar] = MappingProxyType(
-    {
-        "hash_family": "murmur3",
-        "hash_seed": 0,
-        "loss": "bce",
-        "loss_reduction": "mean",
-        "prior_start": False,
-    }
-)
-_TF_START: Mapping[str, Scalar] = MappingProxyType(
-    {"start": "truncated_normal", "start_std": 0.05, "start_biases": True}
-)
+_MURMUR_BCE: Mapping[str, Scalar] = {
+    "hash_family": "murmur3",
+    "hash_seed": 0,
+    "loss": "bce",
+    "loss_reduction": "mean",
+    "prior_start": False,
+}
+_TF_START: Mapping[str, Scalar] = {
+    "start": "truncated_normal",
+    "start_std": 0.05,
+    "start_biases": True,
+}
 
 
 def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epochs: int) -> Preset:
@@ -112,12 +111,6 @@ def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epoc
     the same batches in every pass, the file's tail never used; signed murmur3 with the world's
     number as seed. That logits are summed is its default and its README's advice for multi-label
     data; that the table used it is inferred [I].
-
-    Args:
-        data: name of the published set.
-        num_buckets: B.
-        batch_size: points a step.
-        num_epochs: passes; the evaluated epoch is the last.
     """
     return Preset(
         name=data,
@@ -164,12 +157,6 @@ def linear_softmax(
     12,777,062 and ODP's 493,014 test points [M]; ImageNet's 1,419,674 test points [C]. What
     differs: points are shuffled over the complete file, there within a queue of 10,000 points; 14
     of ODP's test points are dropped there.
-
-    Args:
-        data: which.
-        num_buckets: B, of the row.
-        num_worlds: R, of the row.
-        row: the row that it is, with its source.
     """
     is_odp = data == "odp"
     return Preset(
@@ -277,9 +264,6 @@ def amazon_search(*, num_buckets: int) -> Preset:
     80,000 hashed features, one hidden layer of 2,000 [I]; that features are hashed from 715,000 is
     from memory [M]. Loss, optimiser, start and hash are those of the code of 2020 [I]; labels and
     features a point, batch size and rate are not published. The twin's accuracy is its own.
-
-    Args:
-        num_buckets: B.
     """
     return Preset(
         name=f"amazon-search-b{num_buckets}",
@@ -364,18 +348,6 @@ def third_party(
     What differs: validation points are a seeded draw, not the end of the training file; the best
     epoch is of all worlds together, by P@1, there of each world by its buckets' mean average
     precision; the one training point of Delicious without labels is kept, there left out.
-
-    Args:
-        data: name of the published set.
-        name: of the preset; None: from the set's.
-        num_buckets: B.
-        hidden_dims: widths.
-        batch_size: points a step.
-        num_epochs: passes.
-        learning_rate: at the start.
-        decay_epochs: after which it falls.
-        num_validation_points: N less those that train.
-        num_hashed_features: of each world.
     """
     hashed: dict[str, Scalar] = (
         {} if num_hashed_features is None else {"num_hashed_features": num_hashed_features}
@@ -529,4 +501,4 @@ def _build() -> tuple[Preset, ...]:
 
 
 #: Name → set-up.
-PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _build()})
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _build()}

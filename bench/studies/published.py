@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.settings import Scalar
 
 #: How sure a published number is.
 Tag = Literal["A", "F", "ABS", "X", "C", "T", "I", "M"]
-TAGS: Mapping[Tag, str] = MappingProxyType(
-    {
-        "A": "read in a file of the authors",
-        "F": "read off a figure of the authors",
-        "ABS": "read in an abstract",
-        "X": "read on the page of the Extreme Classification Repository",
-        "C": "read in code",
-        "T": "third party, not the authors",
-        "I": "inferred or derived by us",
-        "M": "from memory, unverified",
-    }
-)
+TAGS: Mapping[Tag, str] = {
+    "A": "read in a file of the authors",
+    "F": "read off a figure of the authors",
+    "ABS": "read in an abstract",
+    "X": "read on the page of the Extreme Classification Repository",
+    "C": "read in code",
+    "T": "third party, not the authors",
+    "I": "inferred or derived by us",
+    "M": "from memory, unverified",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 from bench.data.download.catalogue import SETS
@@ -116,57 +115,55 @@ class Twin:
 
 #: Name of the data → its twin. Features a point: from memory for the repository's sets; ODP's and
 #: ImageNet's are ours.
-TWINS: Mapping[str, Twin] = MappingProxyType(
-    {
-        twin.name: twin
-        for twin in (
-            Twin(
-                preset="eurlex-4k-third-party",
-                set_name="eurlex-4k",
-                features_per_point=237,
-                feature_draws=444,
-                label_draws=6,
-            ),
-            Twin(
-                preset="imagenet-b512-r20",
-                set_name="imagenet",
-                features_per_point=3050,
-                feature_draws=20_000,
-                num_steps=4,
-            ),
-            Twin(
-                preset="wiki10-31k",
-                set_name="wiki10-31k",
-                features_per_point=673,
-                feature_draws=1143,
-                label_draws=21,
-            ),
-            Twin(
-                preset="odp-b32-r25",
-                set_name="odp",
-                features_per_point=70,
-                feature_draws=97,
-                num_steps=50,
-            ),
-            Twin(
-                preset="delicious-200k",
-                set_name="delicious-200k",
-                features_per_point=301,
-                feature_draws=369,
-                label_draws=91,
-                num_steps=4,
-            ),
-            Twin(
-                preset="amazon-670k",
-                set_name="amazon-670k",
-                features_per_point=76,
-                feature_draws=92,
-                label_draws=6,
-                num_steps=4,
-            ),
-        )
-    }
-)
+TWINS: Mapping[str, Twin] = {
+    twin.name: twin
+    for twin in (
+        Twin(
+            preset="eurlex-4k-third-party",
+            set_name="eurlex-4k",
+            features_per_point=237,
+            feature_draws=444,
+            label_draws=6,
+        ),
+        Twin(
+            preset="imagenet-b512-r20",
+            set_name="imagenet",
+            features_per_point=3050,
+            feature_draws=20_000,
+            num_steps=4,
+        ),
+        Twin(
+            preset="wiki10-31k",
+            set_name="wiki10-31k",
+            features_per_point=673,
+            feature_draws=1143,
+            label_draws=21,
+        ),
+        Twin(
+            preset="odp-b32-r25",
+            set_name="odp",
+            features_per_point=70,
+            feature_draws=97,
+            num_steps=50,
+        ),
+        Twin(
+            preset="delicious-200k",
+            set_name="delicious-200k",
+            features_per_point=301,
+            feature_draws=369,
+            label_draws=91,
+            num_steps=4,
+        ),
+        Twin(
+            preset="amazon-670k",
+            set_name="amazon-670k",
+            features_per_point=76,
+            feature_draws=92,
+            label_draws=6,
+            num_steps=4,
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ def overview_table(
 ) -> Table:
     """A line for each section, a column for each group of methods that its rows belong to.
 
-    Args:
-        sections: of the studies that are shown.
-        sections_of: where our own run of a published set-up is looked for.
+    Our own runs of published set-ups are looked up by `sections_of`.
     """
     known = [card.group for card in cards.cards()]
     present = [row.card.group for section in sections for row in section.rows]

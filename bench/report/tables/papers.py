@@ -91,9 +91,7 @@ def _packed(entries: Sequence[PaperRow]) -> list[tuple[PaperRow, ...]]:
 def build_papers_table(section: Section, *, is_compact: bool = False) -> Table:
     """Table of a section: ours beside what is published of it, then what is published alone.
 
-    Args:
-        section: rows and published numbers.
-        is_compact: the leading metrics alone, and of what we have no row only how much there is.
+    A short one has the leading metrics, and of what we have no row only how much there is.
     """
     ours, alone = lines_of(section)
     num_alone = len(alone)

@@ -117,12 +117,7 @@ def _gigabytes(num_bytes: float) -> str:
 
 
 def build_scale_table(section: Section, *, is_compact: bool = False) -> Table:
-    """Table of a section: what trains here, what does not fit and by how much, what was published.
-
-    Args:
-        section: rows and published numbers.
-        is_compact: only the leading columns.
-    """
+    """Table of a section: what trains here, what does not fit and by how much, published rows."""
     columns = shown_columns(scale_columns(section), section.rows, is_compact=is_compact)
     rows = [_line(row, columns) for row in section.rows]
     is_flat = any(dig(row.settings, "model", "options", "trained_worlds") for row in section.rows)

@@ -176,9 +176,7 @@ def _over(claim: Claim, rows: Sequence[Row]) -> Row | None:
 def build_theory_table(section: Section, *, is_compact: bool = False) -> Table:
     """Table of a section: published | measured | difference | ratio, for every number.
 
-    Args:
-        section: rows and claims.
-        is_compact: only numbers that something was published of.
+    A short one has only those that something was published of.
     """
     lines = [line for line in lines_of(section) if line.claim or not is_compact]
     groups = []

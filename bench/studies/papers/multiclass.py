@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from bench.data.download.catalogue import SETS
 from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import TRIVIAL, linear, study
@@ -17,7 +16,7 @@ from bench.studies.papers.multiclass_published import (
     tradeoff_curves,
     tradeoff_rows,
 )
-from bench.studies.papers.rows import peer, repeat
+from bench.studies.papers.rows import peer, repeat, set_title
 from bench.studies.presets import linear_softmax
 from bench.studies.study import Profile, Study
 
@@ -177,18 +176,13 @@ def _published_rivals(data: DataSpec, name: str) -> Iterator[Trial]:
     yield from _trees(data, sizes, sizes | of_odp if name == "odp" else sizes)
 
 
-def _part(trial: Trial) -> str:
-    name = trial.data.name
-    return SETS[name].title if name in SETS else name
-
-
 STUDIES: Mapping[str, Callable[[], Study]] = {
     "table-multiclass": lambda: study(
         table_multiclass,
         primary_metrics=("P@1", "top-5"),
         profiles=("cpu", "gpu", "paper"),
         optional_data=_IMPORTED,
-        part=_part,
+        part=set_title,
         published=tuple(table_rows(_STAND_IN)),
         quantities=(
             *("reduction", "model GB", "host peak GB", "train hours", "query ms"),
@@ -202,7 +196,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         primary_metrics=("P@1",),
         profiles=("cpu", "gpu", "paper"),
         optional_data=_IMPORTED,
-        part=_part,
+        part=set_title,
         published=tuple(tradeoff_rows()),
         curves=tuple(tradeoff_curves()),
         quantities=(

@@ -87,8 +87,7 @@ def _row(
 def table_rows(stand_in: str) -> Iterator[PaperRow]:
     """The table of the two runs, their estimators, and the rivals' lines of the figure.
 
-    Args:
-        stand_in: the part beside whose rows ODP's numbers are shown too, and ImageNet's run.
+    ODP's numbers stand beside the rows of the stand-in too, and ImageNet's run.
     """
     for row in _set_rows():
         yield row

@@ -12,7 +12,7 @@ from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear, mlp, study
 from bench.studies.papers.multilabel_published import multilabel_published, published_elsewhere
-from bench.studies.papers.rows import peer, repeat
+from bench.studies.papers.rows import peer, repeat, set_title
 from bench.studies.presets import PRESETS
 from bench.studies.study import Profile, Study
 
@@ -219,17 +219,13 @@ def _own_methods(ours: _Ours) -> Iterator[tuple[ModelSpec, TrainSpec]]:
     yield mlp("sampled_bce", H, **samples, **common), train
 
 
-def _part(trial: Trial) -> str:
-    return SETS[trial.data.name].title if trial.data.name in SETS else trial.data.name
-
-
 _SHARED: Mapping[str, Any] = {
     "task": "multilabel",
     "primary_metrics": (
         *("P@1", "P@3", "P@5", "PSP@1", "PSP@3", "PSP@5"),
         *("nDCG@3", "nDCG@5", "authors P@3", "authors P@5"),
     ),
-    "part": _part,
+    "part": set_title,
     "figures": ("accuracy-memory",),
     "shown_as": PAPERS,
 }

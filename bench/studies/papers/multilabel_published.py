@@ -136,8 +136,7 @@ _DRAFT: Mapping[str, tuple[int, str, str]] = {
 def multilabel_published(reasons: Mapping[tuple[str, str], str]) -> tuple[PaperRow, ...]:
     """Every published row of these sets, in the order of the sources.
 
-    Args:
-        reasons: (set, label) → why a published row differs from ours, where it does.
+    `reasons`: (set, label) → why a published row differs from ours, where it does.
     """
     return (*_papers(), *_third_parties(reasons), *_pages(reasons), *_drafts())
 

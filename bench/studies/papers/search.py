@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from bench.methods.kinds import PAPERS
@@ -267,20 +266,19 @@ TABLE_ROWS = (
 
 _WORLDS = (2, 4, 8, 16, 32)
 #: (B as published, epochs) → weighted recall@100 at 2, 4, 8, 16 and 32 worlds.
-RECALL: Mapping[tuple[int, int], tuple[float, ...]] = MappingProxyType(
-    {
-        (10_000, 1): (0.125, 0.361, 0.493, 0.518, 0.523),
-        (10_000, 5): (0.158, 0.472, 0.604, 0.624, 0.629),
-        (10_000, 10): (0.166, 0.489, 0.619, 0.639, 0.642),
-        (20_000, 1): (0.175, 0.424, 0.493, 0.502, 0.505),
-        (20_000, 5): (0.230, 0.561, 0.623, 0.631, 0.635),
-        (20_000, 10): (0.242, 0.580, 0.638, 0.652, 0.654),
-    }
-)
+RECALL: Mapping[tuple[int, int], tuple[float, ...]] = {
+    (10_000, 1): (0.125, 0.361, 0.493, 0.518, 0.523),
+    (10_000, 5): (0.158, 0.472, 0.604, 0.624, 0.629),
+    (10_000, 10): (0.166, 0.489, 0.619, 0.639, 0.642),
+    (20_000, 1): (0.175, 0.424, 0.493, 0.502, 0.505),
+    (20_000, 5): (0.230, 0.561, 0.623, 0.631, 0.635),
+    (20_000, 10): (0.242, 0.580, 0.638, 0.652, 0.654),
+}
 #: Parabel's epochs → weighted recall@100 at 2, 4, 8 and 16 trees.
-RECALL_OF_TREES: Mapping[int, tuple[float, ...]] = MappingProxyType(
-    {1: (0.311, 0.387, 0.465, 0.521), 5: (0.350, 0.475, 0.536, 0.591)}
-)
+RECALL_OF_TREES: Mapping[int, tuple[float, ...]] = {
+    1: (0.311, 0.387, 0.465, 0.521),
+    5: (0.350, 0.475, 0.536, 0.591),
+}
 _DSSM_RECALL = 0.441
 
 
@@ -363,18 +361,16 @@ def _study(function: Callable[[Profile], list[Trial]], **fields: Any) -> Study:
     )
 
 
-STUDIES: Mapping[str, Callable[[], Study]] = MappingProxyType(
-    {
-        "table-search": lambda: _study(
-            table_search,
-            published=TABLE_ROWS,
-            figures=("accuracy-worlds", "accuracy-memory"),
-        ),
-        "figure-recall-worlds": lambda: _study(
-            figure_recall_worlds,
-            published=tuple(_figure_rows()),
-            curves=tuple(_curves()),
-            figures=("recall-worlds",),
-        ),
-    }
-)
+STUDIES: Mapping[str, Callable[[], Study]] = {
+    "table-search": lambda: _study(
+        table_search,
+        published=TABLE_ROWS,
+        figures=("accuracy-worlds", "accuracy-memory"),
+    ),
+    "figure-recall-worlds": lambda: _study(
+        figure_recall_worlds,
+        published=tuple(_figure_rows()),
+        curves=tuple(_curves()),
+        figures=("recall-worlds",),
+    ),
+}
