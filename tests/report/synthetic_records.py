@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.report.render import Cell, Table
 from bench.report.sections import Section, select_sections
 from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
@@ -354,6 +355,17 @@ def sections(
     """Sections of records and cost lines."""
     timings = Timings([parse(line) for line in costs])
     return select_sections(records, of, SLUG, timings, **more)
+
+
+def cells(table: Table) -> list[dict[str, Cell]]:
+    """Rows of a table: head → cell."""
+    rows = [row for group in table.groups for row in group]
+    return [dict(zip(table.columns, row, strict=True)) for row in rows]
+
+
+def texts(table: Table) -> list[dict[str, str]]:
+    """Rows of a table: head → text."""
+    return [{head: cell.text for head, cell in row.items()} for row in cells(table)]
 
 
 def write(

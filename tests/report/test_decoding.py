@@ -18,7 +18,7 @@ from synthetic_records import changed, cost_line
 from bench.report.plots import decode
 from bench.report.plots.decode import part_of
 from bench.report.plots.lines import LinePlot
-from bench.report.render import Cell, Table, render_markdown
+from bench.report.render import Cell, render_markdown
 from bench.report.sections import Section
 from bench.report.style import SeriesStyle, draw_files, scores_styles, varied
 from bench.report.tables.decoding import arrange, build_decode_table, entries_of
@@ -42,14 +42,9 @@ def _timed(*pairs: tuple[Trial, float], **more: Any) -> tuple[list, list]:
     return [decode_record(of) for of, _ in pairs], lines
 
 
-def _rows(table: Table) -> list[dict[str, Cell]]:
-    rows = [row for group in table.groups for row in group]
-    return [dict(zip(table.columns, row, strict=True)) for row in rows]
-
-
 def _table(records: list, lines: list, **more: Any) -> list[dict[str, Cell]]:
     (section,) = _sections(records, lines)
-    return _rows(build_decode_table(section, **more))
+    return made.cells(build_decode_table(section, **more))
 
 
 def test_first_number_is_the_time_from_the_hidden_vector() -> None:
@@ -57,7 +52,7 @@ def test_first_number_is_the_time_from_the_hidden_vector() -> None:
     (section,) = _sections(records, lines)
     table = build_decode_table(section)
     assert table.columns[:4] == ("problem", "method", "n", HEADLINE)
-    (row,) = _rows(table)
+    (row,) = made.cells(table)
     assert row[HEADLINE].text == "2.00"
     assert row["from hidden vector, alone, ms"].text == "4.00"
     assert row["alone, ms"].text == "3.20"

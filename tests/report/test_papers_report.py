@@ -11,7 +11,7 @@ from bench.methods.kinds import PAPERS
 from bench.report.columns import quality_column
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.render import render_latex, render_markdown, render_text
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section
 from bench.report.style import draw_files
@@ -39,11 +39,6 @@ def _sections(records: list[Any], *published: PaperRow, **more: Any) -> tuple[Se
     return made.sections(records, costs, of=study)
 
 
-def _lines(table: Table) -> list[dict[str, str]]:
-    rows = [row for group in table.groups for row in group]
-    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in rows]
-
-
 def test_a_share_stands_as_published_measured_and_points_with_its_tag() -> None:
     records = [
         made.record(made.trial("mach", replicate=i, num_buckets=256, num_worlds=16), accuracy=a)
@@ -51,7 +46,7 @@ def test_a_share_stands_as_published_measured_and_points_with_its_tag() -> None:
     ]
     beside = {"method": "mach", "num_buckets": 256}
     (section,) = _sections(records, _published("theirs", {"P@1": 0.629}, beside=beside, tag="T"))
-    (line,) = _lines(build_papers_table(section))
+    (line,) = made.texts(build_papers_table(section))
     assert line["P@1 %"] == "62.90 [T] | 61.0 | −1.9 (60.0–62.0)"
     assert line["P@3 %"] == "28.7 (28.2–29.1)"  # nothing of it is published
     assert (line["n"], line["published as"]) == ("3", "theirs, a paper")
@@ -60,7 +55,7 @@ def test_a_share_stands_as_published_measured_and_points_with_its_tag() -> None:
 def test_what_nobody_ran_is_a_dash_and_no_number_is_copied() -> None:
     unrun = _published("other system", {"P@1": 0.7, "train hours": 3.0})
     (section,) = _sections([made.record(MACH, accuracy=0.5)], unrun)
-    ours, theirs = _lines(build_papers_table(section))
+    ours, theirs = made.texts(build_papers_table(section))
     assert ours["P@1 %"] == "– | 50.0"
     assert theirs["system"] == "other system"
     assert theirs["P@1 %"] == "70.00 [A] | –"
@@ -78,7 +73,7 @@ def test_sizes_and_times_are_compared_by_their_ratio() -> None:
     ]
     lost = made.record(FULL, status="oom")
     (section,) = _sections([made.record(MACH), lost], published, costs=costs)
-    lines = {line["system"]: line for line in _lines(build_papers_table(section))}
+    lines = {line["system"]: line for line in made.texts(build_papers_table(section))}
     assert lines["MACH"]["size reduction ×"] == "125 [A] | 4.88 | 0.0391×"
     assert lines["MACH"]["ms a query"].startswith("2 [A] | ")
     assert lines["MACH"]["ms a query"].partition(" | ")[2].count("×") == 1
@@ -95,7 +90,7 @@ def test_fewer_worlds_and_other_estimators_come_from_the_same_training() -> None
     published = _published("run", {"P@1, R = 4": 0.25, "P@1, min": 0.12}, beside={"method": "mach"})
     (section,) = _sections([record], published, quantities=("P@1, R = 16",))
     table = build_papers_table(section)
-    (line,) = _lines(table)
+    (line,) = made.texts(table)
     assert line["P@1, R = 4 %"] == "25.00 [A] | 30.0 | +5.0"
     assert line["P@1, min %"] == "12.00 [A] | 10.0 | −2.0"
     assert line["P@1, R = 16 %"] == "50.0"
@@ -109,7 +104,7 @@ def test_all_worlds_are_shown_on_the_points_that_their_subsets_were_decoded_on()
         for R, value in ((8, 0.45), (16, 0.52))
     ]
     (section,) = _sections([record], quantities=("P@1, R = 8", "P@1, R = 16"))
-    (line,) = _lines(build_papers_table(section))
+    (line,) = made.texts(build_papers_table(section))
     cells = [line[name] for name in ("P@1 %", "P@1, R = 8 %", "P@1, R = 16 %")]
     assert cells == ["50.0", "45.0", "52.0"]
 
@@ -124,7 +119,7 @@ def test_numbers_published_of_other_data_have_no_difference() -> None:
     costs = [made.cost_line([made.cost_row(MACH, made.phases_of(MACH))], part="P")]
     (section,) = _sections([made.record(MACH, accuracy=0.773)], published, costs=costs)
     table = build_papers_table(section)
-    (line,) = _lines(table)
+    (line,) = made.texts(table)
     assert line["P@1 %"] == "44.10 [A] | 77.3"
     assert "×" not in line["train h"]
     assert any("published of other data" in note for note in table.notes)
@@ -138,7 +133,7 @@ def test_two_published_rows_of_one_system_take_a_line_each() -> None:
         _published("sizes", {"query ms": 1.0}, beside=beside),
         _published("new", {"P@1": 0.45}, beside=beside),
     )
-    first, second = _lines(build_papers_table(section))
+    first, second = made.texts(build_papers_table(section))
     assert first["published as"] == "old, a paper; sizes, a paper"
     assert second["P@1 %"] == "45.00 [A] | 50.0 | +5.0"
 
@@ -148,7 +143,7 @@ def test_rows_on_other_forms_of_the_data_share_a_table_but_changed_data_does_not
     raw["settings"]["data"] |= {"feature_weighting": "tfidf"}
     raw["data"] |= {"fingerprint": "beef" * 16, "num_train_points": 7}
     (section,) = _sections([made.record(MACH), raw])
-    settings = [line["setting"] for line in _lines(build_papers_table(section))]
+    settings = [line["setting"] for line in made.texts(build_papers_table(section))]
     assert sorted(text.rpartition(", ")[2] for text in settings) == ["raw", "tfidf"]
     assert "N =" not in section.title  # the rows differ in it
     changed = made.record(made.trial("centroid", encoder="linear"))
@@ -161,7 +156,7 @@ def test_a_published_part_that_nobody_ran_is_a_table_of_its_own() -> None:
     section, unrun = _sections([made.record(MACH)], entry)
     assert not unrun.rows
     table = build_papers_table(unrun)
-    assert [line["P@1 %"] for line in _lines(table)] == ["85.44 [A] | –"]
+    assert [line["P@1 %"] for line in made.texts(table)] == ["85.44 [A] | –"]
     assert table.notes[0] == "Not run here."
     assert build_measured_table(unrun) is None
     assert build_measured_table(section) is not None

@@ -10,7 +10,7 @@ import synthetic_records as made
 from bench.methods.kinds import SCALE
 from bench.report.plots import scale as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.render import render_latex, render_markdown, render_text
 from bench.report.sections import Section
 from bench.report.style import draw_files
 from bench.report.tables.scale import build_scale_table, compared, rows_of
@@ -109,15 +109,10 @@ def _sections() -> tuple[Section, ...]:
     return made.sections(records, costs, STUDY)
 
 
-def _lines(table: Table) -> list[dict[str, str]]:
-    rows = [row for group in table.groups for row in group]
-    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in rows]
-
-
 def test_needs_times_and_recall_stand_in_a_row() -> None:
     (section,) = _sections()
     table = build_scale_table(section)
-    (dense,) = (line for line in _lines(table) if "scan of the table" in line["setting"]
+    (dense,) = (line for line in made.texts(table) if "scan of the table" in line["setting"]
                 and "alone" not in line["setting"])  # fmt: skip
     assert dense["needs GB"] == "4.00"
     assert dense["step ms"].startswith("50.0")
@@ -126,14 +121,16 @@ def test_needs_times_and_recall_stand_in_a_row() -> None:
     assert dense["trained s"] == "124"  # as it went: the mean of 120 … 127
     assert dense["query ms"].startswith("10.8")  # 8 × 0.1 + 10
     assert dense["R@100 %"] == "64.0"
-    (auto,) = (line for line in _lines(table) if "index" in line["setting"])
+    (auto,) = (line for line in made.texts(table) if "index" in line["setting"])
     assert (auto["step ms"], auto["R@100 %"]) == ("–", "64.0")
 
 
 def test_a_sample_has_the_hours_of_the_whole_and_no_seconds_of_its_own() -> None:
     (section,) = _sections()
     (sample,) = (
-        line for line in _lines(build_scale_table(section)) if "costs of 1 alone" in line["setting"]
+        line
+        for line in made.texts(build_scale_table(section))
+        if "costs of 1 alone" in line["setting"]
     )
     assert sample["h in all"].startswith("1.78")  # 4,000 steps × 32 worlds × 50 ms
     assert sample["trained s"] == "–"
@@ -143,7 +140,7 @@ def test_a_sample_has_the_hours_of_the_whole_and_no_seconds_of_its_own() -> None
 
 def test_what_does_not_fit_says_by_how_much_and_what_was_published_is_no_measurement() -> None:
     (section,) = _sections()
-    lines = _lines(build_scale_table(section))
+    lines = made.texts(build_scale_table(section))
     needs = [line["needs GB"] for line in lines if line["method"] == "Full softmax"]
     assert needs == ["OOM: 51.0", "OOM: 1,580"]
     assert [line["setting"] for line in lines if line["method"] == "Full softmax"] == [
@@ -191,7 +188,7 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
     notes = " ".join(table.notes)
     assert "40 × 490 steps of NeurIPS 2019" in notes
     assert "of 490,449 points, 76 features a point" in notes
-    own = next(line for line in _lines(table) if "MACH" in line["method"])
+    own = next(line for line in made.texts(table) if "MACH" in line["method"])
     assert own["s a world and epoch"].startswith("24.5")
     assert own["h in all"].startswith("8.71")  # 40 epochs × 32 worlds
 

@@ -69,11 +69,10 @@ def sections_of(
 
 def cells(section: Section, *, with_words: tuple[str, ...]) -> dict[str, str]:
     """The one line of the table that holds some words."""
-    table = build_papers_table(section)
-    lines = [[cell.text for cell in line] for group in table.groups for line in group]
-    found = [line for line in lines if all(word in " ".join(line) for word in with_words)]
+    rows = made.texts(build_papers_table(section))
+    found = [row for row in rows if all(word in " ".join(row.values()) for word in with_words)]
     assert len(found) == 1, found
-    return dict(zip(table.columns, found[0], strict=True))
+    return found[0]
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "paper"])

@@ -19,33 +19,28 @@ def _table(*records: dict, costs: Any = (), is_compact: bool = False, **more: An
     return build_table(section, is_compact=is_compact)
 
 
-def _rows(table: Table) -> list[dict[str, Cell]]:
-    rows = [row for group in table.groups for row in group]
-    return [dict(zip(table.columns, row, strict=True)) for row in rows]
-
-
 def test_gap_prints_as_a_dash_and_never_as_zero() -> None:
-    row = _rows(_table(record(PLAIN)))[0]
+    row = made.cells(_table(record(PLAIN)))[0]
     assert {row[name].text for name in ("train s", "steps/s", "latency ms", "load %")} == {"–"}
     assert "0" not in {cell.text for cell in row.values()}
 
 
 def test_gap_in_one_replicate_is_not_averaged_over() -> None:
     second = trial("full_softmax", chunk_size=None, replicate=1)
-    row = _rows(_table(record(PLAIN), changed(record(second), None, "test", "P@3")))[0]
+    row = made.cells(_table(record(PLAIN), changed(record(second), None, "test", "P@3")))[0]
     assert row["P@3 %"].text == "–"
     assert row["P@1 %"].text != "–"
 
 
 def test_out_of_memory_prints_the_predicted_need() -> None:
-    row = _rows(_table(record(PLAIN, status="oom")))[0]
+    row = made.cells(_table(record(PLAIN, status="oom")))[0]
     assert row["P@1 %"].text == "OOM (33.0 GiB)"
     assert row["P@3 %"].text == "–"
 
 
 @pytest.mark.parametrize("status", ["timeout", "error"])
 def test_other_outcomes_print_their_status(status: str) -> None:
-    assert _rows(_table(record(PLAIN, status=status)))[0]["P@1 %"].text == status
+    assert made.cells(_table(record(PLAIN, status=status)))[0]["P@1 %"].text == status
 
 
 def test_several_replicates_print_median_range_and_count() -> None:
@@ -53,14 +48,14 @@ def test_several_replicates_print_median_range_and_count() -> None:
         record(trial("full_softmax", chunk_size=None, replicate=i), accuracy=quality)
         for i, quality in enumerate((0.30, 0.35, 0.31))
     ]
-    row = _rows(_table(*records))[0]
+    row = made.cells(_table(*records))[0]
     assert row["P@1 %"].text == "31.0 (30.0–35.0)"
     assert row["n"].text == "3"
 
 
 def test_failed_replicate_is_counted_and_named() -> None:
     second = trial("full_softmax", chunk_size=None, replicate=1)
-    row = _rows(_table(record(PLAIN), record(second, status="oom")))[0]
+    row = made.cells(_table(record(PLAIN), record(second, status="oom")))[0]
     assert row["n"].text == "1 of 2 (OOM)"
 
 
@@ -74,7 +69,7 @@ def test_bold_follows_validation_and_no_trivial_baseline_or_published_number() -
         record(trial("centroid"), accuracy=0.6),
         of=study,
     )
-    full, mach, centroid, ceiling, rival = _rows(table)
+    full, mach, centroid, ceiling, rival = made.cells(table)
     assert [row["P@1 %"].is_bold for row in (full, mach, centroid, ceiling, rival)] == [
         False,
         True,
@@ -91,7 +86,7 @@ def test_bold_follows_validation_and_no_trivial_baseline_or_published_number() -
 def test_train_seconds_are_steps_times_seconds_a_step() -> None:
     of = trial("full_softmax", chunk_size=None, num_steps=1000)
     line = cost_line([cost_row(of, {"train": (0.02, 10)}, rounds=(1.1, 1.5, 1.0))])
-    row = _rows(_table(record(of), costs=[line]))[0]
+    row = made.cells(_table(record(of), costs=[line]))[0]
     assert row["train s"].text == "20 (20–30)"
     assert row["steps/s"].text == "50 (33–50)"
 
@@ -101,14 +96,14 @@ def test_close_rounds_have_three_digits_and_others_two() -> None:
     texts = {}
     for name, factors in rounds.items():
         line = cost_line([cost_row(PLAIN, {"latency": (0.001234, 1)}, rounds=factors)])
-        texts[name] = _rows(_table(record(PLAIN), costs=[line]))[0]["latency ms"].text
+        texts[name] = made.cells(_table(record(PLAIN), costs=[line]))[0]["latency ms"].text
     assert texts == {"close": "1.23 (1.23–1.26)", "wide": "1.1 (1.1–1.6)"}
 
 
 def test_method_that_learns_in_one_piece_shows_what_that_took() -> None:
     centroid = trial("centroid", encoder="linear")
     line = cost_line([cost_row(centroid, {"fit": (1.5, 1)}, rounds=(1.0,))])
-    (row, _) = _rows(_table(record(centroid), costs=[line]))
+    (row, _) = made.cells(_table(record(centroid), costs=[line]))
     assert row["train s"].text == "1.50"
     assert row["steps/s"].text == "–"
 
@@ -117,7 +112,7 @@ def test_decode_is_a_query_and_throughput_queries_a_second() -> None:
     line = cost_line(
         [cost_row(PLAIN, {"decode": (2e-5, 256), "throughput": (1e-4, 256)}, rounds=(1.0,))]
     )
-    row = _rows(_table(record(PLAIN), costs=[line]))[0]
+    row = made.cells(_table(record(PLAIN), costs=[line]))[0]
     assert (row["decode ms"].text, row["queries/s"].text) == ("0.0200", "10,000")
 
 
@@ -128,7 +123,7 @@ def test_busy_row_is_marked_where_quiet_ones_are_not() -> None:
         cost_row(mach, made.phases_of(mach), load=0.26),
     ]
     table = _table(record(PLAIN), record(mach), costs=[cost_line(rows)])
-    full, busy = _rows(table)[:2]
+    full, busy = made.cells(table)[:2]
     assert (full["method"].text, full["load %"].text) == ("Full softmax", "2.0")
     assert (busy["method"].text, busy["load %"].text) == ("MACH‡", "26.0")
     assert any(note.startswith("‡") for note in table.notes)
@@ -137,13 +132,13 @@ def test_busy_row_is_marked_where_quiet_ones_are_not() -> None:
 def test_silent_kernel_leaves_the_load_unknown() -> None:
     line = cost_line([cost_row(PLAIN, made.phases_of(PLAIN), load=None)])
     table = _table(record(PLAIN), costs=[line])
-    assert _rows(table)[0]["load %"].text == "–"
+    assert made.cells(table)[0]["load %"].text == "–"
     assert not any(note.startswith("‡") for note in table.notes)
 
 
 def test_stale_row_is_marked_and_explained() -> None:
     table = _table(record(PLAIN), is_stale=lambda raw: True)
-    assert _rows(table)[0]["method"].text == "Full softmax†"
+    assert made.cells(table)[0]["method"].text == "Full softmax†"
     assert any(note.startswith("†") for note in table.notes)
 
 
@@ -162,7 +157,7 @@ def test_psp_of_an_older_version_is_marked_where_validation_points_were_carved_o
     raw["versions"] |= versions
     raw["data"]["num_validation_points"] = num_validation_points
     table = _table(raw, of=TAGS)
-    row = _rows(table)[0]
+    row = made.cells(table)[0]
     assert (row["PSP@1 %"].text, row["method"].text) == (text, "Full softmax")
     assert "†" not in row["P@1 %"].text
     assert any(note.startswith("† at a PSP") for note in table.notes) == ("†" in text)
@@ -172,7 +167,7 @@ def test_range_stands_behind_the_mark_of_an_older_metric() -> None:
     raws = [record(trial("full_softmax", chunk_size=None, replicate=i)) for i in range(2)]
     for raw, value in zip(raws, (0.2, 0.4), strict=True):
         raw["test"]["PSP@1"] = value
-    assert _rows(_table(*raws, of=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
+    assert made.cells(_table(*raws, of=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
 
 
 def test_footer_names_machine_commits_rounds_and_test_points() -> None:
@@ -192,12 +187,12 @@ def test_weights_that_had_only_begun_to_learn_are_told() -> None:
 def test_device_column_stands_only_where_a_device_was_measured() -> None:
     on_device = changed(record(PLAIN), 5e9, "memory", "device_allocated_peak_bytes")
     assert "device peak MB" not in _table(record(PLAIN)).columns
-    assert _rows(_table(on_device))[0]["device peak MB"].text == "5,000"
+    assert made.cells(_table(on_device))[0]["device peak MB"].text == "5,000"
 
 
 def test_multilabel_methods_have_their_own_names_and_no_ceiling_row() -> None:
     table = _table(record(PLAIN, task="multilabel"))
-    assert _rows(table)[0]["method"].text == "One-vs-all"
+    assert made.cells(table)[0]["method"].text == "One-vs-all"
     assert len(table.groups) == 1
 
 

@@ -9,7 +9,7 @@ import synthetic_records as made
 from bench.methods.kinds import THEORY
 from bench.report.plots import theory as figures
 from bench.report.plots.lines import LinePlot
-from bench.report.render import Table, render_latex, render_markdown, render_text
+from bench.report.render import render_latex, render_markdown, render_text
 from bench.report.sections import Section
 from bench.report.style import draw_files
 from bench.report.tables.theory import build_theory_table, compared
@@ -63,11 +63,6 @@ def _section(records: list[Any], *claims: Claim, metrics: tuple[str, ...] = ("er
     return section
 
 
-def _lines(table: Table) -> list[dict[str, str]]:
-    rows = [row for group in table.groups for row in group]
-    return [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in rows]
-
-
 PAIRS = _trial("pairs", num_labels=100, hash_family="murmur3", num_buckets=4, num_worlds=2)
 
 
@@ -77,7 +72,7 @@ def test_each_number_stands_beside_the_published_one_with_tag_and_source() -> No
         [_record(PAIRS, {"error": 18.85}, errors={"error": 0.0431})],
         _claim("error", 19.0, beside, tolerance=1.0),
     )
-    (line,) = _lines(build_theory_table(section))
+    (line,) = made.texts(build_theory_table(section))
     assert line == {
         "setting": "murmur3 hash",
         "quantity": "error",
@@ -94,18 +89,18 @@ def test_what_was_not_published_or_not_run_is_a_dash() -> None:
     section = _section(
         [_record(PAIRS, {"error": 2.0})], _claim("error", 3.0, {"hash_family": "odp"})
     )
-    measured, published = _lines(build_theory_table(section))
+    measured, published = made.texts(build_theory_table(section))
     assert (measured["published"], measured["measured"], measured["verdict"]) == ("–", "2", "–")
     assert (published["published"], published["measured"], published["verdict"]) == ("3", "–", "–")
     assert published["setting"] == "hash_family=odp"
-    assert len(_lines(build_theory_table(section, is_compact=True))) == 1
+    assert len(made.texts(build_theory_table(section, is_compact=True))) == 1
 
 
 def test_a_number_that_does_not_agree_says_why() -> None:
     claim = _claim("error", 10.0, {"num_buckets": 4}, relation="≤", why="the factor is inverted")
     section = _section([_record(PAIRS, {"error": 12.5})], claim)
     table = build_theory_table(section)
-    (line,) = _lines(table)
+    (line,) = made.texts(table)
     assert line["verdict"] == "differs: the factor is inverted"
     assert line["published"] == "≤ 10"
     assert line["ratio"] == "1.25"
@@ -136,7 +131,7 @@ def test_a_reduction_is_the_ratio_of_two_rows() -> None:
         _claim("parameter bytes", 0.3e9, {"of": "mach"}, tolerance=0.05e9),
         metrics=("parameters",),
     )
-    lines = {line["quantity"]: line for line in _lines(build_theory_table(section))[1:]}
+    lines = {line["quantity"]: line for line in made.texts(build_theory_table(section))[1:]}
     reduction = lines["480×: parameters"]
     assert reduction["setting"] == "full layer ÷ MACH, B=4,000, R=5"
     assert (reduction["published"], reduction["measured"]) == ("480×", "525.4×")
@@ -148,7 +143,7 @@ def test_a_reduction_is_the_ratio_of_two_rows() -> None:
 
 def test_a_trial_that_failed_shows_its_status() -> None:
     lost = _record(PAIRS, {}, status="timeout", reason="made up")
-    (line,) = _lines(build_theory_table(_section([lost | {"test": None}])))
+    (line,) = made.texts(build_theory_table(_section([lost | {"test": None}])))
     assert line["measured"] == "timeout"
 
 
