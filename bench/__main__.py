@@ -7,7 +7,7 @@ import sys
 from bench.cli import process
 
 if __name__ == "__main__":
-    process.settle(sys.argv[1:])
+    process.settle()
     from bench.cli.commands import main
 
     process.begin()

@@ -15,7 +15,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ODD = {
     "MPLBACKEND": "nonsense",
-    "PYTHONOPTIMIZE": "2",
     "PYTHONIOENCODING": "ascii",
     "LC_ALL": "C",
     "COLUMNS": "-7",
@@ -66,6 +65,12 @@ def test_what_a_command_inherits_does_not_decide_whether_it_works(tmp_path):
     shown = bench("report", "figure-quadratic", *out, env=environment(**ODD))
     assert (shown.returncode, shown.stderr) == (0, "")
     assert list((tmp_path / "out" / "figures").rglob("*.png"))
+
+
+def test_a_python_that_leaves_out_the_studies_claims_is_refused():
+    answer = bench("list", env=environment(PYTHONOPTIMIZE="2"))
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.startswith("bench: python -OO leaves out docstrings")
 
 
 @pytest.mark.parametrize("columns", ["1", "words"])
@@ -193,7 +198,7 @@ def test_a_signal_during_the_start_is_a_sentence_too():
 def test_an_ignored_hang_up_stays_ignored():
     script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     script += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    probe = "import bench.cli.process as p, signal; p.settle([]); "
+    probe = "import bench.cli.process as p, signal; p.settle(); "
     probe += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     answer = subprocess.run(
         [sys.executable, "-c", script, "-c", probe],

@@ -9,8 +9,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -18,75 +16,56 @@ from types import FrameType
 from bench.errors import Stopped, reason_of
 from bench.store.folders import of_user, private_folder
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-# Whoever presses Ctrl-C often means it once; what is ended meanwhile takes less.
-_DEAF_SECONDS = 5.0
-_state = {"is_under_way": False, "stopped_at": -1e9}
+_SIGNALS = [
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
-def settle(arguments: Sequence[str]) -> None:
-    """Bring the process into the state that all commands count on.
-
-    Args:
-        arguments: of the command, should it have to be started anew.
-    """
-    if sys.flags.optimize > 1:  # a study's docstring is its claim
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONOPTIMIZE"}
-        command = [sys.executable, "-m", "bench", *arguments]
-        os.execve(sys.executable, command, environment)
-    _open_streams()
-    for name in _SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _on_signal)
-    os.environ["MPLBACKEND"] = "agg"  # figures are files
-    os.environ.pop("PYTHONWARNINGS", None)  # in trials a library's warning would be an error
-    _choose_fonts_folder()
-
-
-def begin() -> None:
-    """From here on a signal raises :class:`Stopped`, once."""
-    _state["is_under_way"] = True
-
-
-def end() -> None:
-    """From here on signals change nothing: the process is about to end."""
-    for name in _SIGNALS:
-        if (number := getattr(signal, name, None)) is not None:
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    if not _state["is_under_way"]:
-        with suppress(OSError):
-            os.write(2, f"bench: {reason_of(number)}\n".encode())
-        os._exit(128 + number)
-    now = time.monotonic()
-    if now - _state["stopped_at"] > _DEAF_SECONDS:
-        _state["stopped_at"] = now
-        raise Stopped(number)
-
-
-def _open_streams() -> None:
-    """Standard streams are open, and print any text: what has no character there is a `?`."""
-    for descriptor in range(3):
+def settle() -> None:
+    """Bring the process into the state that all commands count on."""
+    if sys.flags.optimize > 1:
+        sys.exit("bench: python -OO leaves out docstrings, which are the studies' claims; use -O")
+    for descriptor, (name, mode) in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)
-        except OSError:
+        except OSError:  # closed; else the next file that is opened would take what is printed
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    # Python has none for a descriptor that was closed when it started.
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _choose_fonts_folder() -> None:
-    """Matplotlib keeps its list of fonts in the user's own folder, where that can be written."""
+            stream.reconfigure(errors="replace")  # what has no character there is a `?`
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end_at_once)
+    os.environ["MPLBACKEND"] = "agg"  # figures are files
+    os.environ.pop("PYTHONWARNINGS", None)  # in trials a library's warning would be an error
     home = os.path.expanduser("~")  # noqa: PTH111 - never raises
     if not (os.path.isdir(home) and os.access(home, os.W_OK)):  # noqa: PTH112
         folder = private_folder(Path(tempfile.gettempdir()) / of_user("matplotlib"))
-        if folder is not None:
+        if folder is not None:  # for Matplotlib's list of fonts
             os.environ.setdefault("MPLCONFIGDIR", str(folder))
+
+
+def begin() -> None:
+    """From here on the first signal raises :class:`Stopped`; others change nothing."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _end_at_once:
+            signal.signal(number, _stop)
+
+
+def end() -> None:
+    """From here on signals change nothing: what is under way is taken away."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(2, f"bench: {reason_of(number)}\n".encode())
+    os._exit(128 + number)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    end()
+    raise Stopped(number)
