@@ -12,8 +12,7 @@ from torch import Tensor
 
 from bench.data.batch import Batch
 from bench.mach import decode, estimators
-from bench.mach.decode import filtered
-from bench.mach.decode.decoders import DEFAULT, INDEXED, METHODS
+from bench.mach.decode import DEFAULT, INDEXED, METHODS, filtered
 from bench.mach.decode.index import index_bytes
 from bench.mach.hashing import FAMILIES, HashFamily, build_hash
 from bench.metrics.torchmetric import RankingMetrics

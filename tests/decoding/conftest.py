@@ -3,14 +3,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bench.mach.decode import auto
-from tests.mach.costs import TYPICAL
+from tests.mach.costs import TYPICAL, use_costs
 
 
 @pytest.fixture(autouse=True)
 def keep_process() -> Iterator[None]:
     """Costs are given, not fitted for seconds; a trial's denormals are flushed for it alone."""
-    auto.use_costs(TYPICAL)
+    use_costs(TYPICAL)
     yield
-    auto.use_costs(None)
+    use_costs(None)
     torch.set_flush_denormal(False)

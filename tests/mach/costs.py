@@ -1,5 +1,8 @@
 """Unit costs of decoding, as a calibration on two cores gives them."""
 
+import torch
+
+from bench.mach.decode import auto
 from bench.mach.decode.auto import Costs
 
 TYPICAL = Costs(
@@ -15,3 +18,11 @@ TYPICAL = Costs(
     meet=(3e-9, 6e-9),
     bucket=4e-7,
 )
+
+
+def use_costs(chosen: Costs | None) -> None:
+    """Put costs in force, and forget what searches have come to; None: fit anew at the next use."""
+    auto._known_costs.clear()
+    auto._choosers.clear()
+    if chosen is not None:
+        auto._known_costs[torch.get_num_threads()] = chosen

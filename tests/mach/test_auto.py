@@ -5,17 +5,17 @@ from hypothesis import strategies as st
 from bench.mach.decode import auto, pruned
 from bench.mach.decode.index import build_index
 from bench.mach.hashing import build_hash
-from tests.mach.costs import TYPICAL
+from tests.mach.costs import TYPICAL, use_costs
 from tests.mach.problems import Drawn, assert_same, drawn_problems
 from tests.mach.test_pruned import planted
 
-CHEAP_WALK = auto.Costs(
+CHEAP_SEARCH = auto.Costs(
     (10,), (1e-6,), (10,), (1e-6,), 1e-12, 1e-12, 1e-12, (10,), (1e-12,), (1e-12,), 1e-12
 )
 CHEAP_SCAN = auto.Costs(
     (10,), (1e-15,), (10,), (1e-15,), 1e-15, 1e-15, 1e-6, (10,), (1e-6,), (1e-6,), 1e-6
 )
-# A walk begins, and its forecast ends it.
+# A search begins, and its forecast ends it.
 SCAN_WORTH_2000_LABELS = auto.Costs(
     (10,), (6.4e-9,), (10,), (6.4e-9,), 1e-12, 1e-12, 1e-12, (10,), (1.3e-9,), (1.8e-8,), 1e-12
 )
@@ -25,13 +25,13 @@ SCAN_WORTH_2000_LABELS = auto.Costs(
     problem=drawn_problems(
         num_queries=[1, 3, 20], most_worlds=7, most_buckets=60, most_labels=500, most_k=30
     ),
-    costs=st.sampled_from([CHEAP_WALK, CHEAP_SCAN, TYPICAL]),
+    costs=st.sampled_from([CHEAP_SEARCH, CHEAP_SCAN, TYPICAL]),
 )
 @settings(max_examples=60, deadline=None)
 def test_labels_are_those_of_the_reference_whichever_way_is_taken(
     problem: Drawn, costs: auto.Costs
 ) -> None:
-    auto.use_costs(costs)
+    use_costs(costs)
     scores, table = problem.build()
     table = table.int()
     for _ in range(2):
@@ -39,45 +39,45 @@ def test_labels_are_those_of_the_reference_whichever_way_is_taken(
         assert_same(found, problem.expected())
 
 
-def count_walked(monkeypatch):
-    walked = []
-    walk = pruned.walk
+def count_searched(monkeypatch):
+    searched = []
+    search = pruned.search
 
     def counting(scores, *arguments, **options):
-        walked.append(scores.shape[0])
-        return walk(scores, *arguments, **options)
+        searched.append(scores.shape[0])
+        return search(scores, *arguments, **options)
 
-    monkeypatch.setattr("bench.mach.decode.pruned.walk", counting)
-    return walked
+    monkeypatch.setattr("bench.mach.decode.pruned.search", counting)
+    return searched
 
 
 def test_scan_that_is_cheap_is_taken_without_a_try(monkeypatch):
     scores, table, _ = planted(2000, 50, 4, 3)
-    walked = count_walked(monkeypatch)
-    auto.use_costs(CHEAP_SCAN)
+    searched = count_searched(monkeypatch)
+    use_costs(CHEAP_SCAN)
     auto.top_k(scores, table, 2, "sum")
-    assert walked == []
+    assert searched == []
 
 
-def test_walks_that_win_take_over_the_batch(monkeypatch):
+def test_searches_that_win_take_over_the_batch(monkeypatch):
     scores, table, _ = planted(20_000, 500, 6, 60)
-    walked = count_walked(monkeypatch)
-    auto.use_costs(CHEAP_WALK)
+    searched = count_searched(monkeypatch)
+    use_costs(CHEAP_SEARCH)
     auto.top_k(scores, table, 2, "sum")
-    assert walked == [8, 32, 20]
+    assert searched == [8, 32, 20]
 
 
-def test_walks_that_lose_are_tried_ever_more_rarely(monkeypatch):
+def test_searches_that_lose_are_tried_ever_more_rarely(monkeypatch):
     table = build_hash("balanced", 60_000, 500, 6, 0).table()
     scores = torch.rand(600, 6, 500, generator=torch.Generator().manual_seed(0))
-    walked = count_walked(monkeypatch)
-    auto.use_costs(SCAN_WORTH_2000_LABELS)
+    searched = count_searched(monkeypatch)
+    use_costs(SCAN_WORTH_2000_LABELS)
     auto.top_k(scores, table, 3, "sum")
-    assert walked == [8, 2, 2, 2]  # after 64, 128 and 256 others
+    assert searched == [8, 2, 2, 2]  # after 64, 128 and 256 others
 
 
 def test_costs_are_fitted_once_in_a_process_and_are_positive():
-    auto.use_costs(None)
+    use_costs(None)
     found = auto.costs()
     assert min(found.pack, found.single_pack, found.select, found.bucket) > 0
     lists = found.tile_gather + found.single_gather + found.visit + found.meet
@@ -86,7 +86,7 @@ def test_costs_are_fitted_once_in_a_process_and_are_positive():
 
 
 def test_costs_are_those_of_the_number_of_threads(monkeypatch):
-    auto.use_costs(None)
+    use_costs(None)
     fits = []
     monkeypatch.setattr(auto, "_fit", lambda: fits.append(torch.get_num_threads()) or TYPICAL)
     threads = torch.get_num_threads()
@@ -101,41 +101,41 @@ def test_costs_are_those_of_the_number_of_threads(monkeypatch):
 
 def test_an_index_in_use_is_priced_anew_when_the_number_of_threads_changes(monkeypatch):
     scores, table, _ = planted(2000, 50, 4, 3)
-    auto.use_costs(None)
+    use_costs(None)
     fits = []
 
     def fitted():
         fits.append(torch.get_num_threads())
-        return CHEAP_SCAN if len(fits) == 1 else CHEAP_WALK
+        return CHEAP_SCAN if len(fits) == 1 else CHEAP_SEARCH
 
     monkeypatch.setattr(auto, "_fit", fitted)
-    walked = count_walked(monkeypatch)
+    searched = count_searched(monkeypatch)
     threads = torch.get_num_threads()
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
             auto.top_k(scores, table, 2, "sum")
-            assert bool(walked) == (number == 2)
+            assert bool(searched) == (number == 2)
     finally:
         torch.set_num_threads(threads)
     assert fits == [1, 2]
 
 
-def test_walks_that_lose_at_one_table_are_still_tried_at_another(monkeypatch):
+def test_searches_that_lose_at_one_table_are_still_tried_at_another(monkeypatch):
     hopeless = torch.rand(100, 6, 500, generator=torch.Generator().manual_seed(0))
     first, second = (build_hash("balanced", 60_000, 500, 6, seed).table() for seed in (0, 1))
-    walked = count_walked(monkeypatch)
-    auto.use_costs(SCAN_WORTH_2000_LABELS)
+    searched = count_searched(monkeypatch)
+    use_costs(SCAN_WORTH_2000_LABELS)
     auto.top_k(hopeless, first, 3, "sum")
-    assert len(walked) == 2
+    assert len(searched) == 2
     auto.top_k(hopeless, second, 3, "sum")
-    assert walked[2:] == walked[:2]
+    assert searched[2:] == searched[:2]
 
 
 def test_scored_labels_are_counted_by_the_way_taken():
     scores, table, _ = planted(5000, 100, 4, 3)
     index = build_index(table, 100)
-    auto.use_costs(CHEAP_SCAN)
-    assert auto.num_scored(scores, index, 2, "sum").tolist() == [5000] * 3
-    auto.use_costs(CHEAP_WALK)
-    assert int(auto.num_scored(scores, index, 2, "sum").max()) < 5000
+    use_costs(CHEAP_SCAN)
+    assert auto.num_scored(scores, index, 2).tolist() == [5000] * 3
+    use_costs(CHEAP_SEARCH)
+    assert int(auto.num_scored(scores, index, 2).max()) < 5000

@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.mach import decode
-from bench.mach.decode import REDUCTIONS, Reduction, dense, dense_kernel, top_k, top_k_reference
-from bench.mach.decode.decoders import METHODS
+from bench.mach.decode import (
+    METHODS,
+    REDUCTIONS,
+    Reduction,
+    coarse_kernel,
+    dense,
+    dense_kernel,
+    kernels,
+    label_scores_block,
+    pruned_kernel,
+    top_k,
+    top_k_reference,
+)
+from bench.mach.decode.coarse_kernel import COARSE_TILE
 from bench.mach.decode.dense import top_k_blocked
-from bench.mach.decode.dense_kernel import COARSE_TILE, TILE, median_network
+from bench.mach.decode.dense_kernel import TILE, median_network
 from bench.mach.hashing import UniversalHash, build_hash
 from tests.mach.problems import (
     FURTHER_KINDS,
@@ -187,7 +201,7 @@ def test_recomputed_hash_is_right_at_the_largest_labels() -> None:
     for start in (0, 2**30 - 50, 2**31 - 101):
         for world in range(2):
             ids = np.empty(100, dtype=np.int32)
-            hash_block = dense_kernel._hash_block
+            hash_block = dense_kernel.hash_block
             hash_block(hashes.coefficients().numpy(), world, start, ids, 9973)
             expected = hashes.bucket_ids(torch.arange(start, start + 100))[world]
             assert ids.tolist() == expected.tolist()
@@ -200,40 +214,6 @@ def test_every_method_gives_the_labels_of_the_reference(method: str, reduction: 
     table = build_hash("balanced", 2500, 60, 6).table()
     found = top_k(scores, table, 9, reduction=reduction, method=method)
     assert_same(found, top_k_reference(scores, table, 9, reduction=reduction))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_weights_of_worlds_scale_their_scores(method: str) -> None:
-    scores = torch.randn(3, 4, 20, generator=torch.Generator().manual_seed(13))
-    table = build_hash("balanced", 300, 20, 4).table()
-    weights = torch.tensor([1.0, 0.5, 3.0, 0.1])
-    expected = top_k_reference(scores * weights[:, None], table, 5)
-    assert_same(top_k(scores, table, 5, method=method, weights=weights), expected)
-
-
-@pytest.mark.parametrize(
-    ("weights", "options", "message"),
-    [
-        ([1.0, 0.0], {}, "expected R = 2 positive float32 numbers"),
-        ([1.0, 1e-60], {}, "expected R = 2 positive float32 numbers"),
-        ([1.0, 1e60], {}, "expected R = 2 positive float32 numbers"),
-        ([1.0, float("nan")], {}, "expected R = 2 positive float32 numbers"),
-        ([1.0, 1.0, 1.0], {}, "expected R = 2 positive float32 numbers"),
-        ([1.0, 1.0], {"reduction": "min"}, "expected 'sum' with weights"),
-    ],
-)
-def test_impossible_weights_are_refused(
-    weights: list[float], options: dict[str, Any], message: str
-) -> None:
-    table = torch.zeros(2, 4, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=message):
-        top_k(
-            torch.zeros(1, 2, 3),
-            table,
-            1,
-            weights=torch.tensor(weights, dtype=torch.float64),
-            **options,
-        )
 
 
 def test_hash_of_other_sizes_or_for_another_method_is_refused() -> None:
@@ -293,6 +273,75 @@ def test_median_of_an_even_number_of_worlds_is_the_mean_of_the_middle_two() -> N
     assert float(top_k(scores, table, 1, reduction="median")[0]) == 3.0
 
 
+@given(
+    addends=st.lists(
+        st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), min_size=1, max_size=30
+    ),
+    rises=st.lists(
+        st.floats(0, 2.0**100, width=32, allow_subnormal=False), min_size=30, max_size=30
+    ),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_rounded_sum_never_falls_where_its_addends_rise(
+    addends: list[float], rises: list[float]
+) -> None:
+    lower = np.float32(addends)
+    higher = lower + np.float32(rises[: len(addends)])
+    assert pruned_kernel.bound(higher) >= pruned_kernel.bound(lower)
+
+
+@given(
+    scores=st.lists(st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 2.5]), min_size=1, max_size=40),
+    k=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_heap_keeps_the_k_best_in_any_order(scores: list[float], k: int, seed: int) -> None:
+    heap = np.empty(k, np.float32), np.empty(k, np.int32)
+    kernels.clear_heap(*heap)
+    for label in np.random.default_rng(seed).permutation(len(scores)):
+        kernels.offer(*heap, np.float32(scores[label]), label)
+    kernels.sort_heap(*heap)
+    ranked = sorted(range(len(scores)), key=lambda label: (-scores[label], label))[:k]
+    assert heap[1].tolist() == ranked + [kernels.NO_LABEL] * (k - len(ranked))
+    assert heap[0].tolist() == [scores[label] for label in ranked] + [-np.inf] * (k - len(ranked))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
+@pytest.mark.parametrize("num_worlds", [1, 16, 256])
+def test_no_score_exceeds_the_bound_by_its_levels(kind: str, num_worlds: int) -> None:
+    generator = torch.Generator().manual_seed(19)
+    if kind == "far_apart" and num_worlds > 30:
+        pytest.skip("beyond float32")
+    scores = draw_scores(kind, (3, num_worlds, 50), generator)
+    table = torch.randint(50, (num_worlds, 4000), generator=generator)
+    floors, steps, bases = dense.levels_of(scores.numpy())
+    every = label_scores_block(scores, table, "sum").double().numpy()
+    for query in range(3):
+        levels = coarse_kernel.levels_of_query(scores[query].numpy(), floors[query], steps[query])
+        sums = np.take_along_axis(levels.astype(np.int64), table.numpy(), 1).sum(0)
+        assert (every[query] <= bases[query] + np.float64(steps[query]) * sums).all()
+
+
+@given(
+    threshold=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+    base=st.floats(-1e6, 1e6, allow_subnormal=False),
+    step=st.floats(2.0**-20, 100, width=32),
+)
+@settings(max_examples=300, deadline=None)
+def test_sums_of_levels_below_the_least_lose(threshold: float, base: float, step: float) -> None:
+    least = int(coarse_kernel.least_sum(threshold, base, np.float32(step)))
+    assert least == 0 or base + step * (least - 1) <= threshold
+    assert int(coarse_kernel.least_sum(-np.inf, base, np.float32(step))) == 0
+
+
+def test_every_test_that_the_exactness_argument_rests_on_exists() -> None:
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", decode.__doc__ or "")
+    assert len(named) == 11
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 @pytest.mark.parametrize("num_rows", range(1, 70))
 def test_network_brings_the_median_to_its_place(num_rows: int) -> None:
     values = np.random.default_rng(num_rows).integers(0, 20, (num_rows, 50))
@@ -331,7 +380,6 @@ def test_unrankable_score_is_refused_by_place_and_value(value: float, num_querie
     ("score", "options", "message"),
     [
         (1e39, {}, "query 1, world 2, bucket 3 is inf in float32"),
-        (1e38, {"weights": torch.tensor([1.0, 1.0, 10.0])}, "bucket 3 is inf in float32, weighted"),
         (1.2e38, {}, r"largest bucket score is 1.2\d*e\+38; expected at most 1.134e\+38: a sum"),
         (1.8e38, {"reduction": "median"}, r"expected at most 1.701e\+38: a median adds up 2"),
     ],

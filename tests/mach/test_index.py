@@ -38,8 +38,8 @@ def test_types_are_the_narrowest_and_rows_start_cache_lines():
         (torch.zeros(3, dtype=torch.int32), "expected \\(R, L\\) integers"),
         (torch.zeros(1, 3), "expected \\(R, L\\) integers"),
         (torch.zeros(1, 0, dtype=torch.int32), "expected \\(R, L\\) integers"),
-        (torch.tensor([[0, 2]]), "buckets 0 to 2; expected 0 to B - 1 = 1"),
-        (torch.tensor([[-1, 0]]), "buckets -1 to 0"),
+        (torch.tensor([[0, 2]]), "a bucket of the table is outside 0 to B - 1 = 1"),
+        (torch.tensor([[-1, 0]]), "outside 0 to B - 1"),
     ],
 )
 def test_bad_table_is_refused(table, message):

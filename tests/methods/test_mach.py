@@ -5,20 +5,22 @@ from numba.core.dispatcher import Dispatcher
 
 from bench.mach import estimators
 from bench.mach.decode import (
+    METHODS,
     auto,
+    coarse_kernel,
     dense,
     dense_kernel,
     index,
+    kernels,
     label_scores_block,
     pruned,
     pruned_kernel,
 )
-from bench.mach.decode.decoders import METHODS
 from bench.mach.decode.index import build_index
 from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.torchmetric import RankingMetrics
-from tests.mach.costs import TYPICAL
+from tests.mach.costs import TYPICAL, use_costs
 
 
 def _model(**options) -> Mach:
@@ -77,9 +79,9 @@ def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
 
 def num_compiled() -> int:
     found = 0
-    for module in (dense_kernel, pruned_kernel, index):
-        kernels = [k for k in vars(module).values() if isinstance(k, Dispatcher)]
-        found += sum(len(kernel.signatures) for kernel in kernels)
+    for module in (kernels, dense_kernel, coarse_kernel, pruned_kernel, index):
+        compiled = [k for k in vars(module).values() if isinstance(k, Dispatcher)]
+        found += sum(len(kernel.signatures) for kernel in compiled)
     return found
 
 
@@ -91,7 +93,7 @@ def test_prepared_model_compiles_and_builds_nothing_in_top_k(
 ):
     # Sizes at which `dense` has all its ways to go: 2²⁰ lookups, and tables of bytes.
     num_labels = 1 << 14
-    auto.use_costs(TYPICAL)
+    use_costs(TYPICAL)
     model = _model(
         labels=num_labels,
         num_buckets=16,
@@ -123,7 +125,7 @@ def test_prepared_model_compiles_and_builds_nothing_in_top_k(
     assert num_compiled() == before
     if (method, estimator) == ("dense", "log_mean"):
         assert taken == {"_single", "_coarse_single", "_tiles", "_coarse"}
-    auto.use_costs(None)
+    use_costs(None)
 
 
 @pytest.mark.parametrize("encoder", ["linear", "mlp"])
@@ -192,11 +194,11 @@ def test_decode_bytes_count_tables_and_the_index_where_there_is_one(method):
 
 
 def test_what_auto_chooses_by_is_told():
-    auto.use_costs(TYPICAL)
+    use_costs(TYPICAL)
     assert _model().facts_of_inference() == {}
     told = _model(decode_method="auto").facts_of_inference()["decode_costs"]
     assert auto.Costs(**told) == TYPICAL
-    auto.use_costs(None)
+    use_costs(None)
 
 
 def test_world_subsets_are_distinct_and_within_range():

@@ -6,12 +6,11 @@ from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.trivial import ClassFrequency, NearestCentroid
 from baselines.two_tower import TwoTower
-from bench.mach.decode import auto
-from bench.mach.decode.decoders import METHODS
+from bench.mach.decode import METHODS
 from bench.mach.estimators import ESTIMATORS
 from bench.mach.module import Mach
 from bench.nn.ranking import UnrankableError, _selected, exact_top_k, top_k_of_product
-from tests.mach.costs import TYPICAL
+from tests.mach.costs import TYPICAL, use_costs
 
 
 def _reference(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,12 +118,12 @@ def _spoiled() -> dict[str, torch.nn.Module]:
 
 
 def test_every_method_and_decode_refuses_nan():
-    auto.use_costs(TYPICAL)
+    use_costs(TYPICAL)
     batch = random_batch(4, 20, 6, "multiclass")
     for model in _spoiled().values():
         with pytest.raises(UnrankableError, match=r"is NaN|is nan"):
             model.top_k(batch, 2)
-    auto.use_costs(None)
+    use_costs(None)
 
 
 @pytest.mark.parametrize("name", ["full", "linear", "sampled"])

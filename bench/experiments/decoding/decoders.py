@@ -118,7 +118,7 @@ class Dense(Decoder):
 
 
 class Pruned(Decoder):
-    """The walk, see `bench.mach.decode.pruned`.
+    """The search of `bench.mach.decode.pruned`.
 
     Where it would be longer than a scan it `falls_back` to one, as the decode method does, or goes
     on, however many labels it takes.
@@ -130,20 +130,20 @@ class Pruned(Decoder):
         self.index = build_index(problem.table, problem.num_buckets)
 
     def top_k(self, queries: Tensor) -> Tensor:
-        """Labels by the walk."""
+        """Labels by the search."""
         if self.falls_back:
             table = self.problem.table
-            return pruned.top_k_indexed(queries, table, self.index, self.k, "sum")[1]
-        return pruned.walk(queries, self.index, self.k).labels
+            return pruned.top_k_indexed(queries, table, self.index, self.k)[1]
+        return pruned.search(queries, self.index, self.k).labels
 
     def num_scored(self, queries: Tensor) -> Tensor:
-        """Labels that the walk scored, or all."""
+        """Labels that the search scored, or all."""
         if not self.falls_back:
-            return pruned.walk(queries, self.index, self.k).num_scored
-        budget = pruned.typical_budget(self.index, "sum")
+            return pruned.search(queries, self.index, self.k).num_scored
+        budget = pruned.typical_budget(self.index)
         if budget is None:
             return super().num_scored(queries)
-        found = pruned.walk(queries, self.index, self.k, budget=budget)
+        found = pruned.search(queries, self.index, self.k, budget=budget)
         return torch.where(found.is_proven, found.num_scored, self.problem.num_labels)
 
     def decode_bytes(self) -> int:
@@ -152,7 +152,7 @@ class Pruned(Decoder):
 
 
 class Auto(Decoder):
-    """The walk where its forecast is cheaper than scoring all labels (`bench.mach.decode.auto`)."""
+    """The search where that is forecast to be cheaper than a scan (`bench.mach.decode.auto`)."""
 
     def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)
@@ -161,11 +161,11 @@ class Auto(Decoder):
 
     def top_k(self, queries: Tensor) -> Tensor:
         """Labels by `auto`."""
-        return auto.top_k_indexed(queries, self.problem.table, self.index, self.k, "sum")[1]
+        return auto.top_k_indexed(queries, self.problem.table, self.index, self.k)[1]
 
     def num_scored(self, queries: Tensor) -> Tensor:
-        """Labels scored by the walk, or all."""
-        return auto.num_scored(queries, self.index, self.k, "sum")
+        """Labels scored by the search, or all."""
+        return auto.num_scored(queries, self.index, self.k)
 
     def facts_of_inference(self) -> Mapping[str, Any]:
         """`decode_costs`: the unit costs of this machine that it chooses by."""

@@ -1,9 +1,35 @@
 """Decode: R × B bucket scores of a query → its exact k best labels.
 
-A label's score reduces the scores of its R buckets (sum, min or median over worlds). Every method
-returns the same labels, best first, equal scores by ascending label id. Sums are float32 additions
-in world order 0 … R − 1 in every method, so that scores agree bit by bit. The `(N, L)` matrix of
-label scores exists in `top_k_reference` only.
+A label's score reduces the scores of its R buckets (sum, min or median over worlds). The `(N, L)`
+matrix of label scores exists in `top_k_reference` only. `dense`, `pruned` and `auto` return its
+labels and scores bit by bit. For sums this is why; each line rests on the test that it names, in
+`tests/mach/`:
+
+1. Score: s(l) = ((x₀ + x₁) + x₂) + … in float32, where x_r is the score of l's bucket in world r;
+   every method adds in this order (`test_sums_are_float32_in_world_order`).
+2. Order: l ranks above m where s(l) > s(m), or s(l) = s(m) and l < m. A heap keeps the k best in
+   whatever order they come (`test_a_heap_keeps_the_k_best_in_any_order`). Its worst score t never
+   falls, so that a label may be left out where bound ≥ s(l) and bound < t; or bound ≤ t where all
+   labels of the heap are smaller ones.
+3. Monotone rounding: x_r ≤ y_r in every world gives s(x) ≤ s(y), as each addition is rounded
+   monotonically (`test_a_rounded_sum_never_falls_where_its_addends_rise`).
+4. `dense` scores every label, or bounds it by bytes: s(l) ≤ base + step · Σ level(x_r)
+   (`test_no_score_exceeds_the_bound_by_its_levels`). Labels come in ascending order, and those
+   below the least sum of levels have a bound ≤ t (`test_sums_of_levels_below_the_least_lose`).
+5. `pruned` reads each world's buckets from the best one down to nexts[r], the best one not read. A
+   label in no read bucket has x_r ≤ nexts[r], so that by 3. s(l) ≤ the rounded sum of nexts; where
+   that is below t all such labels are out. A tie is not: its label may be the smaller one
+   (`test_a_label_that_may_tie_is_still_looked_for`).
+6. A label in one read bucket only, of value v, has s(l) ≤ v + Σ nexts of the others + rounding
+   (`test_no_label_encountered_once_exceeds_its_bound`); nor does a score exceed the sum of its
+   first worlds and what the others add at most (`test_no_score_left_half_way_could_have_won`).
+   Stopping rule: 5. holds, and all labels encountered are scored or bound below t
+   (`test_search_equals_reference`).
+7. A search that gives up is answered by `dense`
+   (`test_search_that_gives_up_says_so_and_top_k_is_exact`), and `auto` takes either
+   (`test_labels_are_those_of_the_reference_whichever_way_is_taken`).
+
+Minima and medians are scanned by `dense`, which scores every label.
 """
 
 from __future__ import annotations
@@ -13,15 +39,24 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from bench.mach.decode.decoders import DEFAULT, METHODS
 from bench.mach.hashing import UniversalHash
 from bench.methods.cards import resolve
 from bench.nn.ranking import UnrankableError
 
+#: Decode methods: a new one is one file, with `top_k` and `prepare`, and one line.
+METHODS: dict[str, str] = {
+    "dense": "bench.mach.decode.dense:top_k",
+    "pruned": "bench.mach.decode.pruned:top_k",
+    "auto": "bench.mach.decode.auto:top_k",
+}
+#: Those that keep an index of the table, see `bench.mach.decode.index`.
+INDEXED = frozenset({"pruned", "auto"})
+#: Fastest without an index, and near the fastest with one on scores that are not peaked.
+DEFAULT = "dense"
+
 Reduction = Literal["sum", "min", "median"]
 REDUCTIONS: tuple[Reduction, ...] = ("sum", "min", "median")
 
-_RECOMPUTED = "bench.mach.decode.dense:top_k_recomputed"
 _TABLE_DTYPES = (torch.uint8, torch.int16, torch.int32)
 _LARGEST_FLOAT = torch.finfo(torch.float32).max
 
@@ -30,7 +65,7 @@ class DecodeMethod(Protocol):
     """A way to the k best labels; arguments are checked, float32, on one device and contiguous."""
 
     def __call__(
-        self, bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
+        self, bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:
         """`(N, k)` float32 scores, best first, and `(N, k)` int64 labels."""
         ...
@@ -43,7 +78,6 @@ def top_k(
     *,
     reduction: Reduction = "sum",
     method: str = DEFAULT,
-    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The exact k best labels of each query, and their reduced scores.
 
@@ -56,8 +90,7 @@ def top_k(
         k: labels wanted, 1 to L.
         reduction: `sum`, `min`, or `median` (numpy's: of an even number of worlds the mean of the
             two middle scores).
-        method: a key of `bench.mach.decode.decoders.METHODS`.
-        weights: `(R,)` positive, what each world's scores count in a sum; None: all alike.
+        method: a key of `METHODS`.
 
     Returns:
         Scores `(N, k)` float32, best first, and labels `(N, k)` int64; equal scores by ascending
@@ -66,8 +99,7 @@ def top_k(
     Raises:
         UnrankableError: a score is NaN or +inf as float32, or so large that a label's may overflow.
         ValueError: k is not in 1 … L, shapes disagree, the reduction or method is unknown, a bucket
-            of the table is outside 0 … B − 1, weights are not positive or not for a sum, or a hash
-            is given to another method than `dense`.
+            of the table is outside 0 … B − 1, or a hash is given to another method than `dense`.
         TypeError: the table is neither a tensor nor a universal hash.
 
     >>> scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
@@ -81,20 +113,17 @@ def top_k(
     if not isinstance(table, Tensor) and method != "dense":
         raise ValueError(f"decode method is {method!r}; expected 'dense' with a hash for a table")
     bucket_scores = bucket_scores.detach().float()
-    if weights is not None:
-        bucket_scores = _weighted(bucket_scores, weights, reduction)
     if bucket_scores.shape[0] == 0:
         device = bucket_scores.device
         return torch.empty(0, k, device=device), torch.empty(0, k, dtype=torch.int64, device=device)
     check_scores(bucket_scores, reduction)
-    bucket_scores = bucket_scores.contiguous()
-    if not isinstance(table, Tensor):
-        found: tuple[Tensor, Tensor] = resolve(_RECOMPUTED)(bucket_scores, table, k, reduction)
-        return found
-    if table.dtype not in _TABLE_DTYPES:
-        table = _narrowed(table, bucket_scores.shape[2])
+    if isinstance(table, Tensor):
+        if table.dtype not in _TABLE_DTYPES:
+            check_buckets(table.to(torch.int64), bucket_scores.shape[2])
+            table = table.to(torch.int32)
+        table = table.to(bucket_scores.device).contiguous()
     decode = cast(DecodeMethod, resolve(METHODS[method]))
-    return decode(bucket_scores, table.to(bucket_scores.device).contiguous(), k, reduction)
+    return decode(bucket_scores.contiguous(), table, k, reduction)
 
 
 def prepare(
@@ -110,7 +139,7 @@ def prepare(
         num_buckets: B.
         k: labels wanted, 1 to L.
         reduction: `sum`, `min` or `median`.
-        method: a key of `bench.mach.decode.decoders.METHODS`.
+        method: a key of `METHODS`.
     """
     module = METHODS[method].partition(":")[0]
     resolve(f"{module}:prepare")(table, num_buckets, k, reduction)
@@ -119,7 +148,7 @@ def prepare(
 def top_k_reference(
     bucket_scores: Tensor, table: Tensor, k: int, *, reduction: Reduction = "sum"
 ) -> tuple[Tensor, Tensor]:
-    """What `top_k` must return, read off the whole `(N, L)` matrix; for tests and small sizes."""
+    """What `top_k` must return, read off the full `(N, L)` matrix; for tests and small sizes."""
     _check(bucket_scores, table, k, reduction)
     bucket_scores = bucket_scores.detach().float()
     check_scores(bucket_scores, reduction)
@@ -144,30 +173,31 @@ def label_scores_block(bucket_scores: Tensor, table: Tensor, reduction: Reductio
     return total
 
 
-def _weighted(bucket_scores: Tensor, weights: Tensor, reduction: str) -> Tensor:
-    num_worlds = bucket_scores.shape[1]
-    if reduction != "sum":
-        raise ValueError(f"reduction is {reduction!r}; expected 'sum' with weights of worlds")
-    factors = weights.detach().to(bucket_scores.device).float()
-    is_good = factors.shape == (num_worlds,) and bool(((factors > 0) & factors.isfinite()).all())
-    if not is_good:
-        raise ValueError(
-            f"weights are {weights.tolist()}; expected R = {num_worlds} positive float32 numbers"
-        )
-    return bucket_scores * factors[:, None]
-
-
 def bad_table(num_buckets: int) -> ValueError:
     """What every method raises for a bucket that is none."""
     return ValueError(f"a bucket of the table is outside 0 to B - 1 = {num_buckets - 1}")
 
 
-def _narrowed(table: Tensor, num_buckets: int) -> Tensor:
-    """As int32, once it is known to hold nothing that int32 would wrap."""
-    lowest, highest = (int(value) for value in torch.aminmax(table.to(torch.int64)))
+def check_buckets(table: Tensor, num_buckets: int) -> None:
+    """Refuse a table with a bucket that is none."""
+    lowest, highest = (int(value) for value in torch.aminmax(table))
     if lowest < 0 or highest >= num_buckets:
         raise bad_table(num_buckets)
-    return table.to(torch.int32)
+
+
+def ranking_keys(scores: Tensor, labels: Tensor) -> Tensor:
+    """Int64 keys in the order of scores, equal ones by falling label: to be ranked by any top-k."""
+    # Adding 0.0 turns -0.0 into 0.0: equal scores need equal bits.
+    bits = (scores + 0.0).view(torch.int32)
+    order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return (order << 32) | (0xFFFFFFFF - labels)
+
+
+def scores_and_labels(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`ranking_keys` were made of."""
+    order = (keys >> 32).int()
+    scores = torch.where(order < 0, order ^ 0x7FFFFFFF, order).view(torch.float32)
+    return scores, 0xFFFFFFFF - (keys & 0xFFFFFFFF)
 
 
 def _check(bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: str) -> None:
@@ -214,7 +244,7 @@ def check_scores(bucket_scores: Tensor, reduction: str) -> None:
         at = (~(bucket_scores < float("inf"))).nonzero()[0].tolist()
         raise UnrankableError(
             f"bucket score of query {at[0]}, world {at[1]}, bucket {at[2]} is "
-            f"{float(bucket_scores[tuple(at)])} in float32, weighted; expected finite or -inf "
+            f"{float(bucket_scores[tuple(at)])} in float32; expected finite or -inf "
             "(a smaller learning rate?)"
         )
     addends = {"sum": bucket_scores.shape[1], "median": 2}.get(reduction, 1)

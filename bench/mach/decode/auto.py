@@ -1,8 +1,8 @@
-"""The `auto` decode: the walk of `pruned` or the scan of `dense`, whichever will take less time.
+"""The `auto` decode: the search of `pruned` or the scan of `dense`, whichever takes less time.
 
-What a scan costs follows from the sizes; what a walk costs depends on how peaked the scores are,
-and shows only when it is tried. Both are priced with unit costs fitted on this machine. A walk
-gives up when its own forecast exceeds the price of a scan; when walks keep losing, queries go to
+What a scan costs follows from the sizes; what a search costs depends on how peaked the scores are,
+and shows only when it is tried. Both are priced with unit costs fitted on this machine. A search
+gives up when its own forecast exceeds the price of a scan; when searches keep losing, queries go to
 the scan at once, and a few are tried again after a growing number of others. Labels are the same
 either way.
 """
@@ -21,37 +21,37 @@ import torch
 from torch import Tensor
 
 from bench.mach.decode import Reduction, dense, pruned
-from bench.mach.decode.dense_kernel import COARSE_TILE, TILE
+from bench.mach.decode.coarse_kernel import COARSE_TILE
 from bench.mach.decode.index import BucketIndex, build_index
-from bench.mach.decode.pruned import WalkBudget, WalkPrices
+from bench.mach.decode.pruned import SearchBudget, SearchPrices
 from bench.mach.hashing import build_hash
 
-# Queries tried when nothing is known, and when walks have lost before.
+# Queries tried when nothing is known, and when searches have lost before.
 _FIRST_TRY = 8
 _RETRY = 2
 _FIRST_PAUSE = 64
 _LONGEST_PAUSE = 4096
-# Walks that count in full; at as many, what was is halved.
+# Searches that count in full; at as many, what was is halved.
 _REMEMBERED = 64
 # Queries that `dense` always scans together.
 _BATCH = 8
 # Seconds, where noise would have a cost vanish.
 _LEAST = 1e-9
-# Of the calibration's walks: worlds, queries, and labels that stand out, so few that no world's
-# buckets are searched twice, or so many that they are.
+# Of the calibration's searches: worlds, queries, and labels that stand out, so few that no world's
+# best buckets are looked for twice, or so many that they are.
 _FIT_WORLDS = 16
 _FIT_QUERIES = 32
 _FEW = 6
 _MANY = 16
-# Least that meeting a label is taken to cost, as a share of scoring it.
-_LEAST_MEETING = 1 / 32
+# Least that encountering a label is taken to cost, as a share of scoring it.
+_LEAST_ENCOUNTER = 1 / 32
 # A label's row is fetched from memory; each world of it is a read from cache.
 _ROW_IN_WORLDS = 8.0
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Unit costs of this machine, in seconds of wall time with all threads at work.
+    """Unit costs of this machine, in seconds of wall time with all threads at work; in records.
 
     Attributes:
         table_sizes: R · B of the calibration points, ascending.
@@ -62,12 +62,12 @@ class Costs:
             read at a time, and up to 256 of them by other instructions.
         pack: of one bucket score of each query before a scan of several together.
         single_pack: as `pack` for a single query; one that is not packed is as slow to fetch.
-        select: of one bucket score in the search for a world's best buckets.
+        select: of one bucket score in finding a world's best buckets.
         row_bytes: R · L of the calibration points, ascending, times the bytes of a bucket.
-        visit: of one world of a label scored by a walk, at those; fetching the label's row counts
+        visit: of one world of a label scored by a search, at those; fetching the label's row counts
             as 8 worlds.
-        meet: of a label in a bucket walked, at those, scored or not.
-        bucket: of a bucket walked, but for its labels; further searches for buckets included.
+        meet: of a label encountered in a bucket, at those, scored or not.
+        bucket: of a bucket read, but for its labels; finding further buckets included.
     """
 
     table_sizes: tuple[int, ...]
@@ -82,66 +82,62 @@ class Costs:
     meet: tuple[float, ...]
     bucket: float
 
-    def scan_seconds(
-        self, num_queries: int, num_labels: int, worlds: int, buckets: int, reduction: Reduction
-    ) -> float:
+    def scan_seconds(self, num_queries: int, num_labels: int, worlds: int, buckets: int) -> float:
         """A query's share of a scan over all labels."""
         size, lookups = worlds * buckets, worlds * num_labels
-        # A tile of float32 takes about as long as one of bytes, for fewer queries.
-        tile = COARSE_TILE if reduction == "sum" else TILE
         shared = _between(size, self.table_sizes, self.tile_gather) * lookups
-        shared = shared / max(min(num_queries, tile), 1) + self.pack * size
+        shared = shared / max(min(num_queries, COARSE_TILE), 1) + self.pack * size
         if num_queries >= _BATCH:
             return shared
         single = _between(buckets, self.bucket_counts, self.single_gather) * lookups
         return min(shared, single + self.single_pack * size)
 
-    def walk_prices(self, num_queries: int, worlds: int, row_bytes: int) -> WalkPrices:
-        """Seconds of what a walk does, but for the selection."""
-        threads = _threads_per_walk(num_queries)
+    def search_prices(self, num_queries: int, worlds: int, row_bytes: int) -> SearchPrices:
+        """Seconds of what a search does, but for the selection."""
+        threads = _threads_per_search(num_queries)
         visit = _between(row_bytes, self.row_bytes, self.visit)
-        return WalkPrices(
+        return SearchPrices(
             bucket=threads * self.bucket,
-            meet=threads * _between(row_bytes, self.row_bytes, self.meet),
+            encounter=threads * _between(row_bytes, self.row_bytes, self.meet),
             score=threads * visit * (worlds + _ROW_IN_WORLDS),
         )
 
     def select_seconds(self, num_queries: int, worlds: int, buckets: int) -> float:
         """Finding the best buckets."""
-        return self.select * worlds * buckets * _threads_per_walk(num_queries)
+        return self.select * worlds * buckets * _threads_per_search(num_queries)
 
 
-def _threads_per_walk(num_queries: int) -> float:
-    """A walk takes one thread: with fewer queries than threads the others are idle."""
+def _threads_per_search(num_queries: int) -> float:
+    """A search takes one thread: with fewer queries than threads the others are idle."""
     threads = torch.get_num_threads()
     return threads / min(max(num_queries, 1), threads)
 
 
 @dataclass(frozen=True)
 class _Prices:
-    """Seconds of a query of a batch; None where no walk can be shorter than a scan."""
+    """Seconds of a query of a batch; no budget where no search can be shorter than a scan."""
 
     scan: float
     select: float
-    walk: WalkPrices
-    budget: WalkBudget | None
+    search: SearchPrices
+    budget: SearchBudget | None
 
 
-def _between(at: int, places: tuple[int, ...], known: tuple[float, ...]) -> float:
+def _between(at: int, points: tuple[int, ...], known: tuple[float, ...]) -> float:
     """Interpolates on logarithmic scales; beyond the ends the end's value."""
-    logs = [math.log(place) for place in places]
+    logs = [math.log(point) for point in points]
     return math.exp(np.interp(math.log(at), logs, [math.log(value) for value in known]))
 
 
 @dataclass
 class _Experience:
-    """What walks over one index have come to.
+    """What searches over one index have come to.
 
     Attributes:
-        num_tried: queries walked since the last pause, the older ones counting less.
+        num_tried: queries searched since the last pause, the older ones counting less.
         spent: time that they took, as a multiple of a scan's for one.
-        num_needed: queries to walk before they are judged: one alone says little.
-        num_to_try: queries of a batch to walk before they are looked at.
+        num_needed: queries to search before they are judged: one alone says little.
+        num_to_try: queries of a batch to search before they are looked at.
         pause: queries to scan at once.
         next_pause: length of the next pause.
     """
@@ -154,16 +150,17 @@ class _Experience:
     next_pause: int = _FIRST_PAUSE
 
     def learn(self, found: pruned.PrunedResult, prices: _Prices) -> None:
-        """Walk on with more queries after a gain, pause after a loss."""
+        """Search on with more queries after a gain, pause after a loss."""
         total = found.totals()
         num_tried = total.num_queries
         given_up = num_tried - total.num_proven
-        walked = prices.walk.of_walk(total.num_buckets_walked, total.num_met, total.num_scored)
-        walked += num_tried * prices.select
+        seconds = num_tried * prices.select + prices.search.of_search(
+            total.num_read, total.num_encountered, total.num_scored
+        )
         if self.num_tried >= _REMEMBERED:
             self.num_tried, self.spent = self.num_tried / 2, self.spent / 2
         self.num_tried += num_tried
-        self.spent += walked / prices.scan + given_up
+        self.spent += seconds / prices.scan + given_up
         if self.num_tried < self.num_needed:
             return
         if self.spent <= self.num_tried:
@@ -177,7 +174,7 @@ class _Experience:
 
 
 class _Chooser:
-    """What is known for one index and number of threads: costs there, what walks have come to.
+    """What is known for one index and number of threads: costs there, what searches have come to.
 
     Args:
         index: of the table.
@@ -185,35 +182,34 @@ class _Chooser:
     """
 
     def __init__(self, index: BucketIndex, unit: Costs) -> None:
-        self._sizes = index.num_labels, index.num_worlds, index.num_buckets, index.rows.nbytes
+        self._sizes = index.num_labels, index.num_worlds, index.num_buckets
+        self._row_bytes = index.rows.nbytes
         self._unit = unit
-        self._prices: dict[tuple[int, Reduction], _Prices] = {}
-        self._experiences: dict[tuple[int, int, Reduction], _Experience] = {}
+        self._prices: dict[int, _Prices] = {}
+        self._experiences: dict[tuple[int, int], _Experience] = {}
 
-    def prices(self, num_queries: int, reduction: Reduction) -> _Prices:
+    def prices(self, num_queries: int) -> _Prices:
         """Of a query of so many."""
-        # Beyond a tile, and a walk for each thread, nothing depends on the number.
+        # Beyond a tile, and a search for each thread, nothing depends on the number.
         asked = min(num_queries, max(COARSE_TILE, torch.get_num_threads()))
-        key = asked, reduction
-        known = self._prices.get(key)
+        known = self._prices.get(asked)
         if known is None:
-            known = self._prices[key] = self._priced(asked, reduction)
+            known = self._prices[asked] = self._priced(asked)
         return known
 
-    def _priced(self, num_queries: int, reduction: Reduction) -> _Prices:
-        num_labels, worlds, buckets, row_bytes = self._sizes
+    def _priced(self, num_queries: int) -> _Prices:
+        num_labels, worlds, buckets = self._sizes
         unit = self._unit
-        scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets, reduction)
+        scan = unit.scan_seconds(num_queries, num_labels, worlds, buckets)
         select = unit.select_seconds(num_queries, worlds, buckets)
-        walk = unit.walk_prices(num_queries, worlds, row_bytes)
-        budget = WalkBudget(walk, scan - select)
-        is_enough = budget.is_enough(num_labels, (worlds, buckets), reduction)
-        return _Prices(scan, select, walk, budget if is_enough else None)
+        search = unit.search_prices(num_queries, worlds, self._row_bytes)
+        budget = SearchBudget(search, scan - select)
+        return _Prices(scan, select, search, budget if budget.is_enough(*self._sizes) else None)
 
-    def experience(self, num_queries: int, k: int, reduction: Reduction) -> _Experience:
-        """Of about as many queries: alone, a scan is dear, and walks often pay."""
+    def experience(self, num_queries: int, k: int) -> _Experience:
+        """Of about as many queries: alone, a scan is dear, and searches often pay."""
         scale = min(num_queries, COARSE_TILE).bit_length()
-        return self._experiences.setdefault((scale, k, reduction), _Experience())
+        return self._experiences.setdefault((scale, k), _Experience())
 
 
 #: Costs by the number of threads that they were fitted with.
@@ -242,18 +238,10 @@ def costs() -> Costs:
     return _known_costs[threads]
 
 
-def use_costs(chosen: Costs | None) -> None:
-    """Put in force costs of an earlier record instead, and forget experience; None: fit anew."""
-    _known_costs.clear()
-    _choosers.clear()
-    if chosen is not None:
-        _known_costs[torch.get_num_threads()] = chosen
-
-
 def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> None:
     """Fit the costs, build the index, compile both ways; see `bench.mach.decode.prepare`."""
     pruned.prepare(table, num_buckets, k, reduction)
-    if table.device.type == "cpu":
+    if not pruned.is_dense(table.device, reduction):
         _chooser(pruned.index_of(table, num_buckets))
 
 
@@ -262,39 +250,36 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """The k best labels by the cheaper way; see `bench.mach.decode.top_k`.
 
-    The table's index is built at its first use. On other devices than the CPU this is `dense`.
-
-    Raises:
-        ValueError: a bucket of the table is outside 0 … B − 1.
+    The table's index is built at its first use.
     """
-    if bucket_scores.device.type != "cpu":
+    if pruned.is_dense(bucket_scores.device, reduction):
         return dense.top_k(bucket_scores, table, k, reduction)
     index = pruned.index_of(table, bucket_scores.shape[2])
-    return top_k_indexed(bucket_scores, table, index, k, reduction)
+    return top_k_indexed(bucket_scores, table, index, k)
 
 
 def top_k_indexed(
-    bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int, reduction: Reduction
+    bucket_scores: Tensor, table: Tensor, index: BucketIndex, k: int
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`top_k` with an index at hand."""
+    """As :func:`top_k` for sums, with an index at hand."""
     num_queries = bucket_scores.shape[0]
     chooser = _chooser(index)
-    experience = chooser.experience(num_queries, k, reduction)
-    prices = chooser.prices(num_queries, reduction)
+    experience = chooser.experience(num_queries, k)
+    prices = chooser.prices(num_queries)
     if prices.budget is None:
-        return dense.top_k(bucket_scores, table, k, reduction)
+        return dense.top_k(bucket_scores, table, k, "sum")
     if experience.pause == 0 and num_queries <= experience.num_to_try:
         # A single query is answered within 60 µs, of which copies would be a tenth.
-        found = pruned.walk(bucket_scores, index, k, reduction, budget=prices.budget)
+        found = pruned.search(bucket_scores, index, k, budget=prices.budget)
         experience.learn(found, prices)
-        pruned.complete(found, bucket_scores, table, reduction)
+        pruned.complete(found, bucket_scores, table)
         return found.scores, found.labels
     scores = torch.empty(num_queries, k, dtype=torch.float32)
     labels = torch.empty(num_queries, k, dtype=torch.int64)
     scanned: list[Tensor] = []
     start = 0
     while start < num_queries:
-        prices = chooser.prices(num_queries - start, reduction)
+        prices = chooser.prices(num_queries - start)
         if prices.budget is None:
             scanned.append(torch.arange(start, num_queries))
             break
@@ -304,24 +289,27 @@ def top_k_indexed(
             scanned.append(torch.arange(start, stop))
         else:
             stop = min(start + experience.num_to_try, num_queries)
-            part = bucket_scores[start:stop]
-            found = pruned.walk(part, index, k, reduction, budget=prices.budget)
+            found = pruned.search(bucket_scores[start:stop], index, k, budget=prices.budget)
             scores[start:stop], labels[start:stop] = found.scores, found.labels
             scanned.append(start + (~found.is_proven).nonzero()[:, 0])
             experience.learn(found, prices)
         start = stop
-    left = torch.cat(scanned)
-    pruned.answer_by_dense(scores, labels, left, bucket_scores, table, reduction)
+    pruned.answer_by_dense(scores, labels, torch.cat(scanned), bucket_scores, table)
     return scores, labels
 
 
-def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int, reduction: Reduction) -> Tensor:
-    """`(N,)` labels that each query alone would have scored: by its walk, or all of them."""
-    budget = _chooser(index).prices(bucket_scores.shape[0], reduction).budget
+def num_scored(bucket_scores: Tensor, index: BucketIndex, k: int) -> Tensor:
+    """`(N,)` labels that each query alone would have scored: by its search, or all of them."""
+    budget = _chooser(index).prices(bucket_scores.shape[0]).budget
     if budget is None:
         return torch.full((bucket_scores.shape[0],), index.num_labels)
-    found = pruned.walk(bucket_scores, index, k, reduction, budget=budget)
+    found = pruned.search(bucket_scores, index, k, budget=budget)
     return torch.where(found.is_proven, found.num_scored, index.num_labels)
+
+
+# ---------------------------------------------------------------------------------------------
+# Calibration
+# ---------------------------------------------------------------------------------------------
 
 
 def _fit() -> Costs:
@@ -334,133 +322,113 @@ def _fit() -> Costs:
         table = build_hash("balanced", num_labels, buckets, worlds, 0).table()
         scores = torch.randn(COARSE_TILE, worlds, buckets, generator=generator)
         # What a scan of few labels takes is nearly all packing; a single query packs for many only.
-        tile_line = _line(scores, table, num_labels // 128)
-        single_line = _line(scores[:1], table, num_labels // 4)
-        tile.append(tile_line.slope / worlds)
-        single.append(single_line.slope / worlds)
+        tile_start, tile_slope = _line(scores, table, num_labels // 128)
+        single_start, single_slope = _line(scores[:1], table, num_labels // 4)
+        tile.append(tile_slope / worlds)
+        single.append(single_slope / worlds)
     sizes = tuple(worlds * buckets for buckets in bucket_counts)
     in_cache, beyond = _fit_labels(1 << 15, 64), _fit_labels(1 << 19, 256)
-    by_bucket = _fit_buckets(1 << 13, in_cache.score)
+    select, bucket = _fit_buckets(1 << 13, in_cache.score)
     return Costs(
         table_sizes=sizes,
         tile_gather=tuple(tile),
         bucket_counts=bucket_counts,
         single_gather=tuple(single),
         # Of the largest tables, whose packing is the longest.
-        pack=max(tile_line.start / COARSE_TILE, _LEAST) / sizes[-1],
-        single_pack=max(single_line.start, _LEAST) / sizes[-1],
-        select=by_bucket.select,
+        pack=max(tile_start / COARSE_TILE, _LEAST) / sizes[-1],
+        single_pack=max(single_start, _LEAST) / sizes[-1],
+        select=select,
         row_bytes=(in_cache.row_bytes, beyond.row_bytes),
-        visit=(in_cache.visit, beyond.visit),
-        meet=(in_cache.meet, beyond.meet),
-        bucket=by_bucket.bucket,
+        visit=tuple(of.score / (_FIT_WORLDS + _ROW_IN_WORLDS) for of in (in_cache, beyond)),
+        meet=(in_cache.encounter, beyond.encounter),
+        bucket=bucket,
     )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Seconds of a scan: `start + slope · labels`."""
-
-    start: float
-    slope: float
-
-
-def _line(batch: Tensor, table: Tensor, few: int) -> _Line:
-    """Through the times of a scan of all labels of a table and of its first `few`."""
+def _line(batch: Tensor, table: Tensor, few: int) -> tuple[float, float]:
+    """Start and slope of the seconds of a scan, by those of all labels and of the first `few`."""
     many = table.shape[1]
-    few_seconds = _best_seconds(_scan(batch, table[:, :few].contiguous()))
-    many_seconds = _best_seconds(_scan(batch, table))
+    few_seconds, many_seconds = (
+        _best_seconds(functools.partial(dense.top_k, batch, labels, 5, "sum"))
+        for labels in (table[:, :few].contiguous(), table)
+    )
     slope = max(many_seconds - few_seconds, 0.1 * many_seconds) / (many - few)
-    return _Line(few_seconds - slope * few, slope)
-
-
-def _scan(batch: Tensor, table: Tensor) -> Callable[[], object]:
-    return lambda: dense.top_k(batch, table, 5, "sum")
+    return few_seconds - slope * few, slope
 
 
 @dataclass(frozen=True)
 class _LabelCosts:
-    """Of labels, see `Costs`; `score` is of one in `_FIT_WORLDS` worlds."""
+    """Of a label in `_FIT_WORLDS` worlds, see `Costs`."""
 
     row_bytes: int
     score: float
-    meet: float
-
-    @property
-    def visit(self) -> float:
-        """A world's part of scoring a label."""
-        return self.score / (_FIT_WORLDS + _ROW_IN_WORLDS)
+    encounter: float
 
 
 def _fit_labels(num_labels: int, buckets: int) -> _LabelCosts:
-    """From walks to a label that stands out, and to several; scoring all they meet, or few.
+    """From searches for a label that stands out, and for several; scoring all labels, or few.
 
     Of few buckets, whose lists are long: beside their labels nothing counts.
     """
-    few, many = _timed_walks(num_labels, buckets, _FEW, num_immediate=num_labels)
+    few, many = _timed_searches(num_labels, buckets, _FEW, num_immediate=num_labels)
     both = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.scored - few.scored)
-    few, many = _timed_walks(num_labels, buckets, _FEW, num_immediate=0)
+    few, many = _timed_searches(num_labels, buckets, _FEW, num_immediate=0)
     scored = many.scored - few.scored
-    meet = (many.seconds - few.seconds - both * scored) / (many.met - few.met - scored)
-    meet = min(max(meet, _LEAST_MEETING * both), 0.5 * both)
-    return _LabelCosts(few.row_bytes, both - meet, meet)
+    encounter = (many.seconds - few.seconds - both * scored) / (
+        many.encountered - few.encountered - scored
+    )
+    encounter = min(max(encounter, _LEAST_ENCOUNTER * both), 0.5 * both)
+    return _LabelCosts(few.row_bytes, both - encounter, encounter)
 
 
-@dataclass(frozen=True)
-class _BucketCosts:
-    """Of buckets, see `Costs`."""
+def _fit_buckets(buckets: int, score: float) -> tuple[float, float]:
+    """`select` and `bucket` of `Costs`, from the same with a label in each bucket.
 
-    select: float
-    bucket: float
-
-
-def _fit_buckets(buckets: int, score: float) -> _BucketCosts:
-    """From the same, with a label in each bucket.
-
-    A bucket's share of the search for further ones counts as its own.
+    A bucket's share of finding further ones counts as its own.
     """
-    few, many = _timed_walks(buckets, buckets, _MANY, num_immediate=buckets)
+    few, many = _timed_searches(buckets, buckets, _MANY, num_immediate=buckets)
     taken = many.seconds - few.seconds
     taken = max(taken - score * (many.scored - few.scored), 0.1 * taken, _LEAST)
-    return _BucketCosts(
-        select=few.seconds / (_FIT_QUERIES * _FIT_WORLDS * buckets),
-        bucket=taken / (many.walked - few.walked),
-    )
+    return few.seconds / (_FIT_QUERIES * _FIT_WORLDS * buckets), taken / (many.read - few.read)
 
 
 @dataclass(frozen=True)
-class _TimedWalks:
-    """Seconds of walks, what they counted, and the bytes of the index' rows."""
+class _TimedSearches:
+    """Seconds of searches, what they counted, and the bytes of the index' rows."""
 
     seconds: float
-    walked: float
-    met: float
+    read: float
+    encountered: float
     scored: float
     row_bytes: int
 
 
-def _timed_walks(
+def _timed_searches(
     num_labels: int, buckets: int, several: int, *, num_immediate: int
-) -> tuple[_TimedWalks, _TimedWalks]:
-    """Walks to the one label, and to the `several`, that stand out."""
+) -> tuple[_TimedSearches, _TimedSearches]:
+    """Searches for the one label, and for the `several`, that stand out."""
     generator = torch.Generator().manual_seed(1)
     table = build_hash("balanced", num_labels, buckets, _FIT_WORLDS, 0).table()
     index = build_index(table, buckets)
     noise = torch.rand(_FIT_QUERIES, _FIT_WORLDS, buckets, generator=generator)
 
-    def timed(wanted: int) -> _TimedWalks:
+    def timed(wanted: int) -> _TimedSearches:
         scores = noise.clone()
         for rank in reversed(range(wanted)):
             labels = torch.randint(num_labels, (_FIT_QUERIES,), generator=generator)
             rows = table[:, labels].T.long().unsqueeze(2)
             scores.scatter_(2, rows, 100.0 - rank)
-        walk = functools.partial(
-            pruned.walk, scores, index, wanted, "sum", num_immediate=num_immediate
+        search = functools.partial(
+            pruned.search, scores, index, wanted, num_immediate=num_immediate
         )
-        found = walk()
-        counts = (found.num_buckets_walked, found.num_met, found.num_scored)
-        walked, met, scored = (float(count.sum()) for count in counts)
-        return _TimedWalks(_best_seconds(walk), walked, met, scored, index.rows.nbytes)
+        total = search().totals()
+        return _TimedSearches(
+            _best_seconds(search),
+            total.num_read,
+            total.num_encountered,
+            total.num_scored,
+            index.rows.nbytes,
+        )
 
     return timed(1), timed(several)
 

@@ -18,9 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.mach.decode import Reduction, bad_table, dense_kernel, label_scores_block
-from bench.mach.decode.aligned import empty_aligned
-from bench.mach.decode.dense_kernel import COARSE_TILE, MOST_COARSE_WORLDS, TILE, TOP_LEVEL
+from bench.mach.decode import (
+    Reduction,
+    bad_table,
+    check_buckets,
+    coarse_kernel,
+    dense_kernel,
+    label_scores_block,
+    ranking_keys,
+    scores_and_labels,
+)
+from bench.mach.decode.coarse_kernel import COARSE_TILE, MOST_COARSE_WORLDS, TOP_LEVEL
+from bench.mach.decode.dense_kernel import TILE
+from bench.mach.decode.kernels import NO_LABEL
+from bench.mach.decode.workspace import empty_aligned
 from bench.mach.hashing import UniversalHash
 
 _REDUCTION_CODES = {
@@ -58,13 +69,15 @@ _PREPARED_QUERIES = 2
 
 
 def top_k(
-    bucket_scores: Tensor, table: Tensor, k: int, reduction: Reduction
+    bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: Reduction
 ) -> tuple[Tensor, Tensor]:
-    """The k best labels by scoring all of them; see `bench.mach.decode.top_k`."""
+    """The k best labels by scoring all of them; see `bench.mach.decode.top_k`.
+
+    The buckets of a hash are computed anew: nothing of size L is kept.
+    """
     if bucket_scores.device.type == "cpu":
-        no_hash = np.empty((0, 2), dtype=np.int64)
-        return _Scan(bucket_scores, table.numpy(), no_hash, table.shape[1], k, reduction).run()
-    if bucket_scores.device.type == "cuda":
+        return _Scan(bucket_scores, table, k, reduction).run()
+    if bucket_scores.device.type == "cuda" and isinstance(table, Tensor):
         return top_k_fused(bucket_scores, table, k, reduction)
     return top_k_blocked(bucket_scores, table, k, reduction)
 
@@ -73,7 +86,7 @@ def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> No
     """Compile every way that a call may go, see `bench.mach.decode.prepare`.
 
     Which one a call goes depends on the number of queries and labels, and on whether few labels
-    stand out; here each is gone with a few labels of the table.
+    stand out; here each is run with a few labels of the table.
     """
     shape = _PREPARED_QUERIES, table.shape[0], num_buckets
     scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -83,8 +96,7 @@ def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> No
         return
     # Enough for a coarse scan, where the whole table has them.
     few = table[:, : max(_PREPARED_LABELS, _MIN_COARSE_LABELS * k)].contiguous()
-    no_hash = np.empty((0, 2), dtype=np.int64)
-    _Scan(scores, few.numpy(), no_hash, few.shape[1], k, reduction).compile()
+    _Scan(scores, few, k, reduction).compile()
 
 
 def top_k_fused(
@@ -101,18 +113,6 @@ def top_k_fused(
 @functools.cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
-
-
-def top_k_recomputed(
-    bucket_scores: Tensor, hashes: UniversalHash, k: int, reduction: Reduction
-) -> tuple[Tensor, Tensor]:
-    """As :func:`top_k` for the table of a hash that is computed anew: nothing of size L is kept."""
-    if bucket_scores.device.type == "cpu":
-        nothing = np.empty((hashes.num_worlds, 0), dtype=np.int32)
-        coefficients = hashes.coefficients().numpy()
-        scan = _Scan(bucket_scores, nothing, coefficients, hashes.num_labels, k, reduction)
-        return scan.run()
-    return top_k_blocked(bucket_scores, hashes, k, reduction)
 
 
 def top_k_blocked(
@@ -134,9 +134,7 @@ def top_k_blocked(
     num_queries, num_worlds, num_buckets = bucket_scores.shape
     num_labels = table.shape[1] if isinstance(table, Tensor) else table.num_labels
     if isinstance(table, Tensor):
-        lowest, highest = (int(value) for value in torch.aminmax(table))
-        if lowest < 0 or highest >= num_buckets:
-            raise bad_table(num_buckets)
+        check_buckets(table, num_buckets)
     width = num_queries * (num_worlds if reduction == "median" else 1)
     block = max(block_elements // width, 1)
     best: Tensor | None = None
@@ -146,36 +144,30 @@ def top_k_blocked(
             columns = table[:, start : start + block]
         else:
             columns = table.bucket_ids(ids)
-        # Adding 0.0 turns -0.0 into 0.0: equal scores need equal bits.
-        bits = (label_scores_block(bucket_scores, columns, reduction) + 0.0).view(torch.int32)
-        order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-        keys = (order << 32) | (0xFFFFFFFF - ids)
+        keys = ranking_keys(label_scores_block(bucket_scores, columns, reduction), ids)
         if best is not None:
             keys = torch.cat((best, keys), dim=1)
         best = keys.topk(min(k, keys.shape[1]), dim=1).values
     assert best is not None
-    labels = 0xFFFFFFFF - (best & 0xFFFFFFFF)
-    order = (best >> 32).int()
-    return torch.where(order < 0, order ^ 0x7FFFFFFF, order).view(torch.float32), labels
+    return scores_and_labels(best)
 
 
 class _Scan:
     """One call on the CPU: its scores, table and best labels so far."""
 
     def __init__(
-        self,
-        bucket_scores: Tensor,
-        table: NDArray[Any],
-        coefficients: NDArray[np.int64],
-        num_labels: int,
-        k: int,
-        reduction: Reduction,
+        self, bucket_scores: Tensor, table: Tensor | UniversalHash, k: int, reduction: Reduction
     ) -> None:
-        """Either a table `(R, L)` or a universal hash's coefficients `(R, 2)`."""
         self.num_queries, self.num_worlds, self.num_buckets = bucket_scores.shape
+        if isinstance(table, Tensor):
+            num_labels = table.shape[1]
+            self.buckets = table.numpy(), np.empty((0, 2), dtype=np.int64)
+        else:
+            num_labels = table.num_labels
+            nothing = np.empty((self.num_worlds, 0), dtype=np.int32)
+            self.buckets = nothing, table.coefficients().numpy()
         self.k = k
         self.reduction = reduction
-        self.buckets = table, coefficients
         self.scores = bucket_scores.numpy().reshape(self.num_queries, -1)
         num_threads = min(torch.get_num_threads(), numba.get_num_threads())
         num_ranges = max(1, min(num_threads, num_labels // _MIN_LABELS_PER_THREAD))
@@ -189,9 +181,9 @@ class _Scan:
             and num_labels >= _MIN_COARSE_LABELS * k
         )
         self.is_shuffled = (
-            dense_kernel.HAS_SHUFFLE
-            and self.num_buckets <= dense_kernel.MOST_SHUFFLED_BUCKETS
-            and table.dtype == np.uint8
+            coarse_kernel.HAS_SHUFFLE
+            and self.num_buckets <= coarse_kernel.MOST_SHUFFLED_BUCKETS
+            and self.buckets[0].dtype == np.uint8
         )
         few = _FEW_QUERIES if self.is_shuffled or is_large else _MIN_TILE_QUERIES
         is_long = num_labels * self.num_worlds >= _MIN_COARSE_LOOKUPS
@@ -214,7 +206,7 @@ class _Scan:
         return torch.from_numpy(out_scores), torch.from_numpy(out_labels)
 
     def compile(self) -> None:
-        """Go every way that a scan with this reduction may go; the answers do not matter."""
+        """Run every way that a scan with this reduction may go; the answers do not matter."""
         self._tiles(0, self.num_queries)
         if self.reduction != "median":
             self._single(0)
@@ -257,13 +249,13 @@ class _Scan:
     def _coarse_single(self, query: int) -> _Heaps | None:
         """None where float32 is the better way, as for :meth:`_coarse`."""
         scores = self.scores[query : query + 1]
-        floors, steps, bases = _levels_of(scores.reshape(1, self.num_worlds, -1))
-        levels = dense_kernel.levels_of_query(
+        floors, steps, bases = levels_of(scores.reshape(1, self.num_worlds, -1))
+        levels = coarse_kernel.levels_of_query(
             scores.reshape(self.num_worlds, -1), floors[0], steps[0]
         )
         heaps = _Heaps(self.bounds, 1, self.k)
         is_worthwhile = np.ones(len(self.bounds) - 1, dtype=np.bool_)
-        dense_kernel.scan_query_coarse(
+        coarse_kernel.scan_query_coarse(
             levels, self._shuffled(levels), scores.reshape(self.num_worlds, -1), bases[0], steps[0],
             *self.buckets, self.bounds, self._most_exact(1), heaps.scores[:, 0],
             heaps.labels[:, 0], heaps.is_good, is_worthwhile,
@@ -273,11 +265,11 @@ class _Scan:
     def _shuffled(self, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Levels laid out for shuffles; no segments where those cannot serve."""
         if not self.is_shuffled:
-            return np.empty((self.num_worlds, 0, dense_kernel.SHUFFLED), dtype=np.uint8)
-        num_segments = dense_kernel.num_segments(self.num_buckets)
+            return np.empty((self.num_worlds, 0, coarse_kernel.SHUFFLED), dtype=np.uint8)
+        num_segments = coarse_kernel.num_segments(self.num_buckets)
         padded = np.zeros((self.num_worlds, num_segments, 16), dtype=np.uint8)
         padded.reshape(self.num_worlds, -1)[:, : self.num_buckets] = levels
-        shape = (self.num_worlds, num_segments, dense_kernel.SHUFFLED)
+        shape = (self.num_worlds, num_segments, coarse_kernel.SHUFFLED)
         shuffled = empty_aligned(shape, np.dtype(np.uint8))
         shuffled[:, :, :16] = shuffled[:, :, 16:] = padded
         return shuffled
@@ -311,7 +303,7 @@ class _Scan:
     def _coarse(self, start: int, stop: int) -> _Heaps | None:
         """None where so many labels need their exact score that tiles are the better way."""
         scores = self.scores[start:stop]
-        floors, steps, bases = _levels_of(scores.reshape(stop - start, self.num_worlds, -1))
+        floors, steps, bases = levels_of(scores.reshape(stop - start, self.num_worlds, -1))
         num_tiles = -(-(stop - start) // COARSE_TILE)
         if self.levels is None or len(self.levels) < num_tiles:
             length = scores.shape[1] * COARSE_TILE
@@ -319,10 +311,10 @@ class _Scan:
         levels = self.levels[:num_tiles]
         for tile in range(num_tiles):
             part = slice(tile * COARSE_TILE, (tile + 1) * COARSE_TILE)
-            dense_kernel.pack_coarse(scores[part], floors[part], steps[part], levels[tile])
+            coarse_kernel.pack_coarse(scores[part], floors[part], steps[part], levels[tile])
         heaps = _Heaps(self.bounds, stop - start, self.k, COARSE_TILE)
         is_worthwhile = np.ones(len(self.bounds) - 1, dtype=np.bool_)
-        dense_kernel.scan_coarse(
+        coarse_kernel.scan_coarse(
             levels, scores, bases, steps, *self.buckets, self.num_buckets, self.bounds,
             self._most_exact(stop - start), heaps.scores, heaps.labels, heaps.is_good,
             is_worthwhile,
@@ -330,10 +322,10 @@ class _Scan:
         return heaps if is_worthwhile.all() or not heaps.is_good.all() else None
 
 
-def _levels_of(
+def levels_of(
     scores: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """Floors `(n, R)`, steps `(n,)` and bases `(n,)` for `dense_kernel.pack_coarse` and its scan.
+    """Floors `(n, R)`, steps `(n,)` and bases `(n,)` for `coarse_kernel.pack_coarse` and its scan.
 
     Levels end at each world's best score and span about what its scores do: lower ones than a
     sample's lowest few all count as the floor, which no label among the best has often.
@@ -344,8 +336,8 @@ def _levels_of(
     flat = scores.reshape(len(scores), -1)
     sample = flat[:, :: max(flat.shape[1] // _SAMPLE, 1)].copy()
     np.copyto(sample, top[:, None], where=sample == -np.inf, casting="same_kind")
-    place = sample.shape[1] // 8
-    low = np.partition(sample, place, axis=1)[:, place].astype(np.float64)
+    rank = sample.shape[1] // 8
+    low = np.partition(sample, rank, axis=1)[:, rank].astype(np.float64)
     least_span = 1e-6 * np.abs(best).max(axis=1) + 1e-30
     steps = (np.maximum(top - low, least_span) / TOP_LEVEL).astype(np.float32)
     floors64 = best - TOP_LEVEL * steps[:, None].astype(np.float64)
@@ -359,7 +351,7 @@ def _levels_of(
 
 
 class _Heaps:
-    """The k best labels of each range and query; unused places sort behind every label."""
+    """The k best labels of each range and query; free places sort behind every label."""
 
     def __init__(
         self, bounds: NDArray[np.int64], num_queries: int, k: int, multiple: int = 1
@@ -370,7 +362,7 @@ class _Heaps:
         self.k = k
         self.num_queries = num_queries
         self.scores = np.full(shape, -np.inf, dtype=np.float32)
-        self.labels = np.full(shape, np.iinfo(np.int32).max, np.int32)
+        self.labels = np.full(shape, NO_LABEL, dtype=np.int32)
         self.is_good = np.ones(num_ranges, dtype=np.bool_)
 
     def best(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

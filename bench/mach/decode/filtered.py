@@ -16,8 +16,8 @@ from numba import prange
 from torch import Tensor
 
 from bench.mach.decode import Reduction, check_scores, label_scores_block
-from bench.mach.decode.buckets_kernel import insert
 from bench.mach.decode.index import IndexCache
+from bench.mach.decode.kernels import NO_LABEL, clear_heap, offer, sort_heap
 from bench.store.kernels import njit
 
 # Label scores that plain torch holds at a time, in floats.
@@ -58,18 +58,13 @@ def top_k(
     if reduction != "sum" or bucket_scores.device.type != "cpu":
         return _masked_top_k(bucket_scores, table, k, best, reduction)
     index = _indexes.get(table, num_buckets)
-    scores = torch.full((num_queries, k), -torch.inf)
-    labels = torch.full((num_queries, k), -1)
+    scores = torch.empty(num_queries, k)
+    labels = torch.empty(num_queries, k, dtype=torch.int64)
     _answer_queries(
-        bucket_scores.contiguous().numpy(),
-        best.numpy(),
-        index.rows,
-        index.lists[0],
-        index.offsets[0],
-        scores.numpy(),
-        labels.numpy(),
-    )
-    return scores, labels
+        bucket_scores.contiguous().numpy(), best.numpy(), index.rows, index.lists[0],
+        index.offsets[0], scores.numpy(), labels.numpy(),
+    )  # fmt: skip
+    return scores, labels.masked_fill_(labels == NO_LABEL, -1)
 
 
 def prepare(
@@ -110,13 +105,15 @@ def _masked_top_k(
 def _answer_queries(
     scores: Any, best: Any, rows: Any, labels: Any, offsets: Any, out_scores: Any, out_labels: Any
 ) -> None:
-    """Walk each query's kept buckets of the first world, and score what they hold."""
+    """Score the labels of each query's best buckets of the first world."""
     for query in prange(scores.shape[0]):
-        size = 0
+        heap_scores, heap_labels = out_scores[query], out_labels[query]
+        clear_heap(heap_scores, heap_labels)
         for bucket in best[query]:
             for position in range(offsets[bucket], offsets[bucket + 1]):
                 label = labels[position]
                 total = scores[query, 0, rows[label, 0]]
                 for world in range(1, scores.shape[1]):
                     total += scores[query, world, rows[label, world]]
-                size = insert(out_scores[query], out_labels[query], size, total, label)
+                offer(heap_scores, heap_labels, total, label)
+        sort_heap(heap_scores, heap_labels)

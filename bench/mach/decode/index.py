@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numba import prange
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from bench.mach.decode.aligned import empty_aligned
+from bench.mach.decode import check_buckets
+from bench.mach.decode.workspace import empty_aligned
 from bench.store.kernels import njit
 
 _MAX_LABELS = 2**31 - 1
@@ -54,6 +54,18 @@ class BucketIndex:
         """B."""
         return int(self.offsets.shape[1] - 1)
 
+    def check(self, num_worlds: int, num_buckets: int) -> None:
+        """Refuse bucket scores of other sizes.
+
+        Raises:
+            ValueError: R or B differs.
+        """
+        if (num_worlds, num_buckets) != (self.num_worlds, self.num_buckets):
+            raise ValueError(
+                f"bucket scores have R = {num_worlds}, B = {num_buckets}; expected those of the "
+                f"index, R = {self.num_worlds}, B = {self.num_buckets}"
+            )
+
     @property
     def num_bytes(self) -> int:
         """Bytes of the three arrays."""
@@ -79,11 +91,7 @@ def build_index(table: Tensor, num_buckets: int) -> BucketIndex:
     num_worlds, num_labels = table.shape
     if num_labels > _MAX_LABELS:
         raise ValueError(f"table has L = {num_labels} labels; expected below 2^31")
-    lowest, highest = (int(value) for value in torch.aminmax(table))
-    if lowest < 0 or highest >= num_buckets:
-        raise ValueError(
-            f"table has buckets {lowest} to {highest}; expected 0 to B - 1 = {num_buckets - 1}"
-        )
+    check_buckets(table, num_buckets)
     rows = empty_aligned((num_labels, num_worlds), _bucket_type(num_buckets))
     lists = empty_aligned((num_worlds, num_labels), np.dtype(np.int32))
     offsets = empty_aligned((num_worlds, num_buckets + 1), np.dtype(np.int64))
@@ -131,16 +139,16 @@ def _fill(table: Any, rows: Any, lists: Any, offsets: Any) -> None:
     num_worlds, num_labels = table.shape
     num_buckets = offsets.shape[1] - 1
     for world in prange(num_worlds):
-        places = np.zeros(num_buckets + 1, np.int64)
+        starts = np.zeros(num_buckets + 1, np.int64)
         for label in range(num_labels):
-            places[np.int64(table[world, label]) + 1] += 1
+            starts[np.int64(table[world, label]) + 1] += 1
         for bucket in range(num_buckets):
-            places[bucket + 1] += places[bucket]
-        offsets[world] = places
+            starts[bucket + 1] += starts[bucket]
+        offsets[world] = starts
         for label in range(num_labels):
             own: Any = np.int64(table[world, label])
-            lists[world, places[own]] = label
-            places[own] += 1
+            lists[world, starts[own]] = label
+            starts[own] += 1
     for block in prange((num_labels + _BLOCK - 1) // _BLOCK):
         stop = min(block * _BLOCK + _BLOCK, num_labels)
         for world in range(num_worlds):
