@@ -52,6 +52,47 @@ def test_dense_equals_reference(problem: Drawn) -> None:
     assert_same(blocked, problem.expected())
 
 
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tables(family: str, num_labels: int, num_buckets: int, num_worlds: int) -> Tensor:
+    return build_hash(family, num_labels, num_buckets, num_worlds).table()
+
+
+#: Scores of a query, a table, k.
+HARD = {
+    "ties": (random(6, 60).round(decimals=1), tables("balanced", 2500, 60, 6), 9),
+    "every label": (random(4, 30).round(), tables("murmur3", 5000, 30, 4), 5000),
+    "fewer labels than buckets": (random(2, 1000), tables("universal", 7, 1000, 2), 7),
+    # Every label, or none after the first k, displaces another.
+    "ascending": (torch.arange(6000.0)[None], torch.arange(6000, dtype=torch.int16)[None], 10),
+    "descending": (-torch.arange(6000.0)[None], torch.arange(6000, dtype=torch.int16)[None], 10),
+    "almost too large": (random(3, 40).clamp(-2.9, 0.9) * 1e38, tables("balanced", 3000, 40, 3), 5),
+    # Sums of 16 equal scores of which float32 makes more than they are.
+    "rounded up": (1e6 + random(16, 500).sigmoid(), tables("balanced", 20_000, 500, 16), 5),
+    # 256 worlds' highest levels add up to 65,280 of 65,535.
+    "largest levels": (
+        torch.tensor([1.0, 0.0]).expand(256, 2),
+        (random(256, 5000) > 0).to(torch.uint8).index_fill(1, torch.tensor([4321]), 0),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("num_queries", [1, 20, COARSE_TILE])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_the_labels_of_the_reference(
+    name: str, num_queries: int, method: str
+) -> None:
+    scores, table, k = HARD[name]
+    scores = scores.expand(num_queries, -1, -1)
+    for reduction in REDUCTIONS:
+        found = top_k(scores, table, k, reduction=reduction, method=method)
+        assert_same(found, top_k_reference(scores, table, k, reduction=reduction))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("num_queries", [1, TILE + 3])
@@ -60,125 +101,87 @@ def test_dense_equals_reference_over_several_threads_and_blocks(
 ) -> None:
     generator = torch.Generator().manual_seed(3)
     scores = draw_scores(kind, (num_queries, 6, 200), generator)
-    table = build_hash("universal", 9001, 200, 6).table()
+    table = tables("universal", 9001, 200, 6)
     expected = top_k_reference(scores, table, 50, reduction=reduction)
     assert_same(top_k(scores, table, 50, reduction=reduction), expected)
+    for dtype in (torch.int16, torch.int32, torch.int64):
+        assert_same(top_k(scores, table.to(dtype), 50, reduction=reduction), expected)
 
 
-def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch, name: str = "_coarse") -> list[bool]:
+def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch, way: str) -> list[bool]:
     """Whether each coarse scan from now on was carried through."""
     seen: list[bool] = []
-    scan = getattr(dense._Scan, name)
+    scan = getattr(dense._Scan, way)
 
     def watching(self: Any, *queries: int) -> Any:
         found = scan(self, *queries)
         seen.append(found is not None)
         return found
 
-    monkeypatch.setattr(dense._Scan, name, watching)
+    monkeypatch.setattr(dense._Scan, way, watching)
     return seen
 
 
-@given(
-    problem=drawn_problems(
-        num_queries=[1, COARSE_TILE, COARSE_TILE + 1, 2 * COARSE_TILE + 9],
+def drawn_sums(num_queries: list[int], most_buckets: int) -> st.SearchStrategy[Drawn]:
+    return drawn_problems(
+        num_queries=num_queries,
         most_worlds=9,
-        most_buckets=40,
+        most_buckets=most_buckets,
         kinds=(*KINDS, *FURTHER_KINDS),
         reductions=("sum",),
     )
+
+
+@given(
+    case=st.one_of(
+        st.tuples(
+            st.just("_coarse"),
+            drawn_sums([1, COARSE_TILE, COARSE_TILE + 1, 2 * COARSE_TILE + 9], 40),
+            st.just(torch.int32),
+        ),
+        st.tuples(
+            st.just("_coarse_single"),
+            drawn_sums([1, 2], 256),
+            st.sampled_from([torch.uint8, torch.int16]),
+        ),
+    )
 )
-@settings(max_examples=80, deadline=None)
-def test_coarse_scan_equals_reference(problem: Drawn) -> None:
+@settings(max_examples=200, deadline=None)
+def test_coarse_scans_equal_the_reference(case: tuple[str, Drawn, torch.dtype]) -> None:
+    way, problem, dtype = case
     scores, table = problem.build()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_MIN_COARSE_LABELS", 0)
-        patch.setattr(dense, "_MIN_COARSE_QUERIES", 1)
         patch.setattr(dense, "_LABELS_PER_EXACT_SCORE", 1)  # never gives up
-        seen = watch_coarse_scans(patch)
-        assert_same(top_k(scores, table.int(), problem.k), problem.expected())
+        if way == "_coarse":
+            patch.setattr(dense, "_MIN_COARSE_QUERIES", 1)
+        else:
+            patch.setattr(dense, "_MIN_COARSE_LOOKUPS", 0)
+        seen = watch_coarse_scans(patch, way)
+        assert_same(top_k(scores, table.to(dtype), problem.k), problem.expected())
     assert seen
     assert all(seen)
 
 
-@given(
-    problem=drawn_problems(
-        num_queries=[1, 2],
-        most_worlds=9,
-        most_buckets=256,
-        kinds=(*KINDS, *FURTHER_KINDS),
-        reductions=("sum",),
-    ),
-    table_dtype=st.sampled_from([torch.uint8, torch.int16]),
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
+@pytest.mark.parametrize(
+    ("way", "num_queries", "num_buckets"),
+    [
+        ("_coarse", COARSE_TILE + 40, 500),
+        *(("_coarse_single", 1, num_buckets) for num_buckets in (16, 100, 256, 300)),
+    ],
 )
-@settings(max_examples=120, deadline=None)
-def test_coarse_scan_of_a_query_equals_reference(problem: Drawn, table_dtype: torch.dtype) -> None:
-    scores, table = problem.build()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "_MIN_COARSE_LABELS", 0)
-        patch.setattr(dense, "_MIN_COARSE_LOOKUPS", 0)
-        patch.setattr(dense, "_LABELS_PER_EXACT_SCORE", 1)  # never gives up
-        seen = watch_coarse_scans(patch, "_coarse_single")
-        assert_same(top_k(scores, table.to(table_dtype), problem.k), problem.expected())
-    assert seen == [True] * problem.num_queries
-
-
-@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
-@pytest.mark.parametrize("num_buckets", [16, 100, 256, 300])
-def test_coarse_scan_of_a_query_over_threads_and_blocks(
-    kind: str, num_buckets: int, monkeypatch: pytest.MonkeyPatch
+def test_coarse_scans_over_threads_and_blocks_give_up_where_they_cannot_tell(
+    kind: str, way: str, num_queries: int, num_buckets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = watch_coarse_scans(monkeypatch, "_coarse_single")
+    seen = watch_coarse_scans(monkeypatch, way)
     generator = torch.Generator().manual_seed(16)
-    scores = draw_scores(kind, (1, 16, num_buckets), generator)
-    table = build_hash("universal", 70_011, num_buckets, 16).table()
-    assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
-    # Of the infinite ones hardly a label has a score.
-    assert seen == [kind not in ("constant", "signed_zero", "infinite")]
-
-
-@pytest.mark.parametrize("place", [0, 31, 32, 69_999, 70_010])
-@pytest.mark.parametrize("num_buckets", [20, 200])
-def test_coarse_scan_of_a_query_refuses_a_bad_bucket_wherever_it_is(
-    place: int, num_buckets: int
-) -> None:
-    table = build_hash("universal", 70_011, num_buckets, 16).table()
-    table[7, place] = num_buckets
-    with pytest.raises(ValueError, match="a bucket of the table is outside"):
-        top_k(torch.zeros(1, 16, num_buckets), table, 5)
-
-
-@pytest.mark.parametrize("num_queries", [1, COARSE_TILE])
-def test_largest_sum_of_levels_is_not_taken_for_none(num_queries: int) -> None:
-    # 256 worlds' highest levels add up to 65,280 of 65,535.
-    table = torch.randint(2, (256, 5000), generator=torch.Generator().manual_seed(17))
-    table[:, 4321] = 0
-    scores = torch.tensor([1.0, 0.0]).expand(num_queries, 256, 2)
-    found = top_k(scores, table.to(torch.uint8), 3)
-    assert_same(found, top_k_reference(scores, table, 3))
-    assert found[1][:, 0].tolist() == [4321] * num_queries
-
-
-@pytest.mark.parametrize("kind", [*KINDS, *FURTHER_KINDS])
-def test_coarse_scan_over_threads_and_blocks_gives_up_where_it_cannot_tell(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = watch_coarse_scans(monkeypatch)
-    generator = torch.Generator().manual_seed(9)
-    scores = draw_scores(kind, (COARSE_TILE + 40, 16, 500), generator)
-    table = build_hash("universal", 30_011, 500, 16).table()
+    scores = draw_scores(kind, (num_queries, 16, num_buckets), generator)
+    table = tables("universal", 70_011, num_buckets, 16)
     assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
     assert seen
     # Of the infinite ones hardly a label has a score.
     assert all(seen) == (kind not in ("constant", "signed_zero", "infinite"))
-
-
-def test_coarse_scan_refuses_no_label_that_float32_rounds_up() -> None:
-    # Sums of 16 equal scores of which float32 makes more than they are.
-    generator = torch.Generator().manual_seed(10)
-    scores = 1e6 + torch.rand(COARSE_TILE, 16, 500, generator=generator)
-    table = build_hash("balanced", 20_000, 500, 16).table()
-    assert_same(top_k(scores, table, 5), top_k_reference(scores, table, 5))
 
 
 @pytest.mark.parametrize("num_queries", [1, 5, TILE + 3, COARSE_TILE])
@@ -188,8 +191,7 @@ def test_recomputed_hash_decodes_as_its_table(
     num_queries: int, reduction: Reduction, num_buckets: int
 ) -> None:
     hashes = UniversalHash(num_labels=9001, num_buckets=num_buckets, worlds=(0, 3, 5), seed=2)
-    generator = torch.Generator().manual_seed(11)
-    scores = torch.randn(num_queries, 3, num_buckets, generator=generator)
+    scores = random(num_queries, 3, num_buckets)
     expected = top_k(scores, hashes.table(), 6, reduction=reduction)
     assert_same(top_k(scores, hashes, 6, reduction=reduction), expected)
     blocked = top_k_blocked(scores, hashes, 6, reduction, block_elements=1 << 15)
@@ -198,73 +200,23 @@ def test_recomputed_hash_decodes_as_its_table(
 
 def test_recomputed_hash_is_right_at_the_largest_labels() -> None:
     hashes = UniversalHash(num_labels=2**31 - 1, num_buckets=9973, worlds=(0, 1), seed=5)
+    coefficients = hashes.coefficients().numpy()
     for start in (0, 2**30 - 50, 2**31 - 101):
         for world in range(2):
             ids = np.empty(100, dtype=np.int32)
-            hash_block = dense_kernel.hash_block
-            hash_block(hashes.coefficients().numpy(), world, start, ids, 9973)
+            dense_kernel.hash_block(coefficients, world, start, ids, 9973)
             expected = hashes.bucket_ids(torch.arange(start, start + 100))[world]
             assert ids.tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_every_method_gives_the_labels_of_the_reference(method: str, reduction: Reduction) -> None:
-    scores = torch.randn(70, 6, 60, generator=torch.Generator().manual_seed(12)).round(decimals=1)
-    table = build_hash("balanced", 2500, 60, 6).table()
-    found = top_k(scores, table, 9, reduction=reduction, method=method)
-    assert_same(found, top_k_reference(scores, table, 9, reduction=reduction))
-
-
-def test_hash_of_other_sizes_or_for_another_method_is_refused() -> None:
-    hashes = UniversalHash(num_labels=50, num_buckets=3, worlds=(0, 1), seed=0)
-    with pytest.raises(ValueError, match=r"hash has R = 2, B = 3; expected .* R = 2, B = 4"):
-        top_k(torch.zeros(1, 2, 4), hashes, 1)
-    with pytest.raises(ValueError, match="expected 'dense' with a hash"):
-        top_k(torch.zeros(1, 2, 3), hashes, 1, method="pruned")
-    with pytest.raises(TypeError, match="table is of type BalancedHash; expected an"):
-        top_k(torch.zeros(1, 2, 3), build_hash("balanced", 50, 3, 2), 1)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
-@pytest.mark.parametrize("num_queries", [1, 20])
-def test_wider_tables_decode_alike(dtype: torch.dtype, num_queries: int) -> None:
-    scores = torch.randn(num_queries, 3, 100, generator=torch.Generator().manual_seed(4))
-    table = build_hash("balanced", 500, 100, 3).table()
-    assert_same(top_k(scores, table.to(dtype), 7), top_k(scores, table, 7))
-
-
-@pytest.mark.parametrize("num_queries", [1, 40])
-def test_ascending_and_descending_scores_decode_alike(num_queries: int) -> None:
-    # Every label, or none after the first k, displaces another.
-    table = torch.arange(6000, dtype=torch.int16).unsqueeze(0)
-    for scores in (torch.arange(6000.0), -torch.arange(6000.0)):
-        bucket_scores = scores.expand(num_queries, 1, -1)
-        assert_same(top_k(bucket_scores, table, 10), top_k_reference(bucket_scores, table, 10))
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_every_label_can_be_ranked(reduction: Reduction) -> None:
-    scores = torch.randn(5, 4, 30, generator=torch.Generator().manual_seed(5)).round()
-    table = build_hash("murmur3", 5000, 30, 4).table()
-    assert_same(
-        top_k(scores, table, 5000, reduction=reduction),
-        top_k_reference(scores, table, 5000, reduction=reduction),
-    )
-
-
-def test_fewer_labels_than_buckets_and_empty_buckets() -> None:
-    scores = torch.randn(3, 2, 1000, generator=torch.Generator().manual_seed(6))
-    table = build_hash("universal", 7, 1000, 2).table()
-    assert_same(top_k(scores, table, 7), top_k_reference(scores, table, 7))
 
 
 def test_sums_are_float32_in_world_order() -> None:
     # (1 + 2⁻²⁴) + 2⁻²⁴ rounds to 1 twice; any other order gives more.
     scores = torch.tensor([1.0, 2.0**-24, 2.0**-24]).view(1, 3, 1)
     table = torch.zeros(3, 1, dtype=torch.uint8)
-    for num_queries in (1, TILE):
-        assert float(top_k(scores.expand(num_queries, -1, -1), table, 1)[0][0]) == 1.0
+    for method in METHODS:
+        for num_queries in (1, TILE):
+            found = top_k(scores.expand(num_queries, -1, -1), table, 1, method=method)
+            assert found[0].tolist() == [[1.0]] * num_queries
 
 
 def test_median_of_an_even_number_of_worlds_is_the_mean_of_the_middle_two() -> None:
@@ -355,8 +307,8 @@ def test_network_brings_the_median_to_its_place(num_rows: int) -> None:
 
 
 def test_scores_of_other_types_layouts_and_with_gradients_are_accepted() -> None:
-    scores = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(7)).transpose(1, 2)
-    table = build_hash("universal", 100, 9, 4).table()
+    scores = random(2, 9, 4).transpose(1, 2)
+    table = tables("universal", 100, 9, 4)
     expected = top_k_reference(scores, table, 5)
     assert_same(top_k(scores.double().requires_grad_(), table, 5), expected)
     assert_same(top_k(scores, table.T.contiguous().T, 5), expected)
@@ -367,90 +319,70 @@ def test_no_queries_give_no_answers() -> None:
     assert found.shape == labels.shape == (0, 3)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("num_queries", [2, 20])
-def test_unrankable_score_is_refused_by_place_and_value(value: float, num_queries: int) -> None:
-    scores = torch.zeros(num_queries, 3, 4)
-    scores[1, 2, 3] = value
-    with pytest.raises(ValueError, match=f"query 1, world 2, bucket 3 is {value}"):
-        top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1)
-
-
 @pytest.mark.parametrize(
-    ("score", "options", "message"),
+    ("score", "reduction", "message"),
     [
-        (1e39, {}, "query 1, world 2, bucket 3 is inf in float32"),
-        (1.2e38, {}, r"largest bucket score is 1.2\d*e\+38; expected at most 1.134e\+38: a sum"),
-        (1.8e38, {"reduction": "median"}, r"expected at most 1.701e\+38: a median adds up 2"),
+        (float("nan"), "sum", "query 1, world 2, bucket 3 is nan in float32"),
+        (float("inf"), "sum", "query 1, world 2, bucket 3 is inf in float32"),
+        (1e39, "sum", "query 1, world 2, bucket 3 is inf in float32"),
+        (1.2e38, "sum", r"largest bucket score is 1.2\d*e\+38; expected at most 1.134e\+38: a sum"),
+        (1.8e38, "median", r"expected at most 1.701e\+38: a median adds up 2"),
     ],
 )
-def test_scores_that_overflow_float32_are_refused(
-    score: float, options: dict[str, Any], message: str
+def test_scores_that_cannot_be_ranked_or_overflow_float32_are_refused(
+    num_queries: int, score: float, reduction: Reduction, message: str
 ) -> None:
-    scores = torch.zeros(2, 3, 4, dtype=torch.float64)
+    scores = torch.zeros(num_queries, 3, 4, dtype=torch.float64)
     scores[1, 2, 3] = score
     with pytest.raises(ValueError, match=message):
-        top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1, **options)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("num_queries", [1, COARSE_TILE])
-def test_scores_almost_too_large_and_too_small_are_ranked(method: str, num_queries: int) -> None:
-    scores = torch.randn(num_queries, 3, 40, generator=torch.Generator().manual_seed(18))
-    scores = scores.clamp(-2.9, 0.9) * 1e38
-    table = build_hash("balanced", 3000, 40, 3).table()
-    assert_same(top_k(scores, table, 5, method=method), top_k_reference(scores, table, 5))
+        top_k(scores, torch.zeros(3, 5, dtype=torch.uint8), 1, reduction=reduction)
 
 
 @pytest.mark.parametrize("bucket", [-1, 4, 2**32 + 3])
-def test_bucket_beyond_int32_is_not_taken_for_another(bucket: int) -> None:
-    table = torch.zeros(2, 50, dtype=torch.int64)
-    table[1, 49] = bucket
-    with pytest.raises(ValueError, match="outside 0 to B - 1 = 3"):
-        top_k(torch.zeros(1, 2, 4), table, 1)
-
-
-@pytest.mark.parametrize("num_queries", [1, 20])
-@pytest.mark.parametrize("bucket", [-1, 4])
-def test_bucket_outside_the_scores_is_refused(num_queries: int, bucket: int) -> None:
-    table = torch.zeros(2, 5000, dtype=torch.int16)
-    table[1, 4999] = bucket
-    scores = torch.zeros(num_queries, 2, 4)
-    for ranked in (lambda: top_k(scores, table, 1), lambda: top_k_blocked(scores, table, 1, "sum")):
+@pytest.mark.parametrize("place", [0, 31, 32, 69_999, 70_010])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_bucket_outside_the_scores_is_refused_wherever_it_is(
+    bucket: int, place: int, dtype: torch.dtype
+) -> None:
+    if not torch.iinfo(dtype).min <= bucket <= torch.iinfo(dtype).max:
+        pytest.skip("not a number of this type")
+    table = torch.zeros(16, 70_011, dtype=dtype)
+    table[7, place] = bucket
+    for num_queries in (1, 20):
+        scores = torch.zeros(num_queries, 16, 4)
+        with pytest.raises(ValueError, match="a bucket of the table is outside 0 to B - 1 = 3"):
+            top_k(scores, table, 5)
+    if dtype == torch.int16:
         with pytest.raises(ValueError, match="outside 0 to B - 1 = 3"):
-            ranked()
+            top_k_blocked(scores, table, 1, "sum")
+
+
+TABLE = torch.zeros(2, 4, dtype=torch.uint8)
+HASH = UniversalHash(num_labels=50, num_buckets=3, worlds=(0, 1), seed=0)
 
 
 @pytest.mark.parametrize(
-    ("scores", "table", "k", "options", "message"),
+    ("shape", "table", "options", "message"),
     [
-        (torch.zeros(1, 2, 3), torch.zeros(2, 4, dtype=torch.uint8), 5, {}, "k is 5"),
-        (torch.zeros(1, 2, 3), torch.zeros(2, 4, dtype=torch.uint8), 0, {}, "k is 0"),
-        (torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.uint8), 1, {}, "bucket scores have"),
-        (torch.zeros(1, 2, 3), torch.zeros(3, 4, dtype=torch.uint8), 1, {}, "with R = 2"),
-        (torch.zeros(1, 2, 3), torch.zeros(2, 4), 1, {}, "table has shape"),
-        (torch.zeros(1, 0, 3), torch.zeros(0, 4, dtype=torch.uint8), 1, {}, "R = 0"),
-        (
-            torch.zeros(1, 2, 3),
-            torch.zeros(2, 4, dtype=torch.uint8),
-            1,
-            {"reduction": "max"},
-            "reduction is 'max'",
-        ),
-        (
-            torch.zeros(1, 2, 3),
-            torch.zeros(2, 4, dtype=torch.uint8),
-            1,
-            {"method": "faiss"},
-            "decode method is 'faiss'; expected one of dense",
-        ),
+        ((1, 2, 3), TABLE, {"k": 5}, "k is 5"),
+        ((1, 2, 3), TABLE, {"k": 0}, "k is 0"),
+        ((2, 3), TABLE, {}, "bucket scores have"),
+        ((1, 2, 3), torch.zeros(3, 4, dtype=torch.uint8), {}, "with R = 2"),
+        ((1, 2, 3), torch.zeros(2, 4), {}, "table has shape"),
+        ((1, 0, 3), torch.zeros(0, 4, dtype=torch.uint8), {}, "R = 0"),
+        ((1, 2, 3), TABLE, {"reduction": "max"}, "reduction is 'max'"),
+        ((1, 2, 3), TABLE, {"method": "faiss"}, "decode method is 'faiss'; expected one of dense"),
+        ((1, 2, 4), HASH, {}, r"hash has R = 2, B = 3; expected .* R = 2, B = 4"),
+        ((1, 2, 3), HASH, {"method": "pruned"}, "expected 'dense' with a hash"),
+        ((1, 2, 3), build_hash("balanced", 50, 3, 2), {}, "table is of type BalancedHash"),
     ],
 )
 def test_impossible_request_is_refused(
-    scores: Tensor, table: Tensor, k: int, options: dict[str, str], message: str
+    shape: tuple[int, ...], table: Any, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        top_k(scores, table, k, **options)  # type: ignore[arg-type]
+    with pytest.raises((ValueError, TypeError), match=message):
+        top_k(torch.zeros(shape), table, **({"k": 1} | options))
 
 
 @pytest.mark.gpu

@@ -176,12 +176,12 @@ def few_likely_labels(peak: float):
 
 
 def price(found, budget):
-    """What each walk came to."""
+    """What each search came to."""
     counts = (found.num_read, found.num_encountered, found.num_scored)
     return budget.prices.of_search(*(count.double() for count in counts))
 
 
-def test_walks_end_near_their_limit():
+def test_searches_end_near_their_limit():
     scores, index = few_likely_labels(5.0)
     prices = pruned.SearchPrices(bucket=3.0, encounter=0.25, score=2.0)
     free = price(pruned.search(scores, index, 5), pruned.SearchBudget(prices, 0.0))
@@ -203,7 +203,7 @@ def test_labels_left_are_no_loss_where_scoring_them_would_be():
     assert float((prices.score * found.num_encountered).min()) > 1.5 * budget.limit
 
 
-def test_a_walk_does_not_catch_up_with_what_its_budget_cannot_pay():
+def test_a_search_does_not_catch_up_with_what_its_budget_cannot_pay():
     # One label stands out, five are wanted: all labels met are to be scored in the end.
     scores, table, _ = planted(200_000, 500, 16, 6)
     index = build_index(table, 500)
@@ -220,7 +220,7 @@ def test_forecast_does_not_give_up_before_the_best_labels_can_have_been_seen(pea
     scores, index = few_likely_labels(peak)
     free = pruned.search(scores, index, 5)
     budget = pruned.typical_budget(index)
-    # Longer than until the first forecast, and short of what a walk may take.
+    # Longer than until the first forecast, and short of what a search may take.
     assert int(free.num_encountered.float().median()) > 1024
     assert float(price(free, budget).median()) < budget.limit
     limited = pruned.search(scores, index, 5, budget=budget)
@@ -258,8 +258,8 @@ def test_a_scan_is_taken_at_once_where_a_bucket_holds_what_it_is_worth(monkeypat
     assert_same(pruned.top_k(scores, table, 3, "sum"), expected)
 
 
-def test_marks_of_visited_labels_do_not_outlive_a_walk():
-    # The second query must not take the first one's labels for visited, nor a second call.
+def test_marks_of_encountered_labels_do_not_outlive_a_search():
+    # The second query must not take the first one's labels for its own, nor a second call.
     scores, table, _ = planted(5000, 100, 4, 1)
     index = build_index(table, 100)
     for _ in range(2):

@@ -23,7 +23,7 @@ from torch import Tensor
 from bench.mach.decode import Reduction, dense, pruned
 from bench.mach.decode.coarse_kernel import COARSE_TILE
 from bench.mach.decode.index import BucketIndex, build_index
-from bench.mach.decode.pruned import SearchBudget, SearchPrices
+from bench.mach.decode.pruned import SearchBudget, SearchPrices, SearchTotals
 from bench.mach.hashing import build_hash
 
 # Queries tried when nothing is known, and when searches have lost before.
@@ -136,7 +136,7 @@ class _Experience:
     Attributes:
         num_tried: queries searched since the last pause, the older ones counting less.
         spent: time that they took, as a multiple of a scan's for one.
-        num_needed: queries to search before they are judged: one alone says little.
+        num_needed: queries to search before they are judged: one alone means little.
         num_to_try: queries of a batch to search before they are looked at.
         pause: queries to scan at once.
         next_pause: length of the next pause.
@@ -230,7 +230,7 @@ def costs() -> Costs:
     """The unit costs of this machine with the present number of threads.
 
     The first to ask in a process has them fitted, which takes seconds and is best done on an idle
-    machine; :func:`prepare` asks. What is recorded of them tells why `auto` went which way.
+    machine; :func:`prepare` asks. Records keep them: they explain which way `auto` took.
     """
     threads = torch.get_num_threads()
     if threads not in _known_costs:
@@ -327,8 +327,9 @@ def _fit() -> Costs:
         tile.append(tile_slope / worlds)
         single.append(single_slope / worlds)
     sizes = tuple(worlds * buckets for buckets in bucket_counts)
-    in_cache, beyond = _fit_labels(1 << 15, 64), _fit_labels(1 << 19, 256)
-    select, bucket = _fit_buckets(1 << 13, in_cache.score)
+    label_counts = (1 << 15, 1 << 19)  # of a byte a bucket: in a cache, and beyond
+    by_label = [_fit_labels(*sizes) for sizes in zip(label_counts, (64, 256), strict=True)]
+    select, bucket = _fit_buckets(1 << 13, by_label[0][0])
     return Costs(
         table_sizes=sizes,
         tile_gather=tuple(tile),
@@ -338,9 +339,9 @@ def _fit() -> Costs:
         pack=max(tile_start / COARSE_TILE, _LEAST) / sizes[-1],
         single_pack=max(single_start, _LEAST) / sizes[-1],
         select=select,
-        row_bytes=(in_cache.row_bytes, beyond.row_bytes),
-        visit=tuple(of.score / (_FIT_WORLDS + _ROW_IN_WORLDS) for of in (in_cache, beyond)),
-        meet=(in_cache.encounter, beyond.encounter),
+        row_bytes=tuple(_FIT_WORLDS * labels for labels in label_counts),
+        visit=tuple(score / (_FIT_WORLDS + _ROW_IN_WORLDS) for score, _ in by_label),
+        meet=tuple(encounter for _, encounter in by_label),
         bucket=bucket,
     )
 
@@ -356,29 +357,20 @@ def _line(batch: Tensor, table: Tensor, few: int) -> tuple[float, float]:
     return few_seconds - slope * few, slope
 
 
-@dataclass(frozen=True)
-class _LabelCosts:
-    """Of a label in `_FIT_WORLDS` worlds, see `Costs`."""
+def _fit_labels(num_labels: int, buckets: int) -> tuple[float, float]:
+    """Seconds of scoring a label in `_FIT_WORLDS` worlds, and of encountering one.
 
-    row_bytes: int
-    score: float
-    encounter: float
-
-
-def _fit_labels(num_labels: int, buckets: int) -> _LabelCosts:
-    """From searches for a label that stands out, and for several; scoring all labels, or few.
-
-    Of few buckets, whose lists are long: beside their labels nothing counts.
+    From searches for a label that stands out, and for several; scoring all labels, or few. Of few
+    buckets, whose lists are long: beside their labels nothing counts.
     """
-    few, many = _timed_searches(num_labels, buckets, _FEW, num_immediate=num_labels)
-    both = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.scored - few.scored)
-    few, many = _timed_searches(num_labels, buckets, _FEW, num_immediate=0)
-    scored = many.scored - few.scored
-    encounter = (many.seconds - few.seconds - both * scored) / (
-        many.encountered - few.encountered - scored
-    )
+    (few_seconds, few), (seconds, many) = _timed(num_labels, buckets, _FEW, num_labels)
+    both = max(seconds - few_seconds, 0.1 * seconds) / (many.num_scored - few.num_scored)
+    (few_seconds, few), (seconds, many) = _timed(num_labels, buckets, _FEW, 0)
+    scored = many.num_scored - few.num_scored
+    left = many.num_encountered - few.num_encountered - scored
+    encounter = (seconds - few_seconds - both * scored) / left
     encounter = min(max(encounter, _LEAST_ENCOUNTER * both), 0.5 * both)
-    return _LabelCosts(few.row_bytes, both - encounter, encounter)
+    return both - encounter, encounter
 
 
 def _fit_buckets(buckets: int, score: float) -> tuple[float, float]:
@@ -386,33 +378,23 @@ def _fit_buckets(buckets: int, score: float) -> tuple[float, float]:
 
     A bucket's share of finding further ones counts as its own.
     """
-    few, many = _timed_searches(buckets, buckets, _MANY, num_immediate=buckets)
-    taken = many.seconds - few.seconds
-    taken = max(taken - score * (many.scored - few.scored), 0.1 * taken, _LEAST)
-    return few.seconds / (_FIT_QUERIES * _FIT_WORLDS * buckets), taken / (many.read - few.read)
+    (few_seconds, few), (seconds, many) = _timed(buckets, buckets, _MANY, buckets)
+    taken = seconds - few_seconds
+    taken = max(taken - score * (many.num_scored - few.num_scored), 0.1 * taken, _LEAST)
+    select = few_seconds / (_FIT_QUERIES * _FIT_WORLDS * buckets)
+    return select, taken / (many.num_read - few.num_read)
 
 
-@dataclass(frozen=True)
-class _TimedSearches:
-    """Seconds of searches, what they counted, and the bytes of the index' rows."""
-
-    seconds: float
-    read: float
-    encountered: float
-    scored: float
-    row_bytes: int
-
-
-def _timed_searches(
-    num_labels: int, buckets: int, several: int, *, num_immediate: int
-) -> tuple[_TimedSearches, _TimedSearches]:
-    """Searches for the one label, and for the `several`, that stand out."""
+def _timed(
+    num_labels: int, buckets: int, several: int, num_immediate: int
+) -> list[tuple[float, SearchTotals]]:
+    """Seconds and counts of searches for the one label, and for the `several`, that stand out."""
     generator = torch.Generator().manual_seed(1)
     table = build_hash("balanced", num_labels, buckets, _FIT_WORLDS, 0).table()
     index = build_index(table, buckets)
     noise = torch.rand(_FIT_QUERIES, _FIT_WORLDS, buckets, generator=generator)
-
-    def timed(wanted: int) -> _TimedSearches:
+    found = []
+    for wanted in (1, several):
         scores = noise.clone()
         for rank in reversed(range(wanted)):
             labels = torch.randint(num_labels, (_FIT_QUERIES,), generator=generator)
@@ -421,16 +403,8 @@ def _timed_searches(
         search = functools.partial(
             pruned.search, scores, index, wanted, num_immediate=num_immediate
         )
-        total = search().totals()
-        return _TimedSearches(
-            _best_seconds(search),
-            total.num_read,
-            total.num_encountered,
-            total.num_scored,
-            index.rows.nbytes,
-        )
-
-    return timed(1), timed(several)
+        found.append((_best_seconds(search), search().totals()))
+    return found
 
 
 def _best_seconds(run: Callable[[], object], repeats: int = 9) -> float:

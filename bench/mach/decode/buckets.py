@@ -46,12 +46,7 @@ class BucketsResult:
 
 
 def top_k(
-    bucket_scores: Tensor,
-    index: BucketIndex,
-    k: int,
-    *,
-    num_best_buckets: int,
-    min_count: int,
+    bucket_scores: Tensor, index: BucketIndex, k: int, *, num_best_buckets: int, min_count: int
 ) -> BucketsResult:
     """About the k best labels of each query.
 

@@ -34,11 +34,7 @@ from bench.mach.decode.kernels import NO_LABEL
 from bench.mach.decode.workspace import empty_aligned
 from bench.mach.hashing import UniversalHash
 
-_REDUCTION_CODES = {
-    "sum": dense_kernel.SUM,
-    "min": dense_kernel.MIN,
-    "median": dense_kernel.MEDIAN,
-}
+_REDUCTION_CODES = {"sum": dense_kernel.SUM, "min": dense_kernel.MIN, "median": dense_kernel.MEDIAN}
 # Packed scores of the tiles that share one staging of labels: half of a core's L2 cache.
 _GROUP_BYTES = 1 << 18
 _MIN_LABELS_PER_THREAD = 2048
@@ -91,10 +87,10 @@ def prepare(table: Tensor, num_buckets: int, k: int, reduction: Reduction) -> No
     shape = _PREPARED_QUERIES, table.shape[0], num_buckets
     scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     if table.device.type != "cpu":
-        # Kernels are specialised by sizes: the whole table.
+        # Kernels are specialised by sizes: the full table.
         top_k(scores[:1].to(table.device), table, k, reduction)
         return
-    # Enough for a coarse scan, where the whole table has them.
+    # Enough for a coarse scan, where the full table has them.
     few = table[:, : max(_PREPARED_LABELS, _MIN_COARSE_LABELS * k)].contiguous()
     _Scan(scores, few, k, reduction).compile()
 
@@ -356,7 +352,7 @@ class _Heaps:
     def __init__(
         self, bounds: NDArray[np.int64], num_queries: int, k: int, multiple: int = 1
     ) -> None:
-        """Room for a number of queries, rounded up to whole tiles."""
+        """Room for a number of queries, rounded up to full tiles."""
         num_ranges = len(bounds) - 1
         shape = (num_ranges, -(-num_queries // multiple) * multiple, k)
         self.k = k
