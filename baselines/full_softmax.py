@@ -9,8 +9,17 @@ from torch import Tensor
 
 from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
-from bench.nn.classifier import DataFacts, Reduction, loss_scale, refuse_mean_of_softmax
-from bench.nn.losses import LossKind, build_positives, chunked_loss, fused_loss_of_logits, tiling
+from bench.nn.classifier import DataFacts
+from bench.nn.losses import (
+    LossKind,
+    Reduction,
+    build_positives,
+    chunked_loss,
+    fused_loss_of_logits,
+    loss_scale,
+    refuse_mean_of_softmax,
+    tiling,
+)
 from bench.nn.options import Count, Size, check_values
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.nn.layers import draw_output
 from bench.nn.losses import LossKind
 from bench.nn.options import Size, check_values
 from bench.nn.ranking import compile_top_k, exact_top_k, top_k_of_product
-from bench.settings import derive_seed
 
 
 class LabelLayer(ExtremeClassifier):
@@ -36,21 +36,15 @@ class LabelLayer(ExtremeClassifier):
         super().__init__(facts, **shared)
         self.loss_kind: LossKind = loss
         self.encoder = self.build_encoder((self.seed,), self.num_labels)
+        biases = None
         if self.encoder_kind != "linear":
             weight = torch.zeros(self.num_labels, self.hidden_dims[-1])
             bias = torch.zeros(self.num_labels)
-            if weight.device.type != "meta":
-                generator = torch.Generator().manual_seed(derive_seed("output", self.seed))
-                if self.start.kind != "own":
-                    self.start.draw(weight, bias, self.hidden_dims[-1], generator)
-                elif output_std > 0:
-                    weight.normal_(0.0, output_std, generator=generator)
+            draw_output(weight, bias, self.seed, output_std, self.start, self.hidden_dims[-1])
             self.output = nn.Parameter(weight)
             self.output_bias = nn.Parameter(bias)
-        self.start_from_prior(facts.label_counts.unsqueeze(0), loss)
-
-    def _output_biases(self) -> Tensor:
-        return self.output_bias.unsqueeze(0)
+            biases = self.output_bias.unsqueeze(0)
+        self.start_from_prior(biases, facts.label_counts.unsqueeze(0), loss)
 
     def identity(self) -> Mapping[str, object]:
         """The loss that logits are of."""

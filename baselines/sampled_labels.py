@@ -10,7 +10,7 @@ import torch
 from baselines.samplers import SAMPLERS, Sampler, build_sampler, check_sampler
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.options import AtLeast, OneOf
-from bench.nn.rng import Stream
+from bench.nn.rng import Generator
 
 SamplerName = Annotated[str, OneOf(SAMPLERS)]
 #: S; 0 where nothing is drawn.
@@ -18,7 +18,7 @@ NumSamples = Annotated[int, AtLeast(0)]
 
 
 class SampledLabels(ExtremeClassifier):
-    """A sampler of negatives, its random stream, and how many labels a step can touch."""
+    """A sampler of negatives, its generator, and how many labels a step can touch."""
 
     sampler: Sampler
 
@@ -30,7 +30,7 @@ class SampledLabels(ExtremeClassifier):
             check_sampler(settings["sampler"], settings["num_samples"])
 
     def sample_by(self, sampler: str, facts: DataFacts, *, num_samples: int, power: float) -> None:
-        """Set the sampler up; of a model that is only described, its size alone.
+        """Set the sampler up; of a model on the meta device, its size alone.
 
         Args:
             sampler: its name, see `baselines.samplers`.
@@ -59,7 +59,7 @@ class SampledLabels(ExtremeClassifier):
         """Labels, own and sampled, that a step can touch."""
         return min(int(self.num_samples + batch_size * self._labels_per_point), self.num_labels)
 
-    def streams(self) -> dict[str, Stream]:
+    def generators(self) -> dict[str, Generator]:
         """Feature dropout's, and that of the negatives if they are drawn."""
-        own = self.sampler.stream
-        return super().streams() | ({} if own is None else {"negatives": own})
+        own = self.sampler.generator
+        return super().generators() | ({} if own is None else {"negatives": own})

@@ -94,11 +94,7 @@ class SampledSoftmax(SampledLabels, LabelLayer):
 
 
 def sampled_loss(
-    logits: Tensor,
-    rows: Tensor,
-    batch: Batch,
-    point_ids: Tensor,
-    negatives: Negatives,
+    logits: Tensor, rows: Tensor, batch: Batch, point_ids: Tensor, negatives: Negatives
 ) -> Tensor:
     """Sampled-softmax loss from the logits of some labels.
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bench.nn.rng import Stream
+from bench.nn.rng import Generator
 from bench.settings import SettingsError, derive_seed
 
 
@@ -37,7 +37,7 @@ class Sampler(Protocol):
     """Draws the negatives of a batch."""
 
     @property
-    def stream(self) -> Stream | None:
+    def generator(self) -> Generator | None:
         """Of the draws; None: nothing is drawn."""
         ...
 
@@ -73,7 +73,7 @@ class DistributionSampler:
         self.cumulative = weights.cumsum(0)
         self.cumulative[-1] = 1.0
         self.log_expected_count = (weights * num_samples).log().float()
-        self.stream: Stream = Stream(derive_seed("negatives", seed))
+        self.generator: Generator = Generator(derive_seed("negatives", seed))
 
     def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
         """S draws, repeats merged; the batch does not matter."""
@@ -84,7 +84,7 @@ class DistributionSampler:
             self.num_samples,
             dtype=torch.float64,
             device=device,
-            generator=self.stream.on(device),
+            generator=self.generator.on(device),
         )
         draws = torch.searchsorted(self.cumulative, uniform, right=True)
         return _merge(draws, self.log_expected_count)
@@ -93,7 +93,7 @@ class DistributionSampler:
 class AllLabels:
     """Every label once: sampled softmax with it is full softmax."""
 
-    stream = None
+    generator = None
 
     def __init__(self, num_labels: int) -> None:
         self.num_labels = num_labels
@@ -116,7 +116,7 @@ class InBatchSampler:
         num_train_points: training points.
     """
 
-    stream = None
+    generator = None
 
     def __init__(self, label_counts: Tensor, num_train_points: int) -> None:
         # Every label of a batch occurs in training, so that no count here is 0.

@@ -14,10 +14,10 @@ from baselines.sampled_softmax import sampled_loss
 from bench.data.batch import Batch
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts
-from bench.nn.layers import row_lookup
+from bench.nn.layers import draw_output, row_lookup
 from bench.nn.options import Positive, Size, check_values
 from bench.nn.ranking import compile_top_k, top_k_of_product
-from bench.settings import SettingsError, derive_seed
+from bench.settings import SettingsError
 
 Similarity = Literal["cosine", "dot"]
 # A vector shorter than this is not made longer than 1: a point without features has the vector 0.
@@ -79,12 +79,7 @@ class TwoTower(SelfDescribing, SampledLabels):
         self.temperature = temperature
         self.encoder = self.build_encoder((self.seed,), None, activate_last=rectify)
         labels = torch.zeros(self.num_labels, width)
-        if labels.device.type != "meta":
-            generator = torch.Generator().manual_seed(derive_seed("output", self.seed))
-            if self.start.kind != "own":
-                self.start.draw(labels, None, width, generator)
-            else:
-                labels.normal_(0.0, std, generator=generator)
+        draw_output(labels, None, self.seed, std, self.start, width)
         self.output = nn.Parameter(labels)
         self._ranked: tuple[Tensor, Tensor] | None = None
 
@@ -106,7 +101,7 @@ class TwoTower(SelfDescribing, SampledLabels):
         }
 
     def encode(self, batch: Batch) -> Tensor:
-        """Vectors `(N, H)` of the queries, of unit length for a cosine, over τ."""
+        """Vectors `(N, H)` of the queries, L2-normalised for a cosine, over τ."""
         hidden: Tensor = self.encoder(batch)
         return self._scaled(hidden[0]) / self.temperature
 

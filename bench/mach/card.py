@@ -23,11 +23,7 @@ CARDS = (
             OptionFormat(
                 name="estimator",
                 text="{}",
-                words={
-                    None: "",
-                    "log_mean": "log-mean",
-                    "logit_sum": "logit sum",
-                },
+                words={None: "", "log_mean": "log-mean", "logit_sum": "logit sum"},
             ),
             OptionFormat(
                 name="loss",

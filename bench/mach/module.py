@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.data.batch import Batch
 from bench.mach import decode, estimators
@@ -17,21 +17,17 @@ from bench.mach.decode.index import index_bytes
 from bench.mach.hashing import FAMILIES, HashFamily, build_hash
 from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.checkpoint import SelfDescribing
-from bench.nn.classifier import (
-    DataFacts,
-    EvaluationBatches,
-    ExtremeClassifier,
-    Reduction,
-    loss_scale,
-    output_weight,
-    refuse_mean_of_softmax,
-)
+from bench.nn.classifier import DataFacts, EvaluationBatches, ExtremeClassifier
+from bench.nn.layers import draw_output
 from bench.nn.losses import (
     LossKind,
     Positives,
+    Reduction,
     build_positives,
     chunked_loss,
     fused_loss_of_logits,
+    loss_scale,
+    refuse_mean_of_softmax,
     with_ones,
 )
 from bench.nn.options import AtLeast, Count, OneOf, Size, check_values
@@ -48,7 +44,7 @@ DEFAULT_ESTIMATORS: Mapping[LossKind, str] = {"softmax": "log_mean", "bce": "log
 class Mach(SelfDescribing, ExtremeClassifier):
     """R classifiers over B buckets, one data pass; scores merged back to L labels at decode time.
 
-    Worlds never talk to each other: the loss is the sum of the worlds' losses, every initial weight
+    Worlds are independent: the loss is the sum of the worlds' losses, every initial weight
     is drawn from its own world's seed, and so each world is what training it alone would give. A
     range of worlds can be trained elsewhere (`first_world`) and merged (`bench.mach.merge`).
 
@@ -109,17 +105,9 @@ class Mach(SelfDescribing, ExtremeClassifier):
         output_std: Size = 0.0,
         **shared: Any,
     ) -> None:
-        check_values(Mach.__init__, locals())
-        self.refuse_together(
-            {
-                "num_buckets": num_buckets,
-                "share_encoder": share_encoder,
-                "loss": loss,
-                "loss_reduction": loss_reduction,
-                "num_hashed_features": num_hashed_features,
-                "filter_buckets": filter_buckets,
-            }
-        )
+        given = locals()
+        check_values(Mach.__init__, given)
+        self.refuse_together(given)
         super().__init__(facts, **shared)
         self.num_buckets = num_buckets
         self.num_worlds = num_worlds
@@ -133,36 +121,41 @@ class Mach(SelfDescribing, ExtremeClassifier):
         self.analysis_points = analysis_points
         self.filter_buckets = filter_buckets
         self.is_shared = share_encoder and self.encoder_kind != "linear"
-        # Where a model is only described, to predict its bytes, nothing of the size of L is made.
-        is_described = torch.get_default_device().type == "meta"
-        if hash_seed is None:
-            hash_seed = derive_seed("hash", self.seed)
-        num_drawn = first_world + num_worlds
-        self.hashes = build_hash(
-            hash_family, self.num_labels, num_buckets, num_drawn, hash_seed
-        ).subset(self.world_ids)
-        self.register_buffer("table", _table(self.hashes, is_described), persistent=False)
+        seed = derive_seed("hash", self.seed) if hash_seed is None else hash_seed
+        self.hashes = self._hash(hash_family, self.num_labels, num_buckets, seed)
+        self.register_buffer("table", _table(self.hashes), persistent=False)
         self.table: Tensor
+        self._build_layers(seed, output_std)
+        if self.table.device.type != "meta":
+            biases = None if self.encoder_kind == "linear" else self.output[:, -1, :]
+            counts = self._bucket_counts(facts.label_counts)
+            self.start_from_prior(biases, counts, self.loss_kind)
+
+    def _hash(self, family: str, num_keys: int, num_buckets: int, seed: int) -> HashFamily:
+        """The hash of this model's worlds, of labels or of features."""
+        drawn = build_hash(family, num_keys, num_buckets, self.world_ids[-1] + 1, seed)
+        return drawn.subset(self.world_ids)
+
+    def _build_layers(self, hash_seed: int, output_std: float) -> None:
+        """Encoders, each of its world's seed unless they share one, and output layers."""
         seeds = tuple(derive_seed("world", self.seed, world) for world in self.world_ids)
         options: dict[str, Any] = {}
-        if num_hashed_features is not None:
-            features = build_hash(
-                "murmur3", self.num_features, num_hashed_features, num_drawn, hash_seed
-            ).subset(self.world_ids)
-            options = {
-                "num_hashed_features": num_hashed_features,
-                "feature_table": _table(features, is_described),
-            }
+        if self.num_hashed_features is not None:
+            size = self.num_hashed_features
+            features = self._hash("murmur3", self.num_features, size, hash_seed)
+            options = {"num_hashed_features": size, "feature_table": _table(features)}
         self.encoder = self.build_encoder(
-            (self.seed,) if self.is_shared else seeds, num_buckets, **options
+            (self.seed,) if self.is_shared else seeds, self.num_buckets, **options
         )
-        if self.encoder_kind != "linear":
-            width = self.hidden_dims[-1]
-            self.output = output_weight(
-                num_worlds, width, num_buckets, seeds, output_std, self.start
-            )
-        if not is_described:
-            self.start_from_prior(self._bucket_counts(facts.label_counts), self.loss_kind)
+        if self.encoder_kind == "linear":
+            return
+        width = self.hidden_dims[-1]
+        # The last row is the bias.
+        weight = torch.zeros(self.num_worlds, width + 1, self.num_buckets)
+        for world, seed in enumerate(seeds):
+            kernel, bias = weight[world, :width], weight[world, width]
+            draw_output(kernel, bias, seed, output_std, self.start, width)
+        self.output = nn.Parameter(weight)
 
     @classmethod
     def refuse_together(cls, settings: Mapping[str, Any]) -> None:
@@ -250,7 +243,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
             logits: of all worlds.
             k: labels wanted, 1 to L.
             estimator: a key of `bench.mach.estimators.ESTIMATORS`.
-            worlds: places of some of the worlds; None: all.
+            worlds: indices of some of the worlds; None: all.
         """
         if worlds is None:
             return self._decode(logits, self.table, k, estimator, self.decode_method)
@@ -270,8 +263,8 @@ class Mach(SelfDescribing, ExtremeClassifier):
         else:
             most = self.filter_buckets
             found = filtered.top_k(scores, table, k, num_best_buckets=most, reduction=reduction)
-        reduced, labels = found
         num_worlds, num_buckets = logits.shape[1:]
+        reduced, labels = found
         return (
             estimators.label_scores(reduced, num_worlds, num_buckets, estimator, self.loss_kind),
             labels,
@@ -365,7 +358,9 @@ class Mach(SelfDescribing, ExtremeClassifier):
         return num_bytes
 
 
-def _table(hashes: HashFamily, is_described: bool) -> Tensor:
+def _table(hashes: HashFamily) -> Tensor:
+    """All buckets; of a model on the meta device, whose bytes are to be predicted, their shape."""
+    is_described = torch.get_default_device().type == "meta"
     return hashes.empty_table() if is_described else hashes.table()
 
 

@@ -1,9 +1,9 @@
 """What a checkpoint of ours holds, beside Lightning's: all that it takes, and no pickled class.
 
-Settings are Lightning's hyperparameters. Here are the facts of the data, what tells this model's
-weights from those of another (hash functions, losses), and where its random streams stand, so that
-a checkpoint alone gives the model, a resumed training ends with the weights of an uninterrupted
-one, and weights never come into a model that means something else by them.
+Settings are Lightning's hyperparameters. Here are the facts of the data, what distinguishes this
+model's weights from those of another (hash functions, losses), and the states of its generators, so
+that a checkpoint alone gives the model, a resumed training ends with the weights of an
+uninterrupted one, and weights never come into a model that means something else by them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from bench.nn.options import keywords
-from bench.nn.rng import Stream
+from bench.nn.rng import Generator
 
 _KEY = "extreme_classifier"
 _EXTRA_STATE = "_extra_state"  # torch's name for what `get_extra_state` gives
@@ -28,7 +28,7 @@ _Plain = dict[str, Any]
 
 
 class Restorable(L.LightningModule):
-    """A model that a checkpoint describes whole; a base of :class:`ExtremeClassifier`.
+    """A model that a checkpoint describes completely; a base of :class:`ExtremeClassifier`.
 
     Attributes:
         facts: dataclass of plain values and tensors, the first argument of the constructor; the
@@ -38,7 +38,7 @@ class Restorable(L.LightningModule):
 
     facts: Any
     facts_type: ClassVar[type[Any]]
-    _places: list[_Plain] | None = None
+    _states: list[_Plain] | None = None
     _given: frozenset[str]
 
     def __new__(cls, *arguments: Any, **given: Any) -> Self:
@@ -69,8 +69,8 @@ class Restorable(L.LightningModule):
         """Settings that the state of an optimiser holds, too."""
         raise NotImplementedError
 
-    def streams(self) -> dict[str, Stream]:
-        """The random streams of training, by a name each."""
+    def generators(self) -> dict[str, Generator]:
+        """The generators of training, by a name each."""
         raise NotImplementedError
 
     @classmethod
@@ -115,7 +115,7 @@ class Restorable(L.LightningModule):
                 for field in dataclasses.fields(self.facts)
             },
             "identity": dict(self.identity()),
-            "places": _of_all_processes(self._place()),
+            "places": _of_all_processes(self._random_states()),
         }
         for name, value in checkpoint.items():
             if name != "state_dict":
@@ -137,17 +137,17 @@ class Restorable(L.LightningModule):
                 raise ValueError(_difference(field.name, mine, theirs))
         _refuse_differences(self.identity(), own["identity"])
         if isinstance(self, SelfDescribing):
-            # A file from before weights said by themselves what they mean was compared just now.
+            # A file from before weights described themselves was compared just now.
             checkpoint["state_dict"].setdefault(_EXTRA_STATE, self.get_extra_state())
         self._refuse_other_rate(checkpoint)
         _take_up_pass(checkpoint)
-        self._places = own["places"]
+        self._states = own["places"]
 
     def _refuse_other_rate(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to train on with an optimiser whose state says another rate than the model.
+        """Refuse to train on with an optimiser whose state has another rate than the model.
 
         The state is what counts: training would go on at the checkpoint's, and the next checkpoint
-        say the model's.
+        name the model's.
         """
         trainer = self._trainer
         if trainer is None or trainer.state.fn != "fit":
@@ -168,41 +168,41 @@ class Restorable(L.LightningModule):
         Raises:
             ValueError: it was trained by another number of processes.
         """
-        places, self._places = self._places, None
+        states, self._states = self._states, None
         # A model that was loaded for itself begins a training of its own.
-        if places is None or self.trainer.ckpt_path is None:
+        if states is None or self.trainer.ckpt_path is None:
             return
-        if len(places) != self.trainer.world_size:
+        if len(states) != self.trainer.world_size:
             raise ValueError(
-                f"the checkpoint is of {len(places)} processes; expected as many to go on, not "
+                f"the checkpoint is of {len(states)} processes; expected as many to go on, not "
                 f"{self.trainer.world_size}"
             )
-        place = places[self.trainer.global_rank]
-        torch.set_rng_state(place["torch"].cpu())
-        if self.device.type == "cuda" and place["cuda"] is not None:
-            torch.cuda.set_rng_state(place["cuda"].cpu(), self.device)
-        for name, stream in self.streams().items():
-            stream.resume(place["streams"][name], self.device)
+        state = states[self.trainer.global_rank]
+        torch.set_rng_state(state["torch"].cpu())
+        if self.device.type == "cuda" and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.device)
+        for name, generator in self.generators().items():
+            generator.resume(state["streams"][name], self.device)
 
-    def _place(self) -> _Plain:
-        """Where the random streams stand, torch's own (an own encoder's dropout) included."""
+    def _random_states(self) -> _Plain:
+        """Of all generators, torch's own (an own encoder's dropout) included."""
         on_gpu = self.device.type == "cuda"
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
-            "streams": {name: stream.place for name, stream in self.streams().items()},
+            "streams": {name: each.state for name, each in self.generators().items()},
         }
 
 
 class SelfDescribing(Restorable):
-    """A model whose `state_dict` says by itself what its weights mean, checkpoint or not.
+    """A model whose `state_dict` describes its weights' meaning, checkpoint or not.
 
     Its identity stands there as JSON in a tensor `(bytes,)` of uint8, as all else is a tensor: what
     copies, averages or writes state dicts takes it.
     """
 
     def get_extra_state(self) -> Tensor:
-        """What :meth:`identity` says."""
+        """What :meth:`identity` gives."""
         text = json.dumps(_as_plain(dict(self.identity())), sort_keys=True)
         return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
 
@@ -268,12 +268,12 @@ def _take_up_pass(checkpoint: dict[str, Any]) -> None:
 
     Where `max_steps` or `should_stop` end a fit inside of a pass, Lightning counts the pass as done
     and announces the next one, in which it would train as many batches as were left of this. The
-    loader's own place tells that it was not done: then it is made what it is in a checkpoint that
-    a callback writes in the middle of a pass.
+    loader's own position shows that it was not: then it is made what it is in a checkpoint that a
+    callback writes in the middle of a pass.
     """
     loops = checkpoint.get("loops", {}).get("fit_loop", {})
-    places = loops.get("state_dict", {}).get("combined_loader", [])
-    is_ours = any(isinstance(place, dict) and place.get("num_given") for place in places)
+    loaders = loops.get("state_dict", {}).get("combined_loader", [])
+    is_ours = any(isinstance(loader, dict) and loader.get("num_given") for loader in loaders)
     batches = loops.get("epoch_loop.batch_progress", {})
     if not is_ours or batches.get("is_last_batch", True):
         return
@@ -283,9 +283,9 @@ def _take_up_pass(checkpoint: dict[str, Any]) -> None:
         counts["completed"] = min(counts["completed"], undone)
 
 
-def _of_all_processes(place: _Plain) -> list[_Plain]:
+def _of_all_processes(state: _Plain) -> list[_Plain]:
     if not (distributed.is_available() and distributed.is_initialized()):
-        return [place]
-    places: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(places, place)
-    return places
+        return [state]
+    states: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(states, state)
+    return states

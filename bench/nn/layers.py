@@ -64,6 +64,19 @@ class Start:
 OWN_START = Start()
 
 
+def draw_output(
+    weight: Tensor, bias: Tensor | None, seed: int, std: float, start: Start, num_inputs: int
+) -> None:
+    """Fill an output layer of zeros from its seed: normal of `std` and biases 0, or by `start`."""
+    if weight.device.type == "meta":
+        return
+    generator = torch.Generator().manual_seed(derive_seed("output", seed))
+    if start.kind != "own":
+        start.draw(weight, bias, num_inputs, generator)
+    elif std > 0:
+        weight.normal_(0.0, std, generator=generator)
+
+
 class _RowSparseBag(torch.autograd.Function):
     """Weighted bag-sum of rows, with a coalesced row-sparse gradient.
 
@@ -128,7 +141,7 @@ def row_sparse(rows: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
     Args:
         rows: `(U,)` int64, distinct, ascending.
         values: `(U, W)` of these rows.
-        shape: of the whole, `(…, W)`.
+        shape: of the full tensor, `(…, W)`.
     """
     return torch.sparse_coo_tensor(
         rows.unsqueeze(0), values, tuple(shape), is_coalesced=True, check_invariants=False

@@ -12,7 +12,7 @@ their mean the per-weight gradients come near ε = 1e-8 (B·N is 2·10⁵ to 10�
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -20,7 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.settings import SettingsError
+
 LossKind = Literal["softmax", "bce"]
+Reduction = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,27 @@ def prior_bias(counts: Tensor, num_points: int, kind: LossKind) -> Tensor:
         return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log().float()
     share = (smoothed / (num_points + 1.0)).clamp(max=0.99)
     return torch.logit(share).float()
+
+
+def loss_scale(reduction: Reduction, kind: LossKind, num_columns: int) -> float:
+    """What turns a loss summed over columns into the reduction asked for.
+
+    Raises:
+        SettingsError: the mean over the columns of a softmax.
+    """
+    refuse_mean_of_softmax({"loss_reduction": reduction, "loss": kind})
+    return 1.0 if reduction == "sum" else 1.0 / num_columns
+
+
+def refuse_mean_of_softmax(settings: Mapping[str, Any]) -> None:
+    """Refuse the mean over columns of a loss that is no sum over them; a loss of None is open yet.
+
+    Raises:
+        SettingsError: reduction and loss.
+    """
+    loss = settings.get("loss")
+    if settings.get("loss_reduction") == "mean" and loss not in (None, "bce"):
+        raise SettingsError(f"loss_reduction is 'mean' and the loss {loss!r}; expected 'bce'")
 
 
 def loss_of_logits(logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
@@ -194,7 +218,7 @@ def chunked_loss(
     hidden vectors, weight and bias. Nothing is computed twice and nothing is kept for the backward
     pass but these gradients, which it hands over as they are.
 
-    Softmax needs whole rows: its tiles are points by all columns. BCE's columns are independent:
+    Softmax needs complete rows: its tiles are points by all columns. BCE's columns are independent:
     its tiles are columns by all points, small enough for the processor's cache.
 
     Args:
@@ -458,8 +482,8 @@ def _softmax_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     For points with labels; whoever has others sets their gradients to 0.
 
     Args:
-        logits: of whole rows.
-        index: `(g, m)` places of the positives in a layer's n × c logits.
+        logits: of complete rows.
+        index: `(g, m)` indices of the positives in a layer's n × c logits.
         weights: `(g, m)`; those of a point sum to one.
     """
     flat = logits.flatten(1)
@@ -501,8 +525,8 @@ def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
             bias = None if layer.bias is None else layer.bias[layers, span].unsqueeze(2)
             _logits(logits, layer.weight[layers, span], inputs, bias)
             some = slice(ends[layers.start][number], ends[layers.start][number + 1])
-            place = columns[layers, some] - span.start
-            index = place * layer.num_points + point_ids[layers, some]
+            row = columns[layers, some] - span.start
+            index = row * layer.num_points + point_ids[layers, some]
             total += _bce_gradient(logits, index, weights[layers, some])
             layer.fold(logits.mT, layers, everything, span)
     return total
@@ -513,7 +537,7 @@ def _bce_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         logits: one a point and column.
-        index: `(g, m)` places of the positives in a layer's logits.
+        index: `(g, m)` indices of the positives in a layer's logits.
         weights: `(g, m)`; 0 drops an entry.
     """
     flat = logits.flatten(1)

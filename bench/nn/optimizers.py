@@ -13,6 +13,7 @@ Traps that matter when a paper's run is repeated:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,19 +39,11 @@ class RowAdam(torch.optim.Adam):
 
     Args:
         params: parameters; `(rows, width)` ones may have row-sparse gradients.
-        lr: learning rate.
-        betas: decay rates of the two moments.
-        eps: added to √v̂.
+        **settings: `lr`, `betas` and `eps` of `torch.optim.Adam`.
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
+    def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
+        super().__init__(params, fused=True, **settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -94,7 +87,7 @@ class RowAdam(torch.optim.Adam):
         scale: Tensor | None = getattr(self, "grad_scale", None)
         if scale is not None:
             values = values / scale
-        update = _update_rows_cpu if _has_kernel(parameter, values) else update_rows
+        update = _update_rows_cpu if parameter.device.type == "cpu" else update_rows
         update(
             parameter.data,
             state["exp_avg"],
@@ -117,23 +110,15 @@ class TfAdam(torch.optim.Adam):
 
     Args:
         params: parameters.
-        lr: α.
-        betas: decay rates of the two moments.
-        eps: ε, Kingma and Ba's "epsilon hat".
+        **settings: `lr`, α; `betas`; `eps`, Kingma and Ba's "epsilon hat".
 
     Source: Kingma, Ba 2015 (the remark on the order of computation, section 2).
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
+    def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
+        super().__init__(params, fused=True, **settings)
         for group in self.param_groups:
-            group["epsilon_hat"], group["num_steps"] = eps, 0
+            group["epsilon_hat"], group["num_steps"] = group["eps"], 0
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step over all parameters."""
@@ -217,15 +202,6 @@ def average_rows(grad: Tensor) -> Tensor:
     return joined
 
 
-def _has_kernel(parameter: Tensor, values: Tensor) -> bool:
-    return (
-        parameter.device.type == "cpu"
-        and parameter.dtype == values.dtype == torch.float32
-        and parameter.dim() == 2
-        and parameter.is_contiguous()
-    )
-
-
 def update_rows(
     weight: Tensor,
     exp_avg: Tensor,
@@ -260,39 +236,25 @@ def update_rows(
     weight.index_add_(0, rows, mean.div_(denominator), alpha=-step_size)
 
 
-def _update_rows_cpu(
-    weight: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    rows: Tensor,
-    grads: Tensor,
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    step_size: float,
-    inverse_root: float,
-) -> None:
-    _row_kernel(
-        weight.detach().numpy(),
-        exp_avg.numpy(),
-        exp_avg_sq.numpy(),
-        rows.numpy(),
-        grads.contiguous().numpy(),
-        np.float32(betas[0]),
-        np.float32(betas[1]),
-        np.float32(eps),
-        np.float32(step_size),
-        np.float32(inverse_root),
-    )
+def _update_rows_cpu(weight: Tensor, *tensors: Tensor, **factors: Any) -> None:
+    """As :func:`update_rows` by the kernel, where that takes the types."""
+    grads = tensors[-1]
+    is_float = weight.dtype == grads.dtype == torch.float32
+    if not (is_float and weight.dim() == 2 and weight.is_contiguous()):
+        update_rows(weight, *tensors, **factors)
+        return
+    arrays = [tensor.detach().contiguous().numpy() for tensor in (weight, *tensors)]
+    numbers = (*factors["betas"], factors["eps"], factors["step_size"], factors["inverse_root"])
+    _row_kernel(*arrays, *map(np.float32, numbers))
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _row_kernel(
-    weight: np.ndarray[Any, Any],
-    mean: np.ndarray[Any, Any],
-    square: np.ndarray[Any, Any],
-    rows: np.ndarray[Any, Any],
-    grads: np.ndarray[Any, Any],
+    weight: Any,
+    mean: Any,
+    square: Any,
+    rows: Any,
+    grads: Any,
     beta1: np.float32,
     beta2: np.float32,
     eps: np.float32,
@@ -328,10 +290,12 @@ def build_optimizer(
     Raises:
         SettingsError: unknown name.
     """
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=True)
-    if name == "row_adam":
-        return RowAdam(parameters, lr=learning_rate, eps=epsilon)
-    if name == "tf_adam":
-        return TfAdam(parameters, lr=learning_rate, eps=epsilon)
-    raise SettingsError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")
+    kinds: dict[str, Any] = {
+        "adam": functools.partial(torch.optim.Adam, fused=True),
+        "row_adam": RowAdam,
+        "tf_adam": TfAdam,
+    }
+    if name not in kinds:
+        raise SettingsError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")
+    optimizer: torch.optim.Optimizer = kinds[name](parameters, lr=learning_rate, eps=epsilon)
+    return optimizer

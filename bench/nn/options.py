@@ -13,62 +13,56 @@ import numbers
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Union, cast, get_args, get_origin
 
 from bench.settings import SettingsError
 
 
 class Bound(Protocol):
-    """A range of numbers; its text is what a sentence says of it."""
+    """What an annotation may add to a type; its text completes an error's sentence."""
 
     def holds(self, value: Any) -> bool:
-        """Whether a number is inside."""
+        """Whether a value is inside."""
         ...
 
 
 @dataclass(frozen=True)
-class AtLeast:
-    """No number below `least`."""
+class _Edge:
+    edge: float
+    text: ClassVar[str]
 
-    least: float
+    def __str__(self) -> str:
+        return f"{self.text} {self.edge:g}"
+
+
+class AtLeast(_Edge):
+    """No number below an edge, as in "a number of at least 1"."""
+
+    text = "of at least"
 
     def holds(self, value: Any) -> bool:
         """Whether a number is inside."""
-        return bool(value >= self.least)
-
-    def __str__(self) -> str:
-        """As in "a number of at least 1"."""
-        return f"of at least {self.least:g}"
+        return bool(value >= self.edge)
 
 
-@dataclass(frozen=True)
-class Above:
-    """No number at or below `edge`."""
+class Above(_Edge):
+    """No number at or below an edge."""
 
-    edge: float
+    text = "above"
 
     def holds(self, value: Any) -> bool:
         """Whether a number is inside."""
         return bool(value > self.edge)
 
-    def __str__(self) -> str:
-        """As in "a number above 0"."""
-        return f"above {self.edge:g}"
 
+class Below(_Edge):
+    """No number at or above an edge."""
 
-@dataclass(frozen=True)
-class Below:
-    """No number at or above `edge`."""
-
-    edge: float
+    text = "below"
 
     def holds(self, value: Any) -> bool:
         """Whether a number is inside."""
         return bool(value < self.edge)
-
-    def __str__(self) -> str:
-        """As in "a number below 1"."""
-        return f"below {self.edge:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +74,6 @@ class OneOf:
     def holds(self, value: Any) -> bool:
         """Whether a name is registered."""
         return value in self.names
-
-    def __str__(self) -> str:
-        """As in "'dense' or 'auto'"."""
-        return _listed([repr(name) for name in self.names])
 
 
 #: A number of things of which there is one or more.
@@ -162,6 +152,38 @@ def _alternatives(hint: Any) -> list[str]:
     if hint in _WORDS:
         return [_WORDS[hint]]
     return [f"a {hint.__name__}" if isinstance(hint, type) else str(hint)]
+
+
+def check_options(
+    method: str, given: Mapping[str, Any], taken: Mapping[str, tuple[Any, Any]]
+) -> None:
+    """Refuse options that a method does not take.
+
+    Args:
+        method: its name.
+        given: options by name.
+        taken: default and annotation of those that there are, see :func:`keywords`.
+
+    Raises:
+        SettingsError: an unknown option, a missing one, or an impossible value.
+    """
+    unknown = sorted(set(given) - set(taken))
+    missing = [
+        name
+        for name, (default, _) in taken.items()
+        if default is inspect.Parameter.empty and name not in given
+    ]
+    if unknown or missing:
+        raise SettingsError(
+            f"options of method {method!r}: unknown {unknown}, missing {missing}; "
+            f"it takes {list(taken)}"
+        )
+    for name, value in given.items():
+        hint = taken[name][1]
+        if not is_of(value, hint):
+            raise SettingsError(
+                f"option {name} of method {method!r} is {value!r}; expected {words(hint)}"
+            )
 
 
 def check_values(constructor: Callable[..., None], values: Mapping[str, Any]) -> None:

@@ -157,12 +157,7 @@ def _selected(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @njit(nogil=True, inline="always")
 def _insert(
-    scores: np.ndarray[Any, Any],
-    first: int,
-    stop: int,
-    filled: int,
-    top_scores: np.ndarray[Any, Any],
-    top_labels: np.ndarray[Any, Any],
+    scores: Any, first: int, stop: int, filled: int, top_scores: Any, top_labels: Any
 ) -> int:
     """Take labels `first` to `stop` into the k best so far; returns how many these are, −1 at NaN.
 
@@ -193,11 +188,7 @@ _BLOCK = 128
 
 # Additions in any order make the count a vector's. NaN must stay comparable: no other licence.
 @njit(nogil=True, fastmath={"reassoc"})
-def _scan_row(
-    scores: np.ndarray[Any, Any],
-    top_scores: np.ndarray[Any, Any],
-    top_labels: np.ndarray[Any, Any],
-) -> None:
+def _scan_row(scores: Any, top_scores: Any, top_labels: Any) -> None:
     num_labels, k = scores.shape[0], top_scores.shape[0]
     filled = 0
     for first in range(0, num_labels, _BLOCK):
@@ -215,33 +206,19 @@ def _scan_row(
 
 
 @njit(cache=True, nogil=True)
-def _scan_single(
-    scores: np.ndarray[Any, Any],
-    top_scores: np.ndarray[Any, Any],
-    top_labels: np.ndarray[Any, Any],
-) -> None:
+def _scan_single(scores: Any, top_scores: Any, top_labels: Any) -> None:
     _scan_row(scores[0], top_scores[0], top_labels[0])
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _scan(
-    scores: np.ndarray[Any, Any],
-    top_scores: np.ndarray[Any, Any],
-    top_labels: np.ndarray[Any, Any],
-) -> None:
+def _scan(scores: Any, top_scores: Any, top_labels: Any) -> None:
     for point in numba.prange(scores.shape[0]):
         _scan_row(scores[point], top_scores[point], top_labels[point])
 
 
 # Sums of products may be taken in any order, as a BLAS does; NaN and infinity stay what they are.
 @njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _dot_rows(
-    weight: np.ndarray[Any, Any],
-    bias: np.ndarray[Any, Any],
-    hidden: np.ndarray[Any, Any],
-    logits: np.ndarray[Any, Any],
-    num_parts: int,
-) -> None:
+def _dot_rows(weight: Any, bias: Any, hidden: Any, logits: Any, num_parts: int) -> None:
     num_labels, width = weight.shape
     for part in numba.prange(num_parts):
         for label in range(part * num_labels // num_parts, (part + 1) * num_labels // num_parts):

@@ -1,4 +1,4 @@
-"""Random numbers of one purpose, on whatever device they are needed, whose place can be kept."""
+"""Random numbers of one purpose, on whatever device they are needed, whose state can be kept."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 
-class Stream:
+class Generator:
     """A seeded generator that is made on the device of its first use.
 
-    A copy, or one that :meth:`resume` is told the place of, goes on where the original stood.
+    A copy, or one that resumes from a state, goes on where the original stood.
 
     Args:
-        seed: of the draws; on another device the stream starts anew.
+        seed: of the draws; on another device they start anew.
     """
 
     def __init__(self, seed: int) -> None:
@@ -28,26 +28,21 @@ class Stream:
         return self._generator
 
     @property
-    def place(self) -> Tensor | None:
-        """Where the stream stands, `(bytes,)` uint8 on the CPU; None: nothing was drawn."""
+    def state(self) -> Tensor | None:
+        """`(bytes,)` uint8 on the CPU; None: nothing was drawn."""
         return None if self._generator is None else self._generator.get_state()
 
-    def resume(self, place: Tensor | None, device: torch.device) -> None:
-        """Go on from a :attr:`place`.
-
-        Raises:
-            RuntimeError: the place is of a generator on another type of device.
-        """
+    def resume(self, state: Tensor | None, device: torch.device) -> None:
+        """Go on from a :attr:`state`; torch refuses one of another type of device."""
         self._generator = None
-        if place is not None:
-            self.on(device).set_state(place.cpu())
+        if state is not None:
+            self.on(device).set_state(state.cpu())
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> tuple[int, Tensor | None, torch.device | None]:
         """What a copy is made of: torch's generators cannot be copied."""
         device = None if self._generator is None else self._generator.device
-        return {"seed": self.seed, "place": self.place, "device": device}
+        return self.seed, self.state, device
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["seed"])  # type: ignore[misc]
-        if state["device"] is not None:
-            self.resume(state["place"], state["device"])
+    def __setstate__(self, kept: tuple[int, Tensor | None, Any]) -> None:
+        self.seed, state, device = kept
+        self.resume(state, device)
