@@ -2,7 +2,7 @@
 
 A family is its parameters, not its table: any label's bucket can be recomputed from a seed and the
 world's number. Worlds are named by number in [0, R) and drawn independently of each other, so that
-a subset of worlds, hashed anywhere, equals the same rows of the whole.
+a subset of worlds, hashed anywhere, equals the same rows of the full table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,80 +29,16 @@ _CHUNK = 1 << 16
 _UINT32 = 0xFFFFFFFF
 
 
-class HashFamily(Protocol):
-    """R hash functions from L labels to B buckets."""
-
-    @property
-    def num_labels(self) -> int:
-        """L."""
-        ...
-
-    @property
-    def num_buckets(self) -> int:
-        """B."""
-        ...
-
-    @property
-    def num_worlds(self) -> int:
-        """R."""
-        ...
-
-    @property
-    def worlds(self) -> tuple[int, ...]:
-        """Numbers of the R worlds; row r of every table belongs to `worlds[r]`."""
-        ...
-
-    def bucket_ids(
-        self, labels: Tensor | None = None, worlds: Sequence[int] | None = None
-    ) -> Tensor:
-        """`(R, len(labels))` int64 in [0, B), recomputed from the parameters."""
-        ...
-
-    def table(self) -> Tensor:
-        """`(R, L)` buckets of all labels in the narrowest type: uint8, int16 or int32."""
-        ...
-
-    def empty_table(self) -> Tensor:
-        """A table of that shape and type with nothing in it yet."""
-        ...
-
-    def subset(self, worlds: Sequence[int]) -> HashFamily:
-        """The same hash with only these of its worlds, in this order."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values that describe the hash."""
-        ...
-
-
-def build_hash(
-    family: str, num_labels: int, num_buckets: int, num_worlds: int, seed: int = 0
-) -> HashFamily:
-    """Hash of a named family with worlds 0 … R − 1.
-
-    Args:
-        family: a key of `FAMILIES`.
-        num_labels: L, below 2³¹.
-        num_buckets: B.
-        num_worlds: R.
-        seed: of the draws, 0 or more; with 0 `murmur3` and `odp` are the authors' functions.
-            `identity` draws nothing.
-
-    Raises:
-        ValueError: an unknown family or a size that the family cannot hash.
-    """
-    if family not in FAMILIES:
-        raise ValueError(f"hash family is {family!r}; expected one of {', '.join(FAMILIES)}")
-    if num_worlds < 1:
-        raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
-    return FAMILIES[family](
-        num_labels=num_labels, num_buckets=num_buckets, worlds=tuple(range(num_worlds)), seed=seed
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Family(ABC):
-    """What the families share; a family adds `_hash`."""
+class HashFamily(ABC):
+    """R hash functions from L labels to B buckets; a family adds `_hash`.
+
+    Attributes:
+        num_labels: L.
+        num_buckets: B.
+        worlds: numbers of the R worlds; row r of every table belongs to `worlds[r]`.
+        seed: of the draws.
+    """
 
     family: ClassVar[str]
     num_labels: int
@@ -124,6 +60,7 @@ class _Family(ABC):
 
     @property
     def num_worlds(self) -> int:
+        """R."""
         return len(self.worlds)
 
     def bucket_ids(
@@ -184,7 +121,7 @@ class _Family(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniversalHash(_Family):
+class UniversalHash(HashFamily):
     """((a·x + b) mod p) mod B with p = 2³¹ − 1: 2-universal, collisions at most about 1/B.
 
     Only pairs are independent: labels in arithmetic progression (i, i + d, i + 2d) collide together
@@ -211,7 +148,7 @@ class UniversalHash(_Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Murmur3Hash(_Family):
+class Murmur3Hash(HashFamily):
     """The authors' multi-label hash: signed MurmurHash3 of the int32 label, floor-modulo B.
 
     The hash's own seed is the world's number, as in their code; with a `seed` other than 0 it is
@@ -228,11 +165,11 @@ class Murmur3Hash(_Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BalancedHash(_Family):
+class BalancedHash(HashFamily):
     """Bucket π(x) mod B for a pseudo-random permutation π of the labels: sizes differ by ≤ 1.
 
-    π is a Feistel network over pairs of numbers below ⌈√L⌉, walked along its cycle until it lands
-    in [0, L): a permutation whatever the round function, with no table to store.
+    π is a Feistel network over pairs of numbers below ⌈√L⌉, applied again until it lands in
+    [0, L): a permutation whatever the round function, with no table to store.
 
     Source: Luby, Rackoff 1988; Black, Rogaway 2002 (generalised Feistel, cycle walking).
     """
@@ -244,16 +181,16 @@ class BalancedHash(_Family):
         generator = np.random.default_rng(derive_seed("hash", self.seed, world))
         keys = generator.integers(0, 2**32, size=self.num_rounds).tolist()
         side = math.isqrt(self.num_labels - 1) + 1
-        place = _feistel(labels, keys, side)
-        outside = (place >= self.num_labels).nonzero()[:, 0]
+        permuted = _feistel(labels, keys, side)
+        outside = (permuted >= self.num_labels).nonzero()[:, 0]
         while outside.numel():
-            place[outside] = _feistel(place[outside], keys, side)
-            outside = outside[place[outside] >= self.num_labels]
-        return place % self.num_buckets
+            permuted[outside] = _feistel(permuted[outside], keys, side)
+            outside = outside[permuted[outside] >= self.num_labels]
+        return permuted % self.num_buckets
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdentityHash(_Family):
+class IdentityHash(HashFamily):
     """Every label its own bucket, in every world: MACH without hashing, for proofs by identity."""
 
     family: ClassVar[str] = "identity"
@@ -270,11 +207,11 @@ class IdentityHash(_Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OdpHash(_Family):
+class OdpHash(HashFamily):
     """The authors' multiclass hash: ((a·x + b) mod 105943) mod B, drawn by Python's `random`.
 
-    World after world draws a, then b, from one stream; a pair is redrawn if its a or b was used
-    before or if it leaves a bucket empty. The authors seed the stream with 0.
+    World after world draws a, then b, from one generator; a pair is redrawn if its a or b was used
+    before or if it leaves a bucket empty. The authors seed it with 0.
 
     Source: tinytinyeye/MACH `hash_util.py` as described in `PAPER.md` section 2, whose first six
     pairs this reproduces; none is redrawn at the published sizes.
@@ -294,14 +231,14 @@ class OdpHash(_Family):
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """(a, b) of worlds 0 up to the last of this hash."""
         num_pairs = max(self.worlds) + 1
-        stream = random.Random(self.seed)
+        generator = random.Random(self.seed)
         labels = torch.arange(self.num_labels)
         found: list[tuple[int, int]] = []
         used: tuple[set[int], set[int]] = (set(), set())
         for _ in range(1000 + 2 * num_pairs):
             if len(found) == num_pairs:
                 return tuple(found)
-            a, b = (stream.randint(1, ODP_PRIME - 1) for _ in range(2))
+            a, b = (generator.randint(1, ODP_PRIME - 1) for _ in range(2))
             if a in used[0] or b in used[1]:
                 continue
             if bool(torch.bincount(self._buckets(a, b, labels), minlength=self.num_buckets).all()):
@@ -320,9 +257,34 @@ class OdpHash(_Family):
         return self._buckets(*self.pairs[world], labels)
 
 
-FAMILIES: dict[str, type[_Family]] = {
+FAMILIES: dict[str, type[HashFamily]] = {
     cls.family: cls for cls in (UniversalHash, Murmur3Hash, BalancedHash, IdentityHash, OdpHash)
 }
+
+
+def build_hash(
+    family: str, num_labels: int, num_buckets: int, num_worlds: int, seed: int = 0
+) -> HashFamily:
+    """Hash of a named family with worlds 0 … R − 1.
+
+    Args:
+        family: a key of `FAMILIES`.
+        num_labels: L, below 2³¹.
+        num_buckets: B.
+        num_worlds: R.
+        seed: of the draws, 0 or more; with 0 `murmur3` and `odp` are the authors' functions.
+            `identity` draws nothing.
+
+    Raises:
+        ValueError: an unknown family or a size that the family cannot hash.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"hash family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    if num_worlds < 1:
+        raise ValueError(f"num_worlds is {num_worlds}; expected at least 1")
+    return FAMILIES[family](
+        num_labels=num_labels, num_buckets=num_buckets, worlds=tuple(range(num_worlds)), seed=seed
+    )
 
 
 def murmur3_int32(keys: Tensor, seed: int) -> Tensor:

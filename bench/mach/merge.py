@@ -1,4 +1,4 @@
-"""Joins worlds that were trained apart into one model; they never had to talk to each other."""
+"""Joins worlds that were trained apart into one model; their training shares nothing."""
 
 from __future__ import annotations
 
