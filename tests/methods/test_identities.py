@@ -10,7 +10,6 @@ from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
 from bench.mach.module import Mach
-from bench.nn.optimizers import build_optimizer
 
 D, L = 20, 30
 TASKS = ["multiclass", "multilabel"]
@@ -46,35 +45,24 @@ def test_mach_with_one_world_and_identity_hash_is_full_softmax(task, encoder, ch
     assert torch.equal(full.top_k(batch, 5)[1], mach.top_k(batch, 5)[1])
 
 
-def _assert_sampled_is_full(full: FullSoftmax, sampled: SampledSoftmax, task: str) -> None:
-    """Loss, gradients and ranking of a method that samples, asked for all labels."""
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("method", "loss"), [(SampledSoftmax, "softmax"), (SampledBce, "bce")])
+def test_sampling_all_labels_is_the_full_loss(method, loss, task):
+    full = FullSoftmax(facts(D, L, task), loss=loss, hidden_dims=(6,))
+    sampled = method(facts(D, L, task), sampler="all", hidden_dims=(6,))
+    assert torch.equal(sampled.output_bias, full.output_bias)  # both start at the prior
     perturb(full)
     sampled.load_state_dict(full.state_dict())
     batch = random_batch(8, D, L, task)
     losses = [model.training_loss(batch) for model in (full, sampled)]
-    for loss in losses:
-        loss.backward()
+    for value in losses:
+        value.backward()
     torch.testing.assert_close(losses[0], losses[1])
     expected, found = gradients(full), gradients(sampled)
     for name, grad in expected.items():
         torch.testing.assert_close(found[name], grad, msg=name)
     for left, right in zip(full.top_k(batch, 5), sampled.top_k(batch, 5), strict=True):
         assert torch.equal(left, right)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_sampled_softmax_over_all_labels_is_full_softmax(task):
-    full = FullSoftmax(facts(D, L, task), loss="softmax", hidden_dims=(6,))
-    sampled = SampledSoftmax(facts(D, L, task), sampler="all", hidden_dims=(6,))
-    _assert_sampled_is_full(full, sampled, task)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_sampled_bce_over_all_labels_is_one_vs_all(task):
-    full = FullSoftmax(facts(D, L, task), loss="bce", hidden_dims=(6,))
-    sampled = SampledBce(facts(D, L, task), sampler="all", hidden_dims=(6,))
-    assert torch.equal(sampled.output_bias, full.output_bias)  # both start at the log odds
-    _assert_sampled_is_full(full, sampled, task)
 
 
 def _train(model: torch.nn.Module, task: str, steps: int = 6) -> list[float]:
@@ -155,17 +143,7 @@ def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
         )
 
     batches = [random_batch(8, D, L, "multiclass", seed=step) for step in range(8)]
-    plain_model = build()
-    plain, step_optimizer = (
-        [],
-        build_optimizer(optimizer, plain_model.parameters(), learning_rate=0.05, epsilon=1e-8),
-    )
-    for batch in batches:
-        loss = plain_model.training_loss(batch)
-        step_optimizer.zero_grad()
-        loss.backward()
-        step_optimizer.step()
-        plain.append(loss.item())
+    plain = _train(build(), "multiclass", steps=8)
 
     class Collect(lightning.Callback):
         def __init__(self):
