@@ -17,12 +17,13 @@ from typing import Any, cast
 from bench.methods import cards
 from bench.methods.card import Card, KindName
 from bench.methods.kinds import PAPERS, TRAINING
-from bench.methods.labels import Named, card_of, describe_rows, flatten, method_of, sort_key
+from bench.methods.labels import Named, describe_rows, sort_key
 from bench.methods.versions import is_metric_older
 from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.report.timings import Timing, Timings
 from bench.settings import SettingsError, Trial
 from bench.store.costs import shared_costs
+from bench.store.files import file_safe
 from bench.store.record import machine_key
 from bench.studies.published import Curve, Published
 from bench.studies.study import Study
@@ -193,6 +194,11 @@ class Section:
         return " · ".join(dict.fromkeys(filter(None, [self.study.name, self.part, self.data_name])))
 
     @property
+    def suffix(self) -> str:
+        """What distinguishes its files from those of the study's other sections."""
+        return "" if self.is_only else f"-{file_safe(self.part or self.data_name)}"
+
+    @property
     def title(self) -> str:
         """Its name and the size of the data."""
         sizes = [
@@ -339,11 +345,11 @@ def _rows(
 
     def pool(replicates: Sequence[Record]) -> Row:
         settings = {k: v for k, v in replicates[0]["settings"].items() if k != "replicate"}
-        card = card_of(clean(method_of(settings)), kind)
+        own = Named.of(clean(settings), kind, task)
         row = Row(
             settings=clean(settings),
-            flat=clean(flatten(settings, card, task)),
-            card=card,
+            flat=own.flat,
+            card=own.card,
             records=tuple(map(clean, replicates)),
             is_stale=any(map(is_stale, replicates)),
         )
@@ -358,16 +364,11 @@ def _rows(
 
     by_replicate = sorted(records, key=lambda r: int(r["settings"].get("replicate") or 0))
     rows = [pool(group) for group in group_by(by_replicate, _settings_text).values()]
-    named = [Named(row.card, row.flat, _data_settings(row)) for row in rows]
+    named = [Named.of(row.settings, kind, task) for row in rows]
     # Of a decode, a draw or a synthetic twin columns show what it is of.
     texts = describe_rows(named, is_distinct=kind == TRAINING.name)
     described = [replace(row, setting=text) for row, text in zip(rows, texts, strict=True)]
     return tuple(sorted(described, key=order_of))
-
-
-def _data_settings(row: Row) -> dict[str, Any]:
-    data = dict(row.settings["data"])
-    return {**data, **(data.pop("options", None) or {})}
 
 
 def _settings_text(record: Record) -> str:

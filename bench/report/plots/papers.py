@@ -10,7 +10,6 @@ from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.sections import Row, Section
 from bench.report.style import Legend, Plot, SeriesStyle, shade, varied
 from bench.report.summary import Summary
-from bench.store.files import file_safe
 
 _FAINT = "#8c8c8c"
 
@@ -19,9 +18,8 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """The figures that the study names, for each section with rows."""
     legend = Legend(sections)
     for section in (section for section in sections if section.rows):
-        place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
         for name in section.study.figures:
-            yield name + place, FIGURES[name](section, legend)
+            yield name + section.suffix, FIGURES[name](section, legend)
 
 
 def tradeoff(section: Section, legend: Legend) -> LinePlot | str:

@@ -9,7 +9,6 @@ from bench.report.plots.lines import Axis, LinePlot, Panel, Series
 from bench.report.sections import Section
 from bench.report.style import Plot, SeriesStyle, shade
 from bench.report.summary import dig
-from bench.store.files import file_safe
 
 _MARKERS = ("o", "s", "D", "v")  # of cut-offs
 
@@ -19,8 +18,7 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     for section in sections:
         figure = recall_worlds(section)
         if figure is not None:
-            place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
-            yield f"recall-worlds{place}", figure
+            yield f"recall-worlds{section.suffix}", figure
 
 
 def recall_worlds(section: Section) -> LinePlot | None:

@@ -14,7 +14,6 @@ from bench.report.sections import Row, Section, best_row
 from bench.report.style import CEILING, Legend, Plot, SeriesStyle
 from bench.report.summary import Record, Summary, dig, group_by, summarize
 from bench.settings import TrainSpec
-from bench.store.files import file_safe
 
 Collect = Callable[[Section, Legend], Plot | str]
 _LOG_FROM_RATIO = 30
@@ -24,9 +23,8 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
     """Each of `FIGURES` for each section: its file's stem, and the plot or why there is none."""
     legend = Legend(sections)
     for section in sections:
-        place = "" if section.is_only else f"-{file_safe(section.part or section.data_name)}"
         for name, collect in FIGURES.items():
-            yield name + place, collect(section, legend)
+            yield name + section.suffix, collect(section, legend)
 
 
 def _quality_axis(metric: str, split: str) -> Axis:
