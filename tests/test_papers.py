@@ -1,4 +1,4 @@
-"""The papers' studies: whole plans, and published numbers beside the rows that they are of."""
+"""The papers' studies: complete plans, and published numbers beside the rows that they are of."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def _task(trial: Trial) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_data_that_somebody_must_bring_is_optional(name: str) -> None:
+def test_data_that_somebody_must_import_is_optional(name: str) -> None:
     study = load_study(name)
-    brought = {
+    imported = {
         trial.data.name
         for profile in study.profiles
         for trial in study.build_trials(profile)
         if trial.data.name in SETS
     }
-    assert brought <= set(study.optional_data)
+    assert imported <= set(study.optional_data)
 
 
 def test_the_multilabel_table_has_every_row_of_the_sources() -> None:
@@ -136,7 +136,7 @@ def test_a_third_partys_number_stands_beside_its_own_set_up_and_no_other_mach(na
         assert is_beside == (trial.model in theirs), trial.model
 
 
-def test_a_filters_time_stands_beside_the_whole_decode_of_the_same_table() -> None:
+def test_a_filters_time_stands_beside_the_complete_decode_of_the_same_table() -> None:
     study = load_study("table-wiki10-worlds")
     times = {
         row.label: row.metrics["decode ms"]

@@ -1,4 +1,4 @@
-"""The papers' set-ups: whole trials, of the published sizes, that a process could run."""
+"""The papers' set-ups: complete trials, of the published sizes, that a process could run."""
 
 from __future__ import annotations
 

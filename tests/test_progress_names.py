@@ -1,4 +1,4 @@
-"""The log and the plan call a row what its table calls it, and show what tells rows apart."""
+"""The log and the plan call a row what its table calls it, and show what distinguishes rows."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_rows_of_committed_studies_are_called_as_in_their_tables(study: str) -> 
         ]
         names = RowNames(trials, "training")
         names.tasks[section.data_name] = section.task
-        told = [names.full(of) for of in trials]
-        assert told == [f"{row.name} on {section.data_name}" for row in section.rows]
-        assert len(set(told)) == len(told)
+        shown = [names.full(of) for of in trials]
+        assert shown == [f"{row.name} on {section.data_name}" for row in section.rows]
+        assert len(set(shown)) == len(shown)
         short = [names.apart(of) for of in trials]
         assert len(set(short)) == len(short)
 
@@ -142,15 +142,15 @@ def test_names_move_no_cursor() -> None:
 def test_a_record_is_told_by_the_task_of_its_data() -> None:
     [path] = (RESULTS / "records" / "delicious").glob("*.jsonl")
     records = [parse(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    told = []
+    shown = []
     for record in records:
         model = record.settings["model"]
         if model["method"] == "full_softmax" and "loss" not in model["options"]:
             screen = io.StringIO()
             Progress(screen, is_live=False).finish(record)
-            told.append(screen.getvalue())
-    assert told
-    assert all("DONE One-vs-all, " in text for text in told)
+            shown.append(screen.getvalue())
+    assert shown
+    assert all("DONE One-vs-all, " in text for text in shown)
 
 
 def _narrow_rows() -> list[Trial]:

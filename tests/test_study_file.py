@@ -191,7 +191,7 @@ def test_the_command_says_one_sentence_and_shows_all_where_asked(tmp_path):
     assert answer.stderr.splitlines() == [
         f"bench: {tmp_path}/mine.py:2: AttributeError: 'int' object has no attribute 'y'"
     ]
-    whole = subprocess.run([*command, "--traceback"], capture_output=True, text=True, cwd=ROOT)
-    assert whole.returncode == 2
-    assert "Traceback" in whole.stderr
-    assert "x.y" in whole.stderr
+    complete = subprocess.run([*command, "--traceback"], capture_output=True, text=True, cwd=ROOT)
+    assert complete.returncode == 2
+    assert "Traceback" in complete.stderr
+    assert "x.y" in complete.stderr

@@ -346,7 +346,7 @@ def _report(options: argparse.Namespace) -> int:
         out_dir=options.out,
         studies=options.study or None,
         reference_dir=REFERENCE if is_own else None,
-        tell=lambda warning: _warn([warning]),
+        warn=lambda warning: _warn([warning]),
     )
     if not is_own or options.out:
         for path in paths:

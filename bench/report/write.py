@@ -22,7 +22,7 @@ def build(
     out_dir: Path | None = None,
     studies: Sequence[str] | None = None,
     reference_dir: Path | None = None,
-    tell: Callable[[str], object] = lambda warning: None,
+    warn: Callable[[str], object] = lambda warning: None,
 ) -> list[Path]:
     """Render tables and figures from the records and costs of a results folder.
 
@@ -32,7 +32,7 @@ def build(
             marked blocks of the README beside the results folder are refreshed too.
         studies: names, or paths of Python files that define one; None: all that have records.
         reference_dir: the results are somebody's own, beside those of this folder.
-        tell: takes a warning for each line that could not be read; its row is not shown.
+        warn: takes a warning for each line that could not be read; its row is not shown.
 
     Returns:
         The files written, sorted.
@@ -47,7 +47,7 @@ def build(
         comparison = beside(results, reference_dir)
         others = comparison.reference if comparison else None
         for warning in (*results.warnings, *(others.warnings if others else ())):
-            tell(warning)
+            warn(warning)
         paths += write_results(results, out_dir or results_dir, comparison)
     if out_dir is None:
         paths += refresh(results_dir.parent / "README.md", results_dir)

@@ -98,15 +98,17 @@ def test_torn_line_is_reported_and_the_rest_rendered(results: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", [RECORDS, COSTS])
-def test_unreadable_lines_are_told_and_counted_below_the_tables(results: Path, name: str) -> None:
+def test_unreadable_lines_are_warned_of_and_counted_below_the_tables(
+    results: Path, name: str
+) -> None:
     readme = results.parent / "README.md"
     readme.write_text("<!-- table: imaginary -->\n<!-- end -->\n")
     path = results / name
     first, *others = path.read_text().splitlines()
     path.write_text("\n".join([first[:-9], *others, "no JSON"]) + "\n")
-    told: list[str] = []
-    build(results, tell=told.append)
-    assert [text.partition(": ")[0] for text in told] == [
+    warnings: list[str] = []
+    build(results, warn=warnings.append)
+    assert [text.partition(": ")[0] for text in warnings] == [
         f"{path}:1",
         f"{path}:{len(others) + 2}",
     ]
@@ -114,7 +116,7 @@ def test_unreadable_lines_are_told_and_counted_below_the_tables(results: Path, n
         assert page.read_text().count("2 unreadable lines left out.") == 1
 
 
-def test_a_session_in_which_a_row_failed_replaces_no_whole_one(
+def test_a_session_in_which_a_row_failed_replaces_no_complete_one(
     tmp_path: Path, install_study: Install
 ) -> None:
     install_study()
@@ -216,7 +218,7 @@ def test_stale_record_is_noted_but_fails_in_the_readme_alone(results: Path) -> N
     ]
 
 
-def test_missing_and_dropped_trials_are_told(tmp_path: Path, install_study: Install) -> None:
+def test_missing_and_dropped_trials_are_noted(tmp_path: Path, install_study: Install) -> None:
     kept, dropped, missing = trial("frequency"), trial("centroid"), trial("mach", num_buckets=4)
     install_study(made.study(trials=lambda profile: [kept, missing], profiles=("cpu",)))
     write(tmp_path / "results", [record(kept), record(dropped)])
@@ -328,7 +330,7 @@ def test_study_without_records_is_an_error(results: Path, install_study: Install
         build(results, studies=["nowhere"])
 
 
-def test_file_that_cannot_be_written_whole_stays_what_it_was(
+def test_file_that_cannot_be_written_completely_stays_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "table.md"

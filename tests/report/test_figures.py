@@ -148,13 +148,13 @@ def test_models_of_nearly_one_size_are_not_torn_apart() -> None:
 
 
 def test_worlds_figure_pools_subsets(section: Section) -> None:
-    curves, wholes = _lines(training.accuracy_worlds, section).panels
+    curves, complete = _lines(training.accuracy_worlds, section).panels
     for line in curves.series:
         if line.text:
             assert line.x == (1, 2, 4, 8, 16)
             rows = zip(line.low, line.y, line.high, strict=True)
             assert all(low <= mid <= high for low, mid, high in rows)
-    levels = [level.text for level in wholes.levels]
+    levels = [level.text for level in complete.levels]
     assert levels.count("Full softmax") == 1
     assert "Nearest centroid" in levels
 
@@ -162,10 +162,10 @@ def test_worlds_figure_pools_subsets(section: Section) -> None:
 def test_subsets_of_worlds_share_no_panel_with_what_was_scored_on_other_points(
     section: Section,
 ) -> None:
-    curves, wholes = _lines(training.accuracy_worlds, section).panels
+    curves, complete = _lines(training.accuracy_worlds, section).panels
     assert (curves.title, curves.levels) == ("subsets: first 2,000 test points", ())
-    assert wholes.title == "complete models: all 10,000 test points"
-    assert all(series.style.linestyle == "none" for series in wholes.series)
+    assert complete.title == "complete models: all 10,000 test points"
+    assert all(series.style.linestyle == "none" for series in complete.series)
 
 
 def test_subsets_on_all_test_points_share_a_panel_with_rivals() -> None:
@@ -227,10 +227,10 @@ def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
     ]
     (section,) = sections(records)
     plot = _lines(training.accuracy_worlds, section)
-    curves, wholes = plot.panels
+    curves, complete = plot.panels
     assert [line.y for line in curves.series] == [(42.0,)]
-    assert [line.y for line in wholes.series] == [(pytest.approx(10.0),)]
-    assert [level.y for level in wholes.levels if "ampled" in level.text] == [25.0]
+    assert [line.y for line in complete.series] == [(pytest.approx(10.0),)]
+    assert [level.y for level in complete.levels if "ampled" in level.text] == [25.0]
     assert "best on validation" in plot.note
 
 

@@ -179,13 +179,13 @@ def test_the_tradeoff_shows_a_line_for_each_number_of_worlds_and_rivals_as_level
     ((stem, plot),) = rendering_of(section.study).plots([section])
     assert stem == "tradeoff"
     assert isinstance(plot, LinePlot)
-    ours, whole, theirs = plot.panels
+    ours, complete, theirs = plot.panels
     assert [series.text for series in ours.series] == [f"MACH R={r}" for r in (1, 2, 4, 8)]
     assert all(series.x == (256.0, 1024.0) for series in ours.series)
     # Rivals are scored on all test points, subsets of worlds on the first of them.
     assert not ours.levels
-    assert [level.y for level in whole.levels] == [30.0]
-    assert [series.x for series in whole.series] == [(), (), (), (256.0, 1024.0)]
+    assert [level.y for level in complete.levels] == [30.0]
+    assert [series.x for series in complete.series] == [(), (), (), (256.0, 1024.0)]
     (series,) = theirs.series
     assert (series.x, series.y) == ((4.0, 32.0), pytest.approx((7.0, 15.0)))
     assert [level.y for level in theirs.levels] == [9.0]

@@ -28,7 +28,7 @@ STUDY = made.study(
 )
 SECONDS = {"train": (0.05, 10), "world": (1e-4, 256), "decode": (0.01, 64)}
 SECONDS["decode-alone"] = (0.2, 1)
-CALM = (1.0, 1.0, 1.0)
+ROUNDS = (1.0, 1.0, 1.0)
 
 
 def _record(of: Trial, *, status: str = "done", memory: dict[str, Any], **more: Any) -> Any:
@@ -104,7 +104,9 @@ def _sections() -> tuple[Section, ...]:
         _record(trials["2000"], status="oom", memory={"predicted_bytes": 1.58e12}),
     ]
     costs = [
-        made.cost_line([made.cost_row(trials[kind], SECONDS, CALM) for kind in ("dense", "sample")])
+        made.cost_line(
+            [made.cost_row(trials[kind], SECONDS, ROUNDS) for kind in ("dense", "sample")]
+        )
     ]
     return made.sections(records, costs, STUDY)
 
@@ -125,7 +127,7 @@ def test_needs_times_and_recall_stand_in_a_row() -> None:
     assert (auto["step ms"], auto["R@100 %"]) == ("–", "64.0")
 
 
-def test_a_sample_has_the_hours_of_the_whole_and_no_seconds_of_its_own() -> None:
+def test_a_sample_has_the_hours_of_the_complete_training_and_no_seconds_of_its_own() -> None:
     (section,) = _sections()
     (sample,) = (
         line
@@ -180,7 +182,7 @@ def test_a_twins_table_has_no_accuracy_and_the_papers_length() -> None:
         _record(mach, memory=memory, clock={"world_seconds": [8.0]}),
         _record(full, memory=memory, test={"P@1": 0.4}),
     ]
-    costs = [made.cost_line([made.cost_row(mach, SECONDS, CALM)])]
+    costs = [made.cost_line([made.cost_row(mach, SECONDS, ROUNDS)])]
     study = dataclasses.replace(STUDY, primary_metrics=("R@1",), published=())
     (section,) = made.sections(records, costs, study)
     table = build_scale_table(section)

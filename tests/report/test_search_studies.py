@@ -139,8 +139,8 @@ def test_recall_figure_has_a_line_for_each_length_and_the_published_ones_beside(
     assert machs[0].y[-1] == pytest.approx(100 * 0.6 * 0.6 * (1 - math.exp(-8)))
     assert len({(series.style.color, str(series.style.linestyle)) for series in machs}) == 6
     assert not ours.levels
-    *wholes, trees = others.series
-    assert [series.x for series in wholes] == [(32,)] * 6
+    *complete, trees = others.series
+    assert [series.x for series in complete] == [(32,)] * 6
     assert (trees.text, trees.x) == ("Omikuji, by trees", (2, 4, 8, 16))
     assert [level.text for level in others.levels] == ["Two towers"]
     assert [len(series.x) for series in published.series] == [5] * 6 + [4] * 2

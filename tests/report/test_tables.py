@@ -178,7 +178,7 @@ def test_footer_names_machine_commits_rounds_and_test_points() -> None:
     assert "10,000 test points of 66,822" in text
 
 
-def test_weights_that_had_only_begun_to_learn_are_told() -> None:
+def test_weights_that_had_only_begun_to_learn_are_noted() -> None:
     row = cost_row(PLAIN, made.phases_of(PLAIN), weights="started")
     text = " ".join(_table(record(PLAIN), costs=[cost_line([row])]).notes)
     assert "Inference of all rows was timed on weights that had only begun to learn." in text
