@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
+from torch import Tensor
 
-from baselines.samplers import SAMPLERS, Sampler, build_sampler, check_sampler
+from baselines.samplers import SAMPLERS, Negatives, Sampler, build_sampler, check_sampler
+from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.options import AtLeast, OneOf
 from bench.nn.rng import Generator
@@ -54,6 +56,11 @@ class SampledLabels(ExtremeClassifier):
                 power=power,
                 seed=self.seed,
             )
+
+    def sample(self, batch: Batch) -> tuple[Tensor, Negatives]:
+        """A batch's own and sampled labels, `(U,)` ascending, and the sample."""
+        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
+        return torch.unique(torch.cat([batch.label_ids, negatives.labels])), negatives
 
     def touched_labels(self, batch_size: int) -> int:
         """Labels, own and sampled, that a step can touch."""

@@ -67,12 +67,11 @@ class SampledSoftmax(SampledLabels, LabelLayer):
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean logit of the own labels."""
         logits, rows, negatives = self.sampled_logits(batch)
-        return sampled_loss(logits, rows, batch, batch.label_point_ids, negatives)
+        return sampled_loss(logits, rows, batch, negatives)
 
     def sampled_logits(self, batch: Batch) -> tuple[Tensor, Tensor, Negatives]:
         """Logits `(N, U)` of the batch's own and sampled labels, these labels, and the sample."""
-        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
-        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
+        rows, negatives = self.sample(batch)
         weight, bias = (
             row_lookup(parameter, rows, dense_gradient=self.has_dense_gradients)
             for parameter in (self.output, self.output_bias)
@@ -93,29 +92,29 @@ class SampledSoftmax(SampledLabels, LabelLayer):
         return 4 * (3 * batch_size * rows + 2 * rows * self.hidden_dims[-1] + hidden)
 
 
-def sampled_loss(
-    logits: Tensor, rows: Tensor, batch: Batch, point_ids: Tensor, negatives: Negatives
-) -> Tensor:
+def sampled_loss(logits: Tensor, rows: Tensor, batch: Batch, negatives: Negatives) -> Tensor:
     """Sampled-softmax loss from the logits of some labels.
 
     Args:
         logits: `(N, U)` of own and sampled labels.
         rows: `(U,)` int64, ascending: the label of each column.
         batch: the points.
-        point_ids: `(M,)` which point each own label belongs to.
         negatives: the sampled labels, all of them in `rows`.
 
     Returns:
         Scalar; points without labels add nothing.
     """
     num_points = batch.num_points
+    point_ids = batch.label_point_ids
     own_columns = torch.searchsorted(rows, batch.label_ids)
     own_logits = logits[point_ids, own_columns]
     # One array of log weights does three things: corrects sampled labels, drops rows that are only
     # another point's own label, and (below) masks accidental hits.
     log_weights = logits.new_full((rows.numel(),), -torch.inf)
     log_weights[torch.searchsorted(rows, negatives.labels)] = negatives.log_weights.to(logits.dtype)
-    corrected = (logits + log_weights).index_put((point_ids, own_columns), _minus_inf(logits))
+    corrected = (logits + log_weights).index_put(
+        (point_ids, own_columns), logits.new_full((), -torch.inf)
+    )
     negative_part = torch.logsumexp(corrected, dim=1)
     top = own_logits.detach().new_full((num_points,), -torch.inf)
     top = top.scatter_reduce(0, point_ids, own_logits.detach(), "amax")
@@ -129,7 +128,3 @@ def sampled_loss(
     counts = batch.label_offsets.diff().clamp(min=1).to(logits.dtype)
     own_mean = torch.zeros_like(shift).index_add(0, point_ids, own_logits) / counts
     return torch.where(has_labels, log_partition - own_mean, torch.zeros_like(shift)).mean()
-
-
-def _minus_inf(like: Tensor) -> Tensor:
-    return torch.tensor(-torch.inf, dtype=like.dtype, device=like.device)

@@ -117,12 +117,11 @@ class TwoTower(SelfDescribing, SampledLabels):
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of log(estimated partition sum) − mean score of the own labels."""
         self._ranked = None
-        negatives = self.sampler.sample(batch.label_ids, batch.num_points)
-        rows = torch.unique(torch.cat([batch.label_ids, negatives.labels]))
+        rows, negatives = self.sample(batch)
         labels = row_lookup(self.output, rows, dense_gradient=self.has_dense_gradients)
         # As in a sampled softmax: bfloat16 is too coarse for the corrections.
         scores = (self.encode(batch) @ self._scaled(labels).t()).float()
-        return sampled_loss(scores, rows, batch, batch.label_point_ids, negatives)
+        return sampled_loss(scores, rows, batch, negatives)
 
     def prepare_inference(self, k: int) -> None:
         """Compile the kernels of ranking, and scale the label vectors once."""
