@@ -13,8 +13,7 @@ from typing import TextIO
 
 from bench.cli.forecast import Forecast, Running
 from bench.methods.labels import RowNames
-from bench.runner.engine import Event, Job
-from bench.runner.view import View
+from bench.runner.engine import Event, Job, View
 from bench.settings import SettingsError, Trial
 from bench.store.record import Record
 
@@ -206,7 +205,7 @@ class Progress(View):
         trials: Iterable[Trial] = (),
         before: Iterable[tuple[Trial, float]] = (),
     ) -> None:
-        """A study begins; see `bench.runner.view`, which this is one of."""
+        """A study begins; see `bench.runner.engine.View`."""
         self._name = printable(name)
         self._names = names or self._names
         self._waiting = dict(expected)

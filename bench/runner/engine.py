@@ -1,4 +1,7 @@
-"""What an engine is: something that runs trials, each in a fresh process, and gives records."""
+"""What an engine is, which runs trials in fresh processes and gives records; and who follows it.
+
+An engine on other machines calls `bench.runner.local.run_job` there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.methods.labels import RowNames
 from bench.settings import Trial
 from bench.store.record import Record
 
@@ -45,3 +49,43 @@ class Engine(Protocol):
         A job is asked for when it can start: whoever hands it out has taken it in hand.
         """
         ...
+
+
+class View:
+    """Follows the trials of one study; shows nothing but what is overridden."""
+
+    def open(
+        self,
+        name: str,
+        expected: Mapping[str, float | None],
+        *,
+        num_kept: int,
+        names: RowNames | None = None,
+        trials: Iterable[Trial] = (),
+        before: Iterable[tuple[Trial, float]] = (),
+    ) -> None:
+        """A study begins.
+
+        Args:
+            name: of the study.
+            expected: trial ids to run → seconds that each took before, None if it did not.
+            num_kept: trials that have a record already.
+            names: what its rows are called.
+            trials: those to run: the seconds of one are a forecast of another's.
+            before: finished trials and the seconds that each took.
+        """
+
+    def on_event(self, job: Job, event: Event) -> None:
+        """A trial has emitted an event."""
+
+    def finish(self, record: Record) -> None:
+        """A trial is over."""
+
+    def pass_over(self, record: Record, how: str = "by another runner") -> None:
+        """A trial has been done elsewhere."""
+
+    def note(self, text: str) -> None:
+        """Something to know that is about no trial's end."""
+
+    def close(self) -> None:
+        """The study is over, or was broken off."""

@@ -18,10 +18,9 @@ from bench.methods.cards import card, check_options
 from bench.methods.kinds import TRAINING, Kind
 from bench.methods.labels import RowNames
 from bench.methods.versions import current_versions, is_older
-from bench.runner.engine import Engine, Job, OnEvent
+from bench.runner.engine import Engine, Job, OnEvent, View
 from bench.runner.local import LocalEngine
 from bench.runner.preparation import prepare_apart
-from bench.runner.view import View
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
