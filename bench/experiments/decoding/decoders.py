@@ -118,7 +118,7 @@ class Dense(Decoder):
 
 
 class Pruned(Decoder):
-    """The search of `bench.mach.decode.pruned`.
+    """The threshold algorithm over inverted lists, see `bench.mach.decode.pruned`.
 
     Where it would be longer than a scan it `falls_back` to one, as the decode method does, or goes
     on, however many labels it takes.
@@ -130,14 +130,14 @@ class Pruned(Decoder):
         self.index = build_index(problem.table, problem.num_buckets)
 
     def top_k(self, queries: Tensor) -> Tensor:
-        """Labels by the search."""
+        """Labels by the threshold algorithm."""
         if self.falls_back:
             table = self.problem.table
             return pruned.top_k_indexed(queries, table, self.index, self.k)[1]
         return pruned.search(queries, self.index, self.k).labels
 
     def num_scored(self, queries: Tensor) -> Tensor:
-        """Labels that the search scored, or all."""
+        """Labels that the threshold algorithm scored, or all."""
         if not self.falls_back:
             return pruned.search(queries, self.index, self.k).num_scored
         budget = pruned.typical_budget(self.index)
@@ -152,7 +152,7 @@ class Pruned(Decoder):
 
 
 class Auto(Decoder):
-    """The search where that is forecast to be cheaper than a scan (`bench.mach.decode.auto`)."""
+    """Whichever of threshold algorithm and scan is forecast to be cheaper (`decode.auto`)."""
 
     def __init__(self, problem: Problem, *, k: int) -> None:
         super().__init__(problem, k=k)
@@ -164,8 +164,8 @@ class Auto(Decoder):
         return auto.top_k_indexed(queries, self.problem.table, self.index, self.k)[1]
 
     def num_scored(self, queries: Tensor) -> Tensor:
-        """Labels scored by the search, or all."""
-        return auto.num_scored(queries, self.index, self.k)
+        """Labels scored by the threshold algorithm, or all."""
+        return auto.num_scored(queries, self.index, self.k, "sum")
 
     def facts_of_inference(self) -> Mapping[str, Any]:
         """`decode_costs`: the unit costs of this machine that it chooses by."""
