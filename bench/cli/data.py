@@ -57,10 +57,8 @@ def _add_permissions(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace, data_dir: Path) -> int:
-    shelf, pins = _modules("install", "checksums")
-    known_pins = pins.read_pins(data_dir)
     sets = _named(options.name) or list(SETS.values())
-    states = {each.name: shelf.state(each, data_dir, known_pins) for each in sets}
+    states = _states(sets, data_dir)
     if options.name:
         for each in sets:
             _print_all(each, states[each.name], data_dir)
@@ -116,27 +114,26 @@ def _print_all(known: PublishedSet, state: str, data_dir: Path) -> None:
 
 
 def _fetch(options: argparse.Namespace, data_dir: Path) -> int:
-    (fetch,) = _modules("fetch")
     for known in _named(options.name):
-        fetch.fetch(known, data_dir, allowed=_allowed(options), tell=_tell)
+        _install().fetch(known, data_dir, allowed=_allowed(options), notify=_notify)
     return _OK
 
 
 def _import(options: argparse.Namespace, data_dir: Path) -> int:
-    (fetch,) = _modules("fetch")
-    fetch.bring(options.file, data_dir, name=options.name, allowed=_allowed(options), tell=_tell)
+    _install().import_files(
+        options.file, data_dir, name=options.name, allowed=_allowed(options), notify=_notify
+    )
     return _OK
 
 
 def _verify(options: argparse.Namespace, data_dir: Path) -> int:
-    shelf, pins = _modules("install", "checksums")
-    known_pins = pins.read_pins(data_dir)
+    states = _states(list(SETS.values()), data_dir)
     chosen = _named(options.name) or [
-        each
-        for each in SETS.values()
-        if shelf.state(each, data_dir, known_pins) not in ("absent", "incomplete")
+        each for each in SETS.values() if states[each.name] not in ("absent", "incomplete")
     ]
-    problems = [text for each in chosen for text in shelf.verify(each, data_dir, tell=_tell)]
+    problems = []
+    for each in chosen:
+        problems += _install().verify(each, data_dir, notify=_notify)
     for problem in problems:
         print(f"bench: {problem}", file=sys.stderr)
     print(f"{len(chosen)} sets read, {len(problems)} problems")
@@ -145,19 +142,22 @@ def _verify(options: argparse.Namespace, data_dir: Path) -> int:
 
 def _named(names: list[str]) -> list[PublishedSet]:
     """All typing mistakes before anything is done."""
-    (fetch,) = _modules("fetch")
-    return [fetch.named(name) for name in names]
+    return [_install().named(name) for name in names]
+
+
+def _states(sets: list[PublishedSet], data_dir: Path) -> dict[str, str]:
+    pins = _install().read_pins(data_dir)
+    return {each.name: _install().state(each, data_dir, pins) for each in sets}
 
 
 def _allowed(options: argparse.Namespace) -> Any:
-    (shelf,) = _modules("install")
-    return shelf.Permissions(accept_sizes=options.accept_sizes, replace=options.replace)
+    return _install().Permissions(accept_sizes=options.accept_sizes, replace=options.replace)
 
 
-def _tell(text: str) -> None:
+def _notify(text: str) -> None:
     print(text, flush=True)
 
 
-def _modules(*names: str) -> tuple[Any, ...]:
-    # Not at import: they bring numba, which the other commands' start need not wait for.
-    return tuple(importlib.import_module(f"bench.data.download.{name}") for name in names)
+def _install() -> Any:
+    # Not at import: it imports numba, which the other commands' start need not wait for.
+    return importlib.import_module("bench.data.download.install")

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 #: Device, inode, size, and times of modification and of change; the last one nobody can set.
 _Marks = tuple[int, int, int, int, int]
 
-#: Name of each of an entry's files, and :func:`_marks` of it.
+#: Name of each of an entry's files, and :func:`file_marks` of it.
 _State = tuple[tuple[str, _Marks], ...]
 # Entries as they were when this process last found their digests right.
 _verified: dict[Path, _State] = {}
@@ -164,17 +164,18 @@ def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
     """
     digests: Mapping[str, str] = head["sha256"]
     try:
-        state = tuple((name, _marks((folder / name).stat())) for name in (_META, *digests))
+        state = tuple((name, file_marks((folder / name).stat())) for name in (_META, *digests))
         if _verified.get(folder.absolute()) != state:
             for name, digest in digests.items():
-                if _file_digest(folder / name) != digest:
+                if file_digest(folder / name) != digest:
                     raise _Damaged(f"{name} is not as it was written")
     except OSError as error:
         raise _Damaged(f"{Path(error.filename or folder).name}: {error.strerror}") from None
     return state
 
 
-def _marks(status: os.stat_result) -> _Marks:
+def file_marks(status: os.stat_result) -> _Marks:
+    """By which a file is seen to be touched without reading it."""
     return (
         status.st_dev,
         status.st_ino,
@@ -184,7 +185,7 @@ def _marks(status: os.stat_result) -> _Marks:
     )
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """SHA-256 of a file, read in blocks: its pages do not count as this process's memory."""
     with path.open("rb", buffering=0) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -254,7 +255,7 @@ def _fill(folder: Path, key: str, entry: Entry) -> None:
             os.fsync(stream.fileno())
     for name, lines in entry.texts.items():
         _write_text(folder / name, "".join(f"{line}\n" for line in lines))
-    digests = {path.name: _file_digest(path) for path in folder.iterdir()}
+    digests = {path.name: file_digest(path) for path in folder.iterdir()}
     names = {"arrays": list(entry.arrays), "texts": list(entry.texts)}
     _write_text(
         folder / _META, sealed({"key": key, "meta": entry.meta, **names, "sha256": digests})
@@ -307,15 +308,15 @@ def file_checksum(path: Path, cache_dir: Path) -> str:
     """
     status = path.stat()
     if status.st_size <= _SMALL_BYTES:
-        return _file_digest(path)
-    state = {"path": str(path.resolve()), "marks": list(_marks(status))}
+        return file_digest(path)
+    state = {"path": str(path.resolve()), "marks": list(file_marks(status))}
     name = hashlib.sha256(str(state["path"]).encode()).hexdigest()[:32]
     memo = cache_dir / "checksums" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
         known = unsealed(memo.read_text(encoding="utf-8"))
         if known is not None and {**known, "sha256": None} == {**state, "sha256": None}:
             return str(known["sha256"])
-    digest = _file_digest(path)
+    digest = file_digest(path)
     if time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS:
         # It spares time, no more: where it cannot be written, the file is read again next time.
         with contextlib.suppress(OSError):

@@ -19,12 +19,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from bench.data.csr import Csr, Task
+from bench.data.csr import Csr, Float32s, Int32s, Task
 from bench.data.linekernel import parse_bytes
 from bench.data.source import DataError
 from bench.measure.memory import available_memory_bytes
@@ -65,6 +64,16 @@ class Grammar:
     def stop(self, num: int | None, base: int) -> int:
         """One past the last id that may stand in the file."""
         return base + num if num is not None else MAX_ID + 1
+
+
+class Points(NamedTuple):
+    """Some points that follow each other in a file: how many entries each has, and the entries."""
+
+    label_lengths: Int32s
+    labels: Int32s
+    feature_lengths: Int32s
+    features: Int32s
+    values: Float32s
 
 
 class LineError(ValueError):
@@ -191,15 +200,15 @@ def read_header(path: Path) -> tuple[bytes, int]:
     raise DataError(f"{path}: the file is empty; expected at least one line")
 
 
-def parse_file(
+def parse_points(
     path: Path,
     grammar: Grammar,
     *,
     skip_bytes: int = 0,
     first_line: int = 1,
     num_points: int | None = None,
-) -> tuple[Csr, Csr]:
-    """All points of a plain or gzip-compressed file.
+) -> Iterator[Points]:
+    """The points of a plain or gzip-compressed file, a block at a time.
 
     Args:
         path: the file; a name that ends in `.gz` is decompressed.
@@ -208,35 +217,38 @@ def parse_file(
         first_line: number of the first line after it, for messages.
         num_points: N as the header promises it; None where nothing does.
 
-    Returns:
-        Features and labels, with D and L from the grammar; where it has None, one more than the
-        largest id.
-
     Raises:
         DataError: a line does not follow the grammar or is endless, the file is empty, has another
             number of points, or its compression is broken.
     """
-    parts: list[tuple[npt.NDArray[np.generic], ...]] = []
     line_number = first_line
     try:
         for block in _blocks(path, skip_bytes):
-            part = _parse_block(block, grammar, path, line_number)
-            line_number += part[0].size
-            parts.append(part)
+            points = _parse_block(block, grammar, path, line_number)
+            line_number += points.label_lengths.size
             if num_points is not None and line_number - first_line > num_points:
                 raise DataError(
                     f"{path}, line {first_line + num_points}: one more point; expected "
                     f"{num_points} by its header"
                 )
+            yield points
     except _EndlessLineError:
         raise _too_long(path, line_number) from None
-    if not parts:
+    if line_number == first_line:
         raise DataError(f"{path}: the file has no points; expected at least one line of data")
     if num_points is not None and line_number - first_line < num_points:
         raise DataError(
             f"{path}, line {line_number - 1}: the file ends after {line_number - first_line} "
             f"points; expected {num_points} by its header"
         )
+
+
+def parse_file(path: Path, grammar: Grammar, **header: int) -> tuple[Csr, Csr]:
+    """Features and labels of all points, see :func:`parse_points`.
+
+    D and L are the grammar's; where it has None, one more than the largest id.
+    """
+    parts = list(parse_points(path, grammar, **header))
     label_lengths, labels, feature_lengths, features, values = (
         np.concatenate(columns) for columns in zip(*parts, strict=True)
     )
@@ -370,9 +382,7 @@ def _blocks(path: Path, skip_bytes: int) -> Iterator[bytes]:
         raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
 
 
-def _parse_block(
-    block: bytes, grammar: Grammar, path: Path, line_number: int
-) -> tuple[npt.NDArray[np.generic], ...]:
+def _parse_block(block: bytes, grammar: Grammar, path: Path, line_number: int) -> Points:
     size = len(block)
     data = np.frombuffer(block, dtype=np.uint8)
     num_lines = block.count(b"\n")
@@ -415,7 +425,7 @@ def _parse_block(
         except LineError as error:
             message = str(error)
         raise DataError(f"{path}, line {where}: {message}")
-    return (
+    return Points(
         label_lengths[:num_points].copy(),
         labels[:num_labels].copy(),
         feature_lengths[:num_points].copy(),

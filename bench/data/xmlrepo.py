@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.data.csr import Csr
 from bench.data.source import DataError, RawData
 from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
 from bench.data.vw import file_identity
@@ -56,8 +55,11 @@ class XmlRepoSource:
     def build(self, data_dir: Path) -> RawData:
         """Parse both files; see `bench.data.source.Source`."""
         train, test = data_dir / self.train, data_dir / self.test
-        train_x, train_y = self._parse(train)
-        test_x, test_y = self._parse(test)
+        (train_x, train_y), (test_x, test_y) = (
+            parse_file(path, grammar, **header)
+            for path in (train, test)
+            for grammar, header in [read_grammar(path, self.index_base)]
+        )
         for what, column, expected in (
             ("D", test_x.num_columns, train_x.num_columns),
             ("L", test_y.num_columns, train_y.num_columns),
@@ -83,27 +85,36 @@ class XmlRepoSource:
             facts={"is_unfiltered": True} if _needs_filter(test) else {},
         )
 
-    def _parse(self, path: Path) -> tuple[Csr, Csr]:
-        header, num_bytes = read_header(path)
-        if not re.fullmatch(rb"[0-9]{1,18} [0-9]{1,18} [0-9]{1,18} *", header):
-            raise DataError(
-                f"{path}, line 1: header {header[:60]!r}; expected three whole numbers 'N D L', "
-                "ended by LF and without byte-order mark"
-            )
-        num_points, num_features, num_labels = (int(number) for number in header.split())
-        for what, number in (("N", num_points), ("D", num_features), ("L", num_labels)):
-            if not 1 <= number <= MAX_ID:
-                raise DataError(f"{path}, line 1: {what} is {number}; expected 1 to {MAX_ID}")
-        grammar = Grammar(
-            dialect="xmlrepo",
-            label_base=self.index_base,
-            feature_base=self.index_base,
-            num_labels=num_labels,
-            num_features=num_features,
-            base_option="option index_base",
+
+def parse_header(line: bytes) -> tuple[int, int, int] | None:
+    """N, D and L of a first line (without its newline); None where it is no header."""
+    match = re.fullmatch(rb"([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) *", line)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def read_grammar(path: Path, index_base: int = 0) -> tuple[Grammar, dict[str, int]]:
+    """How to read a file by its header, and what `bench.data.text.parse_points` skips of it."""
+    line, num_bytes = read_header(path)
+    header = parse_header(line)
+    if header is None:
+        raise DataError(
+            f"{path}, line 1: header {line[:60]!r}; expected three whole numbers 'N D L', "
+            "ended by LF and without byte-order mark"
         )
-        check_sizes(f"{path}, line 1", num_features, num_labels)
-        return parse_file(path, grammar, skip_bytes=num_bytes, first_line=2, num_points=num_points)
+    for what, number in zip("NDL", header, strict=True):
+        if not 1 <= number <= MAX_ID:
+            raise DataError(f"{path}, line 1: {what} is {number}; expected 1 to {MAX_ID}")
+    num_points, num_features, num_labels = header
+    check_sizes(f"{path}, line 1", num_features, num_labels)
+    grammar = Grammar(
+        dialect="xmlrepo",
+        label_base=index_base,
+        feature_base=index_base,
+        num_labels=num_labels,
+        num_features=num_features,
+        base_option="option index_base",
+    )
+    return grammar, {"skip_bytes": num_bytes, "first_line": 2, "num_points": num_points}
 
 
 def _needs_filter(test: Path) -> bool:

@@ -15,14 +15,14 @@ def test_first_openings_recompute_digests_and_later_ones_do_not(tmp_path, monkey
     }
     spec = DataSpec(source="planted", name="planted", options=options, num_validation_points=5)
     read = []
-    digest = cache._file_digest
+    digest = cache.file_digest
 
     def watched(path):
         read.append(path.name)
         return digest(path)
 
     open_seconds(spec, tmp_path, tmp_path / "cache", 1)
-    monkeypatch.setattr(cache, "_file_digest", watched)
+    monkeypatch.setattr(cache, "file_digest", watched)
     times = open_seconds(spec, tmp_path, tmp_path / "cache", 3)
     assert read.count("train_features.ids.npy") == 3  # of six openings
     assert min(times) > 0

@@ -125,15 +125,15 @@ def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(
 ) -> None:
     load_or_build(tmp_path, "key", small_entry)
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_file_digest", lambda path: pytest.fail("read again"))
+        patch.setattr(cache, "file_digest", lambda path: pytest.fail("read again"))
         load_or_build(tmp_path, "key", refuse_to_build)
     cache.forget()
     load_or_build(tmp_path, "key", refuse_to_build)
     os.utime(tmp_path / "key" / "a.npy", (1, 1))
     read = []
-    digest = cache._file_digest
+    digest = cache.file_digest
     monkeypatch.setattr(
-        cache, "_file_digest", lambda path: (read.append(path.name), digest(path))[1]
+        cache, "file_digest", lambda path: (read.append(path.name), digest(path))[1]
     )
     load_or_build(tmp_path, "key", refuse_to_build)
     assert sorted(read) == ["a.npy", "empty.npy", "labels.txt"]
@@ -272,7 +272,7 @@ def test_checksum_is_remembered_until_the_file_changes(
     os.utime(path, (1_000_000, 1_000_000))
     first = file_checksum(path, tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_file_digest", "no function: reading would fail")
+        patch.setattr(cache, "file_digest", "no function: reading would fail")
         assert file_checksum(path, tmp_path / "cache") == first
     path.write_bytes(b"two")
     assert file_checksum(path, tmp_path / "cache") != first

@@ -96,7 +96,7 @@ def test_large_files_are_not_read_again(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
     monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
     first = fingerprint(VW, folder)
-    monkeypatch.setattr(cache, "_file_digest", "no function: reading would fail")
+    monkeypatch.setattr(cache, "file_digest", "no function: reading would fail")
     assert fingerprint(VW, folder) == first
 
 

@@ -25,7 +25,6 @@ ROLES: tuple[Role, ...] = ("train", "test")
 
 _REPOSITORY = "Extreme Classification Repository, page of 2025-02-28"
 _NAPKINXC = "napkinXC, python/napkinxc/datasets.py"
-_CITE_REPOSITORY = "licence not stated; the repository asks to cite Bhatia et al. 2016 and the set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +32,14 @@ class Download:
     """A file to fetch, the same from each of its addresses.
 
     Attributes:
-        file_name: what it is called while it lies in the set's folder; none of the set's own names.
+        file_name: what it is called, for messages.
         addresses: where it lies, best first.
         role: which of the set's files it is; None for an archive that holds both.
-        sha256: published checksum (hex); None where there is none and the first download is pinned.
     """
 
     file_name: str
     addresses: tuple[str, ...]
     role: Role | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class PublishedSet:
         title: what papers call it.
         task: `multiclass` or `multilabel`.
         source: registered source that reads it.
-        downloads: what `fetch` brings.
+        downloads: files to fetch.
         stem: members of its archive are `<stem>_train.txt` and `<stem>_test.txt`, or
             `<stem>_data.txt` with `<stem>_trSplit.txt` and `<stem>_tstSplit.txt`, in any case of
             letters; an empty stem stands for `train.txt` and `test.txt`.
@@ -115,259 +112,235 @@ class PublishedSet:
         )
 
 
-def _drive(*identifiers: str) -> tuple[str, ...]:
-    return tuple(f"https://drive.google.com/uc?export=download&id={each}" for each in identifiers)
+def _vw(
+    name: str,
+    title: str,
+    *,
+    addresses: tuple[tuple[str, ...], tuple[str, ...]],
+    sizes: tuple[int, int, int, int],
+    feature_base: int,
+    unverified: set[str],
+    origins: tuple[str, str],
+    notes: tuple[str, ...] = (),
+) -> PublishedSet:
+    num_train_points, num_test_points, num_features, num_labels = sizes
+    return PublishedSet(
+        name=name,
+        title=title,
+        task="multiclass",
+        source="vw",
+        downloads=tuple(
+            Download(file_name=each[0].rpartition("/")[2], addresses=each, role=role)
+            for role, each in zip(ROLES, addresses, strict=True)
+        ),
+        suffix=".vw.gz",
+        num_train_points=num_train_points,
+        num_test_points=num_test_points,
+        num_features=num_features,
+        num_labels=num_labels,
+        labels_per_point=1.0,
+        unverified=frozenset(unverified),
+        options=MappingProxyType(
+            {
+                "label_base": 1,
+                "feature_base": feature_base,
+                "num_labels": num_labels,
+                "num_features": num_features,
+                "task": "multiclass",
+            }
+        ),
+        terms="licence not stated",
+        origins=origins,
+        notes=(
+            *notes,
+            "plain HTTP: only the checksum pinned at the first download guards the content",
+        ),
+    )
 
 
-def _archive(stem: str, *identifiers: str) -> tuple[Download, ...]:
-    return (Download(file_name=f"{stem}.zip", addresses=_drive(*identifiers)),)
+def _drive(file_name: str, identifiers: tuple[str, ...]) -> tuple[Download, ...]:
+    address = "https://drive.google.com/uc?export=download&id="
+    return (Download(file_name=file_name, addresses=tuple(address + each for each in identifiers)),)
 
 
-def _pair(train: tuple[str, ...], test: tuple[str, ...]) -> tuple[Download, ...]:
-    roles: tuple[tuple[Role, tuple[str, ...]], ...] = (("train", train), ("test", test))
-    return tuple(
-        Download(file_name=addresses[0].rpartition("/")[2], addresses=addresses, role=role)
-        for role, addresses in roles
+def _repository(
+    name: str,
+    title: str,
+    stem: str,
+    *identifiers: str,
+    sizes: tuple[int, int, int, int],
+    labels_per_point: float,
+    suffix: str = ".txt",
+    propensity: Propensity = "default",
+    terms: str = "licence not stated; the repository asks to cite Bhatia et al. 2016 and the set",
+    origins: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> PublishedSet:
+    """A multi-label set of the repository, by its files' identifiers on Google Drive."""
+    num_train_points, num_test_points, num_features, num_labels = sizes
+    if origins is None:
+        origins = (f"sizes and address: {_REPOSITORY}",)
+        if len(identifiers) == 2:
+            origins = (
+                f"sizes and first address: {_REPOSITORY}",
+                f"mirror and members: {_NAPKINXC}",
+            )
+    return PublishedSet(
+        name=name,
+        title=title,
+        task="multilabel",
+        source="xmlrepo",
+        downloads=_drive(f"{stem}.zip", identifiers),
+        stem=stem,
+        suffix=suffix,
+        num_train_points=num_train_points,
+        num_test_points=num_test_points,
+        num_features=num_features,
+        num_labels=num_labels,
+        labels_per_point=labels_per_point,
+        propensity=propensity,
+        terms=terms,
+        origins=origins,
+        notes=notes,
     )
 
 
 _MULTICLASS = (
-    PublishedSet(
-        name="odp",
-        title="ODP (Open Directory Project)",
-        task="multiclass",
-        source="vw",
-        downloads=_pair(
+    _vw(
+        "odp",
+        "ODP (Open Directory Project)",
+        addresses=(
             ("http://hunch.net/~vw/odp_train.vw.gz", "http://hunch.net/~jl/odp_train.vw.gz"),
             ("http://hunch.net/~vw/odp_test.vw.gz", "http://hunch.net/~jl/odp_test.vw.gz"),
         ),
-        suffix=".vw.gz",
-        num_train_points=1_084_404,
-        num_test_points=493_014,
-        num_features=422_713,
-        num_labels=105_033,
-        labels_per_point=1.0,
-        unverified=frozenset({"num_train_points", "num_test_points"}),
-        options=MappingProxyType(
-            {
-                "label_base": 1,
-                "feature_base": 1001,
-                "num_labels": 105_033,
-                "num_features": 422_713,
-                "task": "multiclass",
-            }
-        ),
-        terms="licence not stated",
+        sizes=(1_084_404, 493_014, 422_713, 105_033),
+        feature_base=1001,
+        unverified={"num_train_points", "num_test_points"},
         origins=(
             "addresses: README of Tharun24/MACH; VowpalWabbit, demo/recall_tree/odp/Makefile",
             "L, D, first label 1 and first feature 1001: tinytinyeye/MACH, src/odp",
         ),
-        notes=("plain HTTP: only the checksum pinned at the first download guards the content",),
     ),
-    PublishedSet(
-        name="imagenet",
-        title="fine-grained ImageNet",
-        task="multiclass",
-        source="vw",
-        downloads=_pair(
+    _vw(
+        "imagenet",
+        "fine-grained ImageNet",
+        addresses=(
             ("http://hunch.net/~jl/datasets/imagenet/training.txt.gz",),
             ("http://hunch.net/~jl/datasets/imagenet/testing.txt.gz",),
         ),
-        suffix=".vw.gz",
-        num_train_points=12_777_062,
-        num_test_points=1_419_674,
-        num_features=6_144,
-        num_labels=21_841,
-        labels_per_point=1.0,
-        unverified=frozenset({"num_train_points"}),
-        options=MappingProxyType(
-            {
-                "label_base": 1,
-                "feature_base": 0,
-                "num_labels": 21_841,
-                "num_features": 6_144,
-                "task": "multiclass",
-            }
-        ),
-        terms="licence not stated",
+        sizes=(12_777_062, 1_419_674, 6_144, 21_841),
+        feature_base=0,
+        unverified={"num_train_points"},
         origins=(
             "addresses and L: VowpalWabbit, demo/recall_tree/imagenet/Makefile",
             "D, first label 1, first feature 0 and test points: tinytinyeye/MACH, src/imagenet",
         ),
-        notes=(
-            "about 104 GB compressed",
-            "plain HTTP: only the checksum pinned at the first download guards the content",
-        ),
+        notes=("about 104 GB compressed",),
     ),
 )
 
 _OLD = "the repository's first file set, to which the published numbers refer"
 _NEW = "the repository's present file set: other tokens and order than the first one's"
+_SPLIT = "the official split is the first column of its split files"
 
 _MULTILABEL = (
-    PublishedSet(
-        name="wiki10-31k",
-        title="Wiki10-31K",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "wiki10", "0B3lPMIHmG6vGaDdOeGliWF9EOTA", "1uV-p682ggXQQTiKZyK5M6B0xJJk8_lJx"
-        ),
-        stem="wiki10",
-        num_train_points=14_146,
-        num_test_points=6_616,
-        num_features=101_938,
-        num_labels=30_938,
+    _repository(
+        "wiki10-31k",
+        "Wiki10-31K",
+        "wiki10",
+        "0B3lPMIHmG6vGaDdOeGliWF9EOTA",
+        "1uV-p682ggXQQTiKZyK5M6B0xJJk8_lJx",
+        sizes=(14_146, 6_616, 101_938, 30_938),
         labels_per_point=18.64,
-        terms=_CITE_REPOSITORY,
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
         notes=(
             _OLD,
             "its labels are bookmarkers' tags, so that propensities are the default ones",
         ),
     ),
-    PublishedSet(
-        name="delicious-200k",
-        title="Delicious-200K",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "deliciousLarge", "0B3lPMIHmG6vGR3lBWWYyVlhDLWM", "18Tb595TuGyFW--nEYGfduwS5WvSbX-sX"
-        ),
-        stem="deliciousLarge",
-        num_train_points=196_606,
-        num_test_points=100_095,
-        num_features=782_585,
-        num_labels=205_443,
+    _repository(
+        "delicious-200k",
+        "Delicious-200K",
+        "deliciousLarge",
+        "0B3lPMIHmG6vGR3lBWWYyVlhDLWM",
+        "18Tb595TuGyFW--nEYGfduwS5WvSbX-sX",
+        sizes=(196_606, 100_095, 782_585, 205_443),
         labels_per_point=75.54,
-        terms=_CITE_REPOSITORY,
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
         notes=("a training point has no label",),
     ),
-    PublishedSet(
-        name="amazon-670k",
-        title="Amazon-670K",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "amazon", "0B3lPMIHmG6vGdUJwRzltS1dvUVk", "1PV-wbKVv6Ng1K1XM1USqNxFhaQo2qfk6"
-        ),
-        stem="amazon",
-        num_train_points=490_449,
-        num_test_points=153_025,
-        num_features=135_909,
-        num_labels=670_091,
+    _repository(
+        "amazon-670k",
+        "Amazon-670K",
+        "amazon",
+        "0B3lPMIHmG6vGdUJwRzltS1dvUVk",
+        "1PV-wbKVv6Ng1K1XM1USqNxFhaQo2qfk6",
+        sizes=(490_449, 153_025, 135_909, 670_091),
         labels_per_point=5.45,
         propensity="amazon",
-        terms=_CITE_REPOSITORY,
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
         notes=(_OLD, "sorted by label: shuffle before drawing a part of it"),
     ),
-    PublishedSet(
-        name="amazon-3m",
-        title="Amazon-3M",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "amazon-3M", "0B3lPMIHmG6vGUEd4eTRxaWl3YkE", "1ork7yeAcliD9JQiRdEx4QknhMFHjVrku"
-        ),
-        stem="amazon-3M",
-        num_train_points=1_717_899,
-        num_test_points=742_507,
-        num_features=337_067,
-        num_labels=2_812_281,
+    _repository(
+        "amazon-3m",
+        "Amazon-3M",
+        "amazon-3M",
+        "0B3lPMIHmG6vGUEd4eTRxaWl3YkE",
+        "1ork7yeAcliD9JQiRdEx4QknhMFHjVrku",
+        sizes=(1_717_899, 742_507, 337_067, 2_812_281),
         labels_per_point=36.17,
         propensity="amazon",
-        terms=_CITE_REPOSITORY,
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
         notes=(_OLD,),
     ),
-    PublishedSet(
-        name="amazoncat-13k",
-        title="AmazonCat-13K",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "amazonCat", "0B3lPMIHmG6vGa2tMbVJGdDNSMGc", "1WvBWF9hH5ZlFcpCRhp8wLVGwdeGZXKD2"
-        ),
-        stem="amazonCat",
-        num_train_points=1_186_239,
-        num_test_points=306_782,
-        num_features=203_882,
-        num_labels=13_330,
+    _repository(
+        "amazoncat-13k",
+        "AmazonCat-13K",
+        "amazonCat",
+        "0B3lPMIHmG6vGa2tMbVJGdDNSMGc",
+        "1WvBWF9hH5ZlFcpCRhp8wLVGwdeGZXKD2",
+        sizes=(1_186_239, 306_782, 203_882, 13_330),
         labels_per_point=5.04,
-        terms=_CITE_REPOSITORY,
         origins=(f"sizes: {_REPOSITORY}", f"addresses and members: {_NAPKINXC}"),
         notes=(_OLD, "in spite of its name its published propensities are the default ones"),
     ),
-    PublishedSet(
-        name="eurlex-4k",
-        title="EURLex-4K",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "eurlex", "0B3lPMIHmG6vGU0VTR1pCejFpWjg", "1xWW1UykQBTD2IorVn7V8XubJatQDScol"
-        ),
-        stem="eurlex",
-        num_train_points=15_539,
-        num_test_points=3_809,
-        num_features=5_000,
-        num_labels=3_993,
+    _repository(
+        "eurlex-4k",
+        "EURLex-4K",
+        "eurlex",
+        "0B3lPMIHmG6vGU0VTR1pCejFpWjg",
+        "1xWW1UykQBTD2IorVn7V8XubJatQDScol",
+        sizes=(15_539, 3_809, 5_000, 3_993),
         labels_per_point=5.31,
-        terms=_CITE_REPOSITORY,
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
     ),
-    PublishedSet(
-        name="delicious-983",
-        title="Delicious",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive("delicious", "0B3lPMIHmG6vGdG1jZ19VS2NWRVU"),
-        stem="delicious",
-        suffix=".txt.gz",
-        num_train_points=12_920,
-        num_test_points=3_185,
-        num_features=500,
-        num_labels=983,
+    _repository(
+        "delicious-983",
+        "Delicious",
+        "delicious",
+        "0B3lPMIHmG6vGdG1jZ19VS2NWRVU",
+        sizes=(12_920, 3_185, 500, 983),
         labels_per_point=19.03,
-        terms="licence not stated; cite Tsoumakas, Katakis, Vlahavas 2008",
-        origins=(f"sizes and address: {_REPOSITORY}",),
-        notes=("the official split is the first column of its split files",),
-    ),
-    PublishedSet(
-        name="bibtex-159",
-        title="Bibtex",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive("bibtex", "0B3lPMIHmG6vGcy1xM2pJZ09MMGM"),
-        stem="bibtex",
         suffix=".txt.gz",
-        num_train_points=4_880,
-        num_test_points=2_515,
-        num_features=1_836,
-        num_labels=159,
-        labels_per_point=2.40,
-        terms="licence not stated; cite Katakis, Tsoumakas, Vlahavas 2008",
-        origins=(f"sizes and address: {_REPOSITORY}",),
-        notes=("the official split is the first column of its split files",),
+        terms="licence not stated; cite Tsoumakas, Katakis, Vlahavas 2008",
+        notes=(_SPLIT,),
     ),
-    PublishedSet(
-        name="mediamill-101",
-        title="Mediamill",
-        task="multilabel",
-        source="xmlrepo",
-        downloads=_archive(
-            "mediamill", "0B3lPMIHmG6vGY3B4TXRmZnZBTkk", "1YDlU9GTYSoydU1UYTNT8BpPkRw1BCnFw"
-        ),
-        stem="mediamill",
-        num_train_points=30_993,
-        num_test_points=12_914,
-        num_features=120,
-        num_labels=101,
+    _repository(
+        "bibtex-159",
+        "Bibtex",
+        "bibtex",
+        "0B3lPMIHmG6vGcy1xM2pJZ09MMGM",
+        sizes=(4_880, 2_515, 1_836, 159),
+        labels_per_point=2.40,
+        suffix=".txt.gz",
+        terms="licence not stated; cite Katakis, Tsoumakas, Vlahavas 2008",
+        notes=(_SPLIT,),
+    ),
+    _repository(
+        "mediamill-101",
+        "Mediamill",
+        "mediamill",
+        "0B3lPMIHmG6vGY3B4TXRmZnZBTkk",
+        "1YDlU9GTYSoydU1UYTNT8BpPkRw1BCnFw",
+        sizes=(30_993, 12_914, 120, 101),
         labels_per_point=4.38,
         terms="licence not stated; cite Snoek et al. 2006",
-        origins=(f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}"),
-        notes=("the official split is the first column of its split files",),
+        notes=(_SPLIT,),
     ),
 )
 
@@ -379,7 +352,7 @@ def _present(name: str, *identifiers: str, notes: tuple[str, ...] = ()) -> Publi
         old,
         name=f"{name}-v2",
         title=f"{old.title}, present files",
-        downloads=_archive(f"{name}-v2", *identifiers),
+        downloads=_drive(f"{name}-v2.zip", identifiers),
         stem="",
         notes=(_NEW, *notes),
     )
