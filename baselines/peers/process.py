@@ -172,7 +172,7 @@ def metrics_of(trial: Trial, dataset: Dataset, labels: Csr, best: Int64s) -> dic
     import torch
 
     from bench.data.loader import to_batch
-    from bench.metrics.factory import metrics_of_data
+    from bench.metrics.torchmetric import metrics_of_data
 
     metrics = metrics_of_data(trial.data, dataset, most=best.shape[1])
     for start in range(0, best.shape[0], _BLOCK_ROWS):

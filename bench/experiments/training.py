@@ -35,8 +35,7 @@ from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repet
 from bench.methods.cards import check_options, method_class
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
-from bench.metrics.factory import metrics_of_data
-from bench.metrics.torchmetric import RankingMetrics
+from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.num_threads import keep_threads
 from bench.nn.optimizers import warm_up_row_adam

@@ -26,24 +26,6 @@ def point_ids(targets: SparseLabels) -> Tensor:
     return torch.repeat_interleave(offsets.diff(), output_size=ids.numel())
 
 
-def find_hits(
-    top_labels: Tensor, targets: SparseLabels, *, num_labels: int | None = None
-) -> Tensor:
-    """Mark the predictions that are relevant.
-
-    Args, and Raises, are those of :func:`find_entries`.
-
-    Returns:
-        `(N, K)` bool, on the device of the arguments.
-
-    >>> targets = SparseLabels(torch.tensor([0, 2, 2]), torch.tensor([7, 3]))
-    >>> find_hits(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
-    tensor([[ True, False,  True],
-            [False, False, False]])
-    """
-    return find_entries(top_labels, targets, num_labels=num_labels) >= 0
-
-
 def find_entries(
     top_labels: Tensor, targets: SparseLabels, *, num_labels: int | None = None
 ) -> Tensor:
@@ -58,11 +40,11 @@ def find_entries(
         num_labels: L, to have ids at or above it refused; None takes any id.
 
     Returns:
-        `(N, K)` int64, places in `targets.ids`, −1 for misses; on the device of the arguments.
+        `(N, K)` int64, indices into `targets.ids`, −1 for misses; on the device of the arguments.
 
     Raises:
-        ValueError: shapes or dtypes disagree, a label is predicted or relevant twice for one point
-            (it would be counted twice), a target is negative, or an id is L or more.
+        ValueError: shapes disagree, a label is predicted or relevant twice for one point (it would
+            be counted twice), a target is negative, or an id is L or more.
 
     >>> targets = SparseLabels(torch.tensor([0, 2, 2]), torch.tensor([7, 3]))
     >>> find_entries(torch.tensor([[3, 5, 7], [3, 7, -1]]), targets)
@@ -70,8 +52,13 @@ def find_entries(
             [-1, -1, -1]])
     """
     offsets, ids = targets
-    _check_shapes(top_labels, offsets, ids)
-    _check_predictions(top_labels, num_labels)
+    if offsets.shape != (top_labels.shape[0] + 1,) or ids.shape != (int(offsets[-1]),):
+        raise ValueError(
+            f"offsets have shape {tuple(offsets.shape)} and end at {int(offsets[-1])}, label ids "
+            f"have shape {tuple(ids.shape)}; expected those of {top_labels.shape[0]} points"
+        )
+    if top_labels.numel():
+        _check_predictions(top_labels, num_labels)
     if top_labels.numel() == 0 or ids.numel() == 0:
         return torch.full_like(top_labels, -1, dtype=torch.int64)
     if int(ids.min()) < 0:
@@ -80,13 +67,13 @@ def find_entries(
     if num_labels is not None and largest >= num_labels:
         raise ValueError(f"target label {largest} is out of range; expected ids below {num_labels}")
     stride = max(largest, int(top_labels.max())) + 1
-    keys, places = (point_ids(targets) * stride + ids).sort()
+    keys, entries = (point_ids(targets) * stride + ids).sort()
     if bool((keys[1:] == keys[:-1]).any()):
         raise ValueError("a point lists the same target label twice; expected each label once")
     rows = torch.arange(top_labels.shape[0], device=top_labels.device).unsqueeze(1)
     wanted = (rows * stride + top_labels).contiguous()
     nearest = torch.searchsorted(keys, wanted).clamp_(max=keys.numel() - 1)
-    return torch.where((keys[nearest] == wanted) & (top_labels >= 0), places[nearest], -1)
+    return torch.where((keys[nearest] == wanted) & (top_labels >= 0), entries[nearest], -1)
 
 
 def best_gains(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
@@ -94,25 +81,14 @@ def best_gains(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
 
     Args:
         targets: relevant labels, CSR over `(N, L)`.
-        weights: `(L,)` float, for example inverse propensities.
+        weights: `(M,)` float, of each entry of `targets.ids`.
         k: ranks to fill.
 
     Returns:
         `(N, k)` of the weights' dtype, falling along a row, 0 beyond the point's labels.
 
     >>> targets = SparseLabels(torch.tensor([0, 3, 4]), torch.tensor([0, 1, 2, 1]))
-    >>> best_gains(targets, torch.tensor([1.0, 3.0, 2.0]), 2)
-    tensor([[3., 2.],
-            [3., 0.]])
-    """
-    return best_entries(targets, weights[targets[1]], k)
-
-
-def best_entries(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
-    """As :func:`best_gains`, of weights `(M,)` of the entries of `targets.ids`.
-
-    >>> targets = SparseLabels(torch.tensor([0, 3, 4]), torch.tensor([0, 1, 2, 1]))
-    >>> best_entries(targets, torch.tensor([1.0, 3.0, 2.0, 4.0]), 2)
+    >>> best_gains(targets, torch.tensor([1.0, 3.0, 2.0, 4.0]), 2)
     tensor([[3., 2.],
             [4., 0.]])
     """
@@ -127,26 +103,7 @@ def best_entries(targets: SparseLabels, weights: Tensor, k: int) -> Tensor:
     return best
 
 
-def _check_shapes(top_labels: Tensor, offsets: Tensor, ids: Tensor) -> None:
-    for name, tensor in (("top_labels", top_labels), ("offsets", offsets), ("label ids", ids)):
-        if tensor.is_floating_point() or tensor.dtype == torch.bool:
-            raise ValueError(f"{name} have dtype {tensor.dtype}; expected integers")
-    if top_labels.ndim != 2:
-        raise ValueError(f"top_labels have shape {tuple(top_labels.shape)}; expected (N, K)")
-    if offsets.ndim != 1 or offsets.numel() != top_labels.shape[0] + 1:
-        raise ValueError(
-            f"offsets have shape {tuple(offsets.shape)}; expected ({top_labels.shape[0] + 1},) for "
-            f"{top_labels.shape[0]} predicted points"
-        )
-    if ids.ndim != 1 or int(offsets[-1]) != ids.numel():
-        raise ValueError(
-            f"offsets end at {int(offsets[-1])}, but label ids have shape {tuple(ids.shape)}"
-        )
-
-
 def _check_predictions(top_labels: Tensor, num_labels: int | None) -> None:
-    if top_labels.numel() == 0:
-        return
     largest = int(top_labels.max())
     if num_labels is not None and largest >= num_labels:
         raise ValueError(

@@ -21,8 +21,8 @@ from bench.data.transform import prepare
 from bench.experiments.training import data_facts
 from bench.mach.module import Mach
 from bench.measure.experiment import Context
-from bench.metrics.factory import metrics_of_data
-from bench.metrics.propensity import PROPENSITY, inverse_propensity
+from bench.metrics.frequency import PROPENSITY, inverse_propensity
+from bench.metrics.torchmetric import metrics_of_data
 from bench.runner.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
@@ -92,7 +92,7 @@ def test_propensities_are_those_of_the_whole_training_file(
     assert dataset.num_file_points == 400
     assert dataset.file_label_counts().tolist() == counts.tolist()
     a, b = PROPENSITY["default"]
-    found = metrics_of_data(spec, dataset, most=10)._inverse_propensity
+    found = metrics_of_data(spec, dataset, most=10)._inverse_propensities
     assert found is not None
     assert torch.equal(found, inverse_propensity(torch.from_numpy(counts), 400, a=a, b=b))
 
