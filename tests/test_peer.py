@@ -24,7 +24,8 @@ import numpy as np
 
 from bench.methods.card import Card, OptionFormat
 from bench.methods.cards import register
-from bench.data.sources import data_fingerprint, load_raw
+from bench.data.prepared import load_raw
+from bench.data.sources import data_fingerprint
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.studies.study import Study
 

@@ -1,8 +1,8 @@
-"""Memory-mapped cache: a folder of `.npy` arrays and `meta.json` for each key, whole or absent.
+"""Memory-mapped cache: a folder of `.npy` arrays and `meta.json` for each key, complete or absent.
 
 `meta.json` holds the entry's key and the SHA-256 of every other file and of itself. They are
 recomputed when a process first opens an entry: what was written may have been changed since, by a
-disk or by a person, and an entry may lie in the place of another.
+disk or by a person, and an entry may lie under another's key.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def cache_key(identity: Mapping[str, Any]) -> str:
 def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entry:
     """The entry at `key`, built first if absent or damaged; its arrays are memory-mapped.
 
-    The entry is written beside its place and renamed into it, so that a reader never sees half of
-    one. Concurrent builders of one key wait for the first. An exception of `build` passes through
+    The entry is written to another folder and renamed, so that a reader never sees half of one.
+    Concurrent builders of one key wait for the first. An exception of `build` passes through
     and leaves nothing behind. That an entry was damaged is logged.
 
     Raises:
@@ -94,11 +94,7 @@ def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entr
 
 
 def replace(cache_dir: Path, key: str, entry: Entry) -> None:
-    """Write an entry in the place of whatever is there.
-
-    Raises:
-        CacheError: the folder does not let this user write.
-    """
+    """Write an entry, instead of whatever is there."""
     with _building(cache_dir, key):
         _write(cache_dir, key, entry)
 
@@ -115,12 +111,7 @@ def read(folder: Path) -> Entry | None:
 
 
 def _read(folder: Path) -> Entry:
-    """The entry in a folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-        _Damaged: it is not what was written.
-    """
+    """The entry in a folder; `FileNotFoundError` where there is none."""
     try:
         text = (folder / _META).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -132,9 +123,9 @@ def _read(folder: Path) -> Entry:
     head = unsealed(text)
     if head is None:
         raise _Damaged(f"{_META} is not as it was written, or of an older form without digests")
-    # Entries of before the key was written down are found by their place alone.
+    # Entries of before the key was written down are found by their folder's name alone.
     if head.get("key", folder.name) != folder.name:
-        raise _Damaged(f"it is that of {head['key']}, in another's place")
+        raise _Damaged(f"it is that of {head['key']}, in another's folder")
     state = _verify(folder, head)
     try:
         arrays = {
@@ -157,11 +148,7 @@ def forget() -> None:
 
 
 def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
-    """State of an entry's files, whose digests are right.
-
-    Raises:
-        _Damaged: one is missing or is not what was written.
-    """
+    """State of an entry's files, whose digests are right."""
     digests: Mapping[str, str] = head["sha256"]
     try:
         state = tuple((name, file_marks((folder / name).stat())) for name in (_META, *digests))
@@ -204,11 +191,7 @@ def _building(cache_dir: Path, key: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _permitted(cache_dir: Path) -> Iterator[None]:
-    """Say what to do where the folder is another user's.
-
-    Raises:
-        CacheError: it is.
-    """
+    """A sentence on what to do where the folder is another user's."""
     try:
         yield
     except (PermissionError, locks.NoLocksError) as error:
@@ -303,7 +286,7 @@ def _seal(plain: Mapping[str, Any]) -> str:
 def file_checksum(path: Path, cache_dir: Path) -> str:
     """SHA-256 (hex) of a file, of a large one remembered as long as nothing touches it.
 
-    Size and modification time do not tell: both can be equal in a file that took its place. Its
+    Size and modification time are not enough: both can be equal in a file that replaced it. Its
     inode and the time of its last change, which no program sets, must be the same as well.
     """
     status = path.stat()

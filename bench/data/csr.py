@@ -1,4 +1,4 @@
-"""Sparse rows in memory: the one form that every data source is brought into."""
+"""Sparse rows in memory: the one form of every data source's points."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ class Csr:
         ids: `(nnz,)` int32 column ids in [0, num_columns), ascending within a row.
         values: `(nnz,)` float32, or None where every entry is 1.
         num_columns: D for features, L for labels.
-
-    Raises:
-        ValueError: if the lengths of the arrays do not fit together.
     """
 
     offsets: Int64s
@@ -55,18 +52,13 @@ class Csr:
         return np.diff(self.offsets)
 
     def rows(self, index: npt.NDArray[np.int64]) -> Csr:
-        """Rows `index` (`(n,)` int64, any order, repeats allowed), copied.
-
-        Raises:
-            IndexError: if an index is outside [0, N).
-        """
+        """Rows `index` (`(n,)` int64 in [0, N), any order, repeats allowed), copied."""
         index = np.asarray(index, dtype=np.int64)
         if index.size and (index.min() < 0 or index.max() >= self.num_rows):
             raise IndexError(f"row index outside [0, {self.num_rows})")
         starts = self.offsets[index]
         lengths = self.offsets[index + 1] - starts
-        offsets = np.zeros(index.size + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         ids = np.empty(int(offsets[-1]), dtype=np.int32)
         _gather(starts, offsets, self.ids, ids)
         values = None
@@ -84,13 +76,7 @@ class Csr:
         return Csr(offsets - first, self.ids[first:last], values, self.num_columns)
 
     def followed_by(self, other: Csr) -> Csr:
-        """These rows, then those of another with as many columns, copied.
-
-        Raises:
-            ValueError: the numbers of columns differ.
-        """
-        if other.num_columns != self.num_columns:
-            raise ValueError(f"{other.num_columns} columns; expected {self.num_columns}")
+        """These rows, then those of another with as many columns, copied."""
         values = None
         if self.values is not None or other.values is not None:
             values = np.concatenate([_values(self), _values(other)])
@@ -104,6 +90,13 @@ class Csr:
     def column_counts(self) -> Int64s:
         """`(num_columns,)` int64: rows that hold each column."""
         return np.bincount(self.ids, minlength=self.num_columns).astype(np.int64, copy=False)
+
+
+def offsets_of(lengths: npt.NDArray[np.integer]) -> Int64s:
+    """`(N + 1,)` int64 offsets of N rows that have so many entries each."""
+    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _values(rows: Csr) -> Float32s:
@@ -125,8 +118,8 @@ class Dataset:
         num_labels: L, of the training file.
         task: `multiclass` has exactly one label a point.
         facts: what a record states of the data; JSON scalars.
-        test_rows: `(N_test,)` int64, the place of each scored test point among those of the file,
-            from 0; None where they are in the order of the file.
+        test_rows: `(N_test,)` int64, index of each scored test point among the file's, from 0;
+            None where they are in the order of the file.
         set_aside_labels: of training points that are neither trained nor validated on, `(n, L)`;
             None where there are none.
         label_fingerprint: digest of what the L labels are called, in order; of their number alone
@@ -153,7 +146,7 @@ class Dataset:
         return sum(part.num_rows for part in self._file_labels)
 
     def file_label_counts(self) -> Int64s:
-        """`(L,)` int64: points of the whole training file that have each label.
+        """`(L,)` int64: points of the training file that have each label.
 
         What a propensity is a function of: how many points were held back for validation must not
         move it.

@@ -86,7 +86,7 @@ class IdentifierTable:
         return tokens[:num_tokens].copy()
 
     def _reserve(self, num_bytes: int) -> None:
-        """Room for all that a file of `num_bytes` can bring."""
+        """Room for all names that a file of `num_bytes` can have."""
         used = int(self._ends[self._num_names])
         if used + num_bytes > self._pool.size:
             self._pool = np.resize(self._pool, 2 * (used + num_bytes))
@@ -206,6 +206,6 @@ def _minhash(stream, bins):  # type: ignore[no-untyped-def]
         value = np.uint64(0)
         for token in range(SHINGLE_TOKENS):
             value = _mix(value ^ stream[start + token]) + np.uint64(token)
-        place = np.int64(value >> shift)
-        if value < bins[place]:
-            bins[place] = value
+        index = np.int64(value >> shift)
+        if value < bins[index]:
+            bins[index] = value

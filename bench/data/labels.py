@@ -39,9 +39,6 @@ class CellError(ValueError):
 def listed_labels(value: Any) -> list[Any] | None:
     """The items of a text that is a list in JSON; None for any other value.
 
-    Raises:
-        CellError: a text that begins like a list and is none.
-
     >>> listed_labels('["a", 7]'), listed_labels("[a"), listed_labels("a")
     (['a', 7], None, None)
     """
@@ -66,9 +63,6 @@ def listed_labels(value: Any) -> list[Any] | None:
 
 def label_name(value: Any) -> str:
     """The name of a label, see this module; empty where there is none.
-
-    Raises:
-        CellError: it is no name.
 
     >>> label_name("  new   york "), label_name("1.0"), label_name(1.0)
     ('new york', '1', '1')
@@ -98,11 +92,11 @@ def label_name(value: Any) -> str:
 
 def _visible(text: str) -> str:
     """Text without characters that show nothing."""
-    kept = {place for match in _JOINED.finditer(text) for place in range(*match.span())}
+    kept = {index for match in _JOINED.finditer(text) for index in range(*match.span())}
     shown = (
         character
-        for place, character in enumerate(text)
-        if place in kept
+        for index, character in enumerate(text)
+        if index in kept
         or (unicodedata.category(character) != "Cf" and character not in _SELECTORS)
     )
     return "".join(shown)

@@ -1,7 +1,8 @@
 """Cuts sparse rows into batches by vectorised slicing; no Python loop over points.
 
-Where several processes train one model, each is given its share of every batch. A loader's place
-can be kept in a checkpoint: Lightning finds `state_dict` and, by `batch_sampler`, `set_epoch`.
+Where several processes train one model, each is given its share of every batch. How far a loader
+has come can be kept in a checkpoint: Lightning finds `state_dict` and, by `batch_sampler`,
+`set_epoch`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import distributed
 
 from bench.data.batch import Batch
-from bench.data.csr import Csr
+from bench.data.csr import Csr, Int64s
 from bench.settings import Order, derive_seed
 
 
@@ -29,12 +29,11 @@ class BatchLoader:
         order: `points` shuffles the points in each pass, `batches` the batches that the order of
             the rows makes, `file` nothing.
         seed: of the order, together with the number of the pass.
-        num_points: use only this many points, the first ones; None uses all.
         drop_last: leave out a batch that is shorter than the others.
         is_exact: where several processes share the points, give each point to exactly one of them,
             though a last batch then has more points in one process than in another, or none.
             Otherwise as few points as it takes are repeated, so that all have equally many.
-        places: `(N,)` int64, rows in the order that `file` shall mean; None for that of the rows.
+        rows: `(N,)` int64, rows in the order that `file` shall mean; None for 0 to N − 1.
 
     Raises:
         ValueError: if the parts have different numbers of rows, a size is impossible, or no batch
@@ -48,36 +47,31 @@ class BatchLoader:
         batch_size: int,
         order: Order,
         seed: int,
-        num_points: int | None = None,
         drop_last: bool = False,
         is_exact: bool = False,
-        places: npt.NDArray[np.int64] | None = None,
+        rows: Int64s | None = None,
     ) -> None:
         if features.num_rows != labels.num_rows:
             raise ValueError(f"{features.num_rows} feature rows but {labels.num_rows} label rows")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-        if num_points is not None and num_points < 0:
-            raise ValueError(f"num_points is {num_points}; expected None or at least 0")
-        self._features = features
-        self._labels = labels
-        self.batch_size = batch_size
-        self.num_points = (
-            features.num_rows if num_points is None else min(num_points, features.num_rows)
-        )
+        self.num_points = features.num_rows
         if drop_last and self.num_points < batch_size:
             raise ValueError(
                 f"batch_size is {batch_size} and drop_last True; expected at most the "
                 f"{self.num_points} points"
             )
+        self._features = features
+        self._labels = labels
+        self.batch_size = batch_size
         self._order = order
         self._drop_last = drop_last
         self._is_exact = is_exact
-        self._places = places
+        self._rows = rows
         self._seed = seed
         self._epoch = 0  # of the next pass, or of the one that is on
         self._num_given = 0  # batches of it that were handed out
-        self._place: Mapping[str, int] | None = None  # to go on from
+        self._state: Mapping[str, int] | None = None  # to go on from
 
     @property
     def num_features(self) -> int:
@@ -99,12 +93,12 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Number of the next pass; each pass raises it by one."""
         self._epoch, self._num_given = epoch, 0
-        if self._place is not None and self._place["epoch"] != epoch:
-            self._place = None
+        if self._state is not None and self._state["epoch"] != epoch:
+            self._state = None
 
     @property
     def batch_sampler(self) -> _Passes:
-        """Where Lightning tells a loader the number of the next pass."""
+        """Where Lightning sets the number of the next pass."""
         return _Passes(self)
 
     def state_dict(self) -> dict[str, int]:
@@ -114,7 +108,7 @@ class BatchLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with a pass after the batches that were handed out."""
         self._epoch = int(state["epoch"])
-        self._place = {name: int(value) for name, value in state.items()}
+        self._state = {name: int(value) for name, value in state.items()}
 
     def _cut(self) -> dict[str, int]:
         """What decides which points a batch has."""
@@ -131,23 +125,23 @@ class BatchLoader:
         Raises:
             ValueError: the rest of a pass is asked for that was cut otherwise.
         """
-        place, self._place = self._place, None
-        if place is None and self._num_given:
+        state, self._state = self._state, None
+        if state is None and self._num_given:
             self._epoch += 1
         self._num_given = 0
-        if place is not None and 0 < place["num_given"] < len(self):
-            cut = {name: place[name] for name in self._cut()}
+        if state is not None and 0 < state["num_given"] < len(self):
+            cut = {name: state[name] for name in self._cut()}
             if cut != self._cut():
                 raise ValueError(
                     f"the pass to go on with was cut by {cut}, this one by {self._cut()}; expected "
                     "the same in the middle of a pass"
                 )
-            self._num_given = place["num_given"]
-        elif place is not None and place["num_given"]:
+            self._num_given = state["num_given"]
+        elif state is not None and state["num_given"]:
             self._epoch += 1
         generator = np.random.default_rng(derive_seed("shuffle", self._seed, self._epoch))
-        order: npt.NDArray[np.int64] = np.arange(len(self))
-        points = self._places
+        order: Int64s = np.arange(len(self))
+        points = self._rows
         if self._order == "points":
             points = generator.permutation(self.num_points)
         elif self._order == "batches":
@@ -156,7 +150,7 @@ class BatchLoader:
             self._num_given += 1
             yield self._batch(int(number), points)
 
-    def _batch(self, number: int, points: npt.NDArray[np.int64] | None) -> Batch:
+    def _batch(self, number: int, points: Int64s | None) -> Batch:
         """This process's share of a batch; `points` is the order, None that of the file."""
         rank, num_processes = _processes()
         start = number * self.batch_size * num_processes
@@ -177,7 +171,7 @@ class BatchLoader:
 
 
 class _Passes:
-    """What Lightning looks for in a loader to tell it the number of a pass."""
+    """What Lightning sets the number of a pass at."""
 
     def __init__(self, sampler: BatchLoader) -> None:
         self.sampler = sampler

@@ -7,11 +7,10 @@ from typing import Any
 
 import lightning
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bench.data.csr import Csr, Dataset, JsonScalar, Task
+from bench.data.csr import Csr, Dataset, Int64s, JsonScalar, Task
 from bench.data.loader import BatchLoader
 from bench.data.prepared import load_dataset
 from bench.settings import DataSpec, Order
@@ -142,14 +141,14 @@ class ExtremeDataModule(lightning.LightningDataModule):
 
         Only the order differs from :meth:`test_dataloader`. With `num_top_labels` or
         `max_test_points` some points of the file are left out:
-        `numpy.sort(data.dataset.test_rows)` tells which ones are there, from 0.
+        `numpy.sort(data.dataset.test_rows)` are the ones that are there, from 0.
         """
-        data, rows = self.dataset, self.dataset.test_rows
-        places = None if rows is None else np.argsort(rows)
-        return self._in_order(data.test_features, data.test_labels, None, places)
+        data = self.dataset
+        rows = None if data.test_rows is None else np.argsort(data.test_rows)
+        return self._in_order(data.test_features, data.test_labels, None, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint says of the data: its fingerprint."""
+        """What a checkpoint keeps of the data: its fingerprint."""
         return {"fingerprint": self.dataset.facts.get("fingerprint")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -170,9 +169,9 @@ class ExtremeDataModule(lightning.LightningDataModule):
         features: Csr,
         labels: Csr,
         batch_size: int | None,
-        places: npt.NDArray[np.int64] | None = None,
+        rows: Int64s | None = None,
     ) -> BatchLoader:
         size = self.eval_batch_size if batch_size is None else batch_size
         return BatchLoader(
-            features, labels, size, order="file", seed=self._seed, is_exact=True, places=places
+            features, labels, size, order="file", seed=self._seed, is_exact=True, rows=rows
         )

@@ -23,9 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.csr import Csr, Int32s
-from bench.data.sampling import count_rows, inverse_cdf, stack_rows, zipf
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID
+from bench.data.sampling import count_rows, distinct_rows, inverse_cdf, inverted, stack_rows, zipf
+from bench.data.source import MAX_ID, DataError, RawData, require_range
 from bench.settings import derive_seed
 from bench.store.kernels import njit
 
@@ -66,17 +65,10 @@ class PlantedSource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_train_points",
-            "num_test_points",
-            "num_features",
-            "num_labels",
-            "features_per_point",
-            "signature_size",
-            "labels_per_point",
-        ):
-            if not 1 <= getattr(self, name) <= MAX_ID:
-                raise DataError(f"option {name} is {getattr(self, name)}; expected 1 to {MAX_ID}")
+        sizes = ("num_train_points", "num_test_points", "num_features", "num_labels")
+        counts = ("features_per_point", "signature_size", "labels_per_point")
+        require_range(self, (*sizes, *counts), 1, MAX_ID)
+        require_range(self, ("zipf_exponent",), 0, None)
         if self.signature_size**2 > self.num_features:
             raise DataError(
                 f"option signature_size is {self.signature_size}; expected its square to be at "
@@ -84,8 +76,6 @@ class PlantedSource:
             )
         if not 0 < self.signal < 1:
             raise DataError(f"option signal is {self.signal}; expected between 0 and 1, both open")
-        if self.zipf_exponent < 0:
-            raise DataError(f"option zipf_exponent is {self.zipf_exponent}; expected 0 or more")
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
         """Nothing: the options are all there is; see `bench.data.source.Source`."""
@@ -119,22 +109,16 @@ class PlantedSource:
     def signatures(self) -> Int32s:
         """`(L, m)` int32: the features that each class owns, ascending and distinct."""
         generator = self._generator("signatures")
-        shape = (self.num_labels, self.signature_size)
-        owned = np.sort(generator.integers(self.num_features, size=shape, dtype=np.int32), axis=1)
-        while True:
-            twice = np.flatnonzero(np.any(owned[:, 1:] == owned[:, :-1], axis=1))
-            if not twice.size:
-                return owned
-            shape = (twice.size, self.signature_size)
-            redrawn = generator.integers(self.num_features, size=shape, dtype=np.int32)
-            owned[twice] = np.sort(redrawn, axis=1)
+
+        def draw(num_rows: int) -> Int32s:
+            shape = (num_rows, self.signature_size)
+            return generator.integers(self.num_features, size=shape, dtype=np.int32)
+
+        return np.sort(distinct_rows(draw, self.num_labels), axis=1)
 
     def best_labels(self, features: Csr, signatures: Int32s) -> Int32s:
         """`(N,)` int32: argmax of the true posterior, ties to the smaller label."""
-        order = np.argsort(signatures, axis=None, kind="stable")
-        owners = (order // self.signature_size).astype(np.int32)
-        starts = np.zeros(self.num_features + 1, dtype=np.int64)
-        np.cumsum(np.bincount(signatures.ravel(), minlength=self.num_features), out=starts[1:])
+        starts, owners = inverted(signatures, self.num_features)
         noise = self.signature_size * (1.0 - self.signal) * self.background()
         values = features.values
         best = np.empty(features.num_rows, dtype=np.int32)
@@ -165,8 +149,8 @@ class PlantedSource:
             labels.append(count_rows(drawn))
             shape = (num, self.features_per_point)
             which = generator.integers(self.labels_per_point, size=shape)
-            place = generator.integers(self.signature_size, size=shape)
-            own = signatures[np.take_along_axis(drawn, which, axis=1), place]
+            index = generator.integers(self.signature_size, size=shape)
+            own = signatures[np.take_along_axis(drawn, which, axis=1), index]
             other = inverse_cdf(noise, generator.random(shape))
             features.append(count_rows(np.where(generator.random(shape) < self.signal, own, other)))
         label_rows = stack_rows(labels, self.num_labels)
@@ -186,8 +170,8 @@ def _best_labels(offsets, ids, counts, starts, owners, log_prior, evidence, best
         num_touched = 0
         for entry in range(offsets[point], offsets[point + 1]):
             feature = ids[entry]
-            for place in range(starts[feature], starts[feature + 1]):
-                label = owners[place]
+            for owner in range(starts[feature], starts[feature + 1]):
+                label = owners[owner]
                 if not is_touched[label]:
                     is_touched[label] = True
                     touched[num_touched] = label
@@ -198,8 +182,8 @@ def _best_labels(offsets, ids, counts, starts, owners, log_prior, evidence, best
         while winner < num_labels and is_touched[winner]:
             winner += 1
         score = log_prior[winner] if winner < num_labels else -np.inf
-        for place in range(num_touched):
-            label = touched[place]
+        for index in range(num_touched):
+            label = touched[index]
             mine = log_prior[label] + gains[label]
             if mine > score or (mine == score and label < winner):
                 winner, score = label, mine

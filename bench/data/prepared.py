@@ -1,4 +1,7 @@
-"""The prepared data of a `DataSpec`, as every trial maps it into memory. Imports no torch."""
+"""A source's data, and the prepared data of a `DataSpec`, as every trial maps it into memory.
+
+Both are cached, each under a key of all that it depends on. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.cache import Entry, cache_key, load_or_build
-from bench.data.csr import Dataset
-from bench.data.sources import csr_arrays, csr_from, load_raw, prepared_fingerprint
+from bench.data.csr import Csr, Dataset
+from bench.data.source import DataError, RawData
+from bench.data.sources import build_source, prepared_fingerprint, raw_identity
 from bench.data.transform import Prepared, prepare
 from bench.settings import DataSpec
 
-# Of what a prepared entry holds, part of its key: another form is built anew, and no data is stale.
+# Of what an entry holds, part of its key: another form is built anew, and no data is stale.
 _LAYOUT = 2
+_RAW_PARTS = ("train_features", "train_labels", "test_features", "test_labels")
+_RAW_ARRAYS = ("bayes_hits", "train_groups")
 _PARTS = (
     "train_features",
     "train_labels",
@@ -28,7 +34,7 @@ _PARTS = (
 _LEAST_CEILING = 0.1
 
 _log = logging.getLogger(__name__)
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
 def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
@@ -53,11 +59,29 @@ def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
     return dataset
 
 
+def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:
+    """Data of the spec's source, memory-mapped; read or generated when not in the cache.
+
+    Raises:
+        DataError: the data is missing, or not what the options promise; nothing is cached then.
+    """
+    identity = raw_identity(spec, data_dir, cache_dir)
+
+    def build() -> Entry:
+        raw = build_source(spec).build(data_dir)
+        if raw_identity(spec, data_dir, cache_dir) != identity:
+            raise DataError(f"{spec.name}: the files changed while they were read; run it again")
+        return _raw_to_entry(raw)
+
+    key = cache_key({**identity, "layout": _LAYOUT})
+    return _raw_from_entry(load_or_build(cache_dir, key, build))
+
+
 def _warn(facts: Mapping[str, Any]) -> None:
-    """Say, once a process, what makes of this data's numbers something else than they seem."""
+    """Once a process, log what makes this data's numbers something else than they seem."""
     for text in _warnings(facts):
-        if text not in _said:
-            _said.add(text)
+        if text not in _warned:
+            _warned.add(text)
             _log.warning("%s", text)
 
 
@@ -77,13 +101,45 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _raw_to_entry(raw: RawData) -> Entry:
+    arrays: dict[str, Any] = {}
+    for part in _RAW_PARTS:
+        arrays |= _csr_arrays(part, getattr(raw, part))
+    arrays |= {name: array for name in _RAW_ARRAYS if (array := getattr(raw, name)) is not None}
+    meta = {
+        "num_features": raw.train_features.num_columns,
+        "num_labels": raw.train_labels.num_columns,
+        "num_test_labels": raw.test_labels.num_columns,
+        "task": raw.task,
+        "facts": dict(raw.facts),
+    }
+    return Entry(arrays, meta, {"labels.txt": raw.label_names} if raw.label_names else {})
+
+
+def _raw_from_entry(entry: Entry) -> RawData:
+    meta = entry.meta
+    widths = (meta["num_features"], meta["num_labels"], meta["num_features"])
+    parts = {
+        part: _csr_from(part, entry, width)
+        for part, width in zip(_RAW_PARTS, (*widths, meta["num_test_labels"]), strict=True)
+    }
+    return RawData(
+        **parts,
+        task=meta["task"],
+        facts=meta["facts"],
+        bayes_hits=entry.arrays.get("bayes_hits"),
+        label_names=entry.texts.get("labels.txt"),
+        train_groups=entry.arrays.get("train_groups"),
+    )
+
+
 def _to_entry(prepared: Prepared, label_names: tuple[str, ...] | None) -> Entry:
     data, kept = prepared.dataset, prepared.kept_labels
     arrays: dict[str, Any] = {"test_rows": data.test_rows}
     columns = {}
     for part in _PARTS:
         if (rows := getattr(data, part)) is not None:
-            arrays |= csr_arrays(part, rows)
+            arrays |= _csr_arrays(part, rows)
             columns[part] = rows.num_columns
     texts = {}
     if kept is not None:
@@ -102,7 +158,7 @@ def _to_entry(prepared: Prepared, label_names: tuple[str, ...] | None) -> Entry:
 
 def _from_entry(entry: Entry, **facts_of_spec: str) -> Dataset:
     facts = {**entry.meta["facts"], **facts_of_spec}
-    parts = {part: csr_from(part, entry, width) for part, width in entry.meta["columns"].items()}
+    parts = {part: _csr_from(part, entry, width) for part, width in entry.meta["columns"].items()}
     return Dataset(
         **parts,
         num_features=facts["num_features"],
@@ -112,3 +168,16 @@ def _from_entry(entry: Entry, **facts_of_spec: str) -> Dataset:
         test_rows=entry.arrays["test_rows"],
         label_fingerprint=entry.meta["label_fingerprint"],
     )
+
+
+def _csr_arrays(name: str, rows: Csr) -> dict[str, Any]:
+    arrays = {f"{name}.offsets": rows.offsets, f"{name}.ids": rows.ids}
+    if rows.values is not None:
+        arrays[f"{name}.values"] = rows.values
+    return arrays
+
+
+def _csr_from(name: str, entry: Entry, num_columns: int) -> Csr:
+    arrays = entry.arrays
+    values = arrays.get(f"{name}.values")
+    return Csr(arrays[f"{name}.offsets"], arrays[f"{name}.ids"], values, num_columns)

@@ -21,10 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data import corpus
-from bench.data.csr import Csr, Int32s, Int64s
+from bench.data.csr import Csr, Int32s, Int64s, offsets_of
 from bench.data.identifiers import EMPTY_BIN, SIGNATURE_BINS, IdentifierTable, UInt64s, signature
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID
+from bench.data.source import MAX_ID, DataError, RawData, require_range
 from bench.settings import derive_seed
 from bench.store.kernels import njit
 
@@ -87,16 +86,10 @@ class PySource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_labels", 2),
-            ("context", 1),
-            ("max_train_points", 1),
-            ("max_test_points", 1),
-            ("max_file_identifiers", 1),
-            ("max_distribution_identifiers", 1),
-        ):
-            if getattr(self, name) < least:
-                raise DataError(f"option {name} is {getattr(self, name)}; expected {least} or more")
+        require_range(self, ("num_labels",), 2, MAX_ID)
+        sizes = ("context", "max_train_points", "max_test_points")
+        limits = ("max_file_identifiers", "max_distribution_identifiers")
+        require_range(self, (*sizes, *limits), 1, None)
         if not 0 < self.test_fraction < 1:
             raise DataError(f"option test_fraction is {self.test_fraction}; expected 0 to 1, open")
         if not 1 <= self.vocabulary_size * self.context <= MAX_ID:
@@ -249,8 +242,7 @@ def _name_hash(name: str) -> int:
 
 
 def _join(streams: Sequence[Int32s]) -> _Stream:
-    starts = np.zeros(len(streams) + 1, dtype=np.int64)
-    np.cumsum([stream.size for stream in streams], out=starts[1:])
+    starts = offsets_of(np.array([stream.size for stream in streams], dtype=np.int64))
     empty: Int32s = np.empty(0, dtype=np.int32)
     return _Stream(np.concatenate([empty, *streams]), starts)
 

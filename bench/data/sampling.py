@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Float32s, Int32s
+from bench.data.csr import Csr, Float32s, Int32s, Int64s, offsets_of
 
 #: Row lengths, ids ascending within a row, and how often each was drawn.
 Counted = tuple[npt.NDArray[np.int64], Int32s, Float32s]
@@ -45,6 +45,22 @@ def count_rows(drawn: Int32s) -> Counted:
 def stack_rows(parts: Sequence[Counted], num_columns: int) -> Csr:
     """Blocks of rows, one below the other."""
     lengths, ids, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Csr(offsets, ids, counts, num_columns)
+    return Csr(offsets_of(lengths), ids, counts, num_columns)
+
+
+def distinct_rows(draw: Callable[[int], Int32s], num_rows: int) -> Int32s:
+    """Rows of distinct ids: `draw(n)` gives n rows, and those with an id twice are drawn again."""
+    rows = draw(num_rows)
+    while True:
+        ordered = np.sort(rows, axis=1)
+        repeating = np.flatnonzero(np.any(ordered[:, 1:] == ordered[:, :-1], axis=1))
+        if not repeating.size:
+            return rows
+        rows[repeating] = draw(repeating.size)
+
+
+def inverted(rows: Int32s, num_ids: int) -> tuple[Int64s, Int32s]:
+    """Starts and owners: id i is in the rows `owners[starts[i] : starts[i + 1]]`, ascending."""
+    order = np.argsort(rows, axis=None, kind="stable")
+    owners = (order // rows.shape[1]).astype(np.int32)
+    return offsets_of(np.bincount(rows.ravel(), minlength=num_ids)), owners

@@ -13,24 +13,31 @@ The papers' search log is private. This one has its form at any size, and nothin
 * Features are counts of words, pairs of neighbouring words and three neighbouring letters. Frequent
   words have a feature of their own; rare and misspelt ones, and pairs, are hashed to slots.
 
-So a query tells more of some products than of others, several products answer it, and no title is
-ever seen: what a word means for 50 million products is to be learnt from purchases alone.
+So a query says more about some products than about others, several products answer it, and no
+title is ever seen: what a word means for 50 million products is to be learnt from purchases alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Int32s, Int64s
-from bench.data.sampling import Counted, count_rows, inverse_cdf, stack_rows, zipf
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID
+from bench.data.csr import Csr, Int32s
+from bench.data.sampling import (
+    Counted,
+    count_rows,
+    distinct_rows,
+    inverse_cdf,
+    inverted,
+    stack_rows,
+    zipf,
+)
+from bench.data.source import MAX_ID, DataError, RawData, require_range
 from bench.settings import derive_seed
 from bench.store.kernels import njit
 
@@ -43,7 +50,7 @@ _LEAST_LETTERS, _MOST_LETTERS = 3, 8
 _BASE = _NUM_LETTERS + 1
 NUM_TRIGRAMS = _BASE**3
 # A position of the title beyond all others, for words that a shorter query leaves out.
-_NOWHERE = np.int64(1 << 30)
+_BEYOND = np.int64(1 << 30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +60,8 @@ class SearchLogSource:
     Attributes:
         num_train_points: N, queries to train on.
         num_test_points: queries to test on; as in a log parted by time, one may be among those
-            trained on: a record's `repeated_test_share` tells how often.
-        num_labels: L, products. One may have no query: a record's `ceiling` tells.
+            trained on: a record's `repeated_test_share` is how often.
+        num_labels: L, products. One may have no query, see a record's `ceiling`.
         num_words: vocabulary that titles are drawn from, by falling frequency (Zipf's law,
             exponent 1).
         num_known_words: the most frequent ones, with a feature each.
@@ -89,12 +96,13 @@ class SearchLogSource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            *("num_train_points", "num_test_points", "num_labels", "num_words", "num_known_words"),
-            *("num_unknown_slots", "num_pair_slots", "title_words", "max_query_words", "num_shown"),
-        ):
-            if not 1 <= getattr(self, name) <= MAX_ID:
-                raise DataError(f"option {name} is {getattr(self, name)}; expected 1 to {MAX_ID}")
+        sizes = ("num_train_points", "num_test_points", "num_labels", "num_words", "num_shown")
+        slots = ("num_known_words", "num_unknown_slots", "num_pair_slots")
+        words = ("title_words", "max_query_words")
+        require_range(self, (*sizes, *slots, *words), 1, MAX_ID)
+        require_range(self, ("noise", "misspelt"), 0, 1)
+        require_range(self, ("purchases_per_query",), 1, None)
+        require_range(self, ("zipf_exponent",), 0, None)
         for name, bound, most in (
             ("num_known_words", "num_words", self.num_words),
             ("max_query_words", "title_words", self.title_words),
@@ -105,15 +113,6 @@ class SearchLogSource:
                 raise DataError(
                     f"option {name} is {getattr(self, name)}; expected at most {bound}, {most}"
                 )
-        for name in ("noise", "misspelt"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise DataError(f"option {name} is {getattr(self, name)}; expected 0 to 1")
-        if self.purchases_per_query < 1:
-            raise DataError(
-                f"option purchases_per_query is {self.purchases_per_query}; expected 1 or more"
-            )
-        if self.zipf_exponent < 0:
-            raise DataError(f"option zipf_exponent is {self.zipf_exponent}; expected 0 or more")
 
     @property
     def num_features(self) -> int:
@@ -153,58 +152,29 @@ class SearchLogSource:
         """`(L, title_words)` int32: the words of each product's title, all different."""
         generator = self.generator("titles")
         frequency = np.cumsum(zipf(self.num_words, 1.0))
-        shape = (self.num_labels, self.title_words)
-        titles = inverse_cdf(frequency, generator.random(shape))
-        while True:
-            ordered = np.sort(titles, axis=1)
-            wrong = np.flatnonzero(np.any(ordered[:, 1:] == ordered[:, :-1], axis=1))
-            if not wrong.size:
-                return titles
-            drawn = generator.random((wrong.size, self.title_words))
-            titles[wrong] = inverse_cdf(frequency, drawn)
+
+        def draw(num_rows: int) -> Int32s:
+            return inverse_cdf(frequency, generator.random((num_rows, self.title_words)))
+
+        return distinct_rows(draw, self.num_labels)
 
     def generator(self, purpose: str, *parts: int) -> np.random.Generator:
         """Random numbers for one purpose."""
         return np.random.default_rng(derive_seed("search log", purpose, self.seed, *parts))
 
 
-@dataclass(frozen=True)
 class _Shop:
-    """The catalogue of a source, and how it is searched.
+    """The catalogue of a source, and how it is searched."""
 
-    Attributes:
-        source: whose options decide.
-        titles: see :meth:`SearchLogSource.titles`.
-        spelling: see :meth:`SearchLogSource.spelling`.
-        popularity: `(L,)`.
-        cumulative: `(L,)`, its running sum.
-        starts: `(num_words + 1,)`: word w stands in the titles of
-            `owners[starts[w] : starts[w + 1]]`, ascending, and so by falling popularity.
-        owners: `(L · title_words,)` int32.
-    """
-
-    source: SearchLogSource
-    titles: Int32s = field(init=False)
-    spelling: _Letters = field(init=False)
-    popularity: npt.NDArray[np.float64] = field(init=False)
-    cumulative: npt.NDArray[np.float64] = field(init=False)
-    starts: Int64s = field(init=False)
-    owners: Int32s = field(init=False)
-
-    def __post_init__(self) -> None:
-        source, titles = self.source, self.source.titles()
-        starts = np.zeros(source.num_words + 1, dtype=np.int64)
-        np.cumsum(np.bincount(titles.ravel(), minlength=source.num_words), out=starts[1:])
-        order = np.argsort(titles, axis=None, kind="stable")
-        for name, value in (
-            ("titles", titles),
-            ("spelling", source.spelling()),
-            ("popularity", source.popularity()),
-            ("cumulative", np.cumsum(source.popularity())),
-            ("starts", starts),
-            ("owners", (order // source.title_words).astype(np.int32)),
-        ):
-            object.__setattr__(self, name, value)
+    def __init__(self, source: SearchLogSource) -> None:
+        self.source = source
+        self.titles = source.titles()
+        self.spelling = source.spelling()
+        self.popularity = source.popularity()
+        self.cumulative = np.cumsum(self.popularity)
+        # Word w stands in the titles of `owners[starts[w] : starts[w + 1]]`, ascending, and so by
+        # falling popularity.
+        self.starts, self.owners = inverted(self.titles, source.num_words)
 
     def queries(self, split: str, num_points: int) -> tuple[Csr, Csr, npt.NDArray[np.uint64]]:
         """Features `(N, D)`, purchases `(N, L)` and a key of each query's letters."""
@@ -231,11 +201,11 @@ class _Shop:
         """`(n, max_query_words)`: words of the products' titles, in order; −1 behind the last."""
         most, width = self.source.max_query_words, self.source.title_words
         lengths = generator.integers(1, most + 1, size=(wanted.size, 1))
-        places = np.argsort(generator.random((wanted.size, width)), axis=1)[:, :most]
-        places = np.sort(np.where(np.arange(most) < lengths, places, _NOWHERE), axis=1)
-        is_word = places < _NOWHERE
+        positions = np.argsort(generator.random((wanted.size, width)), axis=1)[:, :most]
+        positions = np.sort(np.where(np.arange(most) < lengths, positions, _BEYOND), axis=1)
+        is_word = positions < _BEYOND
         title = self.titles[wanted]
-        words = np.take_along_axis(title, np.where(is_word, places, 0), axis=1)
+        words = np.take_along_axis(title, np.where(is_word, positions, 0), axis=1)
         return np.where(is_word, words, np.int32(-1))
 
     def _typed(
@@ -245,11 +215,11 @@ class _Shop:
         letters = np.where((words >= 0)[:, :, None], self.spelling[words], 0)
         is_misspelt = (generator.random(words.shape) < self.source.misspelt) & (words >= 0)
         lengths = np.maximum((letters > 0).sum(axis=2), 1)
-        place = (generator.random(words.shape) * lengths).astype(np.int64)
+        position = (generator.random(words.shape) * lengths).astype(np.int64)
         shift = generator.integers(1, _NUM_LETTERS, size=words.shape)  # to another letter
-        old = np.take_along_axis(letters, place[:, :, None], axis=2)[:, :, 0]
+        old = np.take_along_axis(letters, position[:, :, None], axis=2)[:, :, 0]
         new = np.where(is_misspelt, (old - 1 + shift) % _NUM_LETTERS + 1, old)
-        np.put_along_axis(letters, place[:, :, None], new[:, :, None], axis=2)
+        np.put_along_axis(letters, position[:, :, None], new[:, :, None], axis=2)
         return letters, is_misspelt
 
     def _features(
@@ -307,8 +277,8 @@ class _Shop:
 def _codes(letters: _Letters) -> npt.NDArray[np.uint64]:
     """A number for each word's letters, its own: `(n, w, 8)` to `(n, w)`."""
     code = np.zeros(letters.shape[:2], dtype=np.uint64)
-    for place in range(letters.shape[2]):
-        code = code * np.uint64(_BASE) + letters[:, :, place].astype(np.uint64)
+    for index in range(letters.shape[2]):
+        code = code * np.uint64(_BASE) + letters[:, :, index].astype(np.uint64)
     return code
 
 
@@ -326,8 +296,8 @@ def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def _mixed_along(codes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """One key for all words of a query, in order: `(n, w)` to `(n,)`."""
     key = np.zeros(codes.shape[0], dtype=np.uint64)
-    for place in range(codes.shape[1]):
-        key = _mixed(key ^ codes[:, place])
+    for index in range(codes.shape[1]):
+        key = _mixed(key ^ codes[:, index])
     return key
 
 
@@ -350,25 +320,25 @@ def _buy(  # type: ignore[no-untyped-def]
     shown = np.empty(num_shown, dtype=np.int64)
     reached = np.empty(num_shown)
     num_products = cumulative.size
-    place = 0
+    purchase = 0
     for query in range(wanted.size):
-        bought[place] = wanted[query]
-        place += 1
-        if place == ends[query]:
+        bought[purchase] = wanted[query]
+        purchase += 1
+        if purchase == ends[query]:
             continue
         size = _show(words[query], titles, starts, owners, shown)
         total = 0.0
         for rank in range(size):
             total += popularity[shown[rank]]
             reached[rank] = total
-        while place < ends[query]:
-            if is_noise[place]:
-                found = np.searchsorted(cumulative, uniform[place], side="right")
-                bought[place] = min(found, num_products - 1)
+        while purchase < ends[query]:
+            if is_noise[purchase]:
+                found = np.searchsorted(cumulative, uniform[purchase], side="right")
+                bought[purchase] = min(found, num_products - 1)
             else:
-                found = np.searchsorted(reached[:size], uniform[place] * total, side="right")
-                bought[place] = shown[min(found, size - 1)]
-            place += 1
+                found = np.searchsorted(reached[:size], uniform[purchase] * total, side="right")
+                bought[purchase] = shown[min(found, size - 1)]
+            purchase += 1
 
 
 @njit(cache=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -13,9 +13,11 @@ import numpy.typing as npt
 from bench.data.csr import Csr, Int32s, JsonScalar, Task
 from bench.errors import UserError
 
+MAX_ID = 2**31 - 2
+
 
 class DataError(UserError):
-    """The data, or the options that describe it, cannot be used; the message says where and why."""
+    """The data, or the options that describe it, cannot be used; the message has where and why."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,18 @@ class Source(Protocol):
     version: ClassVar[int]
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """JSON value that changes whenever what the data is read from does; empty if nothing is.
-
-        Raises:
-            DataError: there is nothing to read from.
-        """
+        """JSON value that changes whenever what the data is read from does; empty if nothing is."""
         ...
 
     def build(self, data_dir: Path) -> RawData:
-        """Read or generate the data.
-
-        Raises:
-            DataError: the data is not what the options promise.
-        """
+        """Read or generate the data; a `DataError` where it is not what the options promise."""
         ...
+
+
+def require_range(source: object, names: Iterable[str], least: float, most: float | None) -> None:
+    """Refuse options outside of a range; those that are None are not given."""
+    for name in names:
+        value = getattr(source, name)
+        if value is not None and not (least <= value and (most is None or value <= most)):
+            limit = "or more" if most is None else f"to {most}"
+            raise DataError(f"option {name} is {value!r}; expected {least} {limit}")

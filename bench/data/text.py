@@ -16,21 +16,21 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 
-from bench.data.csr import Csr, Float32s, Int32s, Task
+from bench.data.cache import file_checksum
+from bench.data.csr import Csr, Float32s, Int32s, Task, offsets_of
 from bench.data.linekernel import parse_bytes
-from bench.data.source import DataError
+from bench.data.source import MAX_ID, DataError
 from bench.measure.memory import available_memory_bytes
 
 BLOCK_BYTES = 1 << 24
-MAX_ID = 2**31 - 2
-#: A line is held as a whole. The longest of the published sets takes some megabytes.
+#: A line is held in memory. The longest of the published sets takes some megabytes.
 MAX_LINE_BYTES = 1 << 26
 _MOST_DIGITS = 10
 _MAX_SHOWN = 60
@@ -94,9 +94,6 @@ def parse_line(line: bytes, grammar: Grammar) -> tuple[list[int], list[int], lis
     """Labels, feature ids and values of one line (without its newline), both counted from 0.
 
     The readable reference of the kernel: it accepts and refuses the same lines.
-
-    Raises:
-        LineError: the line does not follow the grammar.
     """
     if line.startswith(b"\xef\xbb\xbf"):
         raise LineError("the file starts with a byte-order mark; expected plain ASCII")
@@ -153,14 +150,7 @@ def parse_line(line: bytes, grammar: Grammar) -> tuple[list[int], list[int], lis
 def _id(
     token: bytes, what: Literal["label", "feature"], before: list[int], grammar: Grammar
 ) -> int:
-    """A token's id, counted from 0.
-
-    Args:
-        token: as it stands in the line.
-        what: the kind of id.
-        before: ids of that kind to its left.
-        grammar: says which ids there are.
-    """
+    """A token's id, counted from 0; `before` are the ids of that kind to its left."""
     is_label = what == "label"
     base = grammar.label_base if is_label else grammar.feature_base
     stop = grammar.stop(grammar.num_labels if is_label else grammar.num_features, base)
@@ -186,11 +176,7 @@ def _shown(text: bytes) -> str:
 
 
 def read_header(path: Path) -> tuple[bytes, int]:
-    """First line of a file (without newline), and its length in bytes with newline.
-
-    Raises:
-        DataError: the file is empty or unreadable.
-    """
+    """First line of a file (without newline), and its length in bytes with newline."""
     try:
         for block in _blocks(path, 0):
             line = block[: block.index(b"\n")]
@@ -249,27 +235,34 @@ def parse_file(path: Path, grammar: Grammar, **header: int) -> tuple[Csr, Csr]:
     D and L are the grammar's; where it has None, one more than the largest id.
     """
     parts = list(parse_points(path, grammar, **header))
-    label_lengths, labels, feature_lengths, features, values = (
-        np.concatenate(columns) for columns in zip(*parts, strict=True)
-    )
-    kept_values = None if np.all(values == 1.0) else values
+    points = Points(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    num_features, num_labels = grammar.num_features, grammar.num_labels
+    if num_features is None:
+        num_features = int(points.features.max(initial=-1)) + 1
+    if num_labels is None:
+        num_labels = int(points.labels.max(initial=-1)) + 1
+    values = None if np.all(points.values == 1.0) else points.values
     return (
-        _csr(feature_lengths, features, kept_values, grammar.num_features),
-        _csr(label_lengths, labels, None, grammar.num_labels),
+        Csr(offsets_of(points.feature_lengths), points.features, values, num_features),
+        Csr(offsets_of(points.label_lengths), points.labels, None, num_labels),
     )
+
+
+def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str, Any]:
+    """SHA-256 (hex) of each named file, by the option that names it."""
+    checksums = {}
+    for role, name in files.items():
+        path = data_dir / name
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such file; expected the {role} data (option {role}) in {data_dir}"
+            )
+        checksums[role] = file_checksum(path, cache_dir)
+    return checksums
 
 
 def check_sizes(where: str, num_features: int | None, num_labels: int | None) -> None:
-    """Refuse sizes whose columns could not even be counted in the memory that there is.
-
-    Args:
-        where: file and line, or option, that states them.
-        num_features: D, if it is stated.
-        num_labels: L, if it is stated.
-
-    Raises:
-        DataError: counting takes more than is available.
-    """
+    """Refuse sizes whose columns could not even be counted in the memory that there is."""
     needed = 8 * ((num_features or 0) + (num_labels or 0))
     available = available_memory_bytes()
     if available is not None and needed > available:
@@ -290,9 +283,6 @@ def check_ids_seen(
         parts: path and rows of each file, a line a point.
         what: the kind of id.
         base: number of the first id in the files.
-
-    Raises:
-        DataError: with that line and its largest id.
     """
     num = max(rows.num_columns for _, rows in parts)
     if num <= _PLAUSIBLE_COLUMNS:
@@ -325,9 +315,6 @@ def settle_task(
         task: `multiclass`, `multilabel`, or None for multiclass if every point has one label.
         parts: path, number of the first data line, and labels of each file.
         allow_unlabelled: whether None may stand for multilabel where a point has no label.
-
-    Raises:
-        DataError: the stated task is unknown or does not fit, or a file has no labels at all.
     """
     if task not in (None, "multiclass", "multilabel"):
         raise DataError(f"option task is {task!r}; expected 'multiclass' or 'multilabel'")
@@ -350,16 +337,8 @@ def settle_task(
     return "multiclass"
 
 
-def _csr(lengths, ids, values, num_columns) -> Csr:  # type: ignore[no-untyped-def]
-    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    if num_columns is None:
-        num_columns = int(ids.max(initial=-1)) + 1
-    return Csr(offsets, ids, values, num_columns)
-
-
 def _blocks(path: Path, skip_bytes: int) -> Iterator[bytes]:
-    """Blocks of whole lines, each ended by a newline; the file's last line may lack its own."""
+    """Blocks of complete lines, each ended by a newline; the file's last one may lack its own."""
     try:
         with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
             stream.read(skip_bytes)

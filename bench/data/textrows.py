@@ -35,8 +35,8 @@ class Table:
     Attributes:
         format: of the file.
         delimiter: between cells; CSV alone has a choice.
-        has_header: whether the first row names the columns; where it does not, they are called by
-            their place, `1` first.
+        has_header: whether the first row names the columns; where it does not, they are called
+            by their position, `1` first.
         columns: names of those that are wanted, in the order that they are handed out.
     """
 
@@ -47,7 +47,7 @@ class Table:
 
 
 def guess_format(path: Path) -> Format | None:
-    """Format by a file's name, `.gz` left aside; None where it does not tell."""
+    """Format by a file's name, `.gz` left aside; None for any other ending."""
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower().removeprefix(".")
     if suffix in ("jsonl", "ndjson"):
         return "jsonl"
@@ -57,9 +57,7 @@ def guess_format(path: Path) -> Format | None:
 def read_rows(path: Path, table: Table) -> Iterator[tuple[int, list[Any]]]:
     """Line number and wanted values of each row: text, or any JSON value.
 
-    Raises:
-        DataError: the file is not of its format, lacks a wanted column or is broken; the message
-            says in which line.
+    A `DataError` has the line in which the file is not of its format, broken, or lacks a column.
     """
     lines = _lines(path)
     rows = _objects(path, lines, table) if table.format == "jsonl" else _cells(path, lines, table)
@@ -111,7 +109,7 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
         strict=True,
     )
     header: list[str] | None = None
-    places: list[int] = []
+    indices: list[int] = []
     while True:
         line = reader.line_num + 1
         try:
@@ -133,7 +131,7 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
             continue
         if header is None:
             header = row if table.has_header else [str(i + 1) for i in range(len(row))]
-            places = [_place(path, line, header, name) for name in table.columns]
+            indices = [_index(path, line, header, name) for name in table.columns]
             if table.has_header:
                 continue
         if table.has_header and [row[0].removeprefix("\ufeff"), *row[1:]] == header:
@@ -143,7 +141,7 @@ def _cells(path: Path, lines: Iterator[str], table: Table) -> Iterator[tuple[int
             )
         if len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} columns; expected {len(header)}")
-        yield line, [row[place] for place in places]
+        yield line, [row[index] for index in indices]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -155,7 +153,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _place(path: Path, line: int, header: Sequence[str], name: str) -> int:
+def _index(path: Path, line: int, header: Sequence[str], name: str) -> int:
     if header.count(name) != 1:
         what = "no column" if name not in header else "more than one column"
         shown = [each[:40] for each in header[:20]]

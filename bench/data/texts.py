@@ -17,8 +17,7 @@ import numpy as np
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Task
 from bench.data.labels import CellError, label_name, listed_labels
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID
+from bench.data.source import MAX_ID, DataError, RawData, require_range
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
 from bench.settings import coerce_fields
@@ -46,15 +45,15 @@ class TextsSource:
         test: test file or pattern; None splits the training files.
         text_columns: name of the column of text; several, parted by commas, are read end to end.
         label_column: name of the column of labels.
-        label_separator: what parts the labels of a point; None makes one label of the whole cell.
+        label_separator: what parts the labels of a point; None makes the cell one label.
             A list of labels needs none, in JSON Lines or as a cell: `["a", "b"]`.
         format: `csv`, `tsv` or `jsonl`; None goes by the file's name.
         delimiter: between cells of CSV; None is a comma.
         has_header: whether the first row names the columns; if not, they are called `1`, `2`, ….
-        split_column: column that says `train` or `test` of each point.
-        test_share: where neither `test` nor `split_column` tells, this share of the texts is tested
-            on. Which ones is drawn by a hash of the text: equal texts are never parted, and order
-            does not matter.
+        split_column: column with `train` or `test` for each point.
+        test_share: without `test` and `split_column` this share of the texts is tested on. Which
+            ones is drawn by a hash of the text: equal texts are never parted, and order does not
+            matter.
         seed: of that draw.
         lowercase: whether case is left aside.
         token_pattern: regular expression of a token; None for the one of `bench.data.tokens`.
@@ -86,10 +85,8 @@ class TextsSource:
 
     def __post_init__(self) -> None:
         coerce_fields(self, DataError)
-        for name in ("min_document_frequency", "max_features", "num_hashed_features"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= MAX_ID:
-                raise DataError(f"option {name} is {value!r}; expected 1 to {MAX_ID}")
+        sizes = ("min_document_frequency", "max_features", "num_hashed_features")
+        require_range(self, sizes, 1, MAX_ID)
         if self.num_hashed_features is not None and (
             self.max_features is not None or self.min_document_frequency > 1
         ):
@@ -100,7 +97,7 @@ class TextsSource:
         if not 0 < self.test_share < 1:
             raise DataError(f"option test_share is {self.test_share!r}; expected 0 to 1, open")
         if self.test is not None and self.split_column is not None:
-            raise DataError("options test and split_column both tell what to test on; expected one")
+            raise DataError("options test and split_column both choose test points; expected one")
         if self.label_separator == "":
             raise DataError("option label_separator is empty; expected None or what parts labels")
         if self.format not in (None, *FORMATS):
@@ -202,7 +199,7 @@ class TextsSource:
         found = self.format or guess_format(path)
         if found is None:
             raise DataError(
-                f"{path}: the name tells no format; expected option format, one of {FORMATS}"
+                f"{path}: the name has no known ending; expected option format, one of {FORMATS}"
             )
         return Table(
             format=next(each for each in FORMATS if each == found),

@@ -1,10 +1,10 @@
 """From text to tokens.
 
 The default makes tokens of runs of letters, digits, underscores and the marks that belong to
-them, so that vowel signs of Indic scripts and combining accents do not part words. Text is brought
+them, so that vowel signs of Indic scripts and combining accents do not part words. Text is put
 into Unicode's composed form (NFC) first: an umlaut is the same written with one character or two.
 Scripts that part no words (Chinese characters, kana) give a token for each character, since a run
-of them would be a whole sentence; Korean and Thai give runs. What is a letter is what the Python
+of them would be a sentence; Korean and Thai give runs. What is a letter is what the Python
 that runs knows to be one.
 """
 
@@ -34,9 +34,6 @@ def tokenizer(pattern: str | None, *, lowercase: bool) -> Callable[[str], list[s
         pattern: regular expression of a token, or of what surrounds its one group; None for the
             default of this module.
         lowercase: compare without regard to case (`str.lower`: ß stays ß).
-
-    Raises:
-        DataError: the pattern is no regular expression, has several groups or matches no character.
 
     >>> tokenizer(None, lowercase=True)("Die Größe 1.5x: 東京 한국어")
     ['die', 'größe', '1', '5x', '東', '京', '한국어']

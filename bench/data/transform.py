@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar
+from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar, offsets_of
 from bench.data.source import DataError, RawData
 from bench.settings import DataSpec, derive_seed
 from bench.store.kernels import njit
@@ -38,11 +38,7 @@ class Prepared:
 
 
 def prepare(spec: DataSpec, raw: RawData) -> Prepared:
-    """The data set that `spec` describes.
-
-    Raises:
-        DataError: the spec asks for more labels or points than there are, or a value has no weight.
-    """
+    """The data set that `spec` describes."""
     train = np.arange(raw.train_labels.num_rows)
     test = np.arange(raw.test_labels.num_rows)
     train_labels, test_labels = raw.train_labels, raw.test_labels
@@ -118,7 +114,7 @@ def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s
         taken = validation = generator.permutation(train.size)[:num_drawn]
     else:
         least = max(num_drawn, int(_GROUPED_SHARE * train.size)) if num_drawn else 0
-        taken = _whole_groups(groups, least, generator)
+        taken = _draw_groups(groups, least, generator)
         validation = generator.permutation(taken)[:num_drawn]
     is_left = np.ones(train.size, dtype=bool)
     is_left[taken] = False
@@ -130,7 +126,7 @@ def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s
     return train[is_left], train[validation], train[np.setdiff1d(taken, validation)]
 
 
-def _whole_groups(groups: Int32s, least: int, generator: np.random.Generator) -> Int64s:
+def _draw_groups(groups: Int32s, least: int, generator: np.random.Generator) -> Int64s:
     """Members of randomly drawn groups, as few groups as hold at least `least` points."""
     names, counts = np.unique(groups, return_counts=True)
     order = generator.permutation(names.size)
@@ -150,7 +146,7 @@ def _top_labels(labels: Csr, num_kept: int) -> Int64s:
 
 
 def _relabel(labels: Csr, kept: Int64s) -> Csr:
-    """Labels renumbered by their place in `kept`, the others left out; ascending in each row."""
+    """Labels renumbered by their index in `kept`, the others left out; ascending in each row."""
     new_ids = np.full(labels.num_columns, -1, dtype=np.int32)
     new_ids[kept] = np.arange(kept.size, dtype=np.int32)
     ids = new_ids[labels.ids]
@@ -158,8 +154,7 @@ def _relabel(labels: Csr, kept: Int64s) -> Csr:
     rows = np.repeat(np.arange(labels.num_rows), labels.row_lengths)[is_kept]
     ids = ids[is_kept]
     order = np.lexsort((ids, rows))
-    offsets = np.zeros(labels.num_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=labels.num_rows), out=offsets[1:])
+    offsets = offsets_of(np.bincount(rows, minlength=labels.num_rows))
     values = None if labels.values is None else labels.values[is_kept][order]
     return Csr(offsets, ids[order], values, int(kept.size))
 
@@ -177,13 +172,8 @@ def _check_domain(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> No
     """Refuse values that the weighting is not made for.
 
     `tfidf` takes counts of terms: what is weighted already would be weighted twice, and below 1/e
-    become negative. `binary` tells what is there: of a 0 or a negative value that is not known.
-
-    Args:
-        spec: for the message.
-        features: `(n, D)`, some rows of a split.
-        rows: `(n,)` which ones.
-        split: what the message calls it.
+    become negative. `binary` is for what is there: of a 0 or a negative value that is not known.
+    `features` are the rows `rows` of a split.
     """
     values = features.values
     if values is None or spec.feature_weighting == "raw":

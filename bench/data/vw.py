@@ -9,10 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.data.cache import file_checksum
 from bench.data.csr import Csr
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID, Grammar, check_ids_seen, check_sizes, parse_file, settle_task
+from bench.data.source import MAX_ID, DataError, RawData, require_range
+from bench.data.text import (
+    Grammar,
+    check_ids_seen,
+    check_sizes,
+    file_identity,
+    parse_file,
+    settle_task,
+)
 from bench.settings import coerce_fields
 
 
@@ -43,15 +49,8 @@ class VwSource:
 
     def __post_init__(self) -> None:
         coerce_fields(self, DataError)
-        for name, least in (
-            ("label_base", 0),
-            ("feature_base", 0),
-            ("num_labels", 1),
-            ("num_features", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not least <= value <= MAX_ID:
-                raise DataError(f"option {name} is {value}; expected {least} to {MAX_ID}")
+        require_range(self, ("label_base", "feature_base"), 0, MAX_ID)
+        require_range(self, ("num_labels", "num_features"), 1, MAX_ID)
         check_sizes("options num_features, num_labels", self.num_features, self.num_labels)
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
@@ -101,20 +100,3 @@ def _within(rows: Csr, num_columns: int) -> Csr:
     offsets = np.concatenate([[0], np.cumsum(is_kept)])[rows.offsets]
     values = None if rows.values is None else rows.values[is_kept]
     return Csr(offsets, rows.ids[is_kept], values, num_columns)
-
-
-def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str, Any]:
-    """SHA-256 (hex) of each named file, by the option that names it.
-
-    Raises:
-        DataError: a file is missing.
-    """
-    checksums = {}
-    for role, name in files.items():
-        path = data_dir / name
-        if not path.is_file():
-            raise DataError(
-                f"{path}: no such file; expected the {role} data (option {role}) in {data_dir}"
-            )
-        checksums[role] = file_checksum(path, cache_dir)
-    return checksums

@@ -10,9 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.data.source import DataError, RawData
-from bench.data.text import MAX_ID, Grammar, check_sizes, parse_file, read_header, settle_task
-from bench.data.vw import file_identity
+from bench.data.source import MAX_ID, DataError, RawData
+from bench.data.text import (
+    Grammar,
+    check_sizes,
+    file_identity,
+    parse_file,
+    read_header,
+    settle_task,
+)
 from bench.settings import coerce_fields, derive_seed
 
 
@@ -23,7 +29,7 @@ class XmlRepoSource:
     The repository's LF data sets (LF-AmazonTitles-131K, …) have a filter file beside them: pairs of
     a point and a label that is the point itself, which published numbers leave out of the answers
     and of what is relevant. It is not read, so that numbers on those sets are unfiltered and not
-    to be compared with published ones; a record's `is_unfiltered` says so, and so does a run.
+    to be compared with published ones; a record's `is_unfiltered` marks them, and a run warns.
 
     Attributes:
         train: training file, relative to the data folder; `.gz` is decompressed.
@@ -32,7 +38,7 @@ class XmlRepoSource:
             by the ids: one outside the header's range is refused.
         task: `multiclass` (exactly one label a point), `multilabel`, or None to go by the files.
         new_split: seed of another split than the published one: the points of both files are put
-            together, and as many as before are drawn for testing. Tells what a split is worth.
+            together, and as many as before are drawn for testing.
     """
 
     version: ClassVar[int] = 1

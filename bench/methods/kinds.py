@@ -35,7 +35,7 @@ DECODING = Kind(
 #: Holds the papers' formulas and claims beside draws and counts; needs no data.
 THEORY = Kind(name="theory", sources="", prepares_data=False)
 #: Trains at the papers' largest sizes, or states by how much they do not fit.
-SCALE = Kind(name="scale", sources="bench.data.stream_source", prepares_data=False, num_rounds=3)
+SCALE = Kind(name="scale", sources="bench.data.sources", prepares_data=False, num_rounds=3)
 #: What shows the studies that reproduce a paper's table or figure: published beside measured.
 PAPERS = "papers"
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}

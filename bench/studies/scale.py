@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.data.stream_source import STREAM
+from bench.data.sources import STREAM
 from bench.methods.kinds import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import capped, shrunk, study

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.data.prepared import load_raw
 from bench.data.source import DataError
-from bench.data.sources import load_raw
 from bench.settings import DataSpec
 
 XMLREPO_TEST = b"1 4 5\n1 0:1\n"

@@ -141,15 +141,10 @@ def test_batches_of_another_size_leave_the_module_as_it_is(module: ExtremeDataMo
             loader(batch_size=0)
 
 
-def test_num_points_uses_the_first_points_alone(module: ExtremeDataModule) -> None:
-    data = module.dataset
-    loader = BatchLoader(data.test_features, data.test_labels, 20, "file", 0, num_points=25)
-    assert [batch.num_points for batch in loader] == [20, 5]
-
-
 def test_loader_without_points_has_no_batch(module: ExtremeDataModule) -> None:
     data = module.dataset
-    assert list(BatchLoader(data.test_features, data.test_labels, 20, "file", 0, 0)) == []
+    none = (data.test_features.slice(0, 0), data.test_labels.slice(0, 0))
+    assert list(BatchLoader(*none, 20, "file", 0)) == []
 
 
 def test_label_counts_are_those_of_the_training_split(module: ExtremeDataModule) -> None:

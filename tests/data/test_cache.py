@@ -324,4 +324,4 @@ def test_entries_renamed_into_each_other_are_built_again(
     assert cache.read(tmp_path / "two") is None
     entry = load_or_build(tmp_path, "one", lambda: Entry({"a": np.array([1.0])}, {}))
     assert entry.arrays["a"].tolist() == [1.0]
-    assert "is built again: it is that of two, in another's place" in caplog.text
+    assert "is built again: it is that of two, in another's folder" in caplog.text

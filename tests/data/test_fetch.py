@@ -24,8 +24,9 @@ from bench.data.download import download, install, members
 from bench.data.download.catalogue import ROLES, SETS, Download, PublishedSet
 from bench.data.download.checksums import FILE_NAME, add_pins, read_pins
 from bench.data.download.install import Permissions
+from bench.data.prepared import load_raw
 from bench.data.source import DataError
-from bench.data.sources import SOURCES, load_raw
+from bench.data.sources import SOURCES
 from tests.data.site import Page, Site, ranges, serving, zipped
 
 TRAIN = b"3 9 5\n0,2 0:1 3:0.25\n1 2:2\n 1:4 4:1\n"

@@ -11,9 +11,9 @@ import pytest
 
 from bench.data import cache
 from bench.data.planted import PlantedSource
-from bench.data.prepared import load_dataset
+from bench.data.prepared import load_dataset, load_raw
 from bench.data.source import DataError
-from bench.data.sources import data_fingerprint, load_raw, source_version
+from bench.data.sources import data_fingerprint, source_version
 from bench.data.vw import VwSource
 from bench.settings import DataSpec
 

@@ -182,7 +182,7 @@ STRANGERS = ("1 | 0\n2 | 1\n", "5 | 0\n6 | 1\n")
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_said", set())
+    monkeypatch.setattr(prepared, "_warned", set())
 
 
 def test_that_no_test_label_occurs_in_training_is_said_once(

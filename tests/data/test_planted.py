@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bench.data.planted import PlantedSource
-from bench.data.prepared import load_dataset
-from bench.data.sources import load_raw
+from bench.data.prepared import load_dataset, load_raw
 from bench.settings import DataSpec
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.prepared import load_dataset
-from bench.data.sources import load_raw
+from bench.data.prepared import load_dataset, load_raw
 from bench.settings import DataSpec
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bench.data import text
 from bench.data.csr import Csr
+from bench.data.prepared import load_raw
 from bench.data.source import DataError
-from bench.data.sources import load_raw
 from bench.data.text import Grammar, LineError, parse_file, parse_line
 from bench.settings import DataSpec
 

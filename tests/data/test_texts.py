@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bench.data import textrows
 from bench.data.csr import Csr
-from bench.data.prepared import load_dataset
+from bench.data.prepared import load_dataset, load_raw
 from bench.data.source import DataError, RawData
-from bench.data.sources import load_raw, raw_identity
+from bench.data.sources import raw_identity
 from bench.data.texts import TextsSource
 from bench.data.tokens import hashed_token, tokenizer
 from bench.settings import DataSpec
@@ -127,7 +127,7 @@ def test_files_without_header_and_several_parts(tmp_path: Path) -> None:
     assert raw.label_names == ("x", "y")
 
 
-def test_column_tells_the_split(tmp_path: Path) -> None:
+def test_column_states_the_split(tmp_path: Path) -> None:
     write(tmp_path, "train.csv", "label,part,text\na,train,red\nb,test,red\na,train,blue\n")
     raw = build(tmp_path, split_column="part")
     assert (raw.train_features.num_rows, raw.test_features.num_rows) == (2, 1)
@@ -292,7 +292,7 @@ def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path: Path) -
         ("a.jsonl", '{"text": "x", "label": 1.5}\n', {}, "column 'label': 1.5; expected labels"),
         ("a.jsonl", '{"text": "x", "label": true}\n', {}, "column 'label': True; expected labels"),
         ("a.jsonl", '{"text": "x", "label": "\\ud800"}\n', {}, "holds '\\ud800'"),
-        ("a.txt", "text,label\n", {}, "the name tells no format; expected option format"),
+        ("a.txt", "text,label\n", {}, "the name has no known ending; expected option format"),
         ("b*.csv", None, {}, "b*.csv: no such file; expected the train data"),
     ],
 )  # fmt: skip
@@ -333,7 +333,7 @@ def test_endless_row_is_refused(
     ("options", "message"),
     [
         ({"test_share": 1.0}, "option test_share is 1.0"),
-        ({"test": "x", "split_column": "s"}, "both tell what to test on"),
+        ({"test": "x", "split_column": "s"}, "both choose test points"),
         ({"max_features": 0}, "option max_features is 0"),
         ({"num_hashed_features": 9, "max_features": 2}, "needs no vocabulary"),
         ({"label_separator": ""}, "option label_separator is empty"),

@@ -98,7 +98,7 @@ def test_impossible_sizes_are_refused(changes, said):
 
 
 def test_the_stream_gives_what_its_version_stands_for():
-    """Whoever changes these numbers raises `bench.data.stream_source.STREAM_VERSION`."""
+    """Whoever changes these numbers raises `bench.data.sources.STREAM_VERSION`."""
     batch = next(stream().batches("train", 4))
     assert batch.label_ids.tolist() == [334, 600, 394, 394]
     assert batch.feature_ids[:8].tolist() == [12, 109, 109, 109, 109, 255, 542, 2540]

@@ -307,8 +307,10 @@ def _count(path: Path, known: PublishedSet) -> FilePin:
     if known.source == "xmlrepo":
         grammar, header = read_grammar(path)
     else:
-        bases = {name: int(known.options.get(name) or 0) for name in _BASES}
-        grammar = Grammar("vw", **bases, num_labels=None, num_features=None, base_option="the set")
+        label_base, feature_base = (
+            int(known.options.get(name) or 0) for name in ("label_base", "feature_base")
+        )
+        grammar = Grammar("vw", label_base, feature_base, None, None, base_option="the set")
         header = {}
     num_points, last_label, last_feature = 0, -1, -1
     for points in parse_points(path, grammar, **header):
@@ -323,9 +325,6 @@ def _count(path: Path, known: PublishedSet) -> FilePin:
         num_labels=last_label + 1 if grammar.num_labels is None else grammar.num_labels,
         marks=file_marks(status),
     )
-
-
-_BASES = ("label_base", "feature_base")
 
 
 def _pinned(known: PublishedSet, pins: Mapping[str, FilePin]) -> dict[Role, FilePin]:

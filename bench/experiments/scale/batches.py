@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.data.batch import Batch
-from bench.data.stream_source import STREAM, data_fingerprint
+from bench.data.sources import STREAM, data_fingerprint
 from bench.experiments.scale.stream import QueryStream
 from bench.experiments.training import load_data
 from bench.measure.experiment import Context

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.data.stream_source import STREAM
+from bench.data.sources import STREAM
 from bench.experiments import training
 from bench.experiments.scale.batches import load_points
 from bench.measure.experiment import Context

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.data.cache import Entry, cache_key, load_or_build, read
-from bench.data.stream_source import source_version
+from bench.data.sources import source_version
 from bench.experiments.scale.batches import Points
 from bench.experiments.trainer import SteppedTraining, train_by_steps
 from bench.experiments.training import build_model, predicted_memory, refuse_what_is_not_finite
