@@ -67,7 +67,7 @@ def assert_same(batch: Batch, other: Batch) -> None:
         assert torch.equal(tensor, expected), name
 
 
-def test_shuffled_batches_equal_point_by_point_slicing(module: ExtremeDataModule) -> None:
+def test_shuffled_batches_equal_point_by_point_slicing(module):
     data = module.dataset
     order = np.random.default_rng(derive_seed("shuffle", 5, 0)).permutation(263).tolist()
     batches = list(module.train_dataloader())
@@ -77,20 +77,7 @@ def test_shuffled_batches_equal_point_by_point_slicing(module: ExtremeDataModule
         assert_same(batch, slow_batch(data.train_features, data.train_labels, index))
 
 
-def test_evaluation_batches_keep_their_order(module: ExtremeDataModule) -> None:
-    data = module.dataset
-    for loader, features, labels in (
-        (module.val_dataloader(), data.validation_features, data.validation_labels),
-        (module.test_dataloader(), data.test_features, data.test_labels),
-    ):
-        batches = list(loader)
-        assert len(batches) == len(loader)
-        for i, batch in enumerate(batches):
-            index = list(range(20 * i, min(20 * (i + 1), features.num_rows)))
-            assert_same(batch, slow_batch(features, labels, index))
-
-
-def test_each_epoch_has_its_own_order_and_every_point(module: ExtremeDataModule) -> None:
+def test_each_epoch_has_its_own_order_and_every_point(module):
     loader = module.train_dataloader()
     first, second = ([batch.feature_ids for batch in loader] for _ in range(2))
     assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -100,35 +87,28 @@ def test_each_epoch_has_its_own_order_and_every_point(module: ExtremeDataModule)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_another_seed_gives_another_order(module: ExtremeDataModule) -> None:
-    data = module.dataset
-    batches = [
-        next(iter(BatchLoader(data.train_features, data.train_labels, 32, "points", seed)))
-        for seed in (1, 2)
-    ]
-    assert not torch.equal(batches[0].feature_ids, batches[1].feature_ids)
-
-
-@pytest.mark.parametrize("seed", [0, 5])
-def test_order_of_a_pass_is_a_function_of_seed_and_number(
-    module: ExtremeDataModule, seed: int
-) -> None:
+def test_order_of_a_pass_is_a_function_of_seed_and_number(module):
     data = module.dataset
 
-    def loader(batch_size: int) -> BatchLoader:
+    def loader(batch_size: int, seed: int) -> BatchLoader:
         return BatchLoader(data.train_features, data.train_labels, batch_size, "points", seed)
 
-    straight, jumped = loader(32), loader(50)
+    def features(batches: BatchLoader) -> torch.Tensor:
+        return torch.cat([batch.feature_ids for batch in batches])
+
+    straight, jumped, other = loader(32, 5), loader(50, 5), loader(50, 0)
     for _ in range(2):
         for _ in zip(range(3), straight, strict=False):  # a pass that is left early counts
             pass
     torch.manual_seed(1)
-    jumped.set_epoch(2)
-    third, again = ([batch.feature_ids for batch in each] for each in (straight, jumped))
-    assert torch.equal(torch.cat(third), torch.cat(again))
+    for each in (jumped, other):
+        each.set_epoch(2)
+    third = features(straight)
+    assert torch.equal(third, features(jumped))
+    assert not torch.equal(third, features(other))
 
 
-def test_batches_of_another_size_leave_the_module_as_it_is(module: ExtremeDataModule) -> None:
+def test_batches_of_another_size_leave_the_module_as_it_is(module):
     for loader, own, num_points in (
         (module.train_dataloader, 32, 263),
         (module.val_dataloader, 20, 37),
@@ -141,13 +121,13 @@ def test_batches_of_another_size_leave_the_module_as_it_is(module: ExtremeDataMo
             loader(batch_size=0)
 
 
-def test_loader_without_points_has_no_batch(module: ExtremeDataModule) -> None:
+def test_loader_without_points_has_no_batch(module):
     data = module.dataset
     none = (data.test_features.slice(0, 0), data.test_labels.slice(0, 0))
     assert list(BatchLoader(*none, 20, "file", 0)) == []
 
 
-def test_label_counts_are_those_of_the_training_split(module: ExtremeDataModule) -> None:
+def test_label_counts_are_those_of_the_training_split(module):
     counts = torch.cat([batch.label_ids for batch in module.train_dataloader()]).bincount(
         minlength=30
     )
@@ -155,15 +135,13 @@ def test_label_counts_are_those_of_the_training_split(module: ExtremeDataModule)
     assert module.label_counts.dtype == torch.int64
 
 
-def test_module_before_setup_says_so(tmp_path: Path) -> None:
+def test_module_before_setup_says_so(tmp_path):
     module = ExtremeDataModule(SPEC, batch_size=2, data_dir=tmp_path, cache_dir=tmp_path)
     with pytest.raises(RuntimeError, match="call setup"):
         _ = module.dataset
 
 
-def test_second_module_reads_the_cache(
-    module: ExtremeDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_module_reads_the_cache(module, tmp_path, monkeypatch):
     def refuse(*args: object) -> None:
         raise AssertionError("prepared again")
 
@@ -174,19 +152,15 @@ def test_second_module_reads_the_cache(
     assert other.facts["num_train_points"] == 263
 
 
-@pytest.mark.parametrize("num_rows", [0, 5])
-def test_rows_outside_are_refused(num_rows: int) -> None:
-    rows = Csr(np.zeros(num_rows + 1, dtype=np.int64), np.empty(0, dtype=np.int32), None, 3)
-    assert rows.rows(np.empty(0, dtype=np.int64)).num_rows == 0
-    for index in (-1, num_rows):
-        with pytest.raises(IndexError, match="outside"):
-            rows.rows(np.array([index]))
-
-
-def test_csr_with_unfitting_arrays_is_refused() -> None:
-    offsets, ids = np.array([0, 2]), np.zeros(3, dtype=np.int32)
+def test_csr_refuses_arrays_that_do_not_fit_and_rows_outside():
+    ids = np.zeros(3, dtype=np.int32)
     with pytest.raises(ValueError, match="ids have shape"):
-        Csr(offsets, ids, None, 3)
+        Csr(np.array([0, 2]), ids, None, 3)
+    for rows in (Csr(np.array([0]), ids[:0], None, 3), Csr(np.array([0, 1, 3]), ids, None, 3)):
+        assert rows.rows(np.empty(0, dtype=np.int64)).num_rows == 0
+        for index in (-1, rows.num_rows):
+            with pytest.raises(IndexError, match="outside"):
+                rows.rows(np.array([index]))
 
 
 def _parts(data: Dataset, order: Order, *, drop_last: bool = False) -> BatchLoader:
@@ -195,21 +169,27 @@ def _parts(data: Dataset, order: Order, *, drop_last: bool = False) -> BatchLoad
     )
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_file_order_gives_the_same_batches_in_every_pass(
-    module: ExtremeDataModule, drop_last: bool
-) -> None:
-    data = module.dataset  # 263 points: 8 batches and 7 points
+@pytest.mark.parametrize(
+    ("split", "drop_last"), [("train", False), ("train", True), ("val", False), ("test", False)]
+)
+def test_file_order_gives_the_same_batches_in_every_pass(module, split, drop_last):
+    data = module.dataset
+    part = "validation" if split == "val" else split
+    features, labels = (getattr(data, f"{part}_{kind}") for kind in ("features", "labels"))
+    size = 32 if split == "train" else 20
     loader = _parts(data, "file", drop_last=drop_last)
+    if split != "train":
+        loader = getattr(module, f"{split}_dataloader")()
+    num_batches = features.num_rows // size if drop_last else -(-features.num_rows // size)
     for _ in range(2):
         batches = list(loader)
-        assert len(batches) == len(loader) == (8 if drop_last else 9)
+        assert len(batches) == len(loader) == num_batches
         for i, batch in enumerate(batches):
-            index = list(range(32 * i, min(32 * (i + 1), 263)))
-            assert_same(batch, slow_batch(data.train_features, data.train_labels, index))
+            index = list(range(size * i, min(size * (i + 1), features.num_rows)))
+            assert_same(batch, slow_batch(features, labels, index))
 
 
-def test_order_by_batches_moves_whole_batches_of_the_file(module: ExtremeDataModule) -> None:
+def test_order_by_batches_moves_whole_batches_of_the_file(module):
     whole = list(_parts(module.dataset, "file"))
     loader = _parts(module.dataset, "batches")
     orders = []
@@ -229,9 +209,7 @@ def test_order_by_batches_moves_whole_batches_of_the_file(module: ExtremeDataMod
     assert list(range(9)) not in orders
 
 
-def test_shuffled_points_without_the_incomplete_batch_fill_every_batch(
-    module: ExtremeDataModule,
-) -> None:
+def test_shuffled_points_without_the_incomplete_batch_fill_every_batch(module):
     whole, dropped = (
         list(_parts(module.dataset, "points", drop_last=drop)) for drop in (False, True)
     )
@@ -240,13 +218,13 @@ def test_shuffled_points_without_the_incomplete_batch_fill_every_batch(
         assert_same(batch, other)
 
 
-def test_fewer_points_than_a_batch_leave_nothing_to_train_on(module: ExtremeDataModule) -> None:
+def test_fewer_points_than_a_batch_leave_nothing_to_train_on(module):
     data = module.dataset
     with pytest.raises(ValueError, match="expected at most the 263 points"):
         BatchLoader(data.train_features, data.train_labels, 264, "file", 0, drop_last=True)
 
 
-def test_module_hands_order_and_tail_to_training_alone(tmp_path: Path) -> None:
+def test_module_hands_order_and_tail_to_training_alone(tmp_path):
     module = ExtremeDataModule(
         SPEC, batch_size=32, data_dir=tmp_path, cache_dir=tmp_path, order="file", drop_last=True
     )

@@ -7,7 +7,6 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def refuse_to_build() -> Entry:
     raise AssertionError("built again")
 
 
-def test_entry_reads_back_as_it_was_built(tmp_path: Path) -> None:
+def test_entry_reads_back_as_it_was_built_mapped_and_read_only(tmp_path):
     load_or_build(tmp_path, "key", small_entry)
     entry = load_or_build(tmp_path, "key", refuse_to_build)
     np.testing.assert_array_equal(entry.arrays["a"], ARRAY)
@@ -38,29 +37,18 @@ def test_entry_reads_back_as_it_was_built(tmp_path: Path) -> None:
     assert entry.arrays["empty"].dtype == np.float32
     assert entry.meta == {"answer": 42}
     assert entry.texts == {"labels.txt": ("one", "two\u2028three", "")}
-
-
-def test_arrays_are_mapped_and_cannot_be_written(tmp_path: Path) -> None:
-    array = load_or_build(tmp_path, "key", small_entry).arrays["a"]
-    assert isinstance(array.base, np.memmap)
+    assert isinstance(entry.arrays["a"].base, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        array[0] = 1
+        entry.arrays["a"][0] = 1
 
 
-def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> Entry:
-        raise KeyError("bad input")
-
-    with pytest.raises(KeyError):
-        load_or_build(tmp_path, "key", fail)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> None:
+def test_failed_build_or_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*args: object, **kwargs: object) -> Entry:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        load_or_build(tmp_path, "key", fail)
+    monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="No space left"):
         load_or_build(tmp_path, "key", small_entry)
     assert list(tmp_path.iterdir()) == []
@@ -93,9 +81,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_entry_is_built_again_and_said_in_a_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
-) -> None:
+def test_damaged_entry_is_built_again_and_said_in_a_line(tmp_path, caplog, damage):
     load_or_build(tmp_path, "key", small_entry)
     damage(tmp_path / "key")
     assert cache.read(tmp_path / "key") is None
@@ -109,7 +95,7 @@ def test_damaged_entry_is_built_again_and_said_in_a_line(
     load_or_build(tmp_path, "key", refuse_to_build)
 
 
-def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_noticed(tmp_path):
     load_or_build(tmp_path, "key", small_entry)
     folder = tmp_path / "key"
     for path in sorted(folder.iterdir()):
@@ -120,9 +106,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
     assert cache.read(folder) is not None
 
 
-def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(tmp_path, monkeypatch):
     load_or_build(tmp_path, "key", small_entry)
     with monkeypatch.context() as patch:
         patch.setattr(cache, "file_digest", lambda path: pytest.fail("read again"))
@@ -139,40 +123,12 @@ def test_digests_are_recomputed_once_a_process_and_when_a_file_has_changed(
     assert sorted(read) == ["a.npy", "empty.npy", "labels.txt"]
 
 
-def test_what_dead_builders_of_other_keys_left_is_taken_away(tmp_path: Path) -> None:
+def test_what_dead_builders_of_other_keys_left_is_taken_away(tmp_path):
     (tmp_path / "other.lock").touch()
     (tmp_path / ".other.partial").mkdir()
     (tmp_path / ".other.partial" / "a.npy").touch()
     load_or_build(tmp_path, "key", small_entry)
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
-
-
-@pytest.fixture
-def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remember checksums even of small and fresh files."""
-    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
-
-
-@pytest.mark.usefixtures("remembering")
-def test_an_edited_checksum_is_not_believed(tmp_path: Path) -> None:
-    path = tmp_path / "data.txt"
-    path.write_bytes(b"one")
-    os.utime(path, (1_000_000, 1_000_000))
-    right = file_checksum(path, tmp_path / "cache")
-    [memo] = (tmp_path / "cache" / "checksums").iterdir()
-    memo.write_text(memo.read_text().replace(right, "0" * 64))
-    assert file_checksum(path, tmp_path / "cache") == right
-
-
-@pytest.mark.usefixtures("remembering")
-def test_a_checksum_that_cannot_be_remembered_is_given_all_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "data.txt"
-    path.write_bytes(b"one")
-    os.utime(path, (1_000_000, 1_000_000))
-    right = file_checksum(path, tmp_path / "cache")
-    (tmp_path / "file").touch()
-    assert file_checksum(path, tmp_path / "file") == right
 
 
 IMPORTS = """
@@ -195,8 +151,8 @@ except CacheError as error:
 
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_another_user_reads_the_cache_and_builds_in_a_shared_one(
-    open_folder: Path, tmp_path: Path, as_nobody: Callable[..., str], is_shared: bool
-) -> None:
+    open_folder, tmp_path, as_nobody, is_shared
+):
     folder = open_folder / "cache"
     load_or_build(folder, "key", small_entry)
     folder.chmod(0o777 if is_shared else 0o755)
@@ -221,7 +177,7 @@ def _stall_after_first_array(folder: Path) -> None:
     load_or_build(folder, "key", small_entry)
 
 
-def test_killed_builder_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+def test_killed_builder_leaves_nothing_that_is_read(tmp_path):
     builder = multiprocessing.get_context("spawn").Process(
         target=_stall_after_first_array, args=(tmp_path,)
     )
@@ -240,7 +196,7 @@ def test_killed_builder_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".key.*")) == []
 
 
-def test_concurrent_builders_build_once(tmp_path: Path) -> None:
+def test_concurrent_builders_build_once(tmp_path):
     num_builds = []
 
     def slow() -> Entry:
@@ -258,64 +214,69 @@ def test_concurrent_builders_build_once(tmp_path: Path) -> None:
     assert len(num_builds) == 1
 
 
-def test_key_depends_on_every_part_and_not_on_order() -> None:
+def test_key_depends_on_every_part_and_not_on_order():
     assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
     assert cache_key({"a": 1, "b": 2}) != cache_key({"a": 1, "b": 3})
 
 
-@pytest.mark.usefixtures("remembering")
-def test_checksum_is_remembered_until_the_file_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file whose checksum is remembered, though it is small and fresh."""
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
     path = tmp_path / "data.txt"
     path.write_bytes(b"one")
     os.utime(path, (1_000_000, 1_000_000))
-    first = file_checksum(path, tmp_path / "cache")
+    return path
+
+
+ONE, TWO = (hashlib.sha256(content).hexdigest() for content in (b"one", b"two"))
+
+
+def test_checksum_is_remembered_until_the_file_changes(old_file, tmp_path, monkeypatch):
+    assert file_checksum(old_file, tmp_path / "cache") == ONE
     with monkeypatch.context() as patch:
         patch.setattr(cache, "file_digest", "no function: reading would fail")
-        assert file_checksum(path, tmp_path / "cache") == first
-    path.write_bytes(b"two")
-    assert file_checksum(path, tmp_path / "cache") != first
+        assert file_checksum(old_file, tmp_path / "cache") == ONE
+    old_file.write_bytes(b"two")
+    assert file_checksum(old_file, tmp_path / "cache") == TWO
 
 
-def test_checksum_of_a_fresh_file_is_not_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
-    path = tmp_path / "data.txt"
-    path.write_bytes(b"one")
-    os.utime(path, (1_000_000, 1_000_000))  # its last change is fresh all the same
-    file_checksum(path, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.usefixtures("remembering")
 @pytest.mark.parametrize("is_new_file", [True, False])
-def test_a_file_of_equal_size_and_time_in_its_place_is_seen(
-    tmp_path: Path, is_new_file: bool
-) -> None:
-    path, other = tmp_path / "data.txt", tmp_path / "other.txt"
-    path.write_bytes(b"one")
-    os.utime(path, (1_000_000, 1_000_000))
-    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"one").hexdigest()
-    (other if is_new_file else path).write_bytes(b"two")
+def test_a_file_of_equal_size_and_time_that_replaces_another_is_seen(
+    old_file, tmp_path, is_new_file
+):
+    assert file_checksum(old_file, tmp_path / "cache") == ONE
+    other = tmp_path / "other.txt"
+    (other if is_new_file else old_file).write_bytes(b"two")
     if is_new_file:
-        other.replace(path)
-    os.utime(path, (1_000_000, 1_000_000))
-    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"two").hexdigest()
+        other.replace(old_file)
+    os.utime(old_file, (1_000_000, 1_000_000))
+    assert file_checksum(old_file, tmp_path / "cache") == TWO
 
 
-def test_a_small_file_is_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "data.txt"
-    path.write_bytes(b"one")
-    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
-    assert file_checksum(path, tmp_path / "cache") == hashlib.sha256(b"one").hexdigest()
+def test_an_edited_checksum_is_not_believed(old_file, tmp_path):
+    file_checksum(old_file, tmp_path / "cache")
+    [memo] = (tmp_path / "cache" / "checksums").iterdir()
+    memo.write_text(memo.read_text().replace(ONE, "0" * 64))
+    assert file_checksum(old_file, tmp_path / "cache") == ONE
+
+
+def test_a_checksum_that_cannot_be_remembered_is_given_all_the_same(old_file, tmp_path):
+    (tmp_path / "file").touch()
+    assert file_checksum(old_file, tmp_path / "file") == ONE
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_SMALL_BYTES", 1 << 18), ("_SETTLED_SECONDS", 2.0)])
+def test_checksum_of_a_small_or_fresh_file_is_not_remembered(
+    old_file, tmp_path, monkeypatch, limit, value
+):
+    monkeypatch.setattr(cache, limit, value)  # its last change is fresh, in spite of its time
+    assert file_checksum(old_file, tmp_path / "cache") == ONE
     assert not (tmp_path / "cache").exists()
 
 
-def test_entries_renamed_into_each_other_are_built_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_entries_renamed_into_each_other_are_built_again(tmp_path, caplog):
     for key, number in (("one", 1.0), ("two", 2.0)):
         load_or_build(tmp_path, key, lambda n=number: Entry({"a": np.array([n])}, {}))
     (tmp_path / "one").rename(tmp_path / "kept")

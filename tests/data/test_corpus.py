@@ -40,7 +40,7 @@ def hard_dependencies() -> set[str]:
     return found
 
 
-def test_corpus_versions_are_those_of_the_constraints() -> None:
+def test_corpus_versions_are_those_of_the_constraints():
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
     versions = {normalised(name): version for name, version in pinned.items()}
@@ -49,7 +49,7 @@ def test_corpus_versions_are_those_of_the_constraints() -> None:
     )
 
 
-def test_installed_corpus_has_the_pinned_fingerprint() -> None:
+def test_installed_corpus_has_the_pinned_fingerprint():
     found = corpus.installed(corpus.DISTRIBUTIONS)
     assert {each.name: each.version for each in found} == corpus.DISTRIBUTIONS, (
         "this environment was not installed by constraints.txt"
@@ -57,7 +57,7 @@ def test_installed_corpus_has_the_pinned_fingerprint() -> None:
     assert corpus.corpus_fingerprint(found) == corpus.FINGERPRINT
 
 
-def test_corpus_is_hard_dependencies_with_one_wheel_for_all() -> None:
+def test_corpus_is_hard_dependencies_with_one_wheel_for_all():
     assert set(corpus.DISTRIBUTIONS) <= hard_dependencies()
     for name in corpus.DISTRIBUTIONS:
         wheel = importlib.metadata.distribution(name).read_text("WHEEL") or ""
@@ -81,7 +81,7 @@ def fingerprint(*names: str) -> str:
     return corpus.corpus_fingerprint(corpus.installed(names))
 
 
-def test_fingerprint_is_that_of_names_versions_and_content(site: Path) -> None:
+def test_fingerprint_is_that_of_names_versions_and_content(site):
     files = {"x/a.py": b"a = 1", "x/b.py": b"b = 1"}
     install(site, "same-for-all", files, python="311")
     install(site / "other", "same-for-all", files, python="313")
@@ -97,7 +97,7 @@ def test_fingerprint_is_that_of_names_versions_and_content(site: Path) -> None:
     assert len(set(found.values())) == 4
 
 
-def test_files_are_those_of_the_record(site: Path) -> None:
+def test_files_are_those_of_the_record(site):
     install(site, "one", {"one/z.py": b"z", "one/a.py": b"a", "one/data.txt": b"t"})
     (site / "one" / "stray.py").write_bytes(b"stray")
     record = site / "one-1.0.dist-info" / "RECORD"
@@ -108,7 +108,7 @@ def test_files_are_those_of_the_record(site: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["edited", "gone"])
-def test_file_that_is_not_the_recorded_one_is_refused(site: Path, damage: str) -> None:
+def test_file_that_is_not_the_recorded_one_is_refused(site, damage):
     install(site, "many", random_files())
     path = site / "many" / "part0" / "module0.py"
     if damage == "edited":
@@ -119,9 +119,7 @@ def test_file_that_is_not_the_recorded_one_is_refused(site: Path, damage: str) -
         PySource(num_labels=5, distributions="many").build(site)
 
 
-def test_other_versions_than_pinned_make_another_corpus(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_versions_than_pinned_make_another_corpus(site, monkeypatch):
     install(site, "many", random_files())
     install(site, "few", {"few/a.py": b"v1 = v2"})
     monkeypatch.setattr(corpus, "DISTRIBUTIONS", {"many": "1.0", "few": "1.0"})
@@ -136,6 +134,6 @@ def test_other_versions_than_pinned_make_another_corpus(
     assert source.identity(site, site) != identity
 
 
-def test_corpus_of_nothing_is_refused(site: Path) -> None:
+def test_corpus_of_nothing_is_refused(site):
     with pytest.raises(DataError, match=r"none of \['absent'\] is installed"):
         PySource(num_labels=5, distributions="absent").identity(site, site)

@@ -12,7 +12,7 @@ import stat
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,6 +96,11 @@ def fetch(known: PublishedSet, data_dir: Path, **allowed: bool) -> list[str]:
     return lines
 
 
+def run(folder: Path, *words: object) -> int:
+    """Exit status of a command on sets in a data folder."""
+    return main(["data", *map(str, words), "--data-dir", str(folder)])
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -103,9 +108,7 @@ def files(folder: Path) -> dict[str, bytes]:
 # Downloading -----------------------------------------------------------------------------------
 
 
-def test_fetched_archive_is_installed_pinned_read_and_not_fetched_again(
-    site: Site, tmp_path: Path
-) -> None:
+def test_fetched_archive_is_installed_pinned_read_and_not_fetched_again(site, tmp_path):
     known = tiny(site.put("/tiny.zip", Page(ZIP)))
     fetch(known, tmp_path)
     assert files(tmp_path / "tiny") == BOTH
@@ -118,15 +121,13 @@ def test_fetched_archive_is_installed_pinned_read_and_not_fetched_again(
     assert len(site.requests) == 1
 
 
-def test_download_goes_on_where_it_broke_off(site: Site, tmp_path: Path) -> None:
+def test_download_goes_on_where_it_broke_off(site, tmp_path):
     fetch(tiny(site.put("/tiny.zip", Page(ZIP, breaks=[100, None, 50]))), tmp_path)
     assert [part for part in ranges(site) if part] == ["100", "150"]
     assert files(tmp_path / "tiny") == BOTH
 
 
-def test_next_command_goes_on_with_a_partial_file_from_its_own_address(
-    site: Site, tmp_path: Path
-) -> None:
+def test_next_command_goes_on_with_a_partial_file_from_its_own_address(site, tmp_path):
     address = site.put("/tiny.zip", Page(ZIP, breaks=[100, *[0] * 8]))
     with pytest.raises(DataError, match=r"broke off at 100 bytes \(4 times\)"):
         fetch(tiny(site.root + "/gone.zip", address), tmp_path)
@@ -140,9 +141,7 @@ def test_next_command_goes_on_with_a_partial_file_from_its_own_address(
     assert files(tmp_path / "tiny") == BOTH
 
 
-def test_file_that_changed_meanwhile_is_downloaded_from_its_start(
-    site: Site, tmp_path: Path
-) -> None:
+def test_file_that_changed_meanwhile_is_downloaded_from_its_start(site, tmp_path):
     other = zipped({**MEMBERS, "Tiny/tiny_train.txt": TRAIN.replace(b"0.25", b"0.5")})
     known = tiny(site.put("/tiny.zip", Page(other, tag='"old"', breaks=[100, *[0] * 8])))
     with pytest.raises(DataError):
@@ -152,14 +151,12 @@ def test_file_that_changed_meanwhile_is_downloaded_from_its_start(
     assert files(tmp_path / "tiny") == BOTH
 
 
-def test_server_without_ranges_sends_all_again(site: Site, tmp_path: Path) -> None:
+def test_server_without_ranges_sends_all_again(site, tmp_path):
     fetch(tiny(site.put("/tiny.zip", Page(ZIP, has_ranges=False, breaks=[100]))), tmp_path)
     assert files(tmp_path / "tiny") == BOTH
 
 
-def test_download_in_drops_ends_and_goes_on_with_the_next_command(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_in_drops_ends_and_goes_on_with_the_next_command(site, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "MAX_TRIES", 5)
     known = tiny(site.put("/tiny.zip", Page(ZIP, breaks=[4, *[None, 2] * 4])))
     with pytest.raises(DataError, match=r"broke off at 12 bytes; asked 5 times"):
@@ -169,9 +166,7 @@ def test_download_in_drops_ends_and_goes_on_with_the_next_command(
     assert ranges(site) == [None, "12"]
 
 
-def test_full_disk_keeps_what_has_come(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_keeps_what_has_come(site, tmp_path, monkeypatch):
     known = tiny(site.put("/tiny.zip", Page(ZIP)))
     with monkeypatch.context() as patch:
         patch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=7))
@@ -183,7 +178,7 @@ def test_full_disk_keeps_what_has_come(
     assert ranges(site) == [None, None, "2"]
 
 
-def test_overloaded_server_is_asked_again(site: Site, tmp_path: Path) -> None:
+def test_overloaded_server_is_asked_again(site, tmp_path):
     fetch(tiny(site.put("/tiny.zip", Page(ZIP, statuses=[503, 429]))), tmp_path)
     assert len(site.requests) == 3
 
@@ -201,9 +196,7 @@ def test_overloaded_server_is_asked_again(site: Site, tmp_path: Path) -> None:
     ],
     ids=["404", "html", "no zip", "empty", "cut zip", "other zip", "busy"],
 )
-def test_mirror_is_asked_where_an_address_fails(
-    site: Site, tmp_path: Path, page: Page | None, reason: str
-) -> None:
+def test_mirror_is_asked_where_an_address_fails(site, tmp_path, page, reason):
     bad = site.root + "/first.zip" if page is None else site.put("/first.zip", page)
     with pytest.raises(DataError, match=reason) as caught:
         fetch(tiny(bad), tmp_path)
@@ -219,9 +212,7 @@ def test_mirror_is_asked_where_an_address_fails(
 # Checksums and sizes ---------------------------------------------------------------------------
 
 
-def test_other_content_than_pinned_is_refused_until_it_is_to_be_replaced(
-    site: Site, tmp_path: Path
-) -> None:
+def test_other_content_than_pinned_is_refused_until_it_is_to_be_replaced(site, tmp_path):
     known = tiny(site.put("/tiny.zip", Page(ZIP)))
     fetch(known, tmp_path)
     for role in ROLES:
@@ -236,7 +227,7 @@ def test_other_content_than_pinned_is_refused_until_it_is_to_be_replaced(
     assert files(tmp_path / "tiny")["test.txt"] == other
 
 
-def test_unexpected_sizes_are_named_and_the_download_kept(site: Site, tmp_path: Path) -> None:
+def test_unexpected_sizes_are_named_and_the_download_kept(site, tmp_path):
     known = tiny(site.put("/tiny.zip", Page(ZIP)), num_train_points=4, num_labels=6)
     with pytest.raises(DataError) as caught:
         fetch(known, tmp_path)
@@ -261,15 +252,14 @@ def test_unexpected_sizes_are_named_and_the_download_kept(site: Site, tmp_path: 
     ],
 )
 def test_text_that_no_reader_takes_is_neither_installed_nor_verified(
-    sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: bytes, message: str
-) -> None:
+    sets, tmp_path, capsys, train, message
+):
     (tmp_path / "own.zip").write_bytes(zipped({**MEMBERS, "Tiny/tiny_train.txt": train}))
-    folder = ["--data-dir", str(tmp_path / "d")]
-    assert main(["data", "import", str(tmp_path / "own.zip"), *folder]) == 2
+    assert run(tmp_path / "d", "import", tmp_path / "own.zip") == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "d/tiny").exists()
     at_hand(tmp_path / "d", train)
-    assert main(["data", "verify", *folder]) == 1
+    assert run(tmp_path / "d", "verify") == 1
     assert re.search(message, capsys.readouterr().err)
 
 
@@ -286,9 +276,7 @@ def vw(site: Site, **changes: object) -> PublishedSet:
 
 
 @pytest.mark.parametrize("block_bytes", [5, 1 << 24])
-def test_vw_files_are_installed_as_they_came_and_counted(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
+def test_vw_files_are_installed_as_they_came_and_counted(site, tmp_path, monkeypatch, block_bytes):
     monkeypatch.setattr("bench.data.text.BLOCK_BYTES", block_bytes)
     known = vw(site)
     fetch(known, tmp_path)
@@ -303,7 +291,7 @@ def test_vw_files_are_installed_as_they_came_and_counted(
     assert (test.num_points, test.num_features, test.num_labels) == (1, 4, 2)
 
 
-def test_only_the_missing_one_of_two_files_is_fetched(site: Site, tmp_path: Path) -> None:
+def test_only_the_missing_one_of_two_files_is_fetched(site, tmp_path):
     fetch(vw(site), tmp_path)
     (tmp_path / "tiny-vw/test.vw.gz").unlink()
     site.requests.clear()
@@ -326,16 +314,14 @@ def test_only_the_missing_one_of_two_files_is_fetched(site: Site, tmp_path: Path
         ({}, VW_TRAIN + b"1 | w:1\n", r"train.vw.gz, line 3: feature 'w'"),
     ],
 )
-def test_unexpected_sizes_and_lines_of_vw_files_are_named(
-    site: Site, tmp_path: Path, changes: dict[str, object], train: bytes, message: str
-) -> None:
+def test_unexpected_sizes_and_lines_of_vw_files_are_named(site, tmp_path, changes, train, message):
     known = vw(site, **changes)
     site.put("/train.vw.gz", Page(gzip.compress(train, mtime=0)))
     with pytest.raises(DataError, match=message):
         fetch(known, tmp_path)
 
 
-def test_truncated_gzip_is_refused(site: Site, tmp_path: Path) -> None:
+def test_truncated_gzip_is_refused(site, tmp_path):
     known = vw(site)
     site.pages["/train.vw.gz"].content = site.pages["/train.vw.gz"].content[:-9]
     with pytest.raises(DataError, match=r"train\.vw\.gz: broken compression"):
@@ -349,7 +335,7 @@ SPLIT = {
 }
 
 
-def test_split_files_select_points_by_their_first_column(site: Site, tmp_path: Path) -> None:
+def test_split_files_select_points_by_their_first_column(site, tmp_path):
     fetch(tiny(site.put("/tiny.zip", Page(zipped(SPLIT)))), tmp_path)
     assert files(tmp_path / "tiny") == {
         "train.txt": b"3 9 5\n 4:1\n0 0:1\n2 2:1\n",
@@ -366,9 +352,7 @@ def test_split_files_select_points_by_their_first_column(site: Site, tmp_path: P
         ("Tiny_data.txt", b"9 9 5\n0 0:1\n", "1 points; expected a header 'N D L' and its N"),
     ],
 )
-def test_split_that_does_not_fit_is_refused(
-    site: Site, tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_split_that_does_not_fit_is_refused(site, tmp_path, name, content, message):
     parts = {key: value for key, value in {**SPLIT, name: content}.items() if value is not None}
     with pytest.raises(DataError, match=message):
         fetch(tiny(site.put("/tiny.zip", Page(zipped(parts)))), tmp_path)
@@ -417,12 +401,10 @@ def zip_with(name: str, mode: int = 0, flags: int = 0) -> bytes:
         ("outside.zip", zip_with("../../evil.txt")),  # nothing is put where a name says
     ],
 )
-def test_archive_that_a_person_has_is_imported(
-    sets: object, tmp_path: Path, name: str, content: bytes
-) -> None:
+def test_archive_that_a_person_has_is_imported(sets, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     folder = tmp_path / "a/b/d"
-    assert main(["data", "import", str(tmp_path / name), "--data-dir", str(folder)]) == 0
+    assert run(folder, "import", tmp_path / name) == 0
     assert files(folder / "tiny") == BOTH
     assert set(files(tmp_path)) == {*BOTH, name, FILE_NAME}
     assert (tmp_path / name).read_bytes() == content
@@ -436,9 +418,7 @@ def test_archive_that_a_person_has_is_imported(
     ],
     ids=["encrypted", "double"],
 )
-def test_archive_with_a_bad_member_is_refused(
-    site: Site, tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_archive_with_a_bad_member_is_refused(site, tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         fetch(tiny(site.put("/tiny.zip", Page(content))), tmp_path / "data")
     assert list(tmp_path.rglob("*")) == [tmp_path / "data"]
@@ -452,13 +432,8 @@ def test_archive_with_a_bad_member_is_refused(
     ],
 )
 def test_archive_that_unpacks_to_too_much_is_refused(
-    site: Site,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: str,
-    value: int,
-    message: str,
-) -> None:
+    site, tmp_path, monkeypatch, limit, value, message
+):
     monkeypatch.setattr(members, limit, value)
     with pytest.raises(DataError, match=message):
         fetch(tiny(site.put("/tiny.zip", Page(ZIP))), tmp_path)
@@ -476,9 +451,7 @@ ADDED = {
 
 @pytest.mark.parametrize("stem", ["tiny_", "", "my_"])
 @pytest.mark.parametrize("kind", ["zip", "tar", "folder"])
-def test_what_systems_and_people_add_to_an_archive_is_no_data(
-    sets: object, tmp_path: Path, stem: str, kind: str
-) -> None:
+def test_what_systems_and_people_add_to_an_archive_is_no_data(sets, tmp_path, stem, kind):
     content = {f"Tiny/{stem}train.txt": TRAIN, f"Tiny/{stem}test.txt": TEST}
     content |= {name.replace("tiny_", stem): member for name, member in ADDED.items()}
     path = tmp_path / "own"
@@ -488,36 +461,28 @@ def test_what_systems_and_people_add_to_an_archive_is_no_data(
             (path / name).write_bytes(member)
     else:
         path.write_bytes(zipped(content) if kind == "zip" else tarred("w", content))
-    arguments = ["data", "import", str(path), "--as", "tiny", "--data-dir", str(tmp_path / "d")]
-    assert main(arguments) == 0
+    assert run(tmp_path / "d", "import", path, "--as", "tiny") == 0
     assert files(tmp_path / "d/tiny") == BOTH
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, bytes])
-def test_files_are_recognised_by_their_headers(
-    sets: object,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    pack: Callable[[bytes], bytes],
-) -> None:
+def test_files_are_recognised_by_their_headers(sets, tmp_path, capsys, pack):
     first, second = tmp_path / "one.data", tmp_path / "two.data"
     first.write_bytes(pack(TEST))
     second.write_bytes(pack(TRAIN))
-    folder = ["--data-dir", str(tmp_path / "d")]
-    assert main(["data", "import", str(first), *folder]) == 0
+    assert run(tmp_path / "d", "import", first) == 0
     assert "tiny still lacks its train file" in capsys.readouterr().out
-    assert main(["data", "import", str(second), *folder]) == 0
+    assert run(tmp_path / "d", "import", second) == 0
     assert "still lacks" not in capsys.readouterr().out
     assert files(tmp_path / "d/tiny") == BOTH
 
 
-def test_vw_files_are_imported_by_name_and_keep_their_bytes(sets: object, tmp_path: Path) -> None:
+def test_vw_files_are_imported_by_name_and_keep_their_bytes(sets, tmp_path):
     packed = gzip.compress(VW_TRAIN, mtime=12345)
     (tmp_path / "my_training.txt.gz").write_bytes(packed)
     (tmp_path / "odp_test.vw").write_bytes(VW_TEST)
-    paths = [str(tmp_path / name) for name in ("my_training.txt.gz", "odp_test.vw")]
-    folder = ["--data-dir", str(tmp_path / "d")]
-    assert main(["data", "import", *paths, "--as", "tiny-vw", *folder]) == 0
+    paths = (tmp_path / "my_training.txt.gz", tmp_path / "odp_test.vw")
+    assert run(tmp_path / "d", "import", *paths, "--as", "tiny-vw") == 0
     assert (tmp_path / "d/tiny-vw/train.vw.gz").read_bytes() == packed
     assert gzip.decompress((tmp_path / "d/tiny-vw/test.vw.gz").read_bytes()) == VW_TEST
 
@@ -534,36 +499,25 @@ def test_vw_files_are_imported_by_name_and_keep_their_bytes(sets: object, tmp_pa
         ("folder", [], "x.txt: 0 files in this folder; expected those of a data set"),
     ],
 )
-def test_import_says_what_is_wrong(
-    sets: object,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    content: bytes | str | None,
-    options: list[str],
-    message: str,
-) -> None:
+def test_import_says_what_is_wrong(sets, tmp_path, capsys, content, options, message):
     path = tmp_path / "x.txt"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content == "folder":
         path.mkdir()
         (path / ".DS_Store").touch()
-    arguments = ["data", "import", str(path), *options, "--data-dir", str(tmp_path)]
-    assert main(arguments) == 2
+    assert run(tmp_path, "import", path, *options) == 2
     assert message in capsys.readouterr().err
     assert set(tmp_path.iterdir()) <= {path}
 
 
-def test_import_does_not_touch_a_file_that_was_never_verified(
-    sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_does_not_touch_a_file_that_was_never_verified(sets, tmp_path, capsys):
     at_hand(tmp_path, b"mine")
     (tmp_path / "own.zip").write_bytes(ZIP)
-    arguments = ["data", "import", str(tmp_path / "own.zip"), "--data-dir", str(tmp_path)]
-    assert main(arguments) == 2
+    assert run(tmp_path, "import", tmp_path / "own.zip") == 2
     assert "a file that was never verified is there" in capsys.readouterr().err
     assert files(tmp_path / "tiny") == {**BOTH, "train.txt": b"mine"}
-    assert main([*arguments, "--replace"]) == 0
+    assert run(tmp_path, "import", tmp_path / "own.zip", "--replace") == 0
     assert files(tmp_path / "tiny") == BOTH
 
 
@@ -576,53 +530,45 @@ def at_hand(data_dir: Path, train: bytes = TRAIN) -> None:
     (data_dir / "tiny/test.txt").write_bytes(TEST)
 
 
-def test_verify_pins_at_first_and_finds_a_changed_byte_afterwards(
-    sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_pins_at_first_and_finds_a_changed_byte_afterwards(sets, tmp_path, capsys):
     at_hand(tmp_path)
-    verify = ["data", "verify", "--data-dir", str(tmp_path)]
 
     def listed() -> str:
         capsys.readouterr()
-        assert main(["data", "list", "--data-dir", str(tmp_path)]) == 0
+        assert run(tmp_path, "list") == 0
         return capsys.readouterr().out
 
     assert "not verified" in listed()
-    assert main(verify) == 0
+    assert run(tmp_path, "verify") == 0
     assert "  verified" in listed()
     path = tmp_path / "tiny/train.txt"
     status = path.stat()
     path.write_bytes(TRAIN.replace(b"0.25", b"0.26"))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a failing disk would leave it
     assert "not verified" in listed()
-    assert main(verify) == 1
+    assert run(tmp_path, "verify") == 1
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     assert f"sha256 is {found}" in capsys.readouterr().err
     path.write_bytes(TRAIN[:-1])
     assert "changed" in listed()
 
 
-def test_verify_refuses_other_sizes_and_pins_nothing(
-    sets: dict[str, PublishedSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_refuses_other_sizes_and_pins_nothing(sets, tmp_path, capsys):
     at_hand(tmp_path)
     sets["tiny"] = dataclasses.replace(TINY, num_features=8)
-    assert main(["data", "verify", "tiny", "--data-dir", str(tmp_path)]) == 1
+    assert run(tmp_path, "verify", "tiny") == 1
     assert "num_features is 9; expected 8" in capsys.readouterr().err
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_folder_marked_read_only_is_read_and_not_written(
-    sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_marked_read_only_is_read_and_not_written(sets, tmp_path, capsys):
     at_hand(tmp_path / "d")
     (tmp_path / "d").chmod(0o555)
     (tmp_path / "own.zip").write_bytes(ZIP)
-    folder = ["--data-dir", str(tmp_path / "d")]
     try:
-        assert main(["data", "verify", *folder]) == 0
+        assert run(tmp_path / "d", "verify") == 0
         assert "marked read-only; the checksums could not be pinned" in capsys.readouterr().out
-        assert main(["data", "import", str(tmp_path / "own.zip"), *folder]) == 2
+        assert run(tmp_path / "d", "import", tmp_path / "own.zip") == 2
         assert "--data-dir names a folder that can be written to" in capsys.readouterr().err
         assert {p.name for p in (tmp_path / "d").iterdir()} == {"tiny"}
     finally:
@@ -632,15 +578,13 @@ def test_folder_marked_read_only_is_read_and_not_written(
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"format": 9}', '{"format": 1, "files": {"a": 1}, "downloads": {}}']
 )
-def test_pins_that_are_not_ours_are_refused(
-    sets: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
+def test_pins_that_are_not_ours_are_refused(sets, tmp_path, capsys, content):
     (tmp_path / FILE_NAME).write_text(content)
-    assert main(["data", "list", "--data-dir", str(tmp_path)]) == 2
+    assert run(tmp_path, "list") == 2
     assert f"{FILE_NAME}: " in capsys.readouterr().err
 
 
-def test_pins_are_added_to_those_that_are_there_and_older_ones_are_read(tmp_path: Path) -> None:
+def test_pins_are_added_to_those_that_are_there_and_older_ones_are_read(tmp_path):
     sizes = {"num_points": 3, "num_features": 9, "num_labels": 5, "num_bytes": len(TRAIN)}
     older = {"a/train.txt": {"sha256": "0" * 64, "mtime_ns": 7, **sizes}}
     content = {"format": 1, "files": older, "downloads": {"a/a.zip": {}}}
@@ -653,7 +597,7 @@ def test_pins_are_added_to_those_that_are_there_and_older_ones_are_read(tmp_path
     assert install.state(TINY, tmp_path, read_pins(tmp_path)) in ("not verified", "changed")
 
 
-def test_every_published_set_is_readable_and_says_where_its_facts_are_from() -> None:
+def test_every_published_set_is_readable_and_says_where_its_facts_are_from():
     assert set(SETS) == {known.name for known in SETS.values()}
     for known in SETS.values():
         spec = known.spec(num_validation_points=100)
@@ -670,17 +614,15 @@ def test_every_published_set_is_readable_and_says_where_its_facts_are_from() -> 
     assert SETS["amazoncat-13k"].propensity == "default"
 
 
-def test_list_of_one_set_says_all_about_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    assert main(["data", "list", "amazon-670k", "--data-dir", str(tmp_path)]) == 0
+def test_list_of_one_set_says_all_about_it(capsys, tmp_path):
+    assert run(tmp_path, "list", "amazon-670k") == 0
     out = capsys.readouterr().out
     assert "https://drive.google.com/uc?export=download&id=1PV-wbKVv6Ng1K1XM1USqNxFhaQo2qfk6" in out
     assert "sorted by label" in out
     assert "670,091" in out
 
 
-def test_sets_at_hand_are_as_the_catalogue_says(data_dir: Path) -> None:
+def test_sets_at_hand_are_as_the_catalogue_says(data_dir):
     pins = read_pins(data_dir)
     for name in ("delicious-983", "bibtex-159"):
         if install.state(SETS[name], data_dir, pins) == "absent":

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from bench.data import cache
 from bench.data.planted import PlantedSource
 from bench.data.prepared import load_dataset, load_raw
 from bench.data.source import DataError
@@ -63,7 +62,7 @@ def fingerprint(spec: DataSpec, folder: Path) -> str | None:
     return data_fingerprint(spec, folder, folder / "cache")
 
 
-def test_prepared_data_states_the_fingerprint_that_was_foretold(folder: Path) -> None:
+def test_prepared_data_states_the_fingerprint_that_was_foretold(folder):
     for spec in (PLANTED, VW):
         foretold = fingerprint(spec, folder)
         assert foretold is not None
@@ -73,18 +72,18 @@ def test_prepared_data_states_the_fingerprint_that_was_foretold(folder: Path) ->
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in dataclasses.fields(DataSpec)])
-def test_fingerprint_follows_the_settings_that_make_the_data(name: str, folder: Path) -> None:
+def test_fingerprint_follows_the_settings_that_make_the_data(name, folder):
     value, counts = OTHER[name]
     changed = dataclasses.replace(PLANTED, **{name: value})
     assert (fingerprint(changed, folder) != fingerprint(PLANTED, folder)) == counts
 
 
-def test_stating_a_default_changes_nothing(folder: Path) -> None:
+def test_stating_a_default_changes_nothing(folder):
     stated = dataclasses.replace(PLANTED, options={**PLANTED.options, "seed": 0}, split_seed=0)
     assert fingerprint(stated, folder) == fingerprint(PLANTED, folder)
 
 
-def test_fingerprint_follows_the_content_of_files_not_their_times(folder: Path) -> None:
+def test_fingerprint_follows_the_content_of_files_not_their_times(folder):
     first = fingerprint(VW, folder)
     os.utime(folder / "train.vw", (2_000_000, 2_000_000))
     assert fingerprint(VW, folder) == first
@@ -92,15 +91,7 @@ def test_fingerprint_follows_the_content_of_files_not_their_times(folder: Path) 
     assert fingerprint(VW, folder) != first
 
 
-def test_large_files_are_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -1.0)
-    first = fingerprint(VW, folder)
-    monkeypatch.setattr(cache, "file_digest", "no function: reading would fail")
-    assert fingerprint(VW, folder) == first
-
-
-def test_a_file_put_in_the_place_of_one_of_equal_size_and_time_is_other_data(folder: Path) -> None:
+def test_a_file_put_in_the_place_of_one_of_equal_size_and_time_is_other_data(folder):
     first = fingerprint(VW, folder)
     (folder / "new.vw").write_text("2 | 0 3\n1 | 1\n2 | 3\n")
     (folder / "new.vw").replace(folder / "train.vw")
@@ -111,31 +102,27 @@ def test_a_file_put_in_the_place_of_one_of_equal_size_and_time_is_other_data(fol
 
 
 @pytest.mark.parametrize("target", ["bench.data.planted.PlantedSource", "bench.data.sources"])
-def test_raised_version_makes_other_data(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str
-) -> None:
+def test_raised_version_makes_other_data(folder, monkeypatch, target):
     first = fingerprint(PLANTED, folder)
     name = "VERSION" if target.endswith("sources") else "version"
     monkeypatch.setattr(f"{target}.{name}", 1000)
     assert fingerprint(PLANTED, folder) not in (first, None)
 
 
-def test_data_that_cannot_be_had_has_no_fingerprint(folder: Path) -> None:
+def test_data_that_cannot_be_had_has_no_fingerprint(folder):
     (folder / "test.vw").unlink()
     wrong = dataclasses.replace(PLANTED, options={"num_labels": 5})
     for spec in (VW, wrong, dataclasses.replace(PLANTED, source="unknown")):
         assert fingerprint(spec, folder) is None
 
 
-def test_source_version_is_the_sources() -> None:
+def test_source_version_is_the_sources():
     assert source_version(PLANTED) == PlantedSource.version
     with pytest.raises(DataError, match="expected one of"):
         source_version(dataclasses.replace(PLANTED, source="unknown"))
 
 
-def test_file_that_changes_while_it_is_read_is_not_cached(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_changes_while_it_is_read_is_not_cached(folder, monkeypatch):
     build = VwSource.build
 
     def change_and_build(self: VwSource, data_dir: Path) -> Any:
@@ -150,6 +137,6 @@ def test_file_that_changes_while_it_is_read_is_not_cached(
     assert load_raw(VW, folder, folder / "cache").train_labels.num_rows == 2
 
 
-def test_identity_of_data_needs_no_torch() -> None:
+def test_identity_of_data_needs_no_torch():
     program = "import sys, bench.data.prepared; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -142,14 +142,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("source", SPECS)
-def test_source_builds_the_data_of_its_version(source: str, folder: Path) -> None:
+def test_source_builds_the_data_of_its_version(source, folder):
     spec = SPECS[source]
     data = load_dataset(spec, folder, folder / "cache")
     built = (source_version(spec), VERSION, checksum(data))
     assert built == PINNED[source], PINNED_MESSAGE
 
 
-def test_weights_are_those_of_the_preparations_version(folder: Path) -> None:
+def test_weights_are_those_of_the_preparations_version(folder):
     # Logarithms and roots may differ in their last bit between machines: no checksum here.
     spec = dataclasses.replace(SPECS["planted"], feature_weighting="tfidf", normalize_rows=True)
     values = load_dataset(spec, folder, folder / "cache").train_features.values
@@ -158,7 +158,7 @@ def test_weights_are_those_of_the_preparations_version(folder: Path) -> None:
     assert (VERSION, moments) == (1, pytest.approx([608.1355, 751942.99], rel=1e-6)), PINNED_MESSAGE
 
 
-def test_quickstart_has_the_same_data_for_everyone(tmp_path: Path) -> None:
+def test_quickstart_has_the_same_data_for_everyone(tmp_path):
     options = {"num_labels": 20_000, "max_train_points": 400_000, "max_test_points": 20_000}
     spec = DataSpec(
         source="pysource",

@@ -28,11 +28,11 @@ def identifiers(source: str) -> list[str]:
     return [table.name(token).decode() for token in table.lex(source.encode()).tolist()]
 
 
-def test_keywords_are_those_of_this_python() -> None:
+def test_keywords_are_those_of_this_python():
     assert KEYWORDS.decode().split() == keyword.kwlist
 
 
-def test_lexer_keeps_identifiers_alone() -> None:
+def test_lexer_keeps_identifiers_alone():
     assert identifiers(HARD) == [
         *("os", "system", "x1", "rb", "Rb", "text", "größe", "self", "args", "int"),
         *("self", "x1", "größe", "match", "_"),
@@ -40,7 +40,7 @@ def test_lexer_keeps_identifiers_alone() -> None:
 
 
 @pytest.mark.parametrize("module", [tokenize, io, os, keyword, np, pytest])
-def test_lexer_agrees_with_the_standard_tokenizer(module: object) -> None:
+def test_lexer_agrees_with_the_standard_tokenizer(module):
     source = Path(module.__file__).read_bytes()  # type: ignore[attr-defined]
     table = IdentifierTable()
     tokens = [table.name(token).decode() for token in table.lex(source).tolist()]
@@ -48,12 +48,12 @@ def test_lexer_agrees_with_the_standard_tokenizer(module: object) -> None:
 
 
 @pytest.mark.parametrize("source", ["", "#", "'", '"""', "'\\", "a", "0", "r'", "\\", "f", "é"])
-def test_lexer_survives_any_end(source: str) -> None:
+def test_lexer_survives_any_end(source):
     expected = [source] if source in ("a", "f", "é") else []
     assert identifiers(source) == expected
 
 
-def test_table_grows_without_losing_names() -> None:
+def test_table_grows_without_losing_names():
     table = IdentifierTable()
     names = [f"name_{i}" for i in range(200_000)]
     for start in range(0, 200_000, 10_000):
@@ -64,6 +64,6 @@ def test_table_grows_without_losing_names() -> None:
     assert table.name(123_456) == b"name_123456"
 
 
-def test_nested_quotes_end_an_f_string_early_on_every_python() -> None:
+def test_nested_quotes_end_an_f_string_early_on_every_python():
     assert identifiers("""f"{a["key"]}" + c""") == ["key", "c"]
     assert identifiers("""f"{a['key']}" + c""") == ["c"]

@@ -24,9 +24,7 @@ def names(folder: Path, name: str, content: str, **options: object) -> set[str]:
 
 
 @pytest.mark.parametrize("separator", [None, ","])
-def test_a_cell_that_is_a_list_in_json_holds_its_labels(
-    tmp_path: Path, separator: str | None
-) -> None:
+def test_a_cell_that_is_a_list_in_json_holds_its_labels(tmp_path, separator):
     cell = '["a", "b"]'
     options = {"label_separator": separator}
     quoted = cell.replace('"', '""')
@@ -37,17 +35,17 @@ def test_a_cell_that_is_a_list_in_json_holds_its_labels(
 
 
 @pytest.mark.parametrize("cell", ['["a", "b"', "['a', 'b']", "[a, b]", '["a" "b"]'])
-def test_a_broken_list_is_refused_by_file_and_line(tmp_path: Path, cell: str) -> None:
+def test_a_broken_list_is_refused_by_file_and_line(tmp_path, cell):
     with pytest.raises(DataError, match=r"a\.tsv, line 3, column 'label': .* a list in JSON such"):
         build(tmp_path, "a.tsv", f"text\tlabel\nx\ta\ny\t{cell}\n")
 
 
-def test_a_name_that_begins_with_a_bracket_is_one(tmp_path: Path) -> None:
+def test_a_name_that_begins_with_a_bracket_is_one(tmp_path):
     assert names(tmp_path, "a.tsv", "text\tlabel\nx\t[A] b\n") == {"[A] b"}
     assert names(tmp_path, "a.tsv", 'text\tlabel\nx\t["[A]"]\n') == {"[A]"}
 
 
-def test_one_number_written_in_two_ways_is_one_label(tmp_path: Path) -> None:
+def test_one_number_written_in_two_ways_is_one_label(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\nx,1\ny,2\n")
     (tmp_path / "test.csv").write_text("text,label\nx,1.0\ny,2.00\n")
     raw = TextsSource(train="train.csv", test="test.csv").build(tmp_path)
@@ -58,27 +56,25 @@ def test_one_number_written_in_two_ways_is_one_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["1.5", "1.50", "007", "1.0.0", "v1.0"])
-def test_other_numbers_keep_their_names(name: str) -> None:
+def test_other_numbers_keep_their_names(name):
     assert label_name(name) == name
 
 
 @pytest.mark.parametrize("start", ["text,label\n", "\ufefftext,label\n"])
-def test_a_header_within_a_joined_file_is_refused_by_its_line(tmp_path: Path, start: str) -> None:
+def test_a_header_within_a_joined_file_is_refused_by_its_line(tmp_path, start):
     with pytest.raises(DataError, match=r"a\.csv, line 3: the header again; expected points"):
         build(tmp_path, "a.csv", f"text,label\nx,a\n{start}y,b\n")
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "<NA>"])
 @pytest.mark.parametrize("cell", ["{}", "a;{}", '["{}"]'])
-def test_a_word_for_a_missing_value_is_refused_by_file_and_line(
-    tmp_path: Path, word: str, cell: str
-) -> None:
+def test_a_word_for_a_missing_value_is_refused_by_file_and_line(tmp_path, word, cell):
     content = f"text\tlabel\nx\ta\ny\t{cell.format(word)}\n"
     with pytest.raises(DataError, match=rf"line 3, .*label '{word}', which programs write for"):
         build(tmp_path, "a.tsv", content, label_separator=";")
 
 
-def test_null_of_json_and_an_empty_cell_are_no_label(tmp_path: Path) -> None:
+def test_null_of_json_and_an_empty_cell_are_no_label(tmp_path):
     lines = ['{"text": "x", "label": null}', '{"text": "y", "label": ["a", null, ""]}']
     raw = build(tmp_path, "a.jsonl", "\n".join(lines), task="multilabel")
     assert raw.train_labels.row_lengths.tolist() == [0, 1]
@@ -90,11 +86,11 @@ def test_null_of_json_and_an_empty_cell_are_no_label(tmp_path: Path) -> None:
     "written",
     ["sports\u200b", "\ufeffsports", "spo\u00adrts", "sports\u200d", "\u200esports\u2060"],
 )
-def test_labels_that_look_the_same_are_one(tmp_path: Path, written: str) -> None:
+def test_labels_that_look_the_same_are_one(tmp_path, written):
     assert names(tmp_path, "a.csv", f"text,label\nx,sports\ny,{written}\n") == {"sports"}
 
 
-def test_spaces_and_forms_of_characters_do_not_part_labels() -> None:
+def test_spaces_and_forms_of_characters_do_not_part_labels():
     assert label_name("new\u00a0york") == label_name("new  york\u3000") == "new york"
     assert label_name("e\u200b\u0301") == label_name("\u00e9")
 
@@ -107,19 +103,17 @@ def test_spaces_and_forms_of_characters_do_not_part_labels() -> None:
         "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
     ],
 )
-def test_joiners_that_show_are_kept(name: str) -> None:
+def test_joiners_that_show_are_kept(name):
     assert label_name(name) == name
 
 
-def test_a_key_that_stands_twice_is_refused_by_file_and_line(tmp_path: Path) -> None:
+def test_a_key_that_stands_twice_is_refused_by_file_and_line(tmp_path):
     lines = '{"text": "x", "label": "a"}\n{"text": "y", "label": "a", "label": "b"}\n'
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: key 'label' stands twice"):
         build(tmp_path, "a.jsonl", lines)
 
 
-def test_lines_that_end_in_a_carriage_return_alone_are_refused_in_words_of_the_file(
-    tmp_path: Path,
-) -> None:
+def test_lines_that_end_in_a_carriage_return_alone_are_refused_in_words_of_the_file(tmp_path):
     with pytest.raises(DataError) as caught:
         build(tmp_path, "a.csv", "text,label\rx,a\ry,b\r")
     assert "a.csv, line 1: a carriage return (CR) within a row" in str(caught.value)
@@ -127,7 +121,7 @@ def test_lines_that_end_in_a_carriage_return_alone_are_refused_in_words_of_the_f
     assert "mode" not in str(caught.value)
 
 
-def test_labels_of_testing_alone_do_not_count_for_l(tmp_path: Path) -> None:
+def test_labels_of_testing_alone_do_not_count_for_l(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\nx,b\ny,a\nz,b\n")
     for test in ("x,a\n", "x,new\ny,b\n", "x,aa\ny,zz\n"):
         (tmp_path / "test.csv").write_text(f"text,label\n{test}")

@@ -57,7 +57,7 @@ def features_of(loader: Any) -> list[int]:
 # Order -----------------------------------------------------------------------------------------
 
 
-def test_answers_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_answers_come_in_the_order_of_the_file(tmp_path):
     train = "".join(f"1 | {i}\n" for i in range(5))
     spec = vw(tmp_path, train, train)
     data = module(tmp_path, spec)
@@ -65,7 +65,7 @@ def test_answers_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert features_of(data.predict_dataloader()) == [0, 1, 2, 3, 4]
 
 
-def test_chosen_points_are_asked_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_chosen_points_are_asked_in_the_order_of_the_file(tmp_path):
     train = "".join(f"{1 + i % 2} | {i}\n" for i in range(9))
     data = module(tmp_path, vw(tmp_path, train, train, max_test_points=4))
     asked = features_of(data.predict_dataloader())
@@ -81,9 +81,7 @@ def test_chosen_points_are_asked_in_the_order_of_the_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("num_validation_points", [0, 50, 200])
-def test_propensities_are_those_of_the_whole_training_file(
-    tmp_path: Path, num_validation_points: int
-) -> None:
+def test_propensities_are_those_of_the_whole_training_file(tmp_path, num_validation_points):
     spec = DataSpec(source="planted", name="planted", options=PLANTED)
     spec = dataclasses.replace(spec, num_validation_points=num_validation_points)
     dataset = load_dataset(spec, tmp_path, tmp_path)
@@ -97,7 +95,7 @@ def test_propensities_are_those_of_the_whole_training_file(
     assert torch.equal(found, inverse_propensity(torch.from_numpy(counts), 400, a=a, b=b))
 
 
-def test_groups_held_back_as_a_whole_count_for_propensities() -> None:
+def test_groups_held_back_as_a_whole_count_for_propensities():
     offsets = np.arange(41)
     rows = Csr(offsets, (np.arange(40) % 5).astype(np.int32), None, 5)
     raw = RawData(rows, rows, rows, rows, "multilabel",
@@ -109,7 +107,7 @@ def test_groups_held_back_as_a_whole_count_for_propensities() -> None:
     assert dataset.file_label_counts().tolist() == [8] * 5
 
 
-def test_a_model_is_told_what_it_is_trained_on(tmp_path: Path) -> None:
+def test_a_model_is_told_what_it_is_trained_on(tmp_path):
     spec = DataSpec(source="planted", name="planted", options=PLANTED, num_validation_points=200)
     data = module(tmp_path, spec)
     facts = data_facts(data)
@@ -122,7 +120,7 @@ def test_a_model_is_told_what_it_is_trained_on(tmp_path: Path) -> None:
 # L, and who may predict ------------------------------------------------------------------------
 
 
-def test_labels_of_the_test_file_alone_are_misses_and_do_not_move_l(tmp_path: Path) -> None:
+def test_labels_of_the_test_file_alone_are_misses_and_do_not_move_l(tmp_path):
     train = "1,2 | 0\n2 | 1\n1 | 0 1\n"
     spec = vw(tmp_path, train, "1,7 | 0\n9 | 1\n", ks=(1, 3))
     spec = dataclasses.replace(spec, options={**OPTIONS, "task": "multilabel"})
@@ -138,7 +136,7 @@ def test_labels_of_the_test_file_alone_are_misses_and_do_not_move_l(tmp_path: Pa
     assert found["PSP@1"].item() < 0.5
 
 
-def test_a_model_of_other_labels_is_refused_before_it_predicts(tmp_path: Path) -> None:
+def test_a_model_of_other_labels_is_refused_before_it_predicts(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, names in ((one, "ab"), (other, "ba")):
         folder.mkdir()
@@ -161,7 +159,7 @@ def test_a_model_of_other_labels_is_refused_before_it_predicts(tmp_path: Path) -
         trainer.predict(model, datamodule=module(other, spec))
 
 
-def test_names_of_labels_decide_and_not_what_is_tested_on(tmp_path: Path) -> None:
+def test_names_of_labels_decide_and_not_what_is_tested_on(tmp_path):
     options = {"train": "train.csv", "test": "test.csv"}
     spec = DataSpec(source="texts", name="t", options=options, num_validation_points=0, ks=(1,))
     (tmp_path / "train.csv").write_text("text,label\nx,a\ny,b\nz,b\nx,c\nx,c\n")
@@ -185,9 +183,7 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "_warned", set())
 
 
-def test_that_no_test_label_occurs_in_training_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_that_no_test_label_occurs_in_training_is_said_once(tmp_path, caplog):
     spec = vw(tmp_path, *STRANGERS, ks=(1,))
     with caplog.at_level(logging.WARNING):
         module(tmp_path, spec)
@@ -196,9 +192,7 @@ def test_that_no_test_label_occurs_in_training_is_said_once(
     assert said.startswith("mine: none of the test labels occur in training")
 
 
-def test_that_no_test_label_occurs_in_training_is_among_the_first_lines_of_a_run(
-    tmp_path: Path,
-) -> None:
+def test_that_no_test_label_occurs_in_training_is_among_the_first_lines_of_a_run(tmp_path):
     spec = vw(tmp_path, *STRANGERS, ks=(1,))
     model = ModelSpec(method="frequency", encoder="linear")
     notes: list[str] = []
@@ -208,9 +202,7 @@ def test_that_no_test_label_occurs_in_training_is_among_the_first_lines_of_a_run
     assert note.startswith("mine: none of the test labels occur in training")
 
 
-def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(tmp_path, caplog):
     for name in ("train.txt", "test.txt"):
         (tmp_path / name).write_text("2 4 5\n1 0:1\n2 1:1\n")
     options = {"train": "train.txt", "test": "test.txt"}
@@ -238,8 +230,8 @@ def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(
 )
 @pytest.mark.parametrize("place", ["training", "test"])
 def test_a_value_outside_a_weightings_domain_is_refused_by_row_and_value(
-    tmp_path: Path, weighting: str, value: str, expected: str, place: str
-) -> None:
+    tmp_path, weighting, value, expected, place
+):
     good, bad = "1 | 0:2\n2 | 1\n", f"1 | 0:2\n2 | 1\n1 | 0:1 1:{value}\n"
     files = (bad, good) if place == "training" else (good, bad)
     spec = vw(tmp_path, *files, feature_weighting=weighting)
@@ -251,7 +243,7 @@ def test_a_value_outside_a_weightings_domain_is_refused_by_row_and_value(
     assert expected in str(caught.value)
 
 
-def test_values_within_the_domain_are_taken(tmp_path: Path) -> None:
+def test_values_within_the_domain_are_taken(tmp_path):
     spec = vw(tmp_path, "1 | 0:0.5 1:3\n2 | 1\n", "1 | 0:1e-9\n", feature_weighting="binary")
     values = load_dataset(spec, tmp_path, tmp_path / "cache").train_features.values
     np.testing.assert_allclose(values, [2**-0.5, 2**-0.5, 1.0])

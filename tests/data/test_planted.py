@@ -18,7 +18,7 @@ def source(**options: float) -> PlantedSource:
 
 @pytest.mark.parametrize("signal", [0.05, 0.3, 0.9])
 @pytest.mark.parametrize("zipf_exponent", [0.0, 1.0])
-def test_best_labels_equal_brute_force(signal: float, zipf_exponent: float) -> None:
+def test_best_labels_equal_brute_force(signal, zipf_exponent):
     planted = source(signal=signal, zipf_exponent=zipf_exponent)
     raw = planted.build(Path())
     signatures, prior, noise = planted.signatures(), planted.label_prior(), planted.background()
@@ -41,14 +41,14 @@ def test_best_labels_equal_brute_force(signal: float, zipf_exponent: float) -> N
     np.testing.assert_array_equal(raw.bayes_hits, best == raw.test_labels.ids)
 
 
-def test_more_signal_is_easier() -> None:
+def test_more_signal_is_easier():
     hits = [source(signal=signal).build(Path()).bayes_hits for signal in (0.05, 0.3, 0.9)]
     rates = [hit.mean() for hit in hits if hit is not None]
     assert rates == sorted(rates)
     assert rates[0] < 0.6 < rates[-1]
 
 
-def test_labels_follow_the_zipfian_prior() -> None:
+def test_labels_follow_the_zipfian_prior():
     planted = source(num_train_points=50_000)
     counts = planted.build(Path()).train_labels.column_counts()
     expected = 50_000 * planted.label_prior()
@@ -56,7 +56,7 @@ def test_labels_follow_the_zipfian_prior() -> None:
     assert statistic < 24 + 5 * math.sqrt(2 * 24)  # chi-square with L - 1 = 24 degrees of freedom
 
 
-def test_draws_add_up_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_add_up_and_blocks_change_nothing(monkeypatch):
     raw = source().build(Path())
     assert raw.train_features.values is not None
     totals = np.add.reduceat(raw.train_features.values, raw.train_features.offsets[:-1])
@@ -66,7 +66,7 @@ def test_draws_add_up_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch)
     assert source().build(Path()).train_features.num_rows == 500
 
 
-def test_bayes_accuracy_is_that_of_the_scored_points(tmp_path: Path) -> None:
+def test_bayes_accuracy_is_that_of_the_scored_points(tmp_path):
     options = {
         "num_train_points": 500,
         "num_test_points": 300,
@@ -92,7 +92,7 @@ def test_bayes_accuracy_is_that_of_the_scored_points(tmp_path: Path) -> None:
     assert data.facts["bayes_accuracy"] == float((best == rows.test_labels.ids).mean())
 
 
-def test_several_labels_a_point_make_multilabel_data(tmp_path: Path) -> None:
+def test_several_labels_a_point_make_multilabel_data(tmp_path):
     options = {
         "num_train_points": 200,
         "num_test_points": 20,

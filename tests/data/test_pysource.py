@@ -23,7 +23,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_points_equal_a_slow_reading(site: Path) -> None:
+def test_points_equal_a_slow_reading(site):
     source = PySource(
         num_labels=10,
         num_features_vocabulary=15,
@@ -64,7 +64,7 @@ def test_points_equal_a_slow_reading(site: Path) -> None:
         ]
 
 
-def test_draw_is_seeded_and_bounded(site: Path) -> None:
+def test_draw_is_seeded_and_bounded(site):
     first, again, other = (
         PySource(num_labels=10, max_train_points=100, distributions="many", seed=seed)
         .build(site)
@@ -76,7 +76,7 @@ def test_draw_is_seeded_and_bounded(site: Path) -> None:
     assert first.ids.tolist() != other.ids.tolist()
 
 
-def test_large_distribution_gives_no_more_than_its_limit(site: Path) -> None:
+def test_large_distribution_gives_no_more_than_its_limit(site):
     small = {f"few/{i}.py": f"a{i} = b{i} = v1".encode() for i in range(20)}
     install(site, "few", small)
     options = {"num_labels": 10, "distributions": "many,few"}
@@ -90,7 +90,7 @@ def test_large_distribution_gives_no_more_than_its_limit(site: Path) -> None:
     assert 60 + 3000 - 300 < num_identifiers <= 60 + 3000
 
 
-def test_near_duplicates_are_removed_and_others_kept() -> None:
+def test_near_duplicates_are_removed_and_others_kept():
     generator = np.random.default_rng(0)
     base = [f"v{i}" for i in generator.integers(0, 200, 2000)]
     edited = list(base)
@@ -106,7 +106,7 @@ def test_near_duplicates_are_removed_and_others_kept() -> None:
     assert [file.path for file in kept] == ["0.py", "2.py", "5.py", "7.py"]
 
 
-def test_file_that_is_no_text_is_left_out(site: Path) -> None:
+def test_file_that_is_no_text_is_left_out(site):
     install(site, "odd", {"odd/latin.py": b"caf\xe9 = 1"})
     plain, odd = (
         PySource(num_labels=10, distributions=names).build(site) for names in ("many", "many,odd")
@@ -115,7 +115,7 @@ def test_file_that_is_no_text_is_left_out(site: Path) -> None:
     np.testing.assert_array_equal(odd.train_features.ids, plain.train_features.ids)
 
 
-def test_names_lie_beside_the_prepared_arrays(site: Path, tmp_path: Path) -> None:
+def test_names_lie_beside_the_prepared_arrays(site, tmp_path):
     spec = DataSpec(
         source="pysource",
         name="py",
@@ -129,6 +129,6 @@ def test_names_lie_beside_the_prepared_arrays(site: Path, tmp_path: Path) -> Non
     assert sorted(len(path.read_text().splitlines()) for path in names) == [5, 20]
 
 
-def test_too_many_labels_for_the_corpus_are_refused(site: Path) -> None:
+def test_too_many_labels_for_the_corpus_are_refused(site):
     with pytest.raises(DataError, match="distinct identifiers; expected 100000"):
         PySource(num_labels=100_000, distributions="many").build(site)

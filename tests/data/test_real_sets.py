@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bench.data.prepared import load_dataset, load_raw
@@ -31,14 +29,7 @@ def spec(folder: str, source: str = "xmlrepo", suffix: str = "txt") -> DataSpec:
     ],
     ids=lambda value: value.name if isinstance(value, DataSpec) else "",
 )
-def test_real_set_has_its_stated_sizes(
-    data_dir: Path,
-    tmp_path: Path,
-    data: DataSpec,
-    task: str,
-    sizes: tuple[int, ...],
-    labels_per_point: float,
-) -> None:
+def test_real_set_has_its_stated_sizes(data_dir, tmp_path, data, task, sizes, labels_per_point):
     if not (data_dir / data.name).is_dir():
         pytest.skip(f"{data.name} is not in {data_dir}")
     raw = load_raw(data, data_dir, tmp_path)
@@ -54,7 +45,7 @@ def test_real_set_has_its_stated_sizes(
     assert dataset.facts["labels_per_point"] == pytest.approx(labels_per_point, abs=0.05)
 
 
-def test_citeulike_ceiling_leaves_out_the_untrained_labels(data_dir: Path, tmp_path: Path) -> None:
+def test_citeulike_ceiling_leaves_out_the_untrained_labels(data_dir, tmp_path):
     if not (data_dir / "citeulike-t").is_dir():
         pytest.skip(f"citeulike-t is not in {data_dir}")
     facts = load_dataset(spec("citeulike-t"), data_dir, tmp_path).facts

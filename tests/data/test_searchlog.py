@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.data.csr import Csr
 from bench.data.loader import BatchLoader
 from bench.data.prepared import load_dataset
 from bench.data.searchlog import NUM_TRIGRAMS, SearchLogSource
 from bench.data.source import DataError
 from bench.settings import DataSpec
+from tests.data.rows import row_dicts
 
 SIZES: dict[str, Any] = {
     "num_train_points": 900,
@@ -34,20 +33,12 @@ def spec(**settings: Any) -> DataSpec:
     return DataSpec(source="searchlog", name="log", options=SIZES, **{**plain, **settings})
 
 
-def rows_of(rows: Csr) -> list[dict[int, float]]:
-    assert rows.values is not None
-    return [
-        dict(zip(rows.ids[a:b].tolist(), rows.values[a:b].tolist(), strict=True))
-        for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)
-    ]
-
-
-def test_purchases_without_noise_match_the_query_and_begin_with_what_it_wants() -> None:
+def test_purchases_without_noise_match_the_query_and_begin_with_what_it_wants():
     log = source(noise=0.0, misspelt=0.0, num_known_words=80)
     raw = log.build(Path())
     titles = log.titles()
     for features, bought in zip(
-        rows_of(raw.train_features), rows_of(raw.train_labels), strict=True
+        row_dicts(raw.train_features), row_dicts(raw.train_labels), strict=True
     ):
         words = {feature for feature in features if feature < 80}
         matching = [p for p in range(150) if words <= set(titles[p].tolist())]
@@ -57,7 +48,7 @@ def test_purchases_without_noise_match_the_query_and_begin_with_what_it_wants() 
         assert sum(bought.values()) >= 1
 
 
-def test_noise_alone_buys_by_popularity() -> None:
+def test_noise_alone_buys_by_popularity():
     log = source(noise=1.0, num_train_points=20_000, num_labels=40)
     labels = log.build(Path()).train_labels
     assert labels.values is not None
@@ -67,7 +58,7 @@ def test_noise_alone_buys_by_popularity() -> None:
     assert np.abs(counts / expected - 1).max() < 0.1
 
 
-def test_popularity_is_zipfian() -> None:
+def test_popularity_is_zipfian():
     popularity = source(zipf_exponent=0.7).popularity()
     assert popularity.sum() == pytest.approx(1)
     ratios = popularity[1:] / popularity[:-1]
@@ -80,22 +71,22 @@ def test_popularity_is_zipfian() -> None:
     assert statistic < 149 + 5 * np.sqrt(2 * 149)  # chi-square with L − 1 degrees of freedom
 
 
-def test_number_of_purchases_is_geometric_with_the_mean_asked_for() -> None:
+def test_number_of_purchases_is_geometric_with_the_mean_asked_for():
     labels = source(num_train_points=20_000, purchases_per_query=3.0).build(Path()).train_labels
-    numbers = np.array([sum(bought.values()) for bought in rows_of(labels)])
+    numbers = np.array([sum(bought.values()) for bought in row_dicts(labels)])
     assert numbers.min() == 1
     assert numbers.mean() == pytest.approx(3.0, rel=0.03)
     assert (numbers == 1).mean() == pytest.approx(1 / 3, rel=0.05)
 
 
-def test_features_are_words_pairs_and_triples_of_letters() -> None:
+def test_features_are_words_pairs_and_triples_of_letters():
     log = source(misspelt=0.0)
     spelling = log.spelling()
     starts = (30, 50, 90)  # of unknown words, of pairs, of triples
     assert log.num_features == 90 + NUM_TRIGRAMS
     lengths = (spelling > 0).sum(axis=1)
     assert set(lengths.tolist()) == set(range(3, 9))
-    for features in rows_of(log.build(Path()).train_features)[:300]:
+    for features in row_dicts(log.build(Path()).train_features)[:300]:
         words = sum(n for f, n in features.items() if f < starts[1])
         pairs = sum(n for f, n in features.items() if starts[1] <= f < starts[2])
         triples = {f - starts[2]: n for f, n in features.items() if f >= starts[2]}
@@ -110,11 +101,11 @@ def test_features_are_words_pairs_and_triples_of_letters() -> None:
             assert (a * 27 + b) * 27 + c in triples
 
 
-def test_misspelt_words_lose_their_own_feature_and_keep_some_letters() -> None:
+def test_misspelt_words_lose_their_own_feature_and_keep_some_letters():
     right, wrong = source(misspelt=0.0), source(misspelt=1.0)
     pairs = zip(
-        rows_of(right.build(Path()).train_features),
-        rows_of(wrong.build(Path()).train_features),
+        row_dicts(right.build(Path()).train_features),
+        row_dicts(wrong.build(Path()).train_features),
         strict=True,
     )
     is_shared = []
@@ -126,7 +117,7 @@ def test_misspelt_words_lose_their_own_feature_and_keep_some_letters() -> None:
     assert np.mean(is_shared) > 0.9
 
 
-def test_the_seed_decides_all_and_blocks_are_drawn_apart() -> None:
+def test_the_seed_decides_all_and_blocks_are_drawn_apart():
     first, again, other = (source(seed=seed).build(Path()) for seed in (0, 0, 1))
     for part in ("train_features", "train_labels", "test_features", "test_labels"):
         one, two, three = (getattr(raw, part) for raw in (first, again, other))
@@ -137,7 +128,7 @@ def test_the_seed_decides_all_and_blocks_are_drawn_apart() -> None:
     np.testing.assert_array_equal(first.train_labels.ids, longer.train_labels.ids)
 
 
-def test_purchase_counts_reach_the_batches_of_every_split(tmp_path: Path) -> None:
+def test_purchase_counts_reach_the_batches_of_every_split(tmp_path):
     data = load_dataset(spec(), tmp_path, tmp_path)
     assert 0 < data.facts["repeated_test_share"] < 1  # type: ignore[operator]
     for part in ("train", "validation", "test"):
@@ -148,16 +139,16 @@ def test_purchase_counts_reach_the_batches_of_every_split(tmp_path: Path) -> Non
         assert batch.to("cpu").label_weights is not None
 
 
-def test_choosing_labels_keeps_each_ones_count(tmp_path: Path) -> None:
+def test_choosing_labels_keeps_each_ones_count(tmp_path):
     whole = load_dataset(spec(num_validation_points=0), tmp_path, tmp_path)
     few = load_dataset(spec(num_validation_points=0, num_top_labels=30), tmp_path, tmp_path)
     counts = whole.train_labels.column_counts()
     kept = np.argsort(-counts, kind="stable")[:30].tolist()
     rows = [
         {kept.index(label): count for label, count in bought.items() if label in kept}
-        for bought in rows_of(whole.train_labels)
+        for bought in row_dicts(whole.train_labels)
     ]
-    assert rows_of(few.train_labels) == [bought for bought in rows if bought]
+    assert row_dicts(few.train_labels) == [bought for bought in rows if bought]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +164,6 @@ def test_choosing_labels_keeps_each_ones_count(tmp_path: Path) -> None:
         ("zipf_exponent", -1.0),
     ],
 )
-def test_impossible_options_are_refused(option: str, value: float) -> None:
+def test_impossible_options_are_refused(option, value):
     with pytest.raises(DataError, match=option):
         source(**{option: value})
-
-
-def test_options_are_the_fields_of_the_source() -> None:
-    assert set(SIZES) <= {entry.name for entry in dataclasses.fields(SearchLogSource)}

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,9 +79,7 @@ def assert_equal(rows: list[Point], features: Csr, labels: Csr) -> None:
 @pytest.mark.parametrize("block_bytes", [7, 1 << 24])
 @settings(max_examples=60, deadline=None)
 @given(rows=points())
-def test_xmlrepo_reads_back_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, block_bytes: int, base: int, rows: list[Point]
-) -> None:
+def test_xmlrepo_reads_back_what_was_written(tmp_path_factory, block_bytes, base, rows):
     path = tmp_path_factory.mktemp("xmlrepo") / "points.txt"
     path.write_text(f"{len(rows)} {NUM_FEATURES} {NUM_LABELS}\n" + as_xmlrepo(rows, base))
     grammar = Grammar("xmlrepo", base, base, NUM_LABELS, NUM_FEATURES, "index_base")
@@ -98,12 +95,7 @@ def test_xmlrepo_reads_back_what_was_written(
 @pytest.mark.parametrize("block_bytes", [7, 1 << 24])
 @settings(max_examples=60, deadline=None)
 @given(rows=points(least_labels=1), bases=st.tuples(st.integers(0, 3), st.integers(0, 3)))
-def test_vw_reads_back_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory,
-    block_bytes: int,
-    rows: list[Point],
-    bases: tuple[int, int],
-) -> None:
+def test_vw_reads_back_what_was_written(tmp_path_factory, block_bytes, rows, bases):
     path = tmp_path_factory.mktemp("vw") / "points.vw.gz"
     path.write_bytes(gzip.compress(as_vw(rows, *bases).encode()))
     with pytest.MonkeyPatch.context() as patch:
@@ -125,9 +117,7 @@ def test_vw_reads_back_what_was_written(
 @example(line=b"1 | 3: 4")
 @example(line=b"00000000001 |")
 @example(line=b"1 | 3:00000000000000000001.5")
-def test_kernel_accepts_exactly_what_the_slow_parser_accepts(
-    tmp_path_factory: pytest.TempPathFactory, dialect: str, line: bytes
-) -> None:
+def test_kernel_accepts_exactly_what_the_slow_parser_accepts(tmp_path_factory, dialect, line):
     path = tmp_path_factory.mktemp("line") / "line.txt"
     path.write_bytes(line + b"\n")
     grammar = Grammar(dialect, 0, 0, NUM_LABELS, None, "index_base")  # type: ignore[arg-type]
@@ -148,7 +138,7 @@ def test_kernel_accepts_exactly_what_the_slow_parser_accepts(
     np.testing.assert_array_equal(values, np.array(expected_values, dtype=np.float32))
 
 
-def test_points_without_labels_make_the_task_multilabel(tmp_path: Path) -> None:
+def test_points_without_labels_make_the_task_multilabel(tmp_path):
     (tmp_path / "train.txt").write_text("3 4 5\n1 0:1\n 0:1 3:2\n2:1\n")
     (tmp_path / "test.txt").write_text("1 4 5\n4 0:1\n")
     options = {"train": "train.txt", "test": "test.txt"}
@@ -159,7 +149,7 @@ def test_points_without_labels_make_the_task_multilabel(tmp_path: Path) -> None:
     assert raw.train_features.ids.tolist() == [0, 0, 3, 2]
 
 
-def test_a_new_split_draws_as_many_test_points_from_both_files(tmp_path: Path) -> None:
+def test_a_new_split_draws_as_many_test_points_from_both_files(tmp_path):
     (tmp_path / "train.txt").write_text("4 9 9\n0 0:1\n1 1:2\n2 2:3\n3 3:4\n")
     (tmp_path / "test.txt").write_text("2 9 9\n4 4:1\n5 5:1\n")
     splits = set()
@@ -179,7 +169,7 @@ def test_a_new_split_draws_as_many_test_points_from_both_files(tmp_path: Path) -
     assert len(splits) > 1
 
 
-def test_sizes_of_vw_are_those_of_the_training_file(tmp_path: Path) -> None:
+def test_sizes_of_vw_are_those_of_the_training_file(tmp_path):
     (tmp_path / "train.vw").write_text("1 |words 0 5:2\n2 | 1\n")
     (tmp_path / "test.vw").write_text("7 | 3\n1 | 9\n")
     options = {"train": "train.vw", "test": "test.vw"}

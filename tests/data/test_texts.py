@@ -7,30 +7,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data import textrows
-from bench.data.csr import Csr
 from bench.data.prepared import load_dataset, load_raw
 from bench.data.source import DataError, RawData
 from bench.data.sources import raw_identity
 from bench.data.texts import TextsSource
 from bench.data.tokens import hashed_token, tokenizer
 from bench.settings import DataSpec
+from tests.data.rows import row_dicts
 
 TRAIN = "text,label\nred fish red,a\nblue fish,b\nblue sky,b\n"
 TEST = "text,label\nred sky green,a\nsky,new\n"
-
-
-def rows(part: Csr) -> list[dict[int, float]]:
-    values = np.ones(part.ids.size) if part.values is None else part.values
-    return [
-        dict(zip(part.ids[i:j].tolist(), values[i:j].tolist(), strict=True))
-        for i, j in zip(part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True)
-    ]
 
 
 def build(folder: Path, train: str = "train.csv", **options: Any) -> RawData:
@@ -43,16 +34,16 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
     return name
 
 
-def test_points_are_counts_of_tokens_by_falling_frequency(tmp_path: Path) -> None:
+def test_points_are_counts_of_tokens_by_falling_frequency(tmp_path):
     write(tmp_path, "train.csv", TRAIN)
     raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST))
     # blue and fish are in two points, red and sky in one; b has two points, a one, new none.
-    assert rows(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
-    assert rows(raw.test_features) == [{2: 1, 3: 1}, {3: 1}]
+    assert row_dicts(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
+    assert row_dicts(raw.test_features) == [{2: 1, 3: 1}, {3: 1}]
     assert raw.train_features.num_columns == 4
     assert raw.label_names == ("b", "a", "new")
-    assert [list(row) for row in rows(raw.train_labels)] == [[1], [0], [0]]
-    assert [list(row) for row in rows(raw.test_labels)] == [[1], [2]]
+    assert [list(row) for row in row_dicts(raw.train_labels)] == [[1], [0], [0]]
+    assert [list(row) for row in row_dicts(raw.test_labels)] == [[1], [2]]
     assert (raw.train_labels.num_columns, raw.test_labels.num_columns) == (2, 3)
     assert raw.task == "multiclass"
     assert raw.facts["num_empty_points"] == 0
@@ -90,7 +81,7 @@ def same_as(name: str) -> str:
         ("semicolon.txt", {"label_separator": "|", "format": "csv", "delimiter": ";"}),
     ],
 )
-def test_formats_agree(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+def test_formats_agree(tmp_path, name, options):
     write(tmp_path, name, same_as(name))
     write(tmp_path, "test.jsonl", '{"title": "red", "body": "sky", "tags": "a"}\n')
     if "format" in options:
@@ -106,12 +97,12 @@ def test_formats_agree(tmp_path: Path, name: str, options: dict[str, Any]) -> No
     assert raw.label_names == ("b", "a")
     assert raw.task == "multilabel"
     # blue, fish in two points; red, sky in one.
-    assert rows(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
-    assert [sorted(row) for row in rows(raw.train_labels)] == [[0, 1], [0], []]
-    assert rows(raw.test_features) == [{2: 1, 3: 1}]
+    assert row_dicts(raw.train_features) == [{1: 1, 2: 2}, {0: 1, 1: 1}, {0: 1, 3: 1}]
+    assert [sorted(row) for row in row_dicts(raw.train_labels)] == [[0, 1], [0], []]
+    assert row_dicts(raw.test_features) == [{2: 1, 3: 1}]
 
 
-def test_files_without_header_and_several_parts(tmp_path: Path) -> None:
+def test_files_without_header_and_several_parts(tmp_path):
     write(tmp_path, "part-2.csv", "y,sky\n")
     write(tmp_path, "part-1.csv", "x,red\nx,blue\n")
     write(tmp_path, "test.csv", "y,red\n")
@@ -123,11 +114,11 @@ def test_files_without_header_and_several_parts(tmp_path: Path) -> None:
         text_columns="2",
         label_column="1",
     )
-    assert [list(row) for row in rows(raw.train_labels)] == [[0], [0], [1]]
+    assert [list(row) for row in row_dicts(raw.train_labels)] == [[0], [0], [1]]
     assert raw.label_names == ("x", "y")
 
 
-def test_column_states_the_split(tmp_path: Path) -> None:
+def test_column_states_the_split(tmp_path):
     write(tmp_path, "train.csv", "label,part,text\na,train,red\nb,test,red\na,train,blue\n")
     raw = build(tmp_path, split_column="part")
     assert (raw.train_features.num_rows, raw.test_features.num_rows) == (2, 1)
@@ -141,10 +132,10 @@ def is_tested(folder: Path, lines: list[str], **options: Any) -> set[str]:
     write(folder, "train.csv", "\n".join(["text,label", *lines]) + "\n")
     raw = build(folder, num_hashed_features=1 << 30, **options)
     first = {hashed_token(line.split()[0], 1 << 30): line for line in lines}
-    return {first[min(row.keys() & first.keys())] for row in rows(raw.test_features)}
+    return {first[min(row.keys() & first.keys())] for row in row_dicts(raw.test_features)}
 
 
-def test_seeded_split_has_its_share_and_is_the_same_in_any_order(tmp_path: Path) -> None:
+def test_seeded_split_has_its_share_and_is_the_same_in_any_order(tmp_path):
     lines = many_texts()
     drawn = is_tested(tmp_path, lines, test_share=0.2)
     assert len(drawn) == pytest.approx(400, abs=60)
@@ -153,13 +144,13 @@ def test_seeded_split_has_its_share_and_is_the_same_in_any_order(tmp_path: Path)
     assert is_tested(tmp_path, lines, test_share=0.1) < drawn
 
 
-def test_equal_texts_are_never_parted(tmp_path: Path) -> None:
+def test_equal_texts_are_never_parted(tmp_path):
     lines = [f"word{i % 50} common,l{i % 7}" for i in range(1000)]
     write(tmp_path, "train.csv", "\n".join(["text,label", *lines]) + "\n")
     raw = build(tmp_path, test_share=0.3, num_hashed_features=1 << 30)
     common = hashed_token("common", 1 << 30)
     train, test = (
-        {i for row in rows(part) for i in row} - {common}
+        {i for row in row_dicts(part) for i in row} - {common}
         for part in (raw.train_features, raw.test_features)
     )
     assert train
@@ -177,29 +168,27 @@ def test_equal_texts_are_never_parted(tmp_path: Path) -> None:
         ({"token_pattern": "(?:^|,)(red|sky)"}, ["red"]),
     ],
 )
-def test_vocabulary_is_limited_by_options(
-    tmp_path: Path, options: dict[str, Any], names: list[str]
-) -> None:
+def test_vocabulary_is_limited_by_options(tmp_path, options, names):
     write(tmp_path, "train.csv", TRAIN)
     raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST), **options)
     assert raw.train_features.num_columns == len(names)
     lines = ["red fish red", "blue fish", "blue sky"]
-    for row, line in zip(rows(raw.train_features), lines, strict=True):
+    for row, line in zip(row_dicts(raw.train_features), lines, strict=True):
         found = Counter(w for w in line.split() if w in names)
         if options.get("token_pattern", "").startswith("("):
             found = Counter(line.split()[:1]) if line.startswith("red") else Counter()
         assert {names[i]: count for i, count in row.items()} == found
 
 
-def test_hashed_features_add_up_where_they_collide(tmp_path: Path) -> None:
+def test_hashed_features_add_up_where_they_collide(tmp_path):
     write(tmp_path, "train.csv", TRAIN)
     raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST), num_hashed_features=2)
-    for row, line in zip(rows(raw.test_features), ["red sky green", "sky"], strict=True):
+    for row, line in zip(row_dicts(raw.test_features), ["red sky green", "sky"], strict=True):
         assert row == Counter(hashed_token(token, 2) for token in line.split())
     assert raw.train_features.num_columns == 2
 
 
-def test_hash_of_a_token_is_the_same_everywhere() -> None:
+def test_hash_of_a_token_is_the_same_everywhere():
     # BLAKE2b of 8 bytes, little endian, by the command `b2sum -l 64`.
     assert [hashed_token(token, 1 << 20) for token in ("fish", "größe")] == [760944, 129268]
 
@@ -221,22 +210,22 @@ def test_hash_of_a_token_is_the_same_everywhere() -> None:
         ("", []),
     ],
 )
-def test_default_tokens_of_scripts(text: str, tokens: list[str]) -> None:
+def test_default_tokens_of_scripts(text, tokens):
     assert tokenizer(None, lowercase=True)(text) == tokens
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.characters(max_codepoint=0x2FF)))
-def test_plain_text_has_the_tokens_that_it_has_among_other_text(text: str) -> None:
+def test_plain_text_has_the_tokens_that_it_has_among_other_text(text):
     split = tokenizer(None, lowercase=True)
     assert [*split(text), "ж"] == split(f"{text} ж")
 
 
-def test_case_is_kept_on_demand() -> None:
+def test_case_is_kept_on_demand():
     assert tokenizer(None, lowercase=False)("Red Größe") == ["Red", "Größe"]
 
 
-def test_label_names_are_trimmed_composed_and_kept(tmp_path: Path) -> None:
+def test_label_names_are_trimmed_composed_and_kept(tmp_path):
     write(tmp_path, "train.csv", 'text,label\nx," new\n  york|Mu\u0308nchen|München"\ny,new york\n')
     raw = build(tmp_path, test="train.csv", label_separator="|")
     assert raw.label_names == ("new york", "München")
@@ -248,16 +237,16 @@ def test_label_names_are_trimmed_composed_and_kept(tmp_path: Path) -> None:
     assert load_raw(spec, tmp_path, tmp_path / "cache").label_names == ("new york", "München")
 
 
-def test_whole_numbers_are_labels_in_json(tmp_path: Path) -> None:
+def test_whole_numbers_are_labels_in_json(tmp_path):
     write(tmp_path, "train.jsonl", '{"text": "x", "label": 7}\n{"text": "y", "label": [8, "7"]}\n')
     assert build(tmp_path, "train.jsonl", test="train.jsonl").label_names == ("7", "8")
 
 
-def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path: Path) -> None:
+def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path):
     before = csv.field_size_limit()
     write(tmp_path, "train.csv", f"text,label\n{'word ' * 60_000},a\n")
     raw = build(tmp_path, test="train.csv")
-    assert rows(raw.train_features) == [{0: 60_000}]
+    assert row_dicts(raw.train_features) == [{0: 60_000}]
     assert csv.field_size_limit() == before
 
 
@@ -296,9 +285,7 @@ def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path: Path) -
         ("b*.csv", None, {}, "b*.csv: no such file; expected the train data"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused_by_file_line_and_column(
-    tmp_path: Path, name: str, content: str | bytes | None, options: dict[str, Any], message: str
-) -> None:
+def test_bad_input_is_refused_by_file_line_and_column(tmp_path, name, content, options, message):
     if content is not None:
         write(tmp_path, name, content)
     spec = DataSpec(source="texts", name="bad", options={"train": name, **options})
@@ -308,7 +295,7 @@ def test_bad_input_is_refused_by_file_line_and_column(
     assert message in str(caught.value)
 
 
-def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
+def test_truncated_gzip_is_refused(tmp_path):
     packed = gzip.compress(b"text,label\n" + b"red fish,a\n" * 100)
     (tmp_path / "train.csv.gz").write_bytes(packed[:-20])
     with pytest.raises(DataError, match="broken compression"):
@@ -316,9 +303,7 @@ def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "head"), [("a.csv", 'text,label\n"'), ("a.jsonl", '{"text": "')])
-def test_endless_row_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: str
-) -> None:
+def test_endless_row_is_refused(tmp_path, monkeypatch, name, head):
     monkeypatch.setattr(textrows, "MAX_CHARACTERS", 1000)
     write(tmp_path, name, head + "x" * 5000)
     with pytest.raises(DataError, match=r"line \d: longer than 1,000 bytes"):
@@ -346,12 +331,12 @@ def test_endless_row_is_refused(
         ({"token_pattern": "a*"}, "one that needs a character"),
     ],
 )
-def test_bad_option_is_named(options: dict[str, Any], message: str) -> None:
+def test_bad_option_is_named(options, message):
     with pytest.raises(DataError, match=message):
         TextsSource(train="x.csv", **options)
 
 
-def test_identity_follows_content_and_order_of_the_files(tmp_path: Path) -> None:
+def test_identity_follows_content_and_order_of_the_files(tmp_path):
     write(tmp_path, "p1.csv", TRAIN)
     write(tmp_path, "p2.csv", TEST)
     spec = DataSpec(source="texts", name="t", options={"train": "p*.csv"})
@@ -362,7 +347,7 @@ def test_identity_follows_content_and_order_of_the_files(tmp_path: Path) -> None
     assert raw_identity(spec, tmp_path, tmp_path / "cache") != first
 
 
-def test_prepared_data_can_be_trained_on(tmp_path: Path) -> None:
+def test_prepared_data_can_be_trained_on(tmp_path):
     write(tmp_path, "train.csv", "\n".join(["text,label", *many_texts(200)]) + "\n")
     spec = DataSpec(
         source="texts",

@@ -10,6 +10,7 @@ from bench.data.csr import Csr
 from bench.data.source import DataError, RawData
 from bench.data.transform import prepare
 from bench.settings import DataSpec
+from tests.data.rows import row_dicts
 
 
 def random_rows(
@@ -41,15 +42,7 @@ def spec(**settings: object) -> DataSpec:
     return DataSpec(source="none", name="tiny", **settings)  # type: ignore[arg-type]
 
 
-def row_dicts(rows: Csr) -> list[dict[int, float]]:
-    values = np.ones(rows.ids.size) if rows.values is None else rows.values
-    return [
-        dict(zip(rows.ids[a:b].tolist(), values[a:b].tolist(), strict=True))
-        for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)
-    ]
-
-
-def test_tfidf_and_normalisation_equal_a_slow_reference() -> None:
+def test_tfidf_and_normalisation_equal_a_slow_reference():
     raw = raw_data()
     plain = prepare(spec(feature_weighting="raw", normalize_rows=False), raw).dataset
     weighted = prepare(spec(), raw).dataset
@@ -68,20 +61,20 @@ def test_tfidf_and_normalisation_equal_a_slow_reference() -> None:
             assert row == pytest.approx(other, rel=1e-5)
 
 
-def test_test_points_do_not_move_the_weights() -> None:
+def test_test_points_do_not_move_the_weights():
     raw = raw_data()
     other = RawData(**{**vars(raw), "test_features": random_rows(30, 20, 99)})
     first, second = prepare(spec(), raw).dataset, prepare(spec(), other).dataset
     np.testing.assert_array_equal(first.train_features.values, second.train_features.values)
 
 
-def test_binary_rows_have_unit_norm_and_equal_values() -> None:
+def test_binary_rows_have_unit_norm_and_equal_values():
     data = prepare(spec(feature_weighting="binary"), raw_data()).dataset
     for row in row_dicts(data.train_features):
         assert list(row.values()) == pytest.approx([1 / math.sqrt(max(len(row), 1))] * len(row))
 
 
-def test_splits_are_the_same_for_the_same_seed_and_differ_for_another() -> None:
+def test_splits_are_the_same_for_the_same_seed_and_differ_for_another():
     raw = raw_data()
     first, again = prepare(spec(), raw).dataset, prepare(spec(), raw).dataset
     other = prepare(spec(split_seed=1), raw).dataset
@@ -89,7 +82,7 @@ def test_splits_are_the_same_for_the_same_seed_and_differ_for_another() -> None:
     assert first.validation_features.ids.tolist() != other.validation_features.ids.tolist()
 
 
-def test_validation_and_training_points_are_the_training_file() -> None:
+def test_validation_and_training_points_are_the_training_file():
     raw = raw_data()
     data = prepare(spec(feature_weighting="raw", normalize_rows=False), raw).dataset
 
@@ -109,7 +102,7 @@ def test_validation_and_training_points_are_the_training_file() -> None:
     )
 
 
-def test_top_labels_are_renumbered_by_falling_training_count() -> None:
+def test_top_labels_are_renumbered_by_falling_training_count():
     raw = raw_data()
     prepared = prepare(spec(num_top_labels=5, num_validation_points=0), raw)
     counts = raw.train_labels.column_counts()
@@ -131,7 +124,7 @@ def test_top_labels_are_renumbered_by_falling_training_count() -> None:
     assert facts["test_fraction_kept"] == num_kept / 30
 
 
-def test_points_without_labels_are_kept_unless_labels_are_chosen() -> None:
+def test_points_without_labels_are_kept_unless_labels_are_chosen():
     raw = raw_data()
     assert np.any(raw.test_labels.row_lengths == 0)
     assert prepare(spec(), raw).dataset.test_labels.num_rows == 30
@@ -139,7 +132,7 @@ def test_points_without_labels_are_kept_unless_labels_are_chosen() -> None:
     assert np.all(chosen.test_labels.row_lengths > 0)
 
 
-def test_test_draw_is_nested_and_states_the_total() -> None:
+def test_test_draw_is_nested_and_states_the_total():
     raw = raw_data()
     small, large = (prepare(spec(max_test_points=n), raw).dataset for n in (5, 20))
     assert small.facts["num_test_points"] == 5
@@ -147,7 +140,7 @@ def test_test_draw_is_nested_and_states_the_total() -> None:
     np.testing.assert_array_equal(small.test_features.ids, large.test_features.slice(0, 5).ids)
 
 
-def test_ceiling_is_the_share_of_test_labels_with_a_training_point() -> None:
+def test_ceiling_is_the_share_of_test_labels_with_a_training_point():
     raw = raw_data(num_train=14)
     data = prepare(spec(), raw).dataset
     trained = {label for row in row_dicts(data.train_labels) for label in row}
@@ -158,7 +151,7 @@ def test_ceiling_is_the_share_of_test_labels_with_a_training_point() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 0.25, float("nan")])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_value_that_is_no_count_is_refused_with_point_and_feature(split: str, value: float) -> None:
+def test_value_that_is_no_count_is_refused_with_point_and_feature(split, value):
     raw = raw_data()
     rows = getattr(raw, f"{split}_features")
     rows.values[7] = value
@@ -176,13 +169,13 @@ def test_value_that_is_no_count_is_refused_with_point_and_feature(split: str, va
         ({"num_top_labels": 13}, "num_top_labels is 13 but only 12 labels"),
     ],
 )
-def test_too_large_a_wish_is_refused(settings: dict[str, int], message: str) -> None:
+def test_too_large_a_wish_is_refused(settings, message):
     with pytest.raises(DataError, match=message):
         prepare(spec(**settings), raw_data())
 
 
 @pytest.mark.parametrize("num_validation_points", [0, 1, 10])
-def test_group_is_never_parted_between_training_and_validation(num_validation_points: int) -> None:
+def test_group_is_never_parted_between_training_and_validation(num_validation_points):
     groups = np.random.default_rng(0).integers(0, 20, 60).astype(np.int32)
     number = Csr(np.arange(61), np.arange(60, dtype=np.int32), None, 60)  # feature = point
     raw = dataclasses.replace(raw_data(), train_features=number, train_groups=groups)
@@ -197,7 +190,7 @@ def test_group_is_never_parted_between_training_and_validation(num_validation_po
     assert np.all(np.diff(trained) > 0)
 
 
-def test_validation_of_all_groups_is_refused() -> None:
+def test_validation_of_all_groups_is_refused():
     raw = dataclasses.replace(raw_data(), train_groups=np.repeat(np.int32([0, 1]), 30))
     with pytest.raises(DataError, match="num_validation_points is 40"):
         prepare(spec(num_validation_points=40), raw)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -132,9 +132,7 @@ def problems(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], int]:
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.lists(st.floats(1.0, 50.0), min_size=12, max_size=12))
-def test_every_metric_agrees_with_the_slow_reference(
-    problem: tuple[list[list[int]], list[list[int]], int], weights: list[float]
-) -> None:
+def test_every_metric_agrees_with_the_slow_reference(problem, weights):
     tops, targets, k = problem
     found = score(tops, targets, (k,), weights)
     assert found == pytest.approx(expected(tops, targets, weights, (k,)), abs=1e-12)
@@ -144,9 +142,7 @@ def test_every_metric_agrees_with_the_slow_reference(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(_bought, min_size=1, max_size=6), st.data())
-def test_weighted_metrics_over_any_batches_are_those_of_the_reference(
-    purchases: Sequence[Mapping[int, float]], data: st.DataObject
-) -> None:
+def test_weighted_metrics_over_any_batches_are_those_of_the_reference(purchases, data):
     ks = (1, 3, 6)
     tops = [data.draw(_labels)[:6] for _ in purchases]
     tops = [top + [-1] * (6 - len(top)) for top in tops]
@@ -167,7 +163,7 @@ def test_weighted_metrics_over_any_batches_are_those_of_the_reference(
     assert all(-1e-12 <= value <= 1 + 1e-12 for value in found.values())
 
 
-def test_equal_weights_give_the_unweighted_metrics() -> None:
+def test_equal_weights_give_the_unweighted_metrics():
     metrics = RankingMetrics((1, 2, 3), weighted=True)
     batch = reference.batch_of([[0, 3, 8, 9], [2], []], [7.0] * 5)
     metrics.update(torch.tensor([[3, 1, 8], [4, 2, 0], [5, 9, 7]]), batch)
@@ -184,31 +180,26 @@ def test_equal_weights_give_the_unweighted_metrics() -> None:
         (MIXED_TOPS, MIXED_TARGETS, MIXED_WEIGHTS, NAPKINXC),
     ],
 )
-def test_values_are_those_of_napkinxc(
-    tops: reference.Rows,
-    targets: reference.Rows,
-    weights: list[float] | None,
-    published: dict[str, list[float]],
-) -> None:
+def test_values_are_those_of_napkinxc(tops, targets, weights, published):
     ks = range(1, len(published["P"]) + 1)
     found = score(tops, targets, ks, weights)
     for name, values in published.items():
         assert [found[f"{name}@{k}"] for k in ks] == pytest.approx(values, abs=1e-7)
 
 
-def test_propensity_scored_precision_by_hand() -> None:
+def test_propensity_scored_precision_by_hand():
     # Point 0 finds its light label (2 of at most 8), point 1 its only one (4 of 4): 6 / 12, whereas
     # the mean of the two points' own ratios would be 5 / 8.
     assert score([[0], [2]], [[0, 1], [2]], (1,), [2.0, 8.0, 4.0])["PSP@1"] == 0.5
 
 
-def test_perfect_predictions_score_one_where_labels_allow_it() -> None:
+def test_perfect_predictions_score_one_where_labels_allow_it():
     found = score([[4, 1, 0], [3, 0, 1]], [[1, 4], [3]], (3,), [1.0, 2.0, 3.0, 4.0, 5.0])
     assert found.pop("P@3") == pytest.approx(0.5)
     assert found == pytest.approx(dict.fromkeys(found, 1.0))
 
 
-def test_points_without_labels_count_as_zero() -> None:
+def test_points_without_labels_count_as_zero():
     some = score([[0], [1]], [[0], []], (1,), [1.0, 1.0])
     assert some == {name: 1.0 if name.startswith("PS") else 0.5 for name in some}
     assert set(score([[0], [1]], [[], []], (1,), [1.0, 1.0]).values()) == {0.0}
@@ -226,14 +217,12 @@ def test_points_without_labels_count_as_zero() -> None:
         ([[9, 2], [0, 5]], [[1, 4, 9], [3, 5]], [[True, False], [False, True]]),
     ],
 )
-def test_hits_depend_neither_on_padding_nor_on_order_and_dtype(
-    tops: list[list[int]], targets: list[list[int]], expected: list[list[bool]]
-) -> None:
+def test_hits_depend_neither_on_padding_nor_on_order_and_dtype(tops, targets, expected):
     for predicted in (torch.tensor(tops), torch.tensor(tops).int().T.contiguous().T):
         assert (find_entries(predicted, reference.sparse(targets)) >= 0).tolist() == expected
 
 
-def test_hits_at_the_scale_of_the_largest_data_sets_do_not_overflow() -> None:
+def test_hits_at_the_scale_of_the_largest_data_sets_do_not_overflow():
     label = 100_000_000 - 1
     targets = SparseLabels(torch.arange(1001), torch.full((1000,), label))
     entries = find_entries(torch.full((1000, 1), label, dtype=torch.int32), targets)
@@ -243,7 +232,7 @@ def test_hits_at_the_scale_of_the_largest_data_sets_do_not_overflow() -> None:
 # Streaming -------------------------------------------------------------------------------------
 
 
-def test_multilabel_names_and_values_are_those_of_the_slow_reference() -> None:
+def test_multilabel_names_and_values_are_those_of_the_slow_reference():
     metrics = metrics_of()
     update(metrics, TOPS, TARGETS)
     assert values_of(metrics) == pytest.approx(all_expected(), abs=1e-12)
@@ -251,14 +240,14 @@ def test_multilabel_names_and_values_are_those_of_the_slow_reference() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(1, len(TOPS) - 1), max_size=12))
-def test_any_split_into_batches_gives_the_same(cuts: set[int]) -> None:
+def test_any_split_into_batches_gives_the_same(cuts):
     metrics = metrics_of()
     for start, stop in itertools.pairwise([0, *sorted(cuts), len(TOPS)]):
         update(metrics, TOPS[start:stop], TARGETS[start:stop])
     assert values_of(metrics) == pytest.approx(all_expected(), abs=1e-12)
 
 
-def test_states_of_two_processes_add_up() -> None:
+def test_states_of_two_processes_add_up():
     left, right = metrics_of(), metrics_of()
     update(left, TOPS[:13], TARGETS[:13])
     update(right, TOPS[13:], TARGETS[13:])
@@ -266,7 +255,7 @@ def test_states_of_two_processes_add_up() -> None:
     assert values_of(left) == pytest.approx(all_expected(), abs=1e-12)
 
 
-def test_multiclass_reports_top_k_and_p_at_1() -> None:
+def test_multiclass_reports_top_k_and_p_at_1():
     metrics = metrics_of(task="multiclass")
     update(metrics, TOPS, SINGLE_TARGETS)
     values = values_of(metrics)
@@ -284,7 +273,7 @@ def test_multiclass_reports_top_k_and_p_at_1() -> None:
     assert values["R@5 torso"] == reference.group_share(TOPS, SINGLE_TARGETS, members, 5)
 
 
-def test_group_share_counts_occurrences_not_points() -> None:
+def test_group_share_counts_occurrences_not_points():
     metrics = RankingMetrics((5,), groups=torch.tensor([0, 0, 0, 2, 1, 1, 1, 1, 1, 1]))
     update(metrics, [[0, 9, 8, 7, 6], [0, 9, 8, 7, 6]], [[0, 1, 2], [0]])
     values = values_of(metrics)
@@ -293,11 +282,11 @@ def test_group_share_counts_occurrences_not_points() -> None:
     assert "R@5 torso" not in values
 
 
-def test_without_frequencies_there_are_neither_groups_nor_propensities() -> None:
+def test_without_frequencies_there_are_neither_groups_nor_propensities():
     assert list(score(TOPS, TARGETS, (1,))) == ["P@1", "nDCG@1", "R@1", "authors P@1"]
 
 
-def test_reset_forgets_every_point() -> None:
+def test_reset_forgets_every_point():
     metrics = metrics_of()
     update(metrics, TOPS[::-1], TARGETS)
     metrics.reset()
@@ -305,7 +294,7 @@ def test_reset_forgets_every_point() -> None:
     assert values_of(metrics) == pytest.approx(all_expected(), abs=1e-12)
 
 
-def test_sums_stay_float64_when_the_module_is_cast_to_half_precision() -> None:
+def test_sums_stay_float64_when_the_module_is_cast_to_half_precision():
     metrics = metrics_of()
     module = torch.nn.ModuleDict({"metrics": metrics}).half().to(torch.bfloat16)
     update(metrics, TOPS, TARGETS)
@@ -314,7 +303,7 @@ def test_sums_stay_float64_when_the_module_is_cast_to_half_precision() -> None:
     assert values_of(metrics) == pytest.approx(all_expected(), abs=1e-12)
 
 
-def test_copies_are_independent_and_survive_pickling() -> None:
+def test_copies_are_independent_and_survive_pickling():
     metrics = metrics_of()
     update(metrics, TOPS, TARGETS)
     copied, pickled = copy.deepcopy(metrics), pickle.loads(pickle.dumps(metrics))
@@ -336,25 +325,23 @@ def test_copies_are_independent_and_survive_pickling() -> None:
         ([[0, 1, 2, 3, 4]], [[20]], "target label 20 is out of range; expected ids below 20"),
     ],
 )
-def test_impossible_arguments_are_refused_by_name(
-    tops: list[list[int]], targets: list[list[int]], message: str
-) -> None:
+def test_impossible_arguments_are_refused_by_name(tops, targets, message):
     with pytest.raises(ValueError, match=message):
         update(metrics_of(), tops, targets)
 
 
 @pytest.mark.parametrize("targets", [[[], [1]], [[1, 2], [3]]])
-def test_multiclass_points_without_exactly_one_label_are_refused(targets: list[list[int]]) -> None:
+def test_multiclass_points_without_exactly_one_label_are_refused(targets):
     with pytest.raises(ValueError, match="expected exactly one"):
         update(metrics_of(task="multiclass"), TOPS[:2], targets)
 
 
-def test_a_batch_without_weights_is_refused_where_they_are_asked_for() -> None:
+def test_a_batch_without_weights_is_refused_where_they_are_asked_for():
     with pytest.raises(ValueError, match="no label_weights"):
         update(RankingMetrics((1,), weighted=True), [[1]], [[1]])
 
 
-def test_compute_before_any_point_is_refused() -> None:
+def test_compute_before_any_point_is_refused():
     metrics = metrics_of()
     update(metrics, TOPS, TARGETS)
     metrics.num_points.zero_()
@@ -364,7 +351,7 @@ def test_compute_before_any_point_is_refused() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_streaming_on_a_gpu_equals_the_cpu() -> None:
+def test_streaming_on_a_gpu_equals_the_cpu():
     metrics = metrics_of().cuda()
     metrics.update(torch.tensor(TOPS).cuda(), reference.batch_of(TARGETS).to("cuda"))
     assert values_of(metrics) == pytest.approx(all_expected(), abs=1e-12)
