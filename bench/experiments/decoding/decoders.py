@@ -165,7 +165,7 @@ class Auto(Decoder):
 
     def num_scored(self, queries: Tensor) -> Tensor:
         """Labels scored by the threshold algorithm, or all."""
-        return auto.num_scored(queries, self.index, self.k, "sum")
+        return auto.num_scored(queries, self.index, self.k)
 
     def facts_of_inference(self) -> Mapping[str, Any]:
         """`decode_costs`: the unit costs of this machine that it chooses by."""
