@@ -135,7 +135,7 @@ def test_a_row_that_fails_leaves_the_others_whole(measure, tmp_path):
 def test_seconds_that_are_none_are_the_rows_error_alone(measure):
     [line] = measure(build_trial("time_nothing"), build_trial())
     assert statuses(line) == [("error", 0), ("done", 3)]
-    assert "expected a finite number above 0" in line.rows[0]["reason"]
+    assert "expected `float` > 0" in line.rows[0]["reason"]
 
 
 def test_a_row_that_fits_alone_is_measured_alone(measure):
