@@ -7,12 +7,13 @@ their numbers here is `bench.data.searchlog`: its shape at a smaller size, none 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.methods.kinds import PAPERS
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import grid, mlp, shrink, study
 from bench.studies.papers.rows import peer, repeat
 from bench.studies.presets import PRESETS
@@ -213,55 +214,20 @@ _AMAZON = "Amazon's log"
 _FEWER, _MORE = (250, 2500, 10_000), (500, 5000, 20_000)
 
 
-def _row(label: str, beside: Mapping[str, Any], **metrics: float) -> PaperRow:
-    names = {"recall": "wR@100", "hours": "train hours", "train_GB": "train peak GB"}
-    names |= {"eval_GB": "evaluation peak GB", "parameters": "parameters"}
+def _row(label: str, values: Sequence[float], **beside: Scalar | tuple[Scalar, ...]) -> PaperRow:
+    names = ("wR@100", "train hours", "train peak GB", "evaluation peak GB", "parameters")
+    metrics = dict(zip(names, values, strict=False))
     return PaperRow(
-        label=label,
-        metrics={names[name]: value for name, value in metrics.items()},
-        source=_TABLE,
-        tag="A",
-        beside=beside,
-        data=_AMAZON,
+        label=label, metrics=metrics, source=_TABLE, tag="A", beside=beside, data=_AMAZON
     )
 
 
+_MACH = "MACH, B = {:,}, R = 32, 10 epochs"
 TABLE_ROWS = (
-    _row(
-        "DSSM, 256 dimensions, 5 epochs",
-        {"method": "two_tower"},
-        recall=0.441,
-        hours=316.6,
-        train_GB=40,
-        eval_GB=286,
-        parameters=200,
-    ),
-    _row(
-        "Parabel, 16 trees, 5 epochs",
-        {"method": "omikuji"},
-        recall=0.5810,
-        hours=232.4,
-        train_GB=350,
-        eval_GB=426,
-    ),
-    _row(
-        "MACH, B = 10,000, R = 32, 10 epochs",
-        {"method": "mach", "num_buckets": _FEWER},
-        recall=0.6419,
-        hours=31.8,
-        train_GB=150,
-        eval_GB=80,
-        parameters=5770,
-    ),
-    _row(
-        "MACH, B = 20,000, R = 32, 10 epochs",
-        {"method": "mach", "num_buckets": _MORE},
-        recall=0.6541,
-        hours=34.2,
-        train_GB=180,
-        eval_GB=90,
-        parameters=6400,
-    ),
+    _row("DSSM, 256 dimensions, 5 epochs", (0.441, 316.6, 40, 286, 200), method="two_tower"),
+    _row("Parabel, 16 trees, 5 epochs", (0.5810, 232.4, 350, 426), method="omikuji"),
+    _row(_MACH.format(10_000), (0.6419, 31.8, 150, 80, 5770), method="mach", num_buckets=_FEWER),
+    _row(_MACH.format(20_000), (0.6541, 34.2, 180, 90, 6400), method="mach", num_buckets=_MORE),
 )
 
 _WORLDS = (2, 4, 8, 16, 32)
@@ -287,51 +253,33 @@ def _epochs(number: int) -> str:
 
 
 def _figure_rows() -> Iterable[PaperRow]:
-    def row(label: str, metrics: Mapping[str, float], beside: Mapping[str, Any]) -> PaperRow:
-        return PaperRow(
-            label=label,
-            metrics=metrics,
-            source=_FIGURE,
-            tag="F",
-            beside=beside,
-            data=_AMAZON,
-        )
-
+    row = functools.partial(PaperRow, source=_FIGURE, tag="F", data=_AMAZON)
     for (num_buckets, num_epochs), values in RECALL.items():
+        sizes = _FEWER if num_buckets == 10_000 else _MORE
         yield row(
-            f"MACH, B = {num_buckets:,}, {_epochs(num_epochs)}",
-            {f"wR@100, R = {R}": value for R, value in zip(_WORLDS, values, strict=True)},
-            {
-                "method": "mach",
-                "num_buckets": _FEWER if num_buckets == 10_000 else _MORE,
-                "num_epochs": num_epochs,
-            },
+            label=f"MACH, B = {num_buckets:,}, {_epochs(num_epochs)}",
+            metrics={f"wR@100, R = {R}": value for R, value in zip(_WORLDS, values, strict=True)},
+            beside={"method": "mach", "num_buckets": sizes, "num_epochs": num_epochs},
         )
     for num_trees, value in zip(_TREES, RECALL_OF_TREES[5], strict=True):
         yield row(
-            f"Parabel, {num_trees} trees, 5 epochs",
-            {"wR@100": value},
-            {"method": "omikuji", "num_trees": num_trees},
+            label=f"Parabel, {num_trees} trees, 5 epochs",
+            metrics={"wR@100": value},
+            beside={"method": "omikuji", "num_trees": num_trees},
         )
-    yield row("dense embedding (DSSM)", {"wR@100": _DSSM_RECALL}, {"method": "two_tower"})
+    dssm = {"wR@100": _DSSM_RECALL}
+    yield row(label="dense embedding (DSSM)", metrics=dssm, beside={"method": "two_tower"})
 
 
 def _curves() -> Iterable[Curve]:
-    def curve(label: str, points: Iterable[tuple[float | None, float]]) -> Curve:
-        return Curve(
-            label=label,
-            panel=_AMAZON,
-            points=tuple(points),
-            tag="F",
-            source=_FIGURE,
-        )
-
+    curve = functools.partial(Curve, panel=_AMAZON, tag="F", source=_FIGURE)
     for (num_buckets, num_epochs), values in RECALL.items():
         label = f"MACH B={num_buckets:,}, {_epochs(num_epochs)}"
-        yield curve(label, zip(_WORLDS, values, strict=True))
+        yield curve(label=label, points=tuple(zip(_WORLDS, values, strict=True)))
     for num_epochs, values in RECALL_OF_TREES.items():
-        yield curve(f"Parabel, {_epochs(num_epochs)}", zip(_TREES, values, strict=True))
-    yield curve("DSSM", [(None, _DSSM_RECALL)])
+        label = f"Parabel, {_epochs(num_epochs)}"
+        yield curve(label=label, points=tuple(zip(_TREES, values, strict=True)))
+    yield curve(label="DSSM", points=((None, _DSSM_RECALL),))
 
 
 def _smoke(function: Callable[[Profile], list[Trial]]) -> list[Trial]:
