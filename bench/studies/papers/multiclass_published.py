@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bench.data.download.catalogue import SETS
 from bench.settings import Scalar
-from bench.studies.published import Curve, PaperRow, Tag
+from bench.studies.published import Curve, PaperRow
 
 _FIGURE = "NeurIPS 2019, figure of accuracy over B and R"
 _TABLE = "NeurIPS 2019, multi-class table"
@@ -64,24 +66,8 @@ def _mach(num_buckets: int, num_worlds: int) -> Mapping[str, Scalar]:
     return {"method": "mach", "num_buckets": num_buckets, "num_worlds": num_worlds}
 
 
-def _row(
-    name: str,
-    label: str,
-    metrics: Mapping[str, float],
-    source: str,
-    tag: Tag,
-    beside: Mapping[str, Scalar],
-    why: str = "",
-) -> PaperRow:
-    return PaperRow(
-        label=label,
-        metrics=metrics,
-        source=source,
-        part=SETS[name].title,
-        tag=tag,
-        beside=beside,
-        why=why,
-    )
+def _row(name: str, **fields: Any) -> PaperRow:
+    return PaperRow(part=SETS[name].title, **fields)
 
 
 def table_rows(stand_in: str) -> Iterator[PaperRow]:
@@ -100,8 +86,10 @@ def table_rows(stand_in: str) -> Iterator[PaperRow]:
 def _set_rows() -> Iterator[PaperRow]:
     for name, (reduction, hours, query, accuracy) in _RUNS.items():
         num_buckets, num_worlds = RUNS[name]
-        beside = _mach(num_buckets, num_worlds)
-        label = f"MACH B={num_buckets}, R={num_worlds}"
+        common = {
+            "label": f"MACH B={num_buckets}, R={num_worlds}",
+            "beside": _mach(num_buckets, num_worlds),
+        }
         measured = {
             "reduction": reduction,
             "train hours": hours,
@@ -109,18 +97,25 @@ def _set_rows() -> Iterator[PaperRow]:
             "P@1": accuracy,
             "P@1, mean": accuracy,
         }
-        yield _row(name, label, measured, _TABLE, "A", beside, "on one Titan X")
+        why = "on one Titan X"
+        yield _row(name, metrics=measured, source=_TABLE, tag="A", why=why, **common)
         least, median = _ESTIMATORS[name]
         estimators = {"P@1, min": least, "P@1, median": median}
-        yield _row(name, label, estimators, "arXiv 1810.04254, table of estimators", "M", beside)
+        source = "arXiv 1810.04254, table of estimators"
+        yield _row(name, metrics=estimators, source=source, tag="M", **common)
     yield from rival_rows()
+
+
+def _point(name: str, label: str, accuracy: float, beside: Mapping[str, Scalar]) -> PaperRow:
+    metrics = {"P@1": accuracy}
+    return _row(name, label=label, metrics=metrics, source=_FIGURE, tag="F", beside=beside)
 
 
 def rival_rows() -> Iterator[PaperRow]:
     """The horizontal lines of the figures."""
     for name, rivals in _RIVALS.items():
         for system, accuracy in rivals.items():
-            yield _row(name, system, {"P@1": accuracy}, _FIGURE, "F", _BESIDE[system])
+            yield _point(name, system, accuracy, _BESIDE[system])
 
 
 def tradeoff_rows() -> Iterator[PaperRow]:
@@ -129,28 +124,17 @@ def tradeoff_rows() -> Iterator[PaperRow]:
         for num_worlds, by_buckets in by_worlds.items():
             for num_buckets, accuracy in by_buckets.items():
                 label = f"MACH B={num_buckets}, R={num_worlds}"
-                beside = _mach(num_buckets, num_worlds)
-                yield _row(name, label, {"P@1": accuracy}, _FIGURE, "F", beside)
+                yield _point(name, label, accuracy, _mach(num_buckets, num_worlds))
     yield from rival_rows()
 
 
 def tradeoff_curves() -> Iterator[Curve]:
     """The same as lines over B."""
     for name, by_worlds in TRADEOFF.items():
+        panel = SETS[name].title.partition(" (")[0]
+        curve = functools.partial(Curve, panel=panel, tag="F", source=_FIGURE)
         for num_worlds, by_buckets in by_worlds.items():
             points = tuple((float(B), accuracy) for B, accuracy in sorted(by_buckets.items()))
-            yield Curve(
-                label=f"R={num_worlds}",
-                panel=SETS[name].title.partition(" (")[0],
-                points=points,
-                tag="F",
-                source=_FIGURE,
-            )
+            yield curve(label=f"R={num_worlds}", points=points)
         for system, accuracy in _RIVALS[name].items():
-            yield Curve(
-                label=system,
-                panel=SETS[name].title.partition(" (")[0],
-                points=((None, accuracy),),
-                tag="F",
-                source=_FIGURE,
-            )
+            yield curve(label=system, points=((None, accuracy),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.methods.kinds import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
@@ -94,9 +94,10 @@ def _rows(part: str, data: str) -> Iterable[PaperRow]:
     def row(
         label: str,
         table: str,
-        values: tuple[float, ...],
+        values: Sequence[float],
         seconds: float | None,
-        beside: Mapping[str, Scalar],
+        R: int,
+        m: int | None,
     ) -> PaperRow:
         metrics = dict(zip(_METRICS, values, strict=True))
         if seconds is not None:
@@ -107,22 +108,14 @@ def _rows(part: str, data: str) -> Iterable[PaperRow]:
             source=f"{_SOURCE}, table {table}",
             part=part,
             tag="T",
-            beside={"method": "mach", **beside},
+            beside={"method": "mach", "num_worlds": R, "filter_buckets": m},
             data=data,
         )
 
     for R, values in BY_WORLDS.items():
-        beside: dict[str, Scalar] = {"num_worlds": R, "filter_buckets": None}
-        yield row(f"R = {R}", "4.3", values, _SECONDS.get(R), beside)
-    complete: dict[str, Scalar] = {"num_worlds": 16, "filter_buckets": None}
-    yield row("MACH, R = 16", "4.4", BY_WORLDS[16], _COMPLETE_SECONDS, complete)
-    yield row(
-        "N-MACH, R = 16",
-        "4.4",
-        _FILTERED,
-        _FILTER_SECONDS,
-        {"num_worlds": 16, "filter_buckets": 11},
-    )
+        yield row(f"R = {R}", "4.3", values, _SECONDS.get(R), R, None)
+    yield row("MACH, R = 16", "4.4", BY_WORLDS[16], _COMPLETE_SECONDS, 16, None)
+    yield row("N-MACH, R = 16", "4.4", _FILTERED, _FILTER_SECONDS, 16, 11)
 
 
 def _published() -> tuple[PaperRow, ...]:
