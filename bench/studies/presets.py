@@ -77,6 +77,17 @@ def _raw(name: str, **settings: Any) -> DataSpec:
     )
 
 
+def _mach(*hidden_dims: int, **options: Scalar) -> ModelSpec:
+    encoder: Literal["mlp", "linear"] = "mlp" if hidden_dims else "linear"
+    return ModelSpec(method="mach", encoder=encoder, hidden_dims=hidden_dims, options=options)
+
+
+def _train(**settings: Any) -> TrainSpec:
+    """TensorFlow's Adam at its usual rate, which stays, and all points train."""
+    usual = {"learning_rate": 1e-3, "optimizer": "tf_adam", "schedule": "constant"}
+    return TrainSpec(**{**usual, "num_validations": 0, **settings})
+
+
 def _sizes(name: str) -> Sizes:
     published = SETS[name]
     sizes = {each.name: getattr(published, each.name) for each in dataclasses.fields(Sizes)}
@@ -119,28 +130,16 @@ def neurips_multilabel(data: str, *, num_buckets: int, batch_size: int, num_epoc
         ),
         sizes=_sizes(data),
         data=_raw(data),
-        model=ModelSpec(
-            method="mach",
-            hidden_dims=(500, 500),
-            options={
-                "num_buckets": num_buckets,
-                "num_worlds": 32,
-                "estimator": "logit_sum",
-                **_MURMUR_BCE,
-                **_TF_START,
-            },
+        model=_mach(
+            500,
+            500,
+            num_buckets=num_buckets,
+            num_worlds=32,
+            estimator="logit_sum",
+            **_MURMUR_BCE,
+            **_TF_START,
         ),
-        train=TrainSpec(
-            batch_size=batch_size,
-            learning_rate=1e-3,
-            optimizer="tf_adam",
-            adam_epsilon=1e-8,
-            schedule="constant",
-            num_epochs=num_epochs,
-            num_validations=0,
-            order="file",
-            drop_last=True,
-        ),
+        train=_train(batch_size=batch_size, num_epochs=num_epochs, order="file", drop_last=True),
     )
 
 
@@ -164,30 +163,22 @@ def linear_softmax(
         reproduces=row,
         sizes=_sizes(data),
         data=_raw(data),
-        model=ModelSpec(
-            method="mach",
-            encoder="linear",
-            options={
-                "num_buckets": num_buckets,
-                "num_worlds": num_worlds,
-                "hash_family": "odp",
-                "hash_seed": 0,
-                "loss": "softmax",
-                "estimator": "mean",
-                "prior_start": False,
-                "start": "truncated_normal",
-                "start_std": 0.01,
-                "start_biases": False,
-            },
+        model=_mach(
+            num_buckets=num_buckets,
+            num_worlds=num_worlds,
+            hash_family="odp",
+            hash_seed=0,
+            loss="softmax",
+            estimator="mean",
+            prior_start=False,
+            start="truncated_normal",
+            start_std=0.01,
+            start_biases=False,
         ),
-        train=TrainSpec(
+        train=_train(
             batch_size=64 if is_odp else 256,
-            learning_rate=1e-3,
-            optimizer="tf_adam",
             adam_epsilon=1e-8 if is_odp else 1.0,
-            schedule="constant",
             num_epochs=5 if is_odp else 3,
-            num_validations=0,
         ),
     )
 
@@ -205,27 +196,16 @@ def amazon_3m() -> Preset:
         reproduces="Tharun24/MACH, defaults of 2020 on Amazon-3M (no published row)",
         sizes=_sizes("amazon-3m"),
         data=_raw("amazon-3m"),
-        model=ModelSpec(
-            method="mach",
-            hidden_dims=(4096,),
-            options={
-                "num_buckets": 10_000,
-                "num_worlds": 16,
-                "num_hashed_features": 100_000,
-                "estimator": "logit_sum",
-                **_MURMUR_BCE,
-                **_TF_START,
-            },
+        model=_mach(
+            4096,
+            num_buckets=10_000,
+            num_worlds=16,
+            num_hashed_features=100_000,
+            estimator="logit_sum",
+            **_MURMUR_BCE,
+            **_TF_START,
         ),
-        train=TrainSpec(
-            batch_size=2000,
-            learning_rate=1e-3,
-            optimizer="tf_adam",
-            schedule="constant",
-            num_epochs=10,
-            num_validations=0,
-            order="batches",
-        ),
+        train=_train(batch_size=2000, num_epochs=10, order="batches"),
     )
 
 
@@ -270,26 +250,16 @@ def amazon_search(*, num_buckets: int) -> Preset:
         reproduces=f"NeurIPS 2019, Amazon search table, MACH B = {num_buckets:,}, R = 32",
         sizes=_SEARCH_SIZES,
         data=_search_data(),
-        model=ModelSpec(
-            method="mach",
-            hidden_dims=(2000,),
-            options={
-                "num_buckets": num_buckets,
-                "num_worlds": 32,
-                "num_hashed_features": 80_000,
-                "estimator": "logit_sum",
-                **_MURMUR_BCE,
-                **_TF_START,
-            },
+        model=_mach(
+            2000,
+            num_buckets=num_buckets,
+            num_worlds=32,
+            num_hashed_features=80_000,
+            estimator="logit_sum",
+            **_MURMUR_BCE,
+            **_TF_START,
         ),
-        train=TrainSpec(
-            batch_size=2000,
-            learning_rate=1e-3,
-            optimizer="tf_adam",
-            schedule="constant",
-            num_epochs=10,
-            num_validations=0,
-        ),
+        train=_train(batch_size=2000, num_epochs=10),
     )
 
 
@@ -357,17 +327,14 @@ def third_party(
         reproduces=f"Odaimoko/MACH-Pytorch, exp-sota.xlsx, MACH on {SETS[data].title}",
         sizes=_sizes(data),
         data=_raw(data, num_validation_points=num_validation_points),
-        model=ModelSpec(
-            method="mach",
-            hidden_dims=hidden_dims,
-            options={
-                "num_buckets": num_buckets,
-                "num_worlds": 32,
-                "estimator": "mean",
-                "start": "fan_in_uniform",
-                **hashed,
-                **_MURMUR_BCE,
-            },
+        model=_mach(
+            *hidden_dims,
+            num_buckets=num_buckets,
+            num_worlds=32,
+            estimator="mean",
+            start="fan_in_uniform",
+            **hashed,
+            **_MURMUR_BCE,
         ),
         train=TrainSpec(
             batch_size=batch_size,
@@ -395,27 +362,17 @@ def wiki10_dissertation() -> Preset:
         reproduces="shubh1905/dissertation_UOE, tables 4.3 and 4.4, Wiki10-31K, B = 1,024, R = 16",
         sizes=_sizes("wiki10-31k"),
         data=_raw("wiki10-31k", ks=(1, 3, 5, 10, 50)),
-        model=ModelSpec(
-            method="mach",
-            hidden_dims=(500, 500),
-            options={
-                "num_buckets": 1024,
-                "num_worlds": 16,
-                "estimator": "logit_sum",
-                "start": "fan_in_uniform",
-                "start_biases": False,
-                **_MURMUR_BCE,
-            },
+        model=_mach(
+            500,
+            500,
+            num_buckets=1024,
+            num_worlds=16,
+            estimator="logit_sum",
+            start="fan_in_uniform",
+            start_biases=False,
+            **_MURMUR_BCE,
         ),
-        train=TrainSpec(
-            batch_size=30,
-            learning_rate=1e-3,
-            optimizer="tf_adam",
-            adam_epsilon=1e-7,
-            schedule="constant",
-            num_epochs=10,
-            num_validations=0,
-        ),
+        train=_train(batch_size=30, adam_epsilon=1e-7, num_epochs=10),
     )
 
 
