@@ -14,7 +14,7 @@ from bench.methods.card import Card, KindName
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 
 #: Modules with the cards of methods, as `CARDS`, in the order of tables.
-PLACES = (
+MODULES = (
     "baselines.cards",
     "bench.mach.card",
     "baselines.peers.cards",
@@ -32,7 +32,7 @@ _registered: list[Card] = []
 
 @functools.cache
 def _own() -> tuple[Card, ...]:
-    return tuple(card for place in PLACES for card in importlib.import_module(place).CARDS)
+    return tuple(card for name in MODULES for card in importlib.import_module(name).CARDS)
 
 
 def register(card: Card) -> None:

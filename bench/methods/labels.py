@@ -223,17 +223,17 @@ class RowNames:
     def _settings(self, trial: Trial, own: Named) -> tuple[str, str]:
         """A row's setting, with and without what all rows of its table have in common."""
         table = self._table_of(trial)
-        place = (*table, self.tasks.get(trial.data.name))
-        if place not in self._settings_of:
+        table_key = (*table, self.tasks.get(trial.data.name))
+        if table_key not in self._settings_of:
             rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
-            self._settings_of[place] = _settings_by_key(list(rows.values()))
-        found = self._settings_of[place].get(own.key)
+            self._settings_of[table_key] = _settings_by_key(list(rows.values()))
+        found = self._settings_of[table_key].get(own.key)
         if found is None:
             # A budget in seconds is steps by now, or not yet: the same row either way.
             rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
             others = [row for row in rows.values() if _without_length(row) != _without_length(own)]
             found = _settings_by_key([own, *others])[own.key]
-            self._settings_of[place][own.key] = found
+            self._settings_of[table_key][own.key] = found
         return found
 
     def full(self, trial: Trial) -> str:

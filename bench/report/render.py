@@ -150,7 +150,7 @@ def _narrower(table: Table) -> Iterator[tuple[list[int], bool]]:
     yield shown, True
     yield shown, False
     for head in table.spare:
-        shown = [place for place in shown if table.columns[place] != head]
+        shown = [index for index in shown if table.columns[index] != head]
         yield shown, False
 
 
@@ -161,10 +161,10 @@ def _text(cell: Cell, *, has_range: bool) -> str:
 
 def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]], num_words: int) -> list[int]:
     """Characters of each column; heads of numbers may be wrapped at blanks."""
-    words = [[head] if place < num_words else head.split() for place, head in enumerate(heads)]
+    words = [[head] if index < num_words else head.split() for index, head in enumerate(heads)]
     return [
-        max((len(text) for text in (*parts, *(row[place] for row in rows))), default=0)
-        for place, parts in enumerate(words)
+        max((len(text) for text in (*parts, *(row[index] for row in rows))), default=0)
+        for index, parts in enumerate(words)
     ]
 
 

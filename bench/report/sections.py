@@ -377,6 +377,6 @@ def _settings_text(record: Record) -> str:
 
 
 def card_order(kind: str) -> dict[str, int]:
-    """Registered methods → their place in tables."""
+    """Registered methods → their index in tables."""
     known = cards.cards(cast(KindName, kind))
-    return {card.name: place for place, card in enumerate(known)}
+    return {card.name: index for index, card in enumerate(known)}

@@ -113,21 +113,21 @@ HUES = (("#009E73", "P"), ("#0072B2", "X"), ("#CC79A7", "*"), ("#000000", "h"), 
 _PLANTED, _PLANTED_MARKERS = "#b5651d", "osD^v<>"
 
 
-def varied(style: SeriesStyle, place: int) -> SeriesStyle:
+def varied(style: SeriesStyle, index: int) -> SeriesStyle:
     """One of several series of one colour and marker: lines and filled parts of markers cycle."""
-    line, fill = _VARIANTS[place % len(_VARIANTS)]
+    line, fill = _VARIANTS[index % len(_VARIANTS)]
     return replace(style, linestyle=line, fill=fill)
 
 
-def shade(color: str, place: int, count: int) -> str:
+def shade(color: str, index: int, count: int) -> str:
     """One of so many colours from a light one through this one to a dark one.
 
-    >>> [shade("#0072b2", place, 3) for place in range(3)]
+    >>> [shade("#0072b2", index, 3) for index in range(3)]
     ['#8cc0dd', '#0072b2', '#002e47']
     """
     if count < 2:
         return color
-    share = 2 * place / (count - 1) - 1
+    share = 2 * index / (count - 1) - 1
     end, part = (255, -0.55 * share) if share < 0 else (0, 0.6 * share)
     channels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(own + (end - own) * part):02x}" for own in channels)
@@ -176,13 +176,13 @@ def _styles(series: Sequence[Named]) -> dict[str, SeriesStyle]:
     numbers = ((name, _numbers(name, series)) for name in always)
     name, values = next((pair for pair in numbers if len(pair[1]) > 1), ("", []))
     styles: dict[str, SeriesStyle] = {}
-    places: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for each in series:
         value = each.flat.get(name)
         shaded = shade(card.color, values.index(value), len(values)) if value in values else None
         style = replace(plain, color=shaded or card.color)
-        styles[each.key] = varied(style, places[style.color]) if places[style.color] else style
-        places[style.color] += 1
+        styles[each.key] = varied(style, counts[style.color]) if counts[style.color] else style
+        counts[style.color] += 1
     return styles
 
 
@@ -196,8 +196,8 @@ def scores_styles(are_planted: Sequence[bool]) -> list[SeriesStyle]:
     """Styles of kinds of scores: planted ones from uniform to most peaked, then models'."""
     num_planted = sum(are_planted)
     planted = [
-        SeriesStyle(shade(_PLANTED, place, num_planted), marker)
-        for place, marker in zip(range(num_planted), itertools.cycle(_PLANTED_MARKERS))
+        SeriesStyle(shade(_PLANTED, index, num_planted), marker)
+        for index, marker in zip(range(num_planted), itertools.cycle(_PLANTED_MARKERS))
     ]
     others = itertools.islice(itertools.cycle(HUES), len(are_planted) - num_planted)
     return [*planted, *(SeriesStyle(*hue) for hue in others)]

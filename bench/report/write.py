@@ -79,8 +79,8 @@ def write_results(
     markdown = f"# {escape_markdown(name)}\n\n<!-- {head} -->\n\n"
     markdown += render_comparison(comparison) if comparison else ""
     latex = f"% {head}\n% needs booktabs and graphicx\n"
-    for place, table in enumerate(tables, start=1):
-        latex += render_latex(table, f"{name}-{results.machine}-{place}")
+    for index, table in enumerate(tables, start=1):
+        latex += render_latex(table, f"{name}-{results.machine}-{index}")
     markdown += "\n".join(map(render_markdown, tables))
     folder = out_dir / "tables" / name
     paths = [

@@ -114,7 +114,7 @@ def _line(
 
 
 def _style(entry: Entry) -> SeriesStyle:
-    return varied(SeriesStyle(entry.row.card.color, entry.row.card.marker), entry.place)
+    return varied(SeriesStyle(entry.row.card.color, entry.row.card.marker), entry.index)
 
 
 def _labels(members: Sequence[Entry]) -> list[float]:
@@ -177,7 +177,7 @@ def decode_peakedness(part: Part) -> LinePlot | str:
     if chosen is None or counts[chosen] < 2:
         return "no problem with times on several kinds of planted scores"
     kinds = tuple(name for name, known in timings.items() if chosen in known)
-    points = [(place, e) for place, name in enumerate(kinds) for e in timings[name][chosen]]
+    points = [(index, e) for index, name in enumerate(kinds) for e in timings[name][chosen]]
     lines = []
     for series in group_by(points, lambda point: point[1].row.name).values():
         positions, members = zip(*series, strict=True)
@@ -239,13 +239,13 @@ def decode_memory(part: Part) -> LinePlot | str:
     for a decode that prunes.
     """
     candidates: list[tuple[Problem, bool, int, list[Entry]]] = []
-    for place, scores in enumerate(part.scores):
+    for index, scores in enumerate(part.scores):
         for problem, entries in _measured(scores.entries, part.milliseconds, _INDEX).items():
             if len(entries) >= 2:
-                candidates.append((problem, scores.peak is None, -place, entries))
+                candidates.append((problem, scores.peak is None, -index, entries))
     if not candidates:
         return "no problem with times and sizes of several methods"
-    problem, _, place, entries = max(candidates, key=lambda candidate: candidate[:3])
+    problem, _, index, entries = max(candidates, key=lambda candidate: candidate[:3])
     lines = [
         _line([entry], [(entry.median(_INDEX) or 0.0) / 1e6], part.milliseconds)
         for entry in entries
@@ -253,7 +253,7 @@ def decode_memory(part: Part) -> LinePlot | str:
     points = [replace(line, style=replace(line.style, linestyle="none")) for line in lines]
     return LinePlot(
         "What does a faster decode keep in memory?",
-        part.subject(part.scores[-place].name, problem.text),
+        part.subject(part.scores[-index].name, problem.text),
         Axis("index (MB, log scale)", "log", air=0.15, least_ratio=2),
         replace(part.time_axis, air=0.15, least_ratio=2),
         (Panel(tuple(points)),),

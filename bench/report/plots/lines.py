@@ -78,7 +78,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label and scale, and the names of its places if it has names.
+    """An axis: its label and scale, and the names of its ticks if it has names.
 
     Attributes:
         air: how far it goes beyond its values, as a share of their distance on it.
@@ -133,9 +133,9 @@ class LinePlot:
         grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[num_panels:]:
             axes.set_visible(False)
-        for place, (axes, panel) in enumerate(zip(grid.flat, self.panels, strict=False)):
+        for index, (axes, panel) in enumerate(zip(grid.flat, self.panels, strict=False)):
             _draw_panel(axes, panel, self)
-            is_lowest, is_first = place + num_columns >= num_panels, place % num_columns == 0
+            is_lowest, is_first = index + num_columns >= num_panels, index % num_columns == 0
             axes.tick_params(labelbottom=is_lowest)
             axes.set_xlabel(self.x.label if is_lowest else "")
             axes.set_ylabel(self.y.label if is_first else "")

@@ -32,10 +32,10 @@ def tradeoff(section: Section, legend: Legend) -> LinePlot | str:
     by_buckets = sorted(rows.items())
     worlds = sorted({r for row in rows.values() for r in training.row_worlds(row, metric)})
     lines, complete = [], []
-    for place, num_worlds in enumerate(worlds):
+    for index, num_worlds in enumerate(worlds):
         # Light to dark: few to many worlds.
         card = by_buckets[0][1].card
-        style = SeriesStyle(shade(card.color, place, len(worlds)), card.marker)
+        style = SeriesStyle(shade(card.color, index, len(worlds)), card.marker)
         found = [(B, training.subsets(row, metric, num_worlds)) for B, row in by_buckets]
         lines.append(_line(f"MACH R={num_worlds}", style, found))
         full = [(B, row) for B, row in by_buckets if row.flat["num_worlds"] == num_worlds]
@@ -121,11 +121,11 @@ def _panels_by_length(section: Section) -> list[Panel]:
         systems = [curve.label.rpartition(", ")[0] for curve in moving]
         names = list(dict.fromkeys(systems))
         series = []
-        for place, (curve, system) in enumerate(zip(moving, systems, strict=True)):
+        for index, (curve, system) in enumerate(zip(moving, systems, strict=True)):
             color = shade(_FAINT, names.index(system), len(names))
-            style = varied(SeriesStyle(color, "o"), systems[place + 1 :].count(system))
+            style = varied(SeriesStyle(color, "o"), systems[index + 1 :].count(system))
             text = f"published: {curve.label}"
-            series.append(dataclasses.replace(panel.series[place], text=text, style=style))
+            series.append(dataclasses.replace(panel.series[index], text=text, style=style))
         panels.append(dataclasses.replace(panel, series=tuple(series)))
     return panels
 
@@ -141,8 +141,8 @@ def published_panels(section: Section) -> list[Panel]:
         curves = [curve for curve in section.curves if curve.panel == title]
         moving = [curve for curve in curves if curve.level is None]
         series = []
-        for place, curve in enumerate(moving):
-            color = shade(_FAINT, place, len(moving))
+        for index, curve in enumerate(moving):
+            color = shade(_FAINT, index, len(moving))
             x, y = zip(*((float(x or 0), 100 * y) for x, y in curve.points), strict=True)
             style = SeriesStyle(color, "o", fill="none")
             series.append(Series("published, few worlds (light) to many", style, x, y))

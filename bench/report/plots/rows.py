@@ -37,7 +37,7 @@ def _figure(
 class Bar:
     """A configuration: MB of each part, and the peak that was measured (None: not measured).
 
-    `remark` stands in place of the bar of one that did not fit.
+    `remark` stands instead of the bar of one that did not fit.
     """
 
     text: str
@@ -61,15 +61,15 @@ class PartsPlot:
             texts, 1, "What does the memory of training consist of?", self.subject
         )
         axes.grid(visible=False, axis="y")
-        for place, bar in enumerate(self.bars):
+        for index, bar in enumerate(self.bars):
             axes.annotate(
-                bar.remark, (0, place), (3, 0), textcoords="offset points", va="center", fontsize=7
+                bar.remark, (0, index), (3, 0), textcoords="offset points", va="center", fontsize=7
             )
             start = 0.0
             for size, (part, style) in zip(bar.parts, PART_STYLES.items(), strict=False):
-                axes.barh(place, size, left=start, height=0.66, lw=0.4, label=part, **style)
+                axes.barh(index, size, left=start, height=0.66, lw=0.4, label=part, **style)
                 start += size
-        peaks = [(bar.peak, place) for place, bar in enumerate(self.bars) if bar.peak is not None]
+        peaks = [(bar.peak, index) for index, bar in enumerate(self.bars) if bar.peak is not None]
         if peaks:
             axes.plot(*zip(*peaks, strict=True), "k|", ms=9, mew=1.6, label=self.peak_name)
         axes.set_xlabel("MB (10⁶ bytes)")
@@ -142,13 +142,13 @@ class TimesPlot:
             texts, 2, "How long do an epoch and a query take?", self.subject, note
         )
         training, query = panels
-        for place, row in enumerate(self.rows):
-            _dot(training, place, row.epoch, row.style, is_filled=True)
+        for index, row in enumerate(self.rows):
+            _dot(training, index, row.epoch, row.style, is_filled=True)
             if row.alone and row.batched:
                 ends = (row.batched.median, row.alone.median)
-                query.plot(ends, (place, place), color="#c9c9c9", linewidth=0.8, zorder=1)
-            _dot(query, place, row.alone, row.style, is_filled=False)
-            _dot(query, place, row.batched, row.style, is_filled=True)
+                query.plot(ends, (index, index), color="#c9c9c9", linewidth=0.8, zorder=1)
+            _dot(query, index, row.alone, row.style, is_filled=False)
+            _dot(query, index, row.batched, row.style, is_filled=True)
         training.set_xlabel("training (s per epoch, log)")
         query.set_xlabel("query (ms, log scale)")
         for axes in panels:
@@ -164,12 +164,12 @@ class TimesPlot:
 
 
 def _dot(
-    axes: Axes, place: int, dot: Summary | None, style: SeriesStyle, *, is_filled: bool
+    axes: Axes, index: int, dot: Summary | None, style: SeriesStyle, *, is_filled: bool
 ) -> None:
     if dot is not None:
-        axes.plot((dot.low, dot.high), (place, place), color=style.color, linewidth=1.0)
+        axes.plot((dot.low, dot.high), (index, index), color=style.color, linewidth=1.0)
         face = style.color if is_filled else "white"
-        axes.plot(dot.median, place, style.marker, color=style.color, mfc=face, ms=4.5, zorder=3)
+        axes.plot(dot.median, index, style.marker, color=style.color, mfc=face, ms=4.5, zorder=3)
 
 
 def times(section: Section, legend: Legend) -> TimesPlot | str:

@@ -38,11 +38,11 @@ def recall_worlds(section: Section) -> LinePlot | None:
     series = tuple(
         Series(
             metric,
-            SeriesStyle(shade(card.color, place, len(metrics)), marker),
+            SeriesStyle(shade(card.color, index, len(metrics)), marker),
             tuple(float(point["num_worlds"]) for point in curve),
             tuple(100 * float(point["metrics"][metric]) for point in curve),
         )
-        for place, (metric, marker) in enumerate(zip(metrics, itertools.cycle(_MARKERS)))
+        for index, (metric, marker) in enumerate(zip(metrics, itertools.cycle(_MARKERS)))
     )
     return LinePlot(
         "How does recall grow with the number of worlds?",

@@ -56,9 +56,9 @@ def _along(row: Row, quantity: str) -> list[tuple[int, float]]:
     head, tail = quantity.split("*")
     found = []
     for name, value in _test(row).items():
-        place = name.removeprefix(head).removesuffix(tail)
-        if name == f"{head}{place}{tail}" and place.isdigit() and value is not None:
-            found.append((int(place), float(value)))
+        number = name.removeprefix(head).removesuffix(tail)
+        if name == f"{head}{number}{tail}" and number.isdigit() and value is not None:
+            found.append((int(number), float(value)))
     return sorted(found)
 
 
@@ -109,21 +109,23 @@ def _read_off(section: Section, row: Row) -> Iterator[Series]:
 
 
 class _Families:
-    """Hash families, each with its look and its place beside the others: equals overlap not."""
+    """Hash families, each with its style and its shift beside the others: equals do not overlap."""
 
     def __init__(self, shown: OptionFormat) -> None:
         names = sorted({str(row.flat["hash_family"]) for _, rows in shown for row in rows})
         middle = (len(names) - 1) / 2
         self._looks = {
-            name: (SeriesStyle(*look, "none"), (place - middle) / middle if middle else 0.0)
-            for place, (name, look) in enumerate(zip(names, itertools.cycle(HUES)))
+            name: (SeriesStyle(*look, "none"), (index - middle) / middle if middle else 0.0)
+            for index, (name, look) in enumerate(zip(names, itertools.cycle(HUES)))
         }
 
-    def points(self, row: Row, found: Sequence[tuple[int, float]], places: Sequence[int]) -> Series:
-        """Points at named places, those that a logarithm shows."""
+    def points(
+        self, row: Row, found: Sequence[tuple[int, float]], positions: Sequence[int]
+    ) -> Series:
+        """Points at named ticks, those that a logarithm shows."""
         name = str(row.flat["hash_family"])
         style, shift = self._looks[name]
-        kept = [(places.index(x) + 0.14 * shift, y) for x, y in found if y > 0]
+        kept = [(positions.index(x) + 0.14 * shift, y) for x, y in found if y > 0]
         return Series.of(name, style, kept)
 
     def means(self, row: Row, points: Sequence[tuple[float, float, float]]) -> Series:
@@ -173,15 +175,15 @@ def variances(shown: OptionFormat) -> dict[str, LinePlot]:
     families = _Families(shown)
     measured = {id(row): _along(row, "variance, B = *, R = 1") for _, rows in shown for row in rows}
     nums_buckets = sorted({B for points in measured.values() for B, _ in points})
-    places = tuple(map(float, range(len(nums_buckets))))
+    positions = tuple(map(float, range(len(nums_buckets))))
     panels = []
     for section, rows in shown:
         prob, squares = stated.prob_and_squares(str(rows[0].flat["distribution"]))
         derived = tuple(stated.variance(squares, B, 1) for B in nums_buckets)
         printed = tuple(stated.printed_variance_bound(prob, B, 1) for B in nums_buckets)
         series = (
-            Series("derived: Σp_k²/(R(B−1))", _DERIVED, places, derived),
-            Series("bound as printed in 2020", _PRINTED, places, printed),
+            Series("derived: Σp_k²/(R(B−1))", _DERIVED, positions, derived),
+            Series("bound as printed in 2020", _PRINTED, positions, printed),
             *(families.points(row, measured[id(row)], nums_buckets) for row in rows),
         )
         panels.append(Panel(series, title=section.part))
@@ -207,12 +209,12 @@ def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
             1, 1 + max((r for row in rows for r, _ in _along(row, "pairs, R = *")), default=0)
         )
         most = max(most, len(worlds))
-        places = tuple(r - 1.0 for r in worlds)
+        positions = tuple(r - 1.0 for r in worlds)
         expected = tuple(stated.expected_pairs(L, B, r) for r in worlds)
         older = tuple(min(1.0, stated.pair_bound(L, B, r)) for r in worlds)
-        line = Series("L(L−1)/2 · B^−R (2020)", _DERIVED, places, expected)
+        line = Series("L(L−1)/2 · B^−R (2020)", _DERIVED, positions, expected)
         bound = replace(line, y=tuple(min(1.0, n) for n in expected))
-        other = Series("L² B^−R (2018)", _OTHER_BOUND, places, older)
+        other = Series("L² B^−R (2018)", _OTHER_BOUND, positions, older)
         counted, shares = (
             [families.points(row, _along(row, name), worlds) for row in rows]
             for name in ("pairs, R = *", "share with a pair, R = *")

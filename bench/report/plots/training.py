@@ -208,7 +208,7 @@ def _curve(record: Record, metric: str, seconds: float) -> list[tuple[float, flo
 
 
 def _from_start(series: Series, is_log: bool) -> Series:
-    """A logarithmic axis has no place for the start."""
+    """A logarithmic axis has no start."""
     start = next(i for i, x in enumerate(series.x) if x > 0) if is_log else 0
     return replace(series, x=series.x[start:], y=series.y[start:])
 

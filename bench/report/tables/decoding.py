@@ -77,13 +77,13 @@ class Entry:
 
     Attributes:
         k: labels wanted; 0 where the settings lack it.
-        place: 0 for a method's first setting in the section, 1 for the next.
+        index: 0 for a method's first setting in the section, 1 for the next.
     """
 
     row: Row
     problem: Problem
     k: int
-    place: int
+    index: int
 
     @property
     def is_exact(self) -> bool:
@@ -105,11 +105,11 @@ def entries_of(section: Section) -> list[Entry]:
     for same in group_by(section.rows, lambda row: row.card.name).values():
         settings = sorted({row.setting for row in same}, key=natural)
         for row in same:
-            k, place = int(row.flat.get("k") or 0), settings.index(row.setting)
-            entries.append(Entry(row, problems[_data_key(row)], k, place))
+            k, index = int(row.flat.get("k") or 0), settings.index(row.setting)
+            entries.append(Entry(row, problems[_data_key(row)], k, index))
     return sorted(
         entries,
-        key=lambda e: (e.problem, e.k, order.get(e.row.card.name, len(order)), e.place, e.row.name),
+        key=lambda e: (e.problem, e.k, order.get(e.row.card.name, len(order)), e.index, e.row.name),
     )
 
 

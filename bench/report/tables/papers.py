@@ -203,8 +203,8 @@ def data_forms(rows: Sequence[Row]) -> dict[int, str]:
     }
     differing = [i for i in range(3) if len({form[i] for form in forms.values()}) > 1]
     return {
-        place: ", ".join(filter(None, (form[i] for i in differing)))
-        for place, form in forms.items()
+        row_id: ", ".join(filter(None, (form[i] for i in differing)))
+        for row_id, form in forms.items()
     }
 
 

@@ -90,8 +90,8 @@ def cells(row: Row, columns: Sequence[Column], bold: Sequence[Column] = ()) -> l
     texts = [(column.write(row), column in bold) for column in columns]
     found = [Cell(text, is_bold=is_bold) if text else Cell(GAP) for text, is_bold in texts]
     if not row.done:
-        place = next((i for i, column in enumerate(columns) if column.is_quality), 0)
-        found[place] = Cell(status_text(row))
+        index = next((i for i, column in enumerate(columns) if column.is_quality), 0)
+        found[index] = Cell(status_text(row))
     return found
 
 
