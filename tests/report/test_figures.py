@@ -155,7 +155,7 @@ def test_worlds_figure_pools_subsets(section: Section) -> None:
             rows = zip(line.low, line.y, line.high, strict=True)
             assert all(low <= mid <= high for low, mid, high in rows)
     levels = [level.text for level in complete.levels]
-    assert levels.count("Full softmax") == 1
+    assert levels.count("Full softmax, plain") == 1
     assert "Nearest centroid" in levels
 
 
