@@ -56,11 +56,6 @@ def card_of(method: str, kind: str) -> Card:
         return Card(name=name, version=1, label=name, group=name, kind=cast(KindName, kind))
 
 
-def method_of(settings: Mapping[str, Any]) -> str:
-    """Registered name of the method that settings name."""
-    return str((settings.get("model") or {}).get("method"))
-
-
 def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any]:
     """Every setting of a model and its training under its own name, with defaults of options.
 
@@ -96,7 +91,7 @@ class Named:
     @classmethod
     def of(cls, settings: Mapping[str, Any], kind: str, task: str) -> Named:
         """From a trial's settings."""
-        card = card_of(method_of(settings), kind)
+        card = card_of(str((settings.get("model") or {}).get("method")), kind)
         data = dict(settings.get("data") or {})
         return cls(
             card, flatten(settings, card, task), {**data, **(data.pop("options", None) or {})}
@@ -220,18 +215,22 @@ class RowNames:
     def _named(self, trial: Trial) -> Named:
         return Named.of(trial.to_dict(), self._kind, self.tasks.get(trial.data.name, ""))
 
+    def _rows(self, table: tuple[str, str]) -> list[Named]:
+        """Rows of a table, replicates together."""
+        rows = map(self._named, self._tables.get(table, ()))
+        return list({row.key: row for row in rows}.values())
+
     def _settings(self, trial: Trial, own: Named) -> tuple[str, str]:
         """A row's setting, with and without what all rows of its table have in common."""
         table = self._table_of(trial)
         table_key = (*table, self.tasks.get(trial.data.name))
         if table_key not in self._settings_of:
-            rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
-            self._settings_of[table_key] = _settings_by_key(list(rows.values()))
+            self._settings_of[table_key] = _settings_by_key(self._rows(table))
         found = self._settings_of[table_key].get(own.key)
         if found is None:
             # A budget in seconds is steps by now, or not yet: the same row either way.
-            rows = {row.key: row for row in map(self._named, self._tables.get(table, ()))}
-            others = [row for row in rows.values() if _without_length(row) != _without_length(own)]
+            alike = _without_length(own)
+            others = [row for row in self._rows(table) if _without_length(row) != alike]
             found = _settings_by_key([own, *others])[own.key]
             self._settings_of[table_key][own.key] = found
         return found
