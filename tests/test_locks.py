@@ -16,7 +16,7 @@ import pytest
 from bench.cli.commands import main
 from bench.errors import StorageError
 from bench.store import locks
-from bench.store.folders import scratch_folder
+from bench.store.files import scratch_folder
 from bench.store.record import append_line
 
 

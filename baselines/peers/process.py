@@ -27,7 +27,7 @@ from bench.measure.memory import HostPeak, available_memory_bytes, host_current_
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
 from bench.methods.cards import method_class
 from bench.settings import Trial, derive_seed
-from bench.store.folders import scratch_folder
+from bench.store.files import scratch_folder
 
 _log = logging.getLogger(__name__)
 

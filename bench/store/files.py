@@ -1,15 +1,15 @@
-"""Files that readers may have open: written elsewhere, then put in place."""
+"""Files that readers may have open, written elsewhere, then put in place; folders for a while."""
 
 from __future__ import annotations
 
 import glob
-import os
 import re
-from contextlib import ExitStack, suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from bench.store import locks
-from bench.store.locks import NoLocksError
+from bench.store.locks import NoLocksError, locked, own_name, sweep
 
 _PARTIAL = ".partial"
 
@@ -21,12 +21,12 @@ def replace_file(path: Path, content: bytes) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(NoLocksError):  # nobody can tell there who is at work
-        locks.sweep(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{_PARTIAL}")
+        sweep(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
+    partial = path.with_name(f".{path.name}.{own_name()}{_PARTIAL}")
     with ExitStack() as stack:
         stack.callback(partial.unlink, missing_ok=True)
         with suppress(NoLocksError):
-            stack.enter_context(locks.locked(partial))
+            stack.enter_context(locked(partial))
         partial.write_bytes(content)
         if path.exists():
             partial.chmod(path.stat().st_mode)
@@ -41,3 +41,17 @@ def file_safe(text: str) -> str:
     'k-5'
     """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@contextmanager
+def scratch_folder(home: Path) -> Iterator[Path]:
+    """A folder below another one, removed afterwards; as are those whose process was killed."""
+    home.mkdir(parents=True, exist_ok=True)
+    sweep(home, "*.lock", lambda path: shutil.rmtree(path.with_suffix(""), ignore_errors=True))
+    folder = home / own_name()
+    with locked(folder.with_suffix(".lock")):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
