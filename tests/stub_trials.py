@@ -250,7 +250,8 @@ def main():
     """Run trials, as a process that a test can kill: RESULTS CACHE TRIALS SECONDS."""
     import stub_trials  # this file, by the name under which trials' processes know it
 
-    from bench.runner.run import RunOptions, run_study
+    from bench.runner.plan import RunOptions
+    from bench.runner.run import run_study
 
     results, cache = map(Path, sys.argv[1:3])
     num_trials, seconds = int(sys.argv[3]), float(sys.argv[4])

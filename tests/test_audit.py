@@ -12,7 +12,8 @@ from bench.methods import cards
 from bench.runner import audit
 from bench.runner.audit import Candidate, candidates, compared, draw
 from bench.runner.local import LocalEngine
-from bench.runner.run import RunOptions, run_study
+from bench.runner.plan import RunOptions
+from bench.runner.run import run_study
 from bench.store import provenance, record
 
 MACHINE = provenance.machine(accelerator=None)
@@ -36,7 +37,7 @@ def recorded(tmp_path):
 
 def audited(tmp_path, chosen):
     engine = LocalEngine(Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
-    return list(audit.audit(chosen, engine, machine=MACHINE))
+    return list(audit.audit(chosen, engine, machine=MACHINE, path=tmp_path / "audits.jsonl"))
 
 
 def tamper(path, change):
@@ -57,7 +58,8 @@ def test_what_was_recorded_is_found_again(recorded, tmp_path):
     assert len(found) == 5
     findings = audited(tmp_path, found[:2])
     assert [f.outcome for f in findings] == ["found", "found"]
-    assert json.loads(findings[0].to_json())["largest_difference"] == 0.0
+    lines = (tmp_path / "audits.jsonl").read_text().splitlines()
+    assert [json.loads(line)["largest_difference"] for line in lines] == [0.0, 0.0]
 
 
 def test_a_record_that_was_changed_differs_by_its_largest_difference(recorded, tmp_path):

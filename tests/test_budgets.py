@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from stub_trials import build_study, build_trial
 
-from bench.runner import run
+from bench.runner import plan
 from bench.store import costs
 from bench.store.budgets import (
     Budget,
@@ -170,7 +170,7 @@ def test_a_budget_of_what_could_not_be_timed_is_refused_with_the_reason():
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(plan, "REFERENCE", tmp_path / "reference")
     trial = with_budget()
     for folder, num_steps in (("reference", 10), ("own", 20)):
         written(budgets_path(tmp_path / folder, "stub"), budget(trial, num_steps))
@@ -178,7 +178,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def steps(study, results):
-    return [each.num_steps for each in run.study_budgets(study, results).values()]
+    return [each.num_steps for each in plan.study_budgets(study, results).values()]
 
 
 def test_own_budgets_go_before_those_of_the_reference(folders):

@@ -14,7 +14,8 @@ import pytest
 from stub_trials import build_study, build_trial
 
 from bench.cli.progress import Progress
-from bench.runner.run import RunOptions, plan_run, run_plan, run_study
+from bench.runner.plan import RunOptions, plan_run
+from bench.runner.run import run_plan, run_study
 from bench.store import locks, record
 from bench.store.locks import Busy, claimed, measuring, this_user
 

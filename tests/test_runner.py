@@ -18,7 +18,8 @@ from stub_trials import build_study, build_trial, stub_card
 
 from bench.cli.progress import Progress, fitted
 from bench.methods import cards
-from bench.runner.run import RunError, RunOptions, plan_run, run_plan, run_study
+from bench.runner.plan import RunError, RunOptions, plan_run
+from bench.runner.run import run_plan, run_study
 from bench.settings import SettingsError
 from bench.store import record
 from bench.store.budgets import Budget, budgets_path, write_budgets
@@ -157,7 +158,7 @@ def test_a_time_out_is_run_again_once_it_is_given_more_time(options):
 def of_two_studies(monkeypatch):
     """Two built-in studies that ask for one trial each and for one together."""
     both = build_trial(number=0)
-    monkeypatch.setattr("bench.runner.run.study_names", lambda: ["first", "second"])
+    monkeypatch.setattr("bench.runner.plan.study_names", lambda: ["first", "second"])
     return [
         build_study([both, build_trial(number=i)], name=name)
         for i, name in enumerate(("first", "second"), start=1)

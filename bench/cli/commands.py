@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import importlib
 import os
@@ -13,9 +12,8 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.cli import data as data_cli
 from bench.cli import progress, timing_view
@@ -23,12 +21,23 @@ from bench.data.download.catalogue import SETS
 from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
-from bench.methods.versions import current_versions, is_older
-from bench.runner import audit, run, timing
-from bench.runner.run import OWN, REFERENCE, RunError, RunOptions
+from bench.runner import audit, costing, run
+from bench.runner.plan import (
+    OWN,
+    REFERENCE,
+    Plan,
+    RunError,
+    RunOptions,
+    absent_data,
+    machine_of,
+    names_of_rows,
+    plan_run,
+    trials_by_steps,
+)
 from bench.settings import Trial
-from bench.store import budgets, costs, folders, locks, provenance, record
-from bench.store.costs import CostLine
+from bench.store import folders, locks, provenance
+from bench.store.budgets import budgets_path
+from bench.store.costs import CostLine, read_costs
 from bench.store.folders import folder_named
 from bench.store.record import Record
 from bench.studies import study
@@ -98,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
     failures = []
     for chosen in studies:
         run_options = _run_options(options, chosen)
-        plan = run.plan_run(chosen, run_options)
+        plan = plan_run(chosen, run_options)
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         _warn(plan.warnings)
         if options.dry_run:
@@ -110,9 +119,9 @@ def _run(options: argparse.Namespace) -> int:
             count = len(plan.unbudgeted)
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
             print("  steps by the measured seconds a step, and written down")
-            _set_budgets(chosen, plan.unbudgeted, options, run_options)
-            plan = run.plan_run(chosen, run_options)
-        records = run.run_plan(plan, run_options, progress=progress.Progress())
+            _set_budgets(chosen, plan.unbudgeted, run_options)
+            plan = plan_run(chosen, run_options)
+        records = run.run_plan(plan, run_options, progress.Progress())
         _print_summary(plan, records)
         failed = [entry for entry in records if entry.status == "error"]
         failures += [(entry, run_options, plan.names) for entry in failed]
@@ -131,37 +140,47 @@ def _cost(options: argparse.Namespace) -> int:
     failed = 0
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
-        wanted = run.timed_trials(chosen, run_options)
-        _check_sources(chosen, wanted)
-        absent = run.absent_data(chosen, wanted, run_options)
-        wanted = [trial for trial in wanted if trial.data.name not in absent]
+        trials = trials_by_steps(chosen, run_options)
+        _check_sources(chosen, trials)
+        absent = absent_data(chosen, trials, run_options)
+        trials = [trial for trial in trials if trial.data.name not in absent]
         _print_absent(chosen, absent)
-        if not any(card(trial.model.method, chosen.kind.name).is_timed for trial in wanted):
+        if not any(card(trial.model.method, chosen.kind.name).is_timed for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")
             continue
-        if options.unless_recorded and _is_timed(chosen, run_options, wanted):
+        recorded = _read_costs(chosen, run_options) if options.unless_recorded else []
+        if recorded and costing.are_timed(recorded, chosen, trials):
             print(f"{chosen.name}: costs were timed before; `bench cost` times them anew")
             continue
         _try_folders(run_options, "costs", chosen.name)
-        path = _costs_path(chosen, run_options)
-        everything = dataclasses.replace(run_options, only=(), where=())
-        whole = timing.groups_of(chosen, run.timed_trials(chosen, everything))
-        groups = timing.groups_of(chosen, wanted)
-        for group, line in zip(
-            groups, _measured(chosen, groups, options, run_options), strict=True
-        ):
-            if group in whole:
-                costs.append(path, line)
-            for text in timing_view.summary(line, run.names_of_rows(chosen, run_options)):
-                print(text, flush=True)
-            failed += sum(row["status"] == "error" for row in line.rows)
-            if line.has_failed and group in whole:
-                print(f"{group.title}: a row failed, so that no older whole session is replaced")
-        if any(group in whole for group in groups):
-            print(f"{chosen.name}: costs in {path}")
-        if any(group not in whole for group in groups):
+        num_rounds = options.rounds or chosen.kind.num_rounds
+        outcomes = set()
+        with _timing_view(chosen, run_options, num_rounds) as view:
+            for group, line, is_recorded in costing.time_and_record(
+                chosen, trials, run_options, num_rounds, view.on_repetition
+            ):
+                for text in timing_view.summary(line, names_of_rows(chosen, run_options)):
+                    print(text, flush=True)
+                failed += sum(row["status"] == "error" for row in line.rows)
+                if line.has_failed and is_recorded:
+                    print(f"{group.title}: a row failed, so no older complete session is replaced")
+                outcomes.add(is_recorded)
+        if True in outcomes:
+            print(f"{chosen.name}: costs in {costing.costs_path(chosen, run_options)}")
+        if False in outcomes:
             print(f"{chosen.name}: a part of a table's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
+
+
+@contextlib.contextmanager
+def _timing_view(
+    chosen: Study, run_options: RunOptions, num_rounds: int
+) -> Iterator[timing_view.TimingView]:
+    view = timing_view.TimingView(num_rounds, names_of_rows(chosen, run_options))
+    try:
+        yield view
+    finally:
+        view.close()
 
 
 def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
@@ -175,41 +194,9 @@ def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
             build(spec)
 
 
-def _is_timed(
-    chosen: Study, run_options: RunOptions, trials: Sequence[Trial], *, for_steps: bool = False
-) -> bool:
-    """Whether costs of all trials are on record, made by code of today's behaviour.
-
-    What failed in the newest session of its table is not, whatever an older one has.
-
-    Args:
-        chosen: the study.
-        run_options: where its costs are.
-        trials: those that are asked for.
-        for_steps: seconds a step alone are asked for, on whatever weights.
-    """
-    lines = _read_costs(chosen, run_options)
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for line in costs.newest_costs(lines):
-        for row in line.rows:
-            if row["status"] in run.SETTLED:
-                rows.setdefault(row["cost_id"], []).append(row)
-    shared = costs.shared_costs(trials)
-
-    def is_timed(trial: Trial) -> bool:
-        current = current_versions(trial, chosen.kind)
-        return any(
-            not is_older(row["versions"], current)
-            and (for_steps or costs.is_of_weights(row, trial, shared))
-            for row in rows.get(trial.cost_id, ())
-        )
-
-    return all(map(is_timed, trials))
-
-
 def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
     """Costs on record; what is no line of them is said."""
-    lines, warnings = costs.read_costs(_costs_path(chosen, run_options))
+    lines, warnings = read_costs(costing.costs_path(chosen, run_options))
     _warn(warnings)
     return lines
 
@@ -227,60 +214,26 @@ def _budget(options: argparse.Namespace) -> int:
             print(f"{chosen.name}: no trial has a budget in seconds")
             continue
         _try_folders(run_options, "budgets")
-        _set_budgets(chosen, trials, options, run_options)
+        _set_budgets(chosen, trials, run_options)
     return _OK
 
 
-def _set_budgets(
-    chosen: Study, trials: Sequence[Trial], options: argparse.Namespace, run_options: RunOptions
-) -> None:
-    """Turn budgets into steps, by costs on record where all are there, else measured now."""
-    names = run.names_of_rows(chosen, run_options)
-    described: dict[str, str] = {}
-    for trial in trials:  # the first of a row's replicates
-        described.setdefault(trial.cost_id, progress.printable(names.full(trial)))
-    groups = timing.groups_of(chosen, trials, is_for_steps=True)
-    lines: Iterable[CostLine] = _measured(chosen, groups, options, run_options)
-    if _is_timed(chosen, run_options, trials, for_steps=True):
-        lines = _read_costs(chosen, run_options)
-    found = budgets.set_budgets(trials, lines, described)
-    path = budgets.budgets_path(run_options.results_dir, chosen.name)
-    kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
-    budgets.write_budgets(path, chosen.name, kept.values())
+def _set_budgets(chosen: Study, trials: Sequence[Trial], run_options: RunOptions) -> None:
+    names = names_of_rows(chosen, run_options)
+    recorded = _read_costs(chosen, run_options)
+    with _timing_view(chosen, run_options, chosen.kind.num_rounds) as view:
+        found = costing.set_budgets(
+            chosen, trials, run_options, names, recorded, view.on_repetition
+        )
     for budget in found:
-        print(f"  {budget.label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
-    print(f"{chosen.name}: budgets in {path}")
-
-
-def _measured(
-    chosen: Study,
-    groups: Sequence[timing.Group],
-    options: argparse.Namespace,
-    run_options: RunOptions,
-) -> Iterator[CostLine]:
-    """A line for each group of rows, as soon as its rounds are over."""
-    num_rounds = getattr(options, "rounds", None) or chosen.kind.num_rounds
-    view = timing_view.TimingView(num_rounds, run.names_of_rows(chosen, run_options))
-    session = timing.Session(
-        study=chosen,
-        context=run.context_of(run_options),
-        machine=run.machine_of(run_options.profile),
-        num_rounds=num_rounds,
-        on_repetition=view.on_repetition,
-    )
-    # What is tiny and not recorded is no measurement.
-    alone = not options.smoke
-    try:
-        with locks.measuring("cost", chosen.name, alone=alone):
-            yield from session.measure(groups)
-    finally:
-        view.close()
+        label = progress.printable(budget.label)
+        print(f"  {label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
+    print(f"{chosen.name}: budgets in {budgets_path(run_options.results_dir, chosen.name)}")
 
 
 def _audit(options: argparse.Namespace) -> int:
-    machine = run.machine_of("cpu")
-    names = options.study or study.study_names()
-    studies = [study.load_study(name) for name in names]
+    machine = machine_of("cpu")
+    studies = [study.load_study(name) for name in options.study or study.study_names()]
     # The reference is made again by whoever likes; who may write to it says so.
     outcomes = _results_dir(options)
     results = _existing(options.results or REFERENCE, options.results)
@@ -299,28 +252,15 @@ def _audit(options: argparse.Namespace) -> int:
     )
     folders.require_writable(outcomes, "audits")
     folders.require_writable(options.cache_dir, "logs")
-    view = progress.Progress()
-    names = {
-        each.name: RowNames(
-            (one.trial for one in found if one.study.name == each.name), each.kind.name, each.part
-        )
-        for each in studies
-    }
-    view.open("audit", {each.trial.trial_id: _seconds(each.old) for each in chosen}, num_kept=0)
-    engine = run.local_engine(run_options, view.on_event)
     path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
-    findings = audit.audit(chosen, engine, machine=machine)
+    view = progress.Progress()
+    view.open("audit", {each.trial.trial_id: each.old.wall_seconds for each in chosen}, num_kept=0)
+    engine = run.local_engine(run_options, view.on_event)
     try:
-        with locks.measuring("audit", " ".join(options.study) or "all"):
-            for finding in findings:
-                record.append_line(path, finding.to_json())
-                counts[finding.outcome] += 1
-                study_name = finding.candidate.study.name
-                words = (study_name, names[study_name].full(finding.candidate.trial))
-                detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
-                text = f"{finding.outcome.upper()}{detail} {' '.join(words)}"
-                view.tell(f"{text} {finding.reason or ''}".rstrip())
+        for finding in audit.audit(chosen, engine, machine=machine, path=path):
+            counts[finding.outcome] += 1
+            view.end_trial(_finding_text(finding, found))
     finally:
         view.close()
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
@@ -328,9 +268,13 @@ def _audit(options: argparse.Namespace) -> int:
     return _OK if set(counts) <= {"found"} else _FAILED
 
 
-def _seconds(old: Record) -> float | None:
-    seconds = old.block("clock").get("wall_seconds")
-    return None if seconds is None else float(seconds)
+def _finding_text(finding: audit.Finding, found: Iterable[audit.Candidate]) -> str:
+    chosen = finding.candidate.study
+    trials = (each.trial for each in found if each.study.name == chosen.name)
+    names = RowNames(trials, chosen.kind.name, chosen.part)
+    detail = "" if finding.outcome == "found" else f" ({finding.largest_difference})"
+    row = f"{chosen.name} {names.full(finding.candidate.trial)}"
+    return f"{finding.outcome.upper()}{detail} {row} {finding.reason or ''}".rstrip()
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -456,11 +400,6 @@ def _try_folders(run_options: RunOptions, *below: str) -> None:
     locks.require_locks(run_options.cache_dir, "--cache-dir")
 
 
-def _costs_path(chosen: Study, run_options: RunOptions) -> Path:
-    slug = provenance.machine_slug(run.machine_of(run_options.profile))
-    return costs.costs_path(run_options.results_dir, chosen.name, slug)
-
-
 def _default_data_dir() -> Path:
     return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
 
@@ -475,7 +414,7 @@ def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
         print(text)
 
 
-def _print_plan(chosen: Study, plan: run.Plan) -> None:
+def _print_plan(chosen: Study, plan: Plan) -> None:
     order = {planned.trial.trial_id: i for i, planned in enumerate(plan.to_run, start=1)}
     total = len(plan.trials) + len(plan.unbudgeted)
     print(f"{chosen.name}: {len(order) + len(plan.unbudgeted)} of {total} trials would run")
@@ -492,7 +431,7 @@ def _print_plan(chosen: Study, plan: run.Plan) -> None:
         print(f"  {'':16} {'':>4} {'new':<18} {plan.names.full(trial)} ({text})")
 
 
-def _print_summary(plan: run.Plan, records: list[Record]) -> None:
+def _print_summary(plan: Plan, records: list[Record]) -> None:
     counts = Counter(entry.status for entry in records)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"{plan.study.name}: {text or 'nothing to run'}; records in {plan.records_path}")

@@ -283,7 +283,7 @@ class Progress(View):
         self._notes_said.add(text)
         self._line.say(printable(text))
 
-    def tell(self, text: str) -> None:
+    def end_trial(self, text: str) -> None:
         """A line that stays, at the end of a trial."""
         self._num_over += 1
         self._running = None

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from bench.runner.local import LocalEngine
 from bench.settings import SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.lines import Outcome
+from bench.store.locks import measuring
 from bench.store.record import Record
 from bench.studies.study import Study
 
@@ -59,7 +59,7 @@ class Finding:
         commit, is_dirty = provenance.git_state()
         return json.dumps(
             {
-                "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "at": provenance.utc_now(),
                 "study": self.candidate.study.name,
                 "trial_id": self.candidate.trial.trial_id,
                 "outcome": self.outcome,
@@ -75,7 +75,7 @@ def candidates(
     studies: Sequence[Study],
     results_dir: Path,
     machine: Mapping[str, Any],
-    tell: Callable[[str], object] = lambda warning: None,
+    warn: Callable[[str], object] = lambda warning: None,
 ) -> list[Candidate]:
     """Finished records of this machine that today's code should give again.
 
@@ -83,7 +83,7 @@ def candidates(
         studies: whose.
         results_dir: where they are.
         machine: this one.
-        tell: takes a warning for each line that could not be read, and is no candidate.
+        warn: takes a warning for each line that could not be read, and is no candidate.
 
     Raises:
         SchemaError: records of another schema.
@@ -94,7 +94,7 @@ def candidates(
         path = results_dir / "records" / study.name / f"{slug}.jsonl"
         records, warnings = record.read(path)
         for warning in warnings:
-            tell(warning)
+            warn(warning)
         for old in record.latest(records):
             try:
                 trial = Trial.from_dict(old.settings)
@@ -110,21 +110,25 @@ def candidates(
 
 
 def audit(
-    chosen: Sequence[Candidate], engine: LocalEngine, *, machine: Mapping[str, Any]
+    chosen: Sequence[Candidate], engine: LocalEngine, *, machine: Mapping[str, Any], path: Path
 ) -> Iterator[Finding]:
-    """Make records again, one by one."""
+    """Make records again, one by one, and append to a file what became of each."""
     source = provenance.collect(accelerator=machine["accelerator"])
-    for candidate in chosen:
-        job = Job(
-            study=candidate.study.name,
-            trial=candidate.trial,
-            entry=card(candidate.trial.model.method, candidate.study.kind.name).entry,
-            versions=current_versions(candidate.trial, candidate.study.kind),
-            study_file=candidate.study.file,
-            provenance=source | {"machine": dict(machine)},
-        )
-        (new,) = engine.run([job])
-        yield compared(candidate, new)
+    names = dict.fromkeys(candidate.study.name for candidate in chosen)
+    with measuring("audit", " ".join(names)):
+        for candidate in chosen:
+            job = Job(
+                study=candidate.study.name,
+                trial=candidate.trial,
+                entry=card(candidate.trial.model.method, candidate.study.kind.name).entry,
+                versions=current_versions(candidate.trial, candidate.study.kind),
+                study_file=candidate.study.file,
+                provenance=source | {"machine": dict(machine)},
+            )
+            [new] = engine.run([job])
+            finding = compared(candidate, new)
+            record.append_line(path, finding.to_json())
+            yield finding
 
 
 def draw(
@@ -136,7 +140,7 @@ def draw(
         kept: list[Candidate] = []
         seconds = 0.0
         for candidate in shuffled:
-            seconds += float(candidate.old.block("clock").get("wall_seconds") or 0.0)
+            seconds += candidate.old.wall_seconds or 0.0
             if seconds > 60 * minutes and kept:
                 break
             kept.append(candidate)
@@ -179,8 +183,8 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
         for key, item in value.items():
             yield from _numbers(item, f"{name}/{key}")
     elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _numbers(item, f"{name}/{place}")
+        for index, item in enumerate(value):
+            yield from _numbers(item, f"{name}/{index}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, float(value)
     else:

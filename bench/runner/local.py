@@ -6,13 +6,12 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from bench.measure.experiment import Context
 from bench.runner.child import Child, ChildFailed, merged
 from bench.runner.engine import Event, Job, OnEvent
-from bench.store import record
+from bench.store import provenance, record
 from bench.store.lines import RecordError
 from bench.store.record import Record
 
@@ -46,7 +45,7 @@ def run_job(job: Job, context: Context) -> Record:
     All that an engine needs on the machine where a trial runs: nothing is shared but the folders.
     """
     context.emit({"event": "start"})
-    started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    started_at = provenance.utc_now()
     began = time.monotonic()
     log = context.cache_dir / "logs" / f"{job.study}-{job.trial.trial_id}.log"
     limit = job.trial.train.trial_timeout_seconds

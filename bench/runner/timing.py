@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from bench.measure.experiment import Context
@@ -115,7 +114,7 @@ class Session:
             yield self._measure(group)
 
     def _measure(self, group: Group) -> CostLine:
-        started_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        started_at = provenance.utc_now()
         rows = [_Row(trial) for trial in group.trials]
         shuffle = random.Random(f"{self.study.name} {group.title} {started_at}")
         num_rounds = self.num_rounds or self.study.kind.num_rounds

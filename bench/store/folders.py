@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import StorageError, told
-from bench.store.locks import locked, own_name, sweep
 
 _HAS_USERS = hasattr(os, "geteuid")  # Windows has none
 # As much as a long record.
@@ -101,17 +97,3 @@ def of_storage(error: OSError) -> StorageError | None:
         return None
     where = f"{error.filename}: " if error.filename is not None else ""
     return StorageError(f"{where}{told(error)}")
-
-
-@contextlib.contextmanager
-def scratch_folder(home: Path) -> Iterator[Path]:
-    """A folder below another one, removed afterwards; as are those whose process was killed."""
-    home.mkdir(parents=True, exist_ok=True)
-    sweep(home, "*.lock", lambda path: shutil.rmtree(path.with_suffix(""), ignore_errors=True))
-    folder = home / own_name()
-    with locked(folder.with_suffix(".lock")):
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)

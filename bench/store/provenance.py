@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def collect(*, accelerator: str | None) -> dict[str, Any]:
         "machine": machine(accelerator=accelerator),
         "flags": {},
     }
+
+
+def utc_now() -> str:
+    """The time in UTC, to the second: `2026-01-31T12:00:00Z`."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:

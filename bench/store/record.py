@@ -68,6 +68,11 @@ class Record:
         """Where the trial ran."""
         return cast(Mapping[str, Any], self.provenance["machine"])
 
+    @property
+    def wall_seconds(self) -> float | None:
+        """Seconds from the start of the trial's process to its end; None if nobody knows."""
+        return self.block("clock").get("wall_seconds")
+
     def block(self, name: str) -> Mapping[str, Any]:
         """A block of the payload (`data`, `memory`, `clock` …); empty where it was not reached."""
         return cast("Mapping[str, Any] | None", self.raw.get(name)) or {}

@@ -34,7 +34,7 @@ from harms import HARMS, Scene  # noqa: E402
 from soak_command import STUDIES  # noqa: E402
 
 from bench.runner.audit import quality  # noqa: E402
-from bench.runner.run import SETTLED  # noqa: E402
+from bench.runner.plan import SETTLED  # noqa: E402
 from bench.store import record  # noqa: E402
 from bench.store.record import Record  # noqa: E402
 
