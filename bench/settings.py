@@ -54,6 +54,16 @@ def _require(claim: bool, message: str) -> None:
         raise SettingsError(message)
 
 
+def _require_least(spec: object, **least: int) -> None:
+    """Refuse a spec's numbers below some; None is none."""
+    for name, bound in least.items():
+        value = getattr(spec, name)
+        _require(
+            value is None or value >= bound,
+            f"{type(spec).__name__}.{name} is {value}; expected at least {bound}",
+        )
+
+
 def derive_seed(purpose: str, *parts: int | str) -> int:
     """Seed in [0, 2^63) hashed from a purpose and its parts, so that no two uses share a stream.
 
@@ -107,18 +117,7 @@ class DataSpec:
             f"DataSpec.ks is {self.ks}; expected 1 and other positive cut-offs",
         )
         _require(bool(self.source), "DataSpec.source is empty; expected a registered source")
-        _require(
-            self.num_top_labels is None or self.num_top_labels >= 2,
-            f"DataSpec.num_top_labels is {self.num_top_labels}; expected None or at least 2",
-        )
-        _require(
-            self.num_validation_points >= 0,
-            f"DataSpec.num_validation_points is {self.num_validation_points}; expected 0 or more",
-        )
-        _require(
-            self.max_test_points is None or self.max_test_points >= 1,
-            f"DataSpec.max_test_points is {self.max_test_points}; expected None or at least 1",
-        )
+        _require_least(self, num_top_labels=2, num_validation_points=0, max_test_points=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,20 +206,13 @@ class TrainSpec:
         if not given:
             object.__setattr__(self, "num_epochs", 1.0)
         _require(len(given) < 2, f"TrainSpec has {' and '.join(given)}; expected one length")
-        _require(
-            self.batch_size >= 1,
-            f"TrainSpec.batch_size is {self.batch_size}; expected at least 1",
-        )
+        _require_least(self, batch_size=1, num_validations=0)
         for name in ("learning_rate", "trial_timeout_seconds", "adam_epsilon", *given):
             value = getattr(self, name)
             _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
-        _require(
-            self.num_validations >= 0,
-            f"TrainSpec.num_validations is {self.num_validations}; expected 0 or more",
-        )
-        self._check_later()
+        self._check_decay_and_best()
 
-    def _check_later(self) -> None:
+    def _check_decay_and_best(self) -> None:
         epochs = self.decay_epochs
         _require(
             bool(epochs) == (self.schedule == "step_decay"),
@@ -264,7 +256,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         coerce_fields(self, SettingsError)
-        _require(self.replicate >= 0, f"Trial.replicate is {self.replicate}; expected 0 or more")
+        _require_least(self, replicate=0)
         _require(
             not self.train.keep_best or self.data.num_validation_points > 0,
             "TrainSpec.keep_best is True and DataSpec.num_validation_points 0; expected points to "
@@ -366,82 +358,64 @@ def coerced(value: Any, hint: Any) -> Any:
     >>> coerced(4.0, int), coerced(3, float), coerced([8, 4], tuple[int, ...])
     (4, 3.0, (8, 4))
     """
-    origin = get_origin(hint)
+    origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _one_of(value, get_args(hint))
+        return _one_of(value, inner)
     if origin is Literal:
-        allowed = get_args(hint)
-        if not isinstance(value, str) or value not in allowed:
-            raise NotOfType(" or ".join(map(repr, allowed)))
+        if not isinstance(value, str) or value not in inner:
+            raise NotOfType(" or ".join(map(repr, inner)))
         return str(value)
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else (value,)
-        return tuple(coerced(item, get_args(hint)[0]) for item in items)
+        return tuple(coerced(item, inner[0]) for item in items)
     if origin is Mapping:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise NotOfType("values by name")
-        inner = get_args(hint)[1]
-        return MappingProxyType({str(name): coerced(item, inner) for name, item in value.items()})
+        return MappingProxyType({str(n): coerced(item, inner[1]) for n, item in value.items()})
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, cast(type, hint)):
             raise NotOfType(f"a {cast(type, hint).__name__}")
         return value
-    return _PLAIN[hint](value)
+    value = _native(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        raise NotOfType(_EXPECTED[hint])
+    return value
+
+
+_EXPECTED = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
 
 
 def _one_of(value: Any, hints: tuple[Any, ...]) -> Any:
-    """The first of a union's members that takes the value as it is, else the first that can."""
-    if type(None) in hints and value is None:
+    """By the member of a union that takes the value as it is, else the first that can."""
+    members = [hint for hint in hints if hint is not types.NoneType]
+    if len(members) < len(hints) and value is None:
         return None
-    members = [hint for hint in hints if hint is not type(None)]
-    exact = [hint for hint in members if isinstance(hint, type) and _is_plainly(value, hint)]
+    own = type(_native(value))
     expected = []
-    for hint in (*exact, *members):
+    for hint in sorted(members, key=lambda hint: hint is not own):
         try:
             return coerced(value, hint)
         except NotOfType as error:
             expected.append(str(error))
-    names = [*dict.fromkeys(expected), *(["None"] if type(None) in hints else [])]
+    names = [*dict.fromkeys(expected), *(["None"] if len(members) < len(hints) else [])]
     raise NotOfType(" or ".join(names))
 
 
-def _is_plainly(value: Any, hint: type) -> bool:
-    """Whether a value is of a type without any conversion, or NumPy's form of it."""
-    if isinstance(value, bool) or hint is bool:
-        return isinstance(value, bool) and hint is bool
-    kinds: dict[type, type] = {int: numbers.Integral, float: numbers.Real}
-    if hint is float and isinstance(value, numbers.Integral):
-        return False
-    return isinstance(value, kinds.get(hint, hint))
-
-
-def _to_int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value % 1 != 0:
-        raise NotOfType("a whole number")  # of an infinity the rest is NaN
-    return int(float(value)) if not isinstance(value, numbers.Integral) else int(value)
-
-
-def _to_float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise NotOfType("a finite number")
-    return float(value)
-
-
-def _to_bool(value: Any) -> bool:
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):  # NumPy's own
+def _native(value: Any) -> Any:
+    """NumPy's numbers and paths as Python's own; anything else as it is."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
-    raise NotOfType("True or False")
-
-
-def _to_str(value: Any) -> str:
-    if isinstance(value, str | os.PathLike):
-        text = os.fspath(value)
-        if isinstance(text, str):
-            return str(text)
-    raise NotOfType("a text")
-
-
-_PLAIN = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, str | os.PathLike) and isinstance(text := os.fspath(value), str):
+        return str(text)
+    return value
 
 
 def coerce_fields(spec: Any, error: type[Exception]) -> None:
