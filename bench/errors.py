@@ -1,4 +1,4 @@
-"""What the person who runs the suite can mend, and is therefore told in a sentence."""
+"""Errors that the person who runs the suite can mend, and that commands print as a sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StorageError(UserError):
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to end.
+    """The process was asked to end.
 
     Attributes:
         status: the exit status that says so.
@@ -37,20 +37,20 @@ def reason_of(number: int) -> str:
     return "interrupted" if name == "SIGINT" else f"ended by {name}"
 
 
-def told(error: OSError) -> str:
-    """What the system said, without number and path.
+def os_message(error: OSError) -> str:
+    """The system's message, without number and path.
 
-    >>> told(FileNotFoundError(2, "No such file or directory", "x"))
+    >>> os_message(FileNotFoundError(2, "No such file or directory", "x"))
     'no such file or directory'
     """
     text = error.strerror or str(error) or type(error).__name__
     return text[:1].lower() + text[1:]
 
 
-def told_by(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """An error's own text; empty where it cannot even be printed.
 
-    >>> told_by(ValueError("no more"))
+    >>> message_of(ValueError("no more"))
     'no more'
     """
     try:

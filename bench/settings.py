@@ -167,7 +167,7 @@ class TrainSpec:
         num_epochs: length in passes over the training data (a float: 0.5 is half a pass).
         budget_seconds: length in seconds of training steps, at the measured seconds a step.
         num_validations: times that quality is measured during training, evenly over the steps.
-        trial_timeout_seconds: wall-clock limit of the whole trial.
+        trial_timeout_seconds: wall-clock limit of the trial.
         precision: Lightning's precision flag.
         adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
             gradients are so small that 1e-8 is not negligible; ours sums over buckets, see
@@ -238,7 +238,7 @@ class TrainSpec:
 
 
 _LENGTHS = ("num_steps", "num_epochs", "budget_seconds")
-# Of training, what the cost of a step depends on; and the model and the data as a whole.
+# Of training, what the cost of a step depends on; and all of the model and of the data.
 _COSTLY = ("batch_size", "optimizer", "precision")
 
 
@@ -332,7 +332,7 @@ def _plain(spec: Any) -> dict[str, Any]:
 
 
 def _identity(spec: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a spec's plain values those that tell it from others."""
+    """Of a spec's plain values those that distinguish it from others."""
     no_result = {
         e.name for e in dataclasses.fields(spec) if not e.metadata.get("is_identity", True)
     }

@@ -195,7 +195,7 @@ def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
 
 
 def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
-    """Costs on record; what is no line of them is said."""
+    """Costs on record; with a warning for what is no line of them."""
     lines, warnings = read_costs(costing.costs_path(chosen, run_options))
     _warn(warnings)
     return lines
@@ -422,10 +422,10 @@ def _print_plan(chosen: Study, plan: Plan) -> None:
     for planned in plan.trials:
         trial = planned.trial
         was = f" ({planned.previous.status})" if planned.previous is not None else ""
-        turn = f"#{order[trial.trial_id]}" if planned.will_run else "–"
+        number = f"#{order[trial.trial_id]}" if planned.will_run else "–"
         state = planned.state + was
         what = progress.printable(plan.names.full(trial))
-        print(f"  {trial.trial_id} {turn:>4} {state:<18} {what}")
+        print(f"  {trial.trial_id} {number:>4} {state:<18} {what}")
     for trial in plan.unbudgeted:
         text = f"{trial.train.budget_seconds:g} s, in steps once a step has been timed"
         print(f"  {'':16} {'':>4} {'new':<18} {plan.names.full(trial)} ({text})")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.settings import Trial
 
-# Until so much is done, or so many seconds are seen, steps tell nothing: the first ones compile.
+# Until so much is done, or so many seconds are seen, steps are no measure: the first ones compile.
 _LEAST_SHARE, _LEAST_SECONDS = 0.02, 10.0
 
 
@@ -18,8 +18,8 @@ class Guess:
     """How long a trial may take.
 
     Attributes:
-        seconds: None as long as nothing tells.
-        is_close: told by trials of the same configuration, rather than of others.
+        seconds: None as long as nothing is known.
+        is_close: from trials of the same configuration, rather than of others.
     """
 
     seconds: float | None = None
@@ -51,10 +51,10 @@ class Forecast:
         if before is not None:
             return Guess(before, is_close=True)
         likenesses = [(("any",), 1.0)] if trial is None else list(_likenesses(trial))
-        for place, (key, length) in enumerate(likenesses):
+        for index, (key, length) in enumerate(likenesses):
             if key in self._seconds:
                 seconds = length * statistics.median(self._seconds[key])
-                return Guess(seconds, is_close=trial is not None and place < _NUM_CLOSE)
+                return Guess(seconds, is_close=trial is not None and index < _NUM_CLOSE)
         return Guess()
 
 
@@ -76,7 +76,7 @@ class Running:
     """The rest of a trial that runs: what was guessed, more and more by its own progress.
 
     Args:
-        guess: of the whole trial.
+        guess: of all of the trial.
         began_at: in seconds on the clock of the other times.
     """
 
@@ -97,9 +97,9 @@ class Running:
         self._last = (share, now)
 
     def seconds_left(self, now: float) -> float | None:
-        """The rest; None as long as nothing tells."""
-        whole = self._guess.seconds
-        guessed = None if whole is None else max(0.0, whole - (now - self._began_at))
+        """The rest; None as long as nothing is known."""
+        total = self._guess.seconds
+        guessed = None if total is None else max(0.0, total - (now - self._began_at))
         by_steps = self._by_steps(now)
         if by_steps is None:
             return guessed
@@ -109,11 +109,11 @@ class Running:
         return share * by_steps + (1.0 - share) * guessed
 
     def _by_steps(self, now: float) -> float | None:
-        """By the steps since the first that was told of, which had waited for compilation."""
+        """By the steps since the first known one, which had waited for compilation."""
         if self._first is None or self._last is None:
             return None
-        (first, began_at), (last, told_at) = self._first, self._last
-        done, seconds = last - first, told_at - began_at
+        (first, began_at), (last, reached_at) = self._first, self._last
+        done, seconds = last - first, reached_at - began_at
         if done <= 0 or (done < _LEAST_SHARE and seconds < _LEAST_SECONDS):
             return None
-        return max(0.0, (1.0 - last) * seconds / done - (now - told_at))
+        return max(0.0, (1.0 - last) * seconds / done - (now - reached_at))

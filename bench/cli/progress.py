@@ -37,12 +37,12 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return "?"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total}s"
+    if total < 3600:
+        return f"{total // 60}m{total % 60:02d}s"
+    return f"{total // 3600}h{total % 3600 // 60:02d}m"
 
 
 def printable(text: str) -> str:
@@ -237,7 +237,7 @@ class Progress(View):
                 self._running.reached(fraction, self._now())
             self._show(job, _step_texts(event))
         elif kind == "note":
-            # Every trial says what is to be known of its data, and so did its preparation.
+            # Every trial has the notes of its data, and so had its preparation.
             if (text := str(event.get("text"))) not in self._notes_said:
                 self.note(text)
         elif kind == "partial" and isinstance(data := event.get("data"), Mapping):
@@ -255,7 +255,7 @@ class Progress(View):
         self._running = None
         seconds = self._now() - self._trial_began_at  # with the start of the process
         trial = _trial_of(record)
-        # What broke off tells nothing of how long the others take.
+        # What broke off is no measure of how long the others take.
         if trial is not None and record.status == "done":
             self._forecast.add(trial, seconds)
         quality = "".join(f", {text}" for text in _quality_texts(record))
@@ -313,12 +313,12 @@ class Progress(View):
             must: see `LiveLine.show`.
         """
         full, apart = (printable(name(job.trial)) for name in (self._names.full, self._names.apart))
-        place = f"[{self._num_over + 1}/{self._num_trials}]"
+        count = f"[{self._num_over + 1}/{self._num_trials}]"
         left = f"{duration(self._seconds_left())} left"
         tails = [f"{texts[0]} · study {self._times()}", f"{texts[0]} · study {left}"]
         tails += [f"{text} · study {left}" for text in texts[1:]]
         self._line.show(
-            [f"{place} {full}", f"{place} {apart}"],
+            [f"{count} {full}", f"{count} {apart}"],
             tails,
             must=must,
             plain=f"{self._total()} {full} · {printable(texts[0])}",
@@ -332,7 +332,7 @@ class Progress(View):
         return f"{elapsed} elapsed, {duration(self._seconds_left())} left"
 
     def _seconds_left(self) -> float | None:
-        """Estimate for the rest of the study; None as long as nothing tells."""
+        """Estimate for the rest of the study; None as long as nothing is known."""
         guesses = [
             self._forecast.guess(self._trials.get(trial_id), seconds).seconds
             for trial_id, seconds in self._waiting.items()

@@ -90,7 +90,7 @@ def summary(line: CostLine, names: RowNames) -> Iterator[str]:
             yield f"{head}: {row['status'].upper()} {printable(row['reason'] or '')}".rstrip()
             continue
         yield head
-        for name in dict.fromkeys(name for visit in row["visits"] for name in visit["phases"]):
+        for name in dict.fromkeys(name for each in row["visits"] for name in each["phases"]):
             yield "    " + _phase_line(row, reference, name)
         share = load_share(row, line.machine.get("num_cores") or 1)
         if share is not None and share >= 0.1:

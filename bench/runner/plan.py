@@ -95,7 +95,7 @@ class Planned:
         state: `new`; `stale` (the code behaves differently since); `other data` (the data has
             changed); `retry` (an error); `again` (asked for); `kept` (settled, not run); `shared`
             (settled in another study's records, whose line is taken over); `other shard` (not run
-            here); `no data` (of a published set that nobody has brought).
+            here); `no data` (of a published set that is not there).
         previous: its latest record on this machine.
     """
 
@@ -111,7 +111,7 @@ class Planned:
 
     @property
     def expected_seconds(self) -> float | None:
-        """Wall time that the trial took before; None if nothing tells."""
+        """Wall time that the trial took before; None if it is not known."""
         old = self.previous
         return old.wall_seconds if old is not None and old.status in SETTLED else None
 
@@ -128,8 +128,8 @@ class Plan:
         records_path: file that the records go to.
         warnings: lines that could not be read, of that file and of other studies' that may hold the
             same trials; what such a line holds is run again.
-        absent: names of the study's optional data sets that nobody has brought.
-        names: what the rows of the whole study are called, also where few of them were asked for.
+        absent: names of the study's optional data sets that are not there.
+        names: what all rows of the study are called, also where few of them were asked for.
     """
 
     study: Study
@@ -267,8 +267,8 @@ def names_of_rows(study: Study, options: RunOptions, records: Sequence[Record] =
 
     Args:
         study: the study.
-        options: tell the profile, and where budgets are.
-        records: of the study; they tell the task of data.
+        options: the profile, and where budgets are.
+        records: of the study; they name the task of data.
     """
     everything = replace(options, only=(), where=(), replicates=None)
     names = RowNames(trials_by_steps(study, everything), study.kind.name, study.part)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from bench.errors import told_by
+from bench.errors import message_of
 from bench.measure.experiment import Context, Experiment
 from bench.measure.memory import PredictedOutOfMemory, available_memory_bytes, host_data_bytes
 from bench.measure.phases import Repetition
@@ -138,7 +138,7 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
         memory = dict(error.parts) | {"predicted_bytes": error.predicted_bytes}
         return {"status": "oom", "reason": str(error), "payload": {"memory": to_plain(memory)}}
     status = "oom" if any(is_out_of_memory(link) for link in _chain(error)) else "error"
-    message = without_folders(told_by(error).strip())[:1000]
+    message = without_folders(message_of(error).strip())[:1000]
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" (at {Path(frame[0].filename).name}:{frame[0].lineno})" if frame else ""
     return {"status": status, "reason": f"{type(error).__name__}: {message}{where}", "payload": {}}
@@ -161,7 +161,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.AcceleratorError):
         return getattr(error, "error_code", None) == _CUDA_MEMORY_ALLOCATION
     is_native = type(error) is RuntimeError and not _was_raised_in_python(error)
-    return is_native and _NATIVE_WORDS.match(told_by(error)) is not None
+    return is_native and _NATIVE_WORDS.match(message_of(error)) is not None
 
 
 def _was_raised_in_python(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bench.errors import UserError, told
+from bench.errors import UserError, os_message
 from bench.settings import Trial
 from bench.store.costs import CostLine, best_seconds
 from bench.store.files import replace_file
@@ -80,7 +80,9 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise BudgetError(f"{path}: {told(error)}; expected the budgets of a study") from error
+        raise BudgetError(
+            f"{path}: {os_message(error)}; expected the budgets of a study"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BudgetError(f"{path}: {error}; expected the budgets of a study") from None
     schema = value.get("schema") if isinstance(value, dict) else None
@@ -93,7 +95,7 @@ def read_budgets(path: Path) -> dict[tuple[str, float], Budget]:
 
 
 def write_budgets(path: Path, study: str, budgets: Iterable[Budget]) -> None:
-    """Write a study's budgets, whole or not at all."""
+    """Write a study's budgets, all or none."""
     kept = sorted(budgets, key=lambda budget: (budget.label, budget.key))
     value = {
         "schema": _SCHEMA,
@@ -147,8 +149,8 @@ def set_budgets(
             "machine": dict(line.machine),
         }
         for row in line.rows:
-            by_steps, whole = best_seconds(row, "train"), best_seconds(row, "fit")
-            seconds = whole if by_steps is None else by_steps
+            by_steps, fit = best_seconds(row, "train"), best_seconds(row, "fit")
+            seconds = fit if by_steps is None else by_steps
             if row["status"] != "done":
                 failed[row["cost_id"]] = f": {row['status']}, {row.get('reason')}"
             elif seconds is not None:

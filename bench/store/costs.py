@@ -126,12 +126,12 @@ def costs_path(results_dir: Path, study: str, slug: str) -> Path:
 
 
 def append(path: Path, line: CostLine) -> None:
-    """Add a line, durably and whole."""
+    """Add a line, durably and completely."""
     record.append_line(path, line.to_json())
 
 
 def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
-    """All whole lines of a file in order, and a warning for each that is not.
+    """All complete lines of a file in order, and a warning for each that is not.
 
     Raises:
         SchemaError: a line of another schema.
@@ -143,9 +143,9 @@ def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
 def _own(raw: Any) -> CostLine:
     """A line whose rows have settings that are still those of their ids, and its group's data."""
     line = parse(raw)
-    for place, row in enumerate(line.rows):
+    for index, row in enumerate(line.rows):
         if row["settings"]["data"] != line.group["data"]:
-            raise RecordError(f"'group.data' is not 'rows[{place}].settings.data'")
+            raise RecordError(f"'group.data' is not 'rows[{index}].settings.data'")
         check_id(row["settings"], "cost_id", row["cost_id"])
         if row.get("weights_of") is not None:
             check_id(row["settings"], "trial_id", row["weights_of"])
@@ -160,8 +160,8 @@ def newest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
 def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
     """The line of each group on each machine that counts: the newest one in which no row failed.
 
-    A session in which a row's process was killed replaces no whole one. Of a group that has no
-    whole line the newest counts.
+    A session in which a row's process was killed replaces no complete one. Of a group that has no
+    complete line the newest counts.
     """
     counting: dict[str, CostLine] = {}
     for line in lines:
@@ -229,7 +229,7 @@ def load_share(row: Mapping[str, Any], num_cores: int) -> float | None:
     The kernel counts in hundredths of a second, so that short phases are judged together.
 
     Returns:
-        None where the kernel was silent, or all phases together are too short to tell.
+        None where the kernel was silent, or all phases together are too short to judge by.
     """
     spans: dict[str, list[tuple[float, float | None]]] = {}
     for repetition in row.get("visits") or ():

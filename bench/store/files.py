@@ -1,4 +1,4 @@
-"""Files that readers may have open, written elsewhere, then put in place; folders for a while."""
+"""Files that readers may have open, written elsewhere, then moved; temporary folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PARTIAL = ".partial"
 
 
 def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all; a reader sees the old one or the new one.
+    """Write a file completely or not at all; a reader sees the old one or the new one.
 
     What writers left of this file that were killed is taken away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(NoLocksError):  # nobody can tell there who is at work
+    with suppress(NoLocksError):  # nobody knows there who is at work
         sweep(path.parent, f".{glob.escape(path.name)}.*{_PARTIAL}")
     partial = path.with_name(f".{path.name}.{own_name()}{_PARTIAL}")
     with ExitStack() as stack:

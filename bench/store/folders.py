@@ -9,13 +9,13 @@ import stat
 import tempfile
 from pathlib import Path
 
-from bench.errors import StorageError, told
+from bench.errors import StorageError, os_message
 
 _HAS_USERS = hasattr(os, "geteuid")  # Windows has none
 # As much as a long record.
 _TRIED_BYTES = 1 << 17
 
-# What the system says of folders, disks and rights; anything else may be a fault of the suite.
+# Errors of folders, disks and rights; anything else may be a fault of the suite.
 _OF_STORAGE = frozenset(
     {
         errno.EACCES,
@@ -63,7 +63,7 @@ def private_folder(folder: Path) -> Path | None:
 
 
 def of_user(purpose: str) -> str:
-    """Name for a private folder in a place where other users have theirs."""
+    """Name for a private folder where other users have theirs, too."""
     return f"mach-bench-{os.geteuid() if _HAS_USERS else 'user'}-{purpose}"
 
 
@@ -88,7 +88,9 @@ def require_writable(folder: Path, *below: str) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"{inner} is or lies in a file; expected a folder") from error
     except OSError as error:
-        raise StorageError(f"{inner}: {told(error)}; expected a folder to write to") from error
+        raise StorageError(
+            f"{inner}: {os_message(error)}; expected a folder to write to"
+        ) from error
 
 
 def of_storage(error: OSError) -> StorageError | None:
@@ -96,4 +98,4 @@ def of_storage(error: OSError) -> StorageError | None:
     if error.errno not in _OF_STORAGE:
         return None
     where = f"{error.filename}: " if error.filename is not None else ""
-    return StorageError(f"{where}{told(error)}")
+    return StorageError(f"{where}{os_message(error)}")

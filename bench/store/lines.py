@@ -1,6 +1,6 @@
 """What every field of the files under `results/` is: records, cost lines, audits, budgets.
 
-Values are taken as they are written: a text of digits is no number, `1.0` no whole one, `true` not
+Values are taken as they are written: a text of digits is no number, `1.0` no integer, `true` not
 1, and NaN nothing. Names that a later version, or a method of somebody's own, has beside those
 known here may hold anything. Null stands for what is missing.
 """
@@ -27,7 +27,7 @@ Status = Literal["done", "oom", "timeout", "error"]
 Outcome = Literal["found", "differs", "failed"]
 STATUSES: tuple[Status, ...] = typing.get_args(Status)
 
-_MOST = 2**63 - 1  # what other programs read as a whole number
+_MOST = 2**63 - 1  # what other programs read as an integer
 _LARGEST = sys.float_info.max
 Whole = Annotated[int, Meta(ge=-_MOST, le=_MOST)]
 Count = Annotated[int, Meta(ge=0, le=_MOST)]
@@ -393,13 +393,13 @@ def _located(value: Any, kind: Any, problem: str) -> tuple[str, Any, str]:
     """
     expected, _, steps = problem.partition(" - at `$")
     path, inner = "", copy.deepcopy(value)
-    whole = inner
+    root = inner
     for step in re.findall(r"\.\w+|\[\d+\]|\[\.\.\.\]", steps):
         if step == "[...]":
             for name, item in dict(inner).items():
                 inner.clear()
                 inner[name] = item
-                if _problem(whole, kind) == problem:
+                if _problem(root, kind) == problem:
                     break
             path, inner = f"{path}.{name}", item
         else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.errors import StorageError, UserError, told
+from bench.errors import StorageError, UserError, os_message
 
 _NOTE_BYTES = 4096
 _LOOK_SECONDS = 0.25
@@ -321,6 +321,6 @@ def _flock(
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        reason = f"this file system keeps no locks ({told(error)})"
+        reason = f"this file system keeps no locks ({os_message(error)})"
         raise NoLocksError(error.errno, reason, str(path)) from error
     return True

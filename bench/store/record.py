@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from bench.errors import StorageError, told
+from bench.errors import StorageError, os_message
 from bench.settings import SettingsError, Trial
 from bench.store import lines
 from bench.store.lines import RecordError, Status
@@ -193,7 +193,7 @@ def append_line(path: Path, text: str) -> None:
     """Add one line to a file, durably; safe beside other writers.
 
     A torn last line, left by a killed writer, is closed first so that it spoils nothing else. A
-    line that cannot be written whole (a full disk) is taken back.
+    line that cannot be written in full (a full disk) is taken back.
 
     Raises:
         StorageError: it cannot be written; it is kept in another folder then, which is named.
@@ -201,7 +201,7 @@ def append_line(path: Path, text: str) -> None:
     try:
         _append_line(path, text.encode() + b"\n")
     except OSError as error:
-        raise StorageError(f"{path}: {told(error)}; {_kept_elsewhere(path, text)}") from error
+        raise StorageError(f"{path}: {os_message(error)}; {_kept_elsewhere(path, text)}") from error
 
 
 def _append_line(path: Path, line: bytes) -> None:
@@ -242,7 +242,7 @@ def _kept_elsewhere(path: Path, text: str) -> str:
 
 
 def read(path: Path) -> tuple[list[Record], list[str]]:
-    """All whole records of a file in order, and a warning (`file:line: …`) for each that is not.
+    """All complete records of a file in order, and a warning (`file:line: …`) for each that is not.
 
     A file that does not exist holds none.
 
@@ -284,7 +284,7 @@ T = TypeVar("T")
 
 
 def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str]]:
-    """What a file of JSON lines holds, and a warning for each line that is not whole.
+    """What a file of JSON lines holds, and a warning for each line that is not complete.
 
     Args:
         path: a file; one that does not exist holds nothing.
@@ -301,7 +301,7 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str
     except FileNotFoundError:
         return parsed, warnings
     except OSError as error:
-        raise RecordError(f"{path}: {told(error)}; expected a file of lines") from error
+        raise RecordError(f"{path}: {os_message(error)}; expected a file of lines") from error
     for number, line in enumerate(lines_of_file, start=1):
         if not line.strip():
             continue
@@ -318,7 +318,7 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[str
 
 
 def machine_key(machine: Mapping[str, Any]) -> str:
-    """What tells a machine from others.
+    """What distinguishes a machine from others.
 
     Memory counts in GiB: what a system keeps of it for itself differs by pages from start to start.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.errors import Stopped, UserError, told_by
+from bench.errors import Stopped, UserError, message_of
 
 _LONGEST_MESSAGE = 500
 
@@ -108,7 +108,7 @@ def located(path: Path | None, function: Callable[..., Any] | None = None) -> It
         # Whoever presses Ctrl-C means the command, not the file.
         if path is None or type(error) in (KeyboardInterrupt, Stopped):
             raise
-        text = str(error.msg) if isinstance(error, SyntaxError) else told_by(error)
+        text = str(error.msg) if isinstance(error, SyntaxError) else message_of(error)
         message = " ".join(text.split())[:_LONGEST_MESSAGE]
         if not isinstance(error, UserError):
             message = f"{type(error).__name__}: {message}" if message else type(error).__name__
