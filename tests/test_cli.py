@@ -40,7 +40,8 @@ def _stub_world(monkeypatch, tmp_path):
         "brief": lambda: build_study([build_trial(train=BUDGETED)], name="brief"),
     }
     monkeypatch.setitem(sys.modules, "bench.studies.registry", module)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")
     monkeypatch.chdir(tmp_path)
 
 
@@ -48,6 +49,23 @@ def write_study(tmp_path, behaviour="done", name="mine"):
     path = tmp_path / "mine.py"
     path.write_text(STUDY_FILE.replace("BEHAVIOUR", repr(behaviour)).replace("mine", name))
     return str(path)
+
+
+def write_trials(trials, before=""):
+    text = "import dataclasses\nfrom stub_trials import build_study, build_trial\n"
+    Path("two.py").write_text(f"{text}{before}\nSTUDY = build_study({trials}, name='two')\n")
+    return "two.py"
+
+
+def only_file(kind, study):
+    [path] = Path("results/own").glob(f"{kind}/{study}/*.jsonl")
+    return path
+
+
+def cost_line(study):
+    [line], warnings = read_costs(only_file("costs", study))
+    assert warnings == []
+    return line
 
 
 def written(tmp_path):
@@ -117,8 +135,7 @@ def test_missing_budgets_are_measured_and_written_on_the_first_run(capsys, tmp_p
     assert "1 trials have a budget in seconds, which is turned into" in capsys.readouterr().out
     [budget] = read_budgets(tmp_path / "results/own/budgets/brief.json").values()
     assert (budget.seconds_per_step, budget.num_steps) == (0.25, 80)
-    [path] = tmp_path.glob("results/own/records/brief/*.jsonl")
-    [kept] = record.read(path)[0]
+    [kept] = record.read(only_file("records", "brief"))[0]
     assert kept.settings["train"]["num_steps"] == 80
     capsys.readouterr()
     assert main(["run", "brief"]) == 0
@@ -138,8 +155,7 @@ def test_a_first_run_trains_what_the_reference_trained(tmp_path):
     )
     write_budgets(tmp_path / "results/budgets/brief.json", "brief", [known])
     assert main(["run", "brief"]) == 0
-    [path] = tmp_path.glob("results/own/records/brief/*.jsonl")
-    assert record.read(path)[0][0].settings["train"]["num_steps"] == 7
+    assert record.read(only_file("records", "brief"))[0][0].settings["train"]["num_steps"] == 7
     assert not (tmp_path / "results/own/budgets").exists()
 
 
@@ -159,10 +175,8 @@ def test_budgets_come_from_costs_on_record_until_the_code_behaves_differently(
 
 def test_costs_of_a_whole_study_are_recorded(capsys, tmp_path):
     assert main(["cost", "pair"]) == 0
-    [path] = tmp_path.glob("results/own/costs/pair/*.jsonl")
-    [line], warnings = read_costs(path)
-    assert warnings == []
-    assert [row["settings"]["model"]["method"] for row in line.rows] == ["stub", "other"]
+    methods = [row["settings"]["model"]["method"] for row in cost_line("pair").rows]
+    assert methods == ["stub", "other"]
     out = capsys.readouterr().out
     assert "[round 1 of 7, row 1 of 2]" in out
     assert "250 ms a step, 1 × the first" in out
@@ -172,36 +186,25 @@ def test_costs_of_a_whole_study_are_recorded(capsys, tmp_path):
 
 @pytest.mark.parametrize("choice", [["--only", "other"], ["--where", "behaviour=done"]])
 def test_costs_of_a_part_of_a_study_are_shown_and_not_recorded(capsys, tmp_path, choice):
-    path = tmp_path / "two.py"
-    path.write_text("""
-from stub_trials import build_study, build_trial
-TRIALS = [build_trial(), build_trial("fail_in_second_round"), build_trial(method="other")]
-STUDY = build_study(TRIALS, name="two")
-""")
-    assert main(["cost", str(path), *choice]) == 0
+    trials = "[build_trial(), build_trial('fail_in_second_round'), build_trial(method='other')]"
+    assert main(["cost", write_trials(trials), *choice]) == 0
     assert "shown and not recorded" in capsys.readouterr().out
     assert written(tmp_path) == []
 
 
 def test_costs_of_a_whole_table_of_a_study_are_recorded(capsys, tmp_path):
-    path = tmp_path / "two.py"
-    path.write_text("""
-import dataclasses
-from stub_trials import build_study, build_trial
-TRIAL = build_trial()
-SMALL = dataclasses.replace(TRIAL, data=dataclasses.replace(TRIAL.data, num_top_labels=7))
-STUDY = build_study([TRIAL, SMALL, build_trial(method="other")], name="two")
-""")
-    assert main(["cost", str(path), "--where", "num_top_labels=7"]) == 0
+    before = "one = build_trial()\nfew = dataclasses.replace(one.data, num_top_labels=7)"
+    trials = "[one, dataclasses.replace(one, data=few), build_trial(method='other')]"
+    path = write_trials(trials, before)
+    assert main(["cost", path, "--where", "num_top_labels=7"]) == 0
     assert "not recorded" not in capsys.readouterr().out
-    [written_to] = tmp_path.glob("results/own/costs/two/*.jsonl")
-    [line], _ = read_costs(written_to)
-    assert [row["settings"]["data"]["num_top_labels"] for row in line.rows] == [7]
+    rows = cost_line("two").rows
+    assert [row["settings"]["data"]["num_top_labels"] for row in rows] == [7]
 
 
 def test_a_row_that_failed_in_the_newest_session_is_not_timed_before(capsys, tmp_path):
     assert main(["cost", "pair"]) == 0
-    [path] = tmp_path.glob("results/own/costs/pair/*.jsonl")
+    path = only_file("costs", "pair")
     line = json.loads(path.read_text())
     line["rows"][1] |= {"status": "error", "reason": "killed", "visits": []}
     with path.open("a") as file:
@@ -214,48 +217,43 @@ def test_a_row_that_failed_in_the_newest_session_is_not_timed_before(capsys, tmp
 
 
 def test_rates_that_share_a_cost_are_timed_each_on_its_own_weights(capsys, tmp_path):
-    path = tmp_path / "two.py"
-    path.write_text("""
-from stub_trials import build_study, build_trial
-TRIALS = [build_trial(train={"learning_rate": r}, replicate=i) for r in (0.1, 0.2) for i in (0, 1)]
-STUDY = build_study(TRIALS, name="two")
-""")
-    assert main(["cost", str(path)]) == 0
-    [written_to] = tmp_path.glob("results/own/costs/two/*.jsonl")
-    [line], _ = read_costs(written_to)
-    assert [row["settings"]["train"]["learning_rate"] for row in line.rows] == [0.1, 0.2]
-    assert len({row["weights_of"] for row in line.rows}) == 2
+    path = write_trials(
+        "[build_trial(train={'learning_rate': r}, replicate=i) for r in (0.1, 0.2) for i in (0, 1)]"
+    )
+    assert main(["cost", path]) == 0
+    rows = cost_line("two").rows
+    assert [row["settings"]["train"]["learning_rate"] for row in rows] == [0.1, 0.2]
+    assert len({row["weights_of"] for row in rows}) == 2
     capsys.readouterr()
-    assert main(["cost", str(path), "--unless-recorded"]) == 0
+    assert main(["cost", path, "--unless-recorded"]) == 0
     assert "costs were timed before" in capsys.readouterr().out
-    lines = json.loads(written_to.read_text())
-    for row in lines["rows"]:
+    line = json.loads(only_file("costs", "two").read_text())
+    for row in line["rows"]:
         row |= {"weights": "trained", "weights_of": None}
-    written_to.write_text(json.dumps(lines) + "\n")
-    assert main(["cost", str(path), "--unless-recorded"]) == 0
+    only_file("costs", "two").write_text(json.dumps(line) + "\n")
+    assert main(["cost", path, "--unless-recorded"]) == 0
     assert "costs were timed before" not in capsys.readouterr().out
 
 
 def test_a_row_is_timed_on_the_weights_of_the_steps_that_its_budget_came_to(tmp_path):
     assert main(["run", "brief"]) == 0
-    [kept] = tmp_path.glob("results/own/records/brief/*.jsonl")
     assert main(["cost", "brief"]) == 0
-    [path] = tmp_path.glob("results/own/costs/brief/*.jsonl")
-    [line], _ = read_costs(path)
-    assert line.rows[0]["weights_of"] == record.read(kept)[0][0].trial_id
+    [kept] = record.read(only_file("records", "brief"))[0]
+    assert cost_line("brief").rows[0]["weights_of"] == kept.trial_id
 
 
 def test_a_run_takes_the_trials_with_a_setting(capsys, tmp_path):
-    path = tmp_path / "two.py"
-    path.write_text("""
-from stub_trials import build_study, build_trial
-TRIALS = [build_trial(note=n) for n in range(3)] + [build_trial(method="other", note=1)]
-STUDY = build_study(TRIALS, name="two")
-""")
-    assert main(["run", str(path), "--where", "note=1", "--where", "method=stub"]) == 0
+    rates = "[build_trial(note=0, train={'learning_rate': r}) for r in (0.02, 0.1)]"
+    notes = "[build_trial(note=n) for n in (1, 2)]"
+    path = write_trials(f"{rates} + {notes} + [build_trial(method='other', note=1)]")
+    assert main(["run", path, "--where", "note=1", "--where", "method=stub"]) == 0
     assert "two: 1 trials to run" in capsys.readouterr().out
-    assert main(["run", str(path), "--where", "note=5"]) == 2
-    assert "no trial has note = '5'; there are 0, 1, 2" in capsys.readouterr().err
+    for text in ("learning_rate=0.02", "learning_rate=2e-2"):
+        assert main(["run", path, "--dry-run", "--where", text]) == 0
+        assert "two: 1 of 1 trials would run" in capsys.readouterr().out
+    for text, known in (("note", "0, 1, 2"), ("learning_rate", "0.001, 0.02, 0.1")):
+        assert main(["run", path, "--where", f"{text}=5"]) == 2
+        assert f"no trial has {text} = '5'; there are {known}" in capsys.readouterr().err
 
 
 def test_a_row_that_fails_gives_exit_status_1_and_no_row_is_a_usage_error(capsys, tmp_path):
@@ -292,16 +290,14 @@ def test_an_audit_of_nothing_is_a_usage_error(capsys):
     assert "no finished record of this machine" in capsys.readouterr().err
 
 
-def test_failed_trial_gives_exit_status_1_and_says_where_its_log_is(capsys, tmp_path):
-    assert main(["run", write_study(tmp_path, "fail")]) == 1
+def test_failed_trial_gives_exit_status_1_and_says_where_its_log_and_data_are(capsys, tmp_path):
+    assert main(["run", write_study(tmp_path, "predict")]) == 0  # out of memory is an outcome
+    assert main(["run", write_study(tmp_path, "fail"), "--data-dir", "elsewhere"]) == 1
     err = capsys.readouterr().err
+    assert f"data was looked for in {tmp_path}/elsewhere" in err
     assert "1 trials failed" in err
     assert "ValueError: no file" in err
     assert ".cache/bench/logs/mine-" in err
-
-
-def test_out_of_memory_is_no_failure(tmp_path):
-    assert main(["run", write_study(tmp_path, "predict")]) == 0
 
 
 def test_a_report_on_no_records_says_so(capsys, tmp_path):
@@ -313,7 +309,7 @@ def test_a_report_on_no_records_says_so(capsys, tmp_path):
 
 def test_a_report_tells_of_lines_that_it_cannot_read(capsys, tmp_path):
     assert main(["run", "keen"]) == 0
-    [path] = tmp_path.glob("results/own/records/keen/*.jsonl")
+    path = only_file("records", "keen")
     with path.open("a") as file:
         file.write("no JSON\n")
     capsys.readouterr()
@@ -350,20 +346,6 @@ STUDY = Study(name="two", claim="One is misspelt.", trials=trials, smoke=list)
     assert main([name, str(path), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
-
-
-def test_a_run_takes_the_trials_with_a_setting_of_training(capsys, tmp_path):
-    path = tmp_path / "two.py"
-    path.write_text("""
-from stub_trials import build_study, build_trial
-TRIALS = [build_trial(train={"learning_rate": rate}) for rate in (0.02, 0.1)]
-STUDY = build_study(TRIALS, name="two")
-""")
-    for text in ("learning_rate=0.02", "learning_rate=2e-2"):
-        assert main(["run", str(path), "--dry-run", "--where", text]) == 0
-        assert "two: 1 of 1 trials would run" in capsys.readouterr().out
-    assert main(["run", str(path), "--where", "learning_rate=0.5"]) == 2
-    assert "no trial has learning_rate = '0.5'; there are 0.02, 0.1" in capsys.readouterr().err
 
 
 def test_dry_run_says_what_would_run_and_runs_nothing(capsys, tmp_path):
@@ -454,9 +436,13 @@ def test_reader_that_has_seen_enough_gets_no_traceback():
     assert (answer.returncode, answer.stderr) == (1, "")
 
 
-def test_data_folder_is_the_first_that_exists(tmp_path):
+def test_data_folder_is_the_first_that_exists(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert commands._default_data_dir() == Path("data")
-    (tmp_path / "data").mkdir()
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    assert commands._default_data_dir() == Path("../shared/data")
+    Path("data").mkdir()
     assert commands._default_data_dir() == Path("data")
 
 
@@ -561,11 +547,6 @@ def test_errors_of_the_disk_are_sentences_and_others_keep_their_traceback(capsys
     fail(FileNotFoundError(errno.ENOENT, "No such file or directory", "template"))
     with pytest.raises(FileNotFoundError):
         main(["report", "keen"])
-
-
-def test_where_data_was_looked_for_is_said_of_failed_trials(capsys, tmp_path):
-    assert main(["run", write_study(tmp_path, "fail"), "--data-dir", "elsewhere"]) == 1
-    assert f"data was looked for in {tmp_path}/elsewhere" in capsys.readouterr().err
 
 
 def test_options_that_a_source_does_not_take_are_refused_before_any_trial(capsys, tmp_path):
