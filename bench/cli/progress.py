@@ -56,19 +56,11 @@ def fitted(text: str, width: int) -> str:
     >>> fitted("quickstart", 6)
     'quick…'
     """
-    used = 0
-    for position, character in enumerate(text):
-        used += _columns(character)
-        if used > width:
-            return fitted_prefix(text[:position], width - 1) + "…" if width > 0 else ""
-    return text
-
-
-def fitted_prefix(text: str, width: int) -> str:
-    """The longest start of the text that fits a width."""
-    while sum(map(_columns, text)) > width:
+    if _columns(text) <= width:
+        return text
+    while text and _columns(text) > width - 1:
         text = text[:-1]
-    return text
+    return f"{text}…" if width > 0 else ""
 
 
 def longest_fitting(heads: Sequence[str], tails: Sequence[str], width: int) -> str:
@@ -84,34 +76,35 @@ def longest_fitting(heads: Sequence[str], tails: Sequence[str], width: int) -> s
     """
     forms = [(head, tails[0]) for head in heads] + [(heads[-1], tail) for tail in tails[1:]]
     texts = [f"{head} · {tail}" for head, tail in forms]
-    fitting = (text for text in texts if sum(map(_columns, text)) <= width)
+    fitting = (text for text in texts if _columns(text) <= width)
     return next(fitting, fitted(texts[-1], width))
 
 
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+def _columns(text: str) -> int:
+    """Columns of a terminal that the text takes."""
+    seen = (character for character in text if not unicodedata.combining(character))
+    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in seen)
 
 
 class LiveLine:
     """A stream with one line that is rewritten on a terminal, and sparse plain lines elsewhere.
 
     Args:
-        stream: where to write.
+        stream: where to write; standard output if None.
         is_live: whether it is a terminal; asks the stream if None.
         now: the time in seconds, monotonic.
     """
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: TextIO | None = None,
         *,
         is_live: bool | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = stream
-        self.is_live = _can_rewrite(stream) if is_live is None else is_live
+        self._stream = stream = stream or sys.stdout
+        knows_how = os.environ.get("TERM", "dumb") != "dumb"  # to clear a line
+        self.is_live = stream.isatty() and knows_how if is_live is None else is_live
         self._now = now
         self._shown_at = now()
         self._is_shown = False
@@ -161,11 +154,6 @@ class LiveLine:
         self._stream.flush()
 
 
-def _can_rewrite(stream: TextIO) -> bool:
-    """Whether it is a terminal that knows how to clear a line."""
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
 class Progress(View):
     """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere.
 
@@ -182,7 +170,7 @@ class Progress(View):
         is_live: bool | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._line = LiveLine(stream or sys.stdout, is_live=is_live, now=now)
+        self._line = LiveLine(stream, is_live=is_live, now=now)
         self._now = now
         self._name = ""
         self._names = RowNames()

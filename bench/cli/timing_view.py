@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -28,7 +27,7 @@ class TimingView:
     def __init__(self, num_rounds: int, names: RowNames, stream: TextIO | None = None) -> None:
         self._num_rounds = num_rounds
         self._names = names
-        self._line = LiveLine(stream or sys.stdout)
+        self._line = LiveLine(stream)
 
     def on_repetition(
         self,
