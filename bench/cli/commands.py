@@ -305,11 +305,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _existing(results: Path, asked: Path | None) -> Path:
-    """A results folder; one that was asked for must be there.
-
-    Raises:
-        RunError: it is not.
-    """
+    """A results folder; one that was asked for must be there."""
     if asked is not None and not asked.is_dir():
         raise RunError(f"{asked}: no such folder; expected one with records of `bench run`")
     return results

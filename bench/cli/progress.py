@@ -293,13 +293,7 @@ class Progress(View):
             self.note(line)
 
     def _show(self, job: Job, texts: Sequence[str], *, must: bool = False) -> None:
-        """Show where a trial is.
-
-        Args:
-            job: of the trial.
-            texts: longest form first.
-            must: see `LiveLine.show`.
-        """
+        """Show where a trial is."""
         full, apart = (printable(name(job.trial)) for name in (self._names.full, self._names.apart))
         count = f"[{self._num_over + 1}/{self._num_trials}]"
         left = f"{duration(self._seconds_left())} left"

@@ -84,9 +84,6 @@ def candidates(
         results_dir: where they are.
         machine: this one.
         warn: takes a warning for each line that could not be read, and is no candidate.
-
-    Raises:
-        SchemaError: records of another schema.
     """
     found = []
     slug = provenance.machine_slug(machine)

@@ -161,20 +161,13 @@ def study_budgets(study: Study, results_dir: Path) -> Budgets:
 
     Those that were set in the results folder itself go before those of the reference, which a
     built-in study falls back to: so that own runs train what the reference trained.
-
-    Raises:
-        BudgetError: a file holds something else.
     """
     found = {} if study.file is not None else read_budgets(budgets_path(REFERENCE, study.name))
     return found | read_budgets(budgets_path(results_dir, study.name))
 
 
 def machine_of(profile: Profile) -> dict[str, Any]:
-    """The record's `machine` block for a profile; `paper` takes a GPU where there is one.
-
-    Raises:
-        RunError: the profile wants a GPU, and there is none.
-    """
+    """The record's `machine` block for a profile; `paper` takes a GPU where there is one."""
     accelerator = None if profile == "cpu" else provenance.accelerator_name()
     if profile == "gpu" and accelerator is None:
         raise RunError("profile is 'gpu', but torch finds no CUDA device on this machine")
@@ -214,13 +207,7 @@ def chosen_trials(study: Study, options: RunOptions) -> list[Trial]:
 
 
 def trials_by_steps(study: Study, options: RunOptions) -> list[Trial]:
-    """A study's trials that were asked for, by steps where their budgets have been written down.
-
-    Raises:
-        RunError: see :func:`chosen_trials`.
-        StudyError: the study has no such profile.
-        BudgetError: a file of budgets holds something else.
-    """
+    """A study's trials that were asked for, by steps where their budgets have been written down."""
     chosen = chosen_trials(study, options)
     if options.is_smoke:
         return chosen

@@ -92,11 +92,7 @@ def build(
     rows: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> CostLine:
-    """Line from its parts; seconds keep six significant digits.
-
-    Raises:
-        RecordError: a part has the wrong type.
-    """
+    """Line from its parts; seconds keep six significant digits."""
     return parse(
         {
             "schema": SCHEMA,
@@ -131,12 +127,7 @@ def append(path: Path, line: CostLine) -> None:
 
 
 def read_costs(path: Path) -> tuple[list[CostLine], list[str]]:
-    """All complete lines of a file in order, and a warning for each that is not.
-
-    Raises:
-        SchemaError: a line of another schema.
-        RecordError: the file cannot be read.
-    """
+    """All complete lines of a file in order, and a warning for each that is not."""
     return record.read_lines(path, _own)
 
 
@@ -255,9 +246,5 @@ def _share(spans: Iterable[tuple[float, float | None]], num_cores: int) -> float
 
 
 def check_phases(phases: Any) -> None:
-    """Refuse what a repetition cannot have measured.
-
-    Raises:
-        RecordError: a phase is no list of seconds above 0, each of as many units.
-    """
+    """Refuse what a repetition cannot have measured."""
     check(phases, Phases)

@@ -34,11 +34,7 @@ _OF_STORAGE = frozenset(
 
 
 def folder_named(text: str) -> Path:
-    """A folder as typed, `~` included where no shell has replaced it.
-
-    Raises:
-        argparse.ArgumentTypeError: it is that of a user whom the system does not know.
-    """
+    """A folder as typed, `~` included where no shell has replaced it."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -73,9 +69,6 @@ def require_writable(folder: Path, *below: str) -> None:
     Args:
         folder: the folder.
         below: names of folders inside one another.
-
-    Raises:
-        StorageError: one of them is a file, or takes no file.
     """
     inner = folder
     try:

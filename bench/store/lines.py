@@ -351,11 +351,7 @@ def check(value: Any, kind: type[T], path: str = "") -> T:
 
 
 def check_record(raw: Mapping[str, Any]) -> RecordLine:
-    """The JSON object of a quality record, as its type.
-
-    Raises:
-        RecordError: see :func:`check`.
-    """
+    """The JSON object of a quality record, as its type."""
     line = check(raw, RecordLine)
     check(_named(raw.get("data") or {}, lambda n: n.startswith("num_")), Counts, "data")
     for path, metrics in _all_metrics(line):

@@ -78,9 +78,6 @@ def require_locks(folder: Path, option: str) -> None:
     Args:
         folder: the folder.
         option: what names another one on the command line.
-
-    Raises:
-        StorageError: its file system keeps none.
     """
     try:
         with locked(folder / f".{own_name()}.lock"):
@@ -134,11 +131,7 @@ def locked(path: Path, note: str | None = None) -> Iterator[None]:
 
 
 def lock_open(descriptor: int, path: Path) -> None:
-    """Wait for the lock of an open file or folder itself, which ends when that is closed.
-
-    Raises:
-        NoLocksError: its file system keeps no locks.
-    """
+    """Wait for the lock of an open file or folder itself, which ends when that is closed."""
     _flock(descriptor, path, is_patient=True)
 
 

@@ -104,12 +104,7 @@ def parse(raw: Any) -> Record:
 
 
 def check_schema(raw: Any) -> None:
-    """Refuse what is no JSON object of this schema.
-
-    Raises:
-        SchemaError: it is of another schema.
-        RecordError: it is of none.
-    """
+    """Refuse what is no JSON object of this schema."""
     schema = raw.get("schema") if isinstance(raw, Mapping) else None
     if type(schema) is not int:  # neither true nor 2.0
         raise RecordError(f"'schema' is {reprlib.repr(schema)}; expected {SCHEMA}")
@@ -129,11 +124,7 @@ def build(
     payload: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Record:
-    """Record from its parts, with NaN and infinities turned to null and absent blocks added.
-
-    Raises:
-        RecordError: a part has the wrong type, or the payload has an unknown block.
-    """
+    """Record from its parts, with NaN and infinities turned to null and absent blocks added."""
     unknown = sorted(set(payload) - set(PAYLOAD_KEYS))
     if unknown:
         raise RecordError(f"unknown block {unknown[0]!r} in a payload; expected {PAYLOAD_KEYS}")
@@ -264,9 +255,6 @@ def check_id(settings: Mapping[str, Any], name: Literal["trial_id", "cost_id"], 
     """Refuse settings that are not those of an id.
 
     Of settings whose names are not today's, nothing is known.
-
-    Raises:
-        RecordError: they have another id, or no trial has such values: one of them was changed.
     """
     try:
         trial = Trial.from_dict({"replicate": 0, **settings})
