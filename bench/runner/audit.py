@@ -111,8 +111,8 @@ def audit(
 ) -> Iterator[Finding]:
     """Make records again, one by one, and append to a file what became of each."""
     source = provenance.collect(accelerator=machine["accelerator"])
-    names = dict.fromkeys(candidate.study.name for candidate in chosen)
-    with measuring("audit", " ".join(names)):
+    names = {candidate.study.name for candidate in chosen}
+    with measuring("audit", f"of {len(names)} studies" if len(names) > 1 else "".join(names)):
         for candidate in chosen:
             job = Job(
                 study=candidate.study.name,
