@@ -1,8 +1,12 @@
+"""Settings take what is plainly meant, and name what is not: before anything runs."""
+
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.settings import LATER, DataSpec, ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
@@ -124,22 +128,80 @@ def test_equal_lengths_have_one_identity_however_they_are_written():
     assert build_trial(num_steps=100.0).trial_id == build_trial().trial_id
 
 
+def spec(**changes):
+    return DataSpec(**({"source": "vw", "name": "n"} | changes))
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("given", "kept"),
     [
-        ({"num_steps": 0}, "num_steps is 0; expected more than 0"),
-        ({"num_steps": 2.5}, "num_steps is 2.5; expected a whole number"),
-        ({"num_epochs": float("inf")}, "num_epochs is inf; expected a finite number"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"num_validations": -1}, "num_validations is -1"),
-        ({"optimizer": "sgd"}, "expected 'adam' or 'row_adam'"),
-        ({"schedule": "cosine"}, "expected 'constant' or 'linear_decay'"),
+        (np.int64(4), 4),
+        (np.float32(0.5), 0.5),
+        (np.float64(4.0), 4.0),
+        (np.bool_(True), True),
+        (Path("train.txt"), "train.txt"),
+        (True, True),
+        (2, 2),
+        (2.0, 2.0),
+        ("2", "2"),
+        (None, None),
     ],
 )
-def test_impossible_training_is_refused_by_name(settings, message):
+def test_options_keep_what_is_plainly_meant_in_plain_types(given, kept):
+    value = spec(options={"x": given}).options["x"]
+    assert value == kept
+    assert type(value) is type(kept)
+
+
+def test_numbers_of_other_types_make_the_same_trial():
+    def trial(width, rate, buckets):
+        model = ModelSpec(method="mach", hidden_dims=width, options={"num_buckets": buckets})
+        return Trial(data=spec(), model=model, train=TrainSpec(learning_rate=rate))
+
+    plain = trial((128,), 1.0, 4)
+    assert trial(128, 1, np.int64(4)).trial_id == plain.trial_id
+    assert trial([128], np.float32(1.0), np.int32(4)).trial_id == plain.trial_id
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (TrainSpec, {"learning_rate": "1e-3"}, "learning_rate is '1e-3'; expected a finite number"),
+        (TrainSpec, {"learning_rate": True}, "learning_rate is True; expected a finite number"),
+        (TrainSpec, {"learning_rate": float("nan")}, "learning_rate is nan"),
+        (TrainSpec, {"num_epochs": float("inf")}, "num_epochs is inf; expected a finite number"),
+        (TrainSpec, {"num_steps": 0}, "num_steps is 0; expected more than 0"),
+        (TrainSpec, {"num_steps": 2.5}, "num_steps is 2.5; expected a whole number or None"),
+        (TrainSpec, {"batch_size": 2.24}, "batch_size is 2.24; expected a whole number"),
+        (TrainSpec, {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (TrainSpec, {"num_validations": -1}, "num_validations is -1; expected at least 0"),
+        (TrainSpec, {"precision": "float16"}, "precision is 'float16'; expected '32-true' or"),
+        (TrainSpec, {"optimizer": ["adam"]}, "optimizer is .*; expected 'adam' or 'row_adam'"),
+        (TrainSpec, {"schedule": "cosine"}, "expected 'constant' or 'linear_decay'"),
+        (TrainSpec, {"schedule": "step_decay"}, "expected both"),
+        (TrainSpec, {"decay_epochs": (3.0,)}, "expected both"),
+        (TrainSpec, {"schedule": "step_decay", "decay_epochs": (6.0, 3.0)}, "expected ascending"),
+        (TrainSpec, {"schedule": "step_decay", "decay_epochs": (0.0,)}, "expected ascending"),
+        (TrainSpec, {"decay_factor": 1.0}, "decay_factor is 1.0"),
+        (TrainSpec, {"keep_best": True, "num_validations": 0}, "num_validations 0"),
+        (TrainSpec, {"order": "random"}, "expected 'points' or 'batches' or 'file'"),
+        (ModelSpec, {"method": 3}, "ModelSpec.method is 3; expected a text"),
+        (ModelSpec, {"method": "m", "hidden_dims": "128"}, "is '128'; expected a whole"),
+        (ModelSpec, {"method": "m", "options": [1]}, "options is .1.; expected values by name"),
+        (spec, {"options": {"a": float("nan")}}, "options is .*nan.*; expected .*finite number"),
+        (spec, {"options": {"a": [1]}}, "DataSpec.options is"),
+        (spec, {"options": {1: 2}}, "expected values by name"),
+        (spec, {"num_top_labels": "9"}, "is '9'; expected a whole number or None"),
+        (spec, {"num_top_labels": 1}, "num_top_labels is 1; expected at least 2"),
+        (spec, {"ks": [1, "3"]}, "ks is .*; expected a whole number"),
+        (spec, {"name": None}, "name is None; expected a text"),
+        (build_trial, {"data": "vw"}, "Trial.data is 'vw'; expected a DataSpec"),
+        (build_trial, {"replicate": -1}, "Trial.replicate is -1; expected at least 0"),
+    ],
+)
+def test_impossible_settings_are_refused_with_field_value_and_expectation(kind, settings, message):
     with pytest.raises(SettingsError, match=message):
-        TrainSpec(**settings)
+        kind(**settings)
 
 
 @pytest.mark.parametrize(
@@ -187,23 +249,6 @@ def test_later_settings_at_their_defaults_are_not_written():
     assert {"keep_best", "order", "drop_last", "decay_epochs", "decay_factor"} <= later
     assert not later & set(build_trial().to_dict()["train"])
     assert build_trial(keep_best=True).to_dict()["train"]["keep_best"] is True
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"schedule": "step_decay"}, "expected both"),
-        ({"decay_epochs": (3.0,)}, "expected both"),
-        ({"schedule": "step_decay", "decay_epochs": (6.0, 3.0)}, "expected ascending"),
-        ({"schedule": "step_decay", "decay_epochs": (0.0,)}, "expected ascending"),
-        ({"decay_factor": 1.0}, "decay_factor is 1.0"),
-        ({"keep_best": True, "num_validations": 0}, "num_validations 0"),
-        ({"order": "random"}, "expected 'points' or 'batches' or 'file'"),
-    ],
-)
-def test_later_settings_without_sense_are_refused_by_name(settings, message):
-    with pytest.raises(SettingsError, match=message):
-        TrainSpec(**settings)
 
 
 def test_the_best_weights_cannot_be_kept_without_points_to_validate_on():
