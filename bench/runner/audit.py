@@ -18,7 +18,7 @@ from typing import Any
 from bench.data.source import DataError
 from bench.methods.cards import card
 from bench.methods.versions import current_versions, is_older, without_older_metrics
-from bench.runner.engine import Job
+from bench.runner.engine import build_job
 from bench.runner.local import LocalEngine
 from bench.settings import SettingsError, Trial
 from bench.store import provenance, record
@@ -114,15 +114,7 @@ def audit(
     names = {candidate.study.name for candidate in chosen}
     with measuring("audit", f"of {len(names)} studies" if len(names) > 1 else "".join(names)):
         for candidate in chosen:
-            job = Job(
-                study=candidate.study.name,
-                trial=candidate.trial,
-                entry=card(candidate.trial.model.method, candidate.study.kind.name).entry,
-                versions=current_versions(candidate.trial, candidate.study.kind),
-                study_file=candidate.study.file,
-                provenance=source | {"machine": dict(machine)},
-            )
-            [new] = engine.run([job])
+            [new] = engine.run([build_job(candidate.study, candidate.trial, machine, source)])
             finding = compared(candidate, new)
             record.append_line(path, finding.to_json())
             yield finding

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.methods.cards import card
 from bench.methods.labels import RowNames
+from bench.methods.versions import current_versions
 from bench.settings import Trial
 from bench.store.record import Record
+from bench.studies.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,27 @@ class Job:
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Job, Event], None]
+
+
+def build_job(
+    study: Study, trial: Trial, machine: Mapping[str, Any], source: Mapping[str, Any]
+) -> Job:
+    """The job of a study's trial, by today's code.
+
+    Args:
+        study: whose.
+        trial: by steps.
+        machine: the record's `machine` block.
+        source: what `bench.store.provenance.collect` gives.
+    """
+    return Job(
+        study=study.name,
+        trial=trial,
+        entry=card(trial.model.method, study.kind.name).entry,
+        versions=current_versions(trial, study.kind),
+        study_file=study.file,
+        provenance={**source, "machine": dict(machine)},
+    )
 
 
 class Engine(Protocol):

@@ -91,7 +91,6 @@ class Planned:
 
     Attributes:
         trial: the trial, by steps.
-        versions: of method, source and protocol that it will be run with.
         state: `new`; `stale` (the code behaves differently since); `other data` (the data has
             changed); `retry` (an error); `again` (asked for); `kept` (settled, not run); `shared`
             (settled in another study's records, whose line is taken over); `other shard` (not run
@@ -100,7 +99,6 @@ class Planned:
     """
 
     trial: Trial
-    versions: Mapping[str, int]
     state: State
     previous: Record | None
 
@@ -303,7 +301,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
                 state, old = "shared", other
             if trial.data.name in absent and state not in ("kept", "shared"):
                 state = "no data"
-        planned.append(Planned(trial=trial, versions=versions, state=state, previous=old))
+        planned.append(Planned(trial=trial, state=state, previous=old))
     to_run = [each.trial for each in planned if each.will_run]
     _check_methods(study.kind, [*to_run, *missing])
     return Plan(

@@ -6,10 +6,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench.methods.cards import card
-from bench.runner.engine import Engine, Job, OnEvent, View
+from bench.runner.engine import Engine, OnEvent, View, build_job
 from bench.runner.local import LocalEngine
 from bench.runner.plan import Plan, Planned, RunError, RunOptions, plan_run
 from bench.runner.preparation import prepare_apart
@@ -81,7 +79,7 @@ def _run_divided(plan: Plan, options: RunOptions, progress: View, engine: Engine
                 _take_over(plan, planned, progress)
         with closing(_claimed(plan, to_run, progress)) as mine:
             for planned in mine:
-                [outcome] = engine.run([_job(plan, planned, source)])
+                [outcome] = engine.run([build_job(plan.study, planned.trial, plan.machine, source)])
                 record.append(plan.records_path, outcome)
                 new.append(outcome)
                 progress.finish(outcome)
@@ -128,17 +126,6 @@ def _take_over(plan: Plan, planned: Planned, progress: View) -> None:
     assert old is not None, "that is what makes it shared"
     record.append(plan.records_path, record.parse({**old.raw, "study": plan.study.name}))
     progress.pass_over(old, f"in the study {old.study}")
-
-
-def _job(plan: Plan, planned: Planned, source: Mapping[str, Any]) -> Job:
-    return Job(
-        study=plan.study.name,
-        trial=planned.trial,
-        entry=card(planned.trial.model.method, plan.study.kind.name).entry,
-        versions=planned.versions,
-        study_file=plan.study.file,
-        provenance={**source, "machine": dict(plan.machine)},
-    )
 
 
 def run_study(study: Study, options: RunOptions, progress: View | None = None) -> list[Record]:
