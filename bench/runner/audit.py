@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.data.source import DataError
+from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.versions import current_versions, is_older, without_older_metrics
 from bench.runner.engine import build_job
 from bench.runner.local import LocalEngine
-from bench.settings import SettingsError, Trial
+from bench.settings import Trial
 from bench.store import provenance, record
 from bench.store.lines import Outcome
 from bench.store.locks import measuring
@@ -96,7 +96,7 @@ def candidates(
             try:
                 trial = Trial.from_dict(old.settings)
                 current = current_versions(trial, study.kind)
-            except (SettingsError, DataError):
+            except UserError:
                 continue  # of a method, a source or a setting that is no more
             if not card(trial.model.method, study.kind.name).is_repeatable:
                 continue
