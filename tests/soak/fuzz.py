@@ -96,8 +96,8 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
         elif kind == 3:
             numbers = list(re.finditer(rb"[0-9.]+", data))
             if numbers:
-                place = draw.choice(numbers)
-                data[place.start() : place.end()] = draw.choice(_NUMBERS)
+                found = draw.choice(numbers)
+                data[found.start() : found.end()] = draw.choice(_NUMBERS)
         elif kind == 4:
             other = draw.randrange(len(data) + 1)
             data[other:other] = data[start:stop]
@@ -117,11 +117,11 @@ def mutated_json(value: Any, draw: random.Random) -> Any:
         return draw.choice(_VALUES)
     if isinstance(value, list):
         items = list(value)
-        place = draw.randrange(len(items))
+        index = draw.randrange(len(items))
         if draw.random() < 0.1:
-            del items[place]
+            del items[index]
         else:
-            items[place] = mutated_json(items[place], draw)
+            items[index] = mutated_json(items[index], draw)
         return items
     name = draw.choice(list(value))
     others = {key: item for key, item in value.items() if key != name}
@@ -133,9 +133,14 @@ def mutated_json(value: Any, draw: random.Random) -> Any:
     return {**value, name: mutated_json(value[name], draw)}
 
 
-def written(value: Any, depth: int = 50_000) -> bytes:
-    """JSON text, in which one value is nested deeper than Python itself would write it."""
-    text = json.dumps(value)
+def mutated_line(value: Any, draw: random.Random, depth: int = 50_000) -> bytes:
+    """JSON text of a value, mutated as a value or as a text.
+
+    One value may be nested deeper than Python itself would write it.
+    """
+    if draw.random() >= 0.7:
+        return mutated(json.dumps(value, ensure_ascii=False).encode(), draw)
+    text = json.dumps(mutated_json(value, draw))
     return text.replace(f'"{_DEEP}"', "[" * depth + "]" * depth).encode()
 
 
@@ -162,18 +167,18 @@ class TextFormat:
     source: type[VwSource] | type[XmlRepoSource]
 
     def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """Alternately as lines of a random grammar, and as a whole data source."""
-        is_whole = draw.random() < 0.5
+        """Alternately as lines of a random grammar, and as a data source."""
+        is_source = draw.random() < 0.5
         content = draw.choice(self.seeds)
-        if not is_whole and self.source is XmlRepoSource:
-            content = content.partition(b"\n")[2]  # of a header only a whole source knows
+        if not is_source and self.source is XmlRepoSource:
+            content = content.partition(b"\n")[2]  # of a header only a source knows
         content = mutated(content, draw)
         is_zipped = draw.random() < 0.1
         path = folder / ("points.txt.gz" if is_zipped else "points.txt")
         zipped = gzip.compress(content, 1) if is_zipped else content
-        is_broken = is_zipped and is_whole and draw.random() < 0.5
+        is_broken = is_zipped and is_source and draw.random() < 0.5
         path.write_bytes(mutated(zipped, draw) if is_broken else zipped)
-        if is_whole:
+        if is_source:
             check_raw(self.source(train=path.name, test=path.name).build(folder))
             return True
         base = draw.choice((0, 0, 1))
@@ -250,7 +255,7 @@ class Texts:
     name: str = "texts"
 
     def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """As a whole data source with random options."""
+        """As a data source with random options."""
         ending, content = draw.choice(_TEXTS)
         path = folder / f"points{ending}"
         path.write_bytes(mutated(content, draw))
@@ -332,10 +337,7 @@ class Lines:
     def try_one(self, draw: random.Random, folder: Path) -> bool:
         """The good ones are read, and the mutated one as it stands or not at all."""
         seed = draw.choice(self.seeds)
-        if draw.random() < 0.7:
-            line = written(mutated_json(json.loads(seed), draw))
-        else:
-            line = mutated(seed.encode(), draw)
+        line = mutated_line(json.loads(seed), draw)
         path = folder / "lines.jsonl"
         path.write_bytes(seed.encode() + b"\n" + line + b"\n" + seed.encode() + b"\n")
         found, notes = self.read(path)
@@ -356,14 +358,14 @@ def _values(lines: bytes) -> Iterator[Any]:
             yield json.loads(line)
 
 
-class _Said(local.Child):
-    """A trial's process that has said what it had to say, and has ended."""
+class _Ended(local.Child):
+    """A trial's process that has sent its messages, and has ended."""
 
-    words = b""
+    output = b""
 
     def _start(self) -> None:
         self._events, end = os.pipe()
-        os.write(end, self.words)
+        os.write(end, self.output)
         os.close(end)
         self._num_oom_kills = None
         self._log.parent.mkdir(exist_ok=True)
@@ -385,24 +387,21 @@ class _Said(local.Child):
 
 @dataclass(frozen=True)
 class Messages:
-    """What a trial's process says to the runner."""
+    """What a trial's process sends to the runner."""
 
     name: str = "messages"
 
     def try_one(self, draw: random.Random, folder: Path) -> bool:
         """Follow a trial to its record; whether its result was taken."""
-        words = [json.dumps(message).encode() for message in _MESSAGES]
-        place = draw.randrange(len(words))
-        if draw.random() < 0.7:
-            words[place] = written(mutated_json(_MESSAGES[place], draw), depth=15_000)
-        else:
-            words[place] = mutated(words[place], draw)
-        said = b"\n".join(words)[:60_000] + b"\n"  # what a pipe holds
+        lines = [json.dumps(message).encode() for message in _MESSAGES]
+        index = draw.randrange(len(lines))
+        lines[index] = mutated_line(_MESSAGES[index], draw, depth=15_000)
+        output = b"\n".join(lines)[:60_000] + b"\n"  # what a pipe holds
         progress = Progress(io.StringIO(), is_live=False)
         progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
         context = Context(data_dir=folder, cache_dir=folder)
         engine = local.LocalEngine(context, progress.on_event)
-        with mock.patch.object(local, "Child", type("Child", (_Said,), {"words": said})):
+        with mock.patch.object(local, "Child", type("Child", (_Ended,), {"output": output})):
             [made] = engine.run([_JOB])
         if json.loads(made.to_json()) != made.raw:
             raise WrongError("the record reads back as another")
@@ -420,10 +419,7 @@ class BudgetFiles:
     def try_one(self, draw: random.Random, folder: Path) -> bool:
         """As a whole."""
         seed, path = draw.choice(self.seeds), folder / "budgets.json"
-        if draw.random() < 0.7:
-            path.write_bytes(written(mutated_json(json.loads(seed), draw)))
-        else:
-            path.write_bytes(mutated(seed.encode(), draw))
+        path.write_bytes(mutated_line(json.loads(seed), draw))
         for budget in read_budgets(path).values():
             if not (isinstance(budget.num_steps, int) and budget.num_steps >= 1):
                 raise WrongError(f"a budget of {budget.num_steps!r} steps")
@@ -440,8 +436,8 @@ class StudyFiles:
         """Load it, and ask for its trials."""
         words = re.split(r"(\W+)", _STUDY)
         for _ in range(draw.choice((1, 1, 2, 4))):
-            place = draw.randrange(len(words))
-            words[place] = draw.choice((*_STUDY_WORDS, words[draw.randrange(len(words))], ""))
+            index = draw.randrange(len(words))
+            words[index] = draw.choice((*_STUDY_WORDS, words[draw.randrange(len(words))], ""))
         path = folder / "mine.py"
         path.write_text("".join(words), errors="surrogatepass")
         study = load_study(str(path))
