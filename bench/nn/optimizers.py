@@ -33,7 +33,7 @@ _LARGEST_FLOAT = torch.finfo(torch.float32).max
 class RowAdam(torch.optim.Adam):
     """Adam that updates only the rows present in a row-sparse gradient.
 
-    Dense gradients get PyTorch's own (fused) Adam. Bias correction counts the steps of the whole
+    Dense gradients get PyTorch's own (fused) Adam. Bias correction counts the steps of the full
     parameter, not those of a row, as in TensorFlow's LazyAdam and PyTorch's SparseAdam. As fused
     Adam does, it unscales gradients itself, and makes no step where a `GradScaler` found infinity.
 

@@ -1,6 +1,6 @@
 """The k best labels of dense scores, equal scores by smaller label: one rule for every method.
 
-NaN has no place among numbers: whichever label has it, and however low it might stand, a ranking is
+NaN has no rank among numbers: whichever label has it, and however low it might stand, a ranking is
 refused (:class:`UnrankableError`) by every method and every decode alike.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.store.kernels import njit
 
-# Insertion into k places is the faster way while k is small.
+# Insertion into k slots is the faster way while k is small.
 _MOST_INSERTED = 128
 # Scores of a batch that exist together, in floats: some labels' of all points, so that the weight
 # is read once and they are ranked while a processor's cache holds them.
@@ -102,8 +102,8 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
     if len(best_scores) == 1:
         return best_scores[0], best_labels[0]
     # Equal scores stand in the order of their labels, in a tile and from tile to tile.
-    scores, places = exact_top_k(torch.cat(best_scores, dim=1), k)
-    return scores, torch.cat(best_labels, dim=1).gather(1, places)
+    scores, columns = exact_top_k(torch.cat(best_scores, dim=1), k)
+    return scores, torch.cat(best_labels, dim=1).gather(1, columns)
 
 
 def _has_kernel(hidden: Tensor, weight: Tensor) -> bool:
@@ -171,13 +171,13 @@ def _insert(
         if score != score:
             top_scores[0] = score
             return -1
-        place = filled if filled < k else k - 1
-        while place > 0 and top_scores[place - 1] < score:
-            top_scores[place] = top_scores[place - 1]
-            top_labels[place] = top_labels[place - 1]
-            place -= 1
-        top_scores[place] = score
-        top_labels[place] = label
+        slot = filled if filled < k else k - 1
+        while slot > 0 and top_scores[slot - 1] < score:
+            top_scores[slot] = top_scores[slot - 1]
+            top_labels[slot] = top_labels[slot - 1]
+            slot -= 1
+        top_scores[slot] = score
+        top_labels[slot] = label
         filled = min(filled + 1, k)
     return filled
 

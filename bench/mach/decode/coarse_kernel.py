@@ -32,7 +32,7 @@ from bench.store.kernels import njit
 COARSE_TILE = 64  # queries: 64 coarse scores of a byte fill one 64-byte cache line
 #: A coarse score is one of 256 levels.
 TOP_LEVEL = 255
-#: Worlds whose levels can be summed in 16 bits, and still be told from "no score will do".
+#: Worlds whose levels can be summed in 16 bits, and still differ from "no score will do".
 MOST_COARSE_WORLDS = 256
 _UNREACHABLE = 65_535
 _PACK_ROWS = 512
@@ -49,7 +49,7 @@ _function: Any = cgutils.get_or_insert_function
 def _make_reduce_coarse(prefetches: bool) -> Any:
     """Intrinsic `(levels, rows, first, num_rows, least, start) -> mask`.
 
-    Adds up the rows `rows[first : first + num_rows]` of `COARSE_TILE` levels and tells which sums
+    Adds up the rows `rows[first : first + num_rows]` of `COARSE_TILE` levels and finds which sums
     reach `least[start : start + COARSE_TILE]`. May ask for the next `num_rows` rows meanwhile: a
     label's additions fill the processor's window, which else sees too few of the next one's misses.
     """

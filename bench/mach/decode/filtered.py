@@ -1,7 +1,7 @@
-"""The `filtered` decode: one world says which labels are worth the scores of all; approximate.
+"""The `filtered` decode: one world decides which labels are scored by all; approximate.
 
 Of the first world the m best buckets are kept; only their labels are scored, by all worlds. A label
-that this world ranks low is lost, whatever the others say: precision at the top hardly suffers,
+that this world ranks low is lost, whatever the others give: precision at the top hardly suffers,
 recall does. It costs m/B of a scan.
 
 Source: N-MACH of shubh1905/dissertation_UOE (`PAPER.md` section 9.1).

@@ -79,7 +79,7 @@ def offer(heap_scores: Any, heap_labels: Any, score: float, label: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def replace_root(heap_scores: Any, heap_labels: Any, size: int, score: float, label: int) -> None:
-    """Put a label in the place of the root, and in order among the first `size`."""
+    """Put a label where the root was, and in order among the first `size`."""
     position = 0
     while True:
         child = 2 * position + 1

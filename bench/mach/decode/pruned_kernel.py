@@ -27,6 +27,7 @@ from bench.mach.decode.kernels import (
     lowest_bit,
     offer,
     prefetch,
+    replace_root,
     sort_heap,
     splat,
 )
@@ -119,12 +120,13 @@ _above: Any = intrinsic(_declare_above)
 
 
 @njit(cache=True, nogil=True)
-def _best_buckets(scores: Any, values: Any, ids: Any) -> None:
-    """Writes as many of the best of `scores` as there is room for, and their positions, best first.
+def _best_buckets(scores: Any, depth: int, values: Any, ids: Any) -> None:
+    """Writes the `depth` best of `scores` and their positions, best first.
 
     Equal scores need an order of their own: a longer list must begin with the shorter one.
     """
-    num_buckets, depth = scores.shape[0], values.shape[0]
+    num_buckets = scores.shape[0]
+    values, ids = values[:depth], ids[:depth]
     clear_heap(values, ids)
     for position in range(depth):
         offer(values, ids, scores[position], position)
@@ -135,7 +137,9 @@ def _best_buckets(scores: Any, values: Any, ids: Any) -> None:
         while mask != 0:
             position = start + lowest_bit(mask)
             mask &= mask - np.uint64(1)
-            worst = offer(values, ids, scores[position], position)
+            if scores[position] > worst:  # a call for each would take as long as all else
+                replace_root(values, ids, depth, scores[position], position)
+                worst = values[0]
         start += _SCAN_BLOCK
     for position in range(start, num_buckets):
         worst = offer(values, ids, scores[position], position)
@@ -154,7 +158,7 @@ def _grow(frontier: Frontier, scores: Any, world: int) -> None:
             frontier.ids[world, position] = order[position]
             frontier.values[world, position] = scores[world, order[position]]
     else:
-        _best_buckets(scores[world], frontier.values[world, :depth], frontier.ids[world, :depth])
+        _best_buckets(scores[world], depth, frontier.values[world], frontier.ids[world])
     frontier.listed[world] = depth
 
 
@@ -168,16 +172,17 @@ def _is_used_up(frontier: Frontier, world: int) -> Any:
 @njit(cache=True, nogil=True)
 def _gain(frontier: Frontier, world: int) -> Any:
     """How fast the bound falls along a world's next few buckets; −1 where none is left."""
-    num_buckets, depth = frontier.values.shape[1], frontier.depths[world]
+    values, depth = frontier.values, frontier.depths[world]
+    num_buckets = values.shape[1]
     if depth >= num_buckets:
         return -1.0
-    here = np.float64(frontier.values[world, depth])
+    here = np.float64(values[world, depth])
     if here == -np.inf:
         return 0.0
     last = min(depth + _LOOKAHEAD, frontier.listed[world] - 1)
     best = 0.0
     for later in range(depth + 1, last + 1):
-        value = np.float64(frontier.values[world, later])
+        value = np.float64(values[world, later])
         if value == -np.inf:
             return np.inf
         best = max(best, (here - value) / (later - depth))
@@ -189,9 +194,9 @@ def _gain(frontier: Frontier, world: int) -> Any:
 @njit(cache=True, nogil=True)
 def _update(frontier: Frontier, world: int) -> None:
     """Sets a world's next score and gain by its depth."""
-    depth = frontier.depths[world]
-    is_left = depth < frontier.values.shape[1]
-    frontier.nexts[world] = frontier.values[world, depth] if is_left else np.float32(-np.inf)
+    values, depth = frontier.values, frontier.depths[world]
+    is_left = depth < values.shape[1]
+    frontier.nexts[world] = values[world, depth] if is_left else np.float32(-np.inf)
     frontier.gains[world] = _gain(frontier, world)
 
 
@@ -209,7 +214,7 @@ def start_frontier(scores: Any, values: Any, ids: Any) -> Frontier:
         np.empty(num_worlds, np.float64),
     )
     for world in range(num_worlds):
-        _best_buckets(scores[world], values[world, :depth], ids[world, :depth])
+        _best_buckets(scores[world], depth, values[world], ids[world])
         _update(frontier, world)
     return frontier
 
@@ -277,14 +282,15 @@ def fill_rest(nexts: Any, rest: Any) -> None:
 @njit(cache=True, nogil=True)
 def excess_of(frontier: Frontier) -> Any:
     """What a label's being in one bucket read before adds at most to its `rest`."""
+    values, depths, nexts = frontier.values, frontier.depths, frontier.nexts
     most = 0.0
     magnitude = 0.0
-    for world in range(frontier.nexts.shape[0]):
-        if frontier.depths[world] > 0:
-            best = np.float64(frontier.values[world, 0])
-            most = max(most, best - np.float64(frontier.nexts[world]))
+    for world in range(nexts.shape[0]):
+        if depths[world] > 0:
+            best = np.float64(values[world, 0])
+            most = max(most, best - np.float64(nexts[world]))
             magnitude = max(magnitude, abs(best))
-    return most + slack_of(frontier.nexts.shape[0]) * magnitude
+    return most + slack_of(nexts.shape[0]) * magnitude
 
 
 @njit(cache=True, nogil=True)
@@ -309,11 +315,12 @@ def bound_encountered_once(nexts: Any, world: int, value: float) -> Any:
 @njit(cache=True, nogil=True)
 def _best_encountered_once(frontier: Frontier) -> Any:
     """Bound of all labels that are in a single read bucket."""
+    values, depths, nexts = frontier.values, frontier.depths, frontier.nexts
     best = -np.inf
-    for world in range(frontier.nexts.shape[0]):
-        if frontier.depths[world] > 0:
-            value = np.float64(frontier.values[world, 0])
-            best = max(best, bound_encountered_once(frontier.nexts, world, value))
+    for world in range(nexts.shape[0]):
+        if depths[world] > 0:
+            value = np.float64(values[world, 0])
+            best = max(best, bound_encountered_once(nexts, world, value))
     return best
 
 
@@ -366,7 +373,8 @@ def _read_bucket(
     num_immediate: int, states: Any, heap_scores: Any, heap_labels: Any, counts: Any,
 ) -> None:  # fmt: skip
     """Encounters a bucket's labels: scores those encountered before, and the first few others."""
-    num_worlds, num_listed = index.rows.shape[1], labels.shape[0]
+    rows, flat_rows = index.rows, index.flat_rows  # once: a field counts its references
+    num_worlds, num_listed = rows.shape[1], labels.shape[0]
     num_scored = counts[NUM_SCORED]
     num_encountered = 0
     threshold = heap_scores[0]
@@ -374,7 +382,7 @@ def _read_bucket(
         if position + _PREFETCH_AHEAD < num_listed:
             ahead: Any = np.int64(labels[position + _PREFETCH_AHEAD])
             if num_scored < num_immediate or _state_of(states, ahead) != 0:
-                prefetch(index.flat_rows, ahead * num_worlds)
+                prefetch(flat_rows, ahead * num_worlds)
         label: Any = np.int64(labels[position])
         state = _state_of(states, label)
         if state & np.uint64(_SCORED):
@@ -387,7 +395,7 @@ def _read_bucket(
         _mark(states, label, _SCORED)
         num_scored += 1
         score, is_finished = score_label(
-            flat_scores, index.rows[label], num_buckets, rest, excess if state else 0.0, threshold
+            flat_scores, rows[label], num_buckets, rest, excess if state else 0.0, threshold
         )
         if is_finished:
             threshold = offer(heap_scores, heap_labels, score, label)
@@ -401,28 +409,30 @@ def _score_encountered_once(
     heap_labels: Any, counts: Any,
 ) -> None:  # fmt: skip
     """Scores what was left of the labels encountered, with a full heap."""
-    num_worlds, num_buckets = frontier.values.shape
-    fill_rest(frontier.nexts, rest)
+    values, ids, depths, nexts = frontier.values, frontier.ids, frontier.depths, frontier.nexts
+    rows, flat_rows, lists, offsets = index.rows, index.flat_rows, index.lists, index.offsets
+    num_worlds, num_buckets = values.shape
+    fill_rest(nexts, rest)
     excess = excess_of(frontier)
     for world in range(num_worlds):
-        for depth in range(frontier.depths[world]):
-            value = np.float64(frontier.values[world, depth])
-            if bound_encountered_once(frontier.nexts, world, value) < heap_scores[0]:
+        for depth in range(depths[world]):
+            value = np.float64(values[world, depth])
+            if bound_encountered_once(nexts, world, value) < heap_scores[0]:
                 break  # and so are the ones after it
-            bucket = frontier.ids[world, depth]
-            start, stop = index.offsets[world, bucket], index.offsets[world, bucket + 1]
+            bucket = ids[world, depth]
+            start, stop = offsets[world, bucket], offsets[world, bucket + 1]
             for position in range(start, stop):
                 if position + _PREFETCH_AHEAD < stop:
-                    ahead = np.int64(index.lists[world, position + _PREFETCH_AHEAD])
+                    ahead = np.int64(lists[world, position + _PREFETCH_AHEAD])
                     if not _state_of(states, ahead) & np.uint64(_SCORED):
-                        prefetch(index.flat_rows, ahead * num_worlds)
-                label: Any = np.int64(index.lists[world, position])
+                        prefetch(flat_rows, ahead * num_worlds)
+                label: Any = np.int64(lists[world, position])
                 if _state_of(states, label) & np.uint64(_SCORED):
                     continue
                 _mark(states, label, _SCORED)
                 counts[NUM_SCORED] += 1
                 score, is_finished = score_label(
-                    flat_scores, index.rows[label], num_buckets, rest, excess, heap_scores[0]
+                    flat_scores, rows[label], num_buckets, rest, excess, heap_scores[0]
                 )
                 if is_finished:
                     offer(heap_scores, heap_labels, score, label)
@@ -431,13 +441,14 @@ def _score_encountered_once(
 @njit(cache=True, nogil=True)
 def _num_waiting(frontier: Frontier, offsets: Any, threshold: float, most: int) -> int:
     """Labels, scored ones too, of the buckets that `_score_encountered_once` would look through."""
+    values, ids, depths, nexts = frontier.values, frontier.ids, frontier.depths, frontier.nexts
     num_labels = 0
-    for world in range(frontier.nexts.shape[0]):
-        for depth in range(frontier.depths[world]):
-            value = np.float64(frontier.values[world, depth])
-            if bound_encountered_once(frontier.nexts, world, value) < threshold:
+    for world in range(nexts.shape[0]):
+        for depth in range(depths[world]):
+            value = np.float64(values[world, depth])
+            if bound_encountered_once(nexts, world, value) < threshold:
                 break
-            bucket = frontier.ids[world, depth]
+            bucket = ids[world, depth]
             num_labels += offsets[world, bucket + 1] - offsets[world, bucket]
     return min(num_labels, most)
 
@@ -448,11 +459,12 @@ def _clear(states: Any, frontier: Frontier, index: Lists, counts: Any) -> None:
     if counts[NUM_ENCOUNTERED] * 8 > index.rows.shape[0]:
         states[:] = 0
         return
-    for world in range(frontier.depths.shape[0]):
-        for depth in range(frontier.depths[world]):
-            bucket = frontier.ids[world, depth]
-            for position in range(index.offsets[world, bucket], index.offsets[world, bucket + 1]):
-                states[np.int64(index.lists[world, position]) >> 5] = 0
+    ids, depths, lists, offsets = frontier.ids, frontier.depths, index.lists, index.offsets
+    for world in range(depths.shape[0]):
+        for depth in range(depths[world]):
+            bucket = ids[world, depth]
+            for position in range(offsets[world, bucket], offsets[world, bucket + 1]):
+                states[np.int64(lists[world, position]) >> 5] = 0
 
 
 # ---------------------------------------------------------------------------------------------
