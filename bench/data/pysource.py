@@ -257,7 +257,7 @@ def _without_near_duplicates(files: Sequence[LexedFile], name_hashes: UInt64s) -
     bands: dict[tuple[int, bytes], list[int]] = {}
     signatures: dict[int, npt.NDArray[np.uint64]] = {}
     kept: list[LexedFile] = []
-    for place, file in enumerate(files):
+    for index, file in enumerate(files):
         stream = name_hashes[file.tokens]
         content = hashlib.sha256(stream.tobytes()).digest()
         if file.tokens.size == 0 or content in seen:
@@ -273,8 +273,8 @@ def _without_near_duplicates(files: Sequence[LexedFile], name_hashes: UInt64s) -
         if any(_similarity(bins, signatures[rival]) >= _SIMILARITY for rival in rivals):
             continue
         for key in keys:
-            bands.setdefault(key, []).append(place)
-        signatures[place] = bins
+            bands.setdefault(key, []).append(index)
+        signatures[index] = bins
         kept.append(file)
     return kept
 

@@ -22,7 +22,7 @@ from bench.data.source import DataError
 
 TIMEOUT_SECONDS = 60.0
 MAX_FRUITLESS_TRIES = 4
-"""Tries in a row that bring nothing new before the next address is asked."""
+"""Tries in a row that give nothing new before the next address is asked."""
 MAX_TRIES = 200
 """Tries of any kind before the next address is asked; another command goes on from there."""
 

@@ -41,7 +41,7 @@ class Permissions:
 
     Attributes:
         accept_sizes: install a set even where N, D or L are not the expected ones.
-        replace: put new files in the place of those at hand, and pin them anew.
+        replace: put new files instead of those at hand, and pin them anew.
     """
 
     accept_sizes: bool = False
@@ -87,7 +87,7 @@ def fetch(known: PublishedSet, data_dir: Path, *, allowed: Permissions, notify: 
     """Download a set that is not at hand, and install it.
 
     Raises:
-        DataError: it cannot be had, or is not what was expected; the message says what to do.
+        DataError: it cannot be had, or is not what was expected, with what to do then.
     """
     with _set_folder(known, data_dir) as folder:
         pins = read_pins(data_dir)
@@ -248,20 +248,14 @@ def _install(
     allowed: Permissions,
     notify: Notify,
 ) -> None:
-    """Put files beside their places, check them, rename all of them into place, and pin them.
+    """Create files in the staging folder, check them, rename all of them, and pin them.
 
-    Args:
-        known: whose files they are.
-        files: what creates each.
-        data_dir: with the set's folder.
-        consumed: a download that is removed when it is installed, being a second name of a file.
-        allowed: what the person has allowed.
-        notify: takes lines for the person who waits.
+    `consumed` is a download that is removed when it is installed, being a second name of a file.
 
     Raises:
         KeptError: their sizes are not the expected ones.
-        DataError: they are cut off, of another format or not what was pinned, or others that were
-            never pinned have their places.
+        DataError: they are cut off, of another format or not what was pinned, or files that were
+            never pinned have their names.
     """
     folder = data_dir / known.name
     staging = folder / _STAGING
