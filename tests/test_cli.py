@@ -458,7 +458,7 @@ STUDY = build_study([build_trial("of my own")], name="own")
 
 def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
     module = ModuleType("bench.report")
-    module.build = lambda results, out_dir=None, studies=None, reference_dir=None, tell=None: [
+    module.build = lambda results, out_dir=None, studies=None, reference_dir=None, warn=None: [
         results / f"{studies} beside {reference_dir}.md"
     ]
     found = SimpleNamespace(problems=["table is old"], notes=["a row is stale"])
