@@ -32,6 +32,7 @@ from bench.data.module import ExtremeDataModule
 from bench.experiments.training import prepare
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
+from bench.measure.experiment import Context
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.optimizers import RowAdam, TfAdam
 from bench.nn.ranking import UnrankableError
@@ -296,7 +297,7 @@ def _half_trial() -> Trial:
 
 def test_a_trial_in_float16_is_refused_on_a_cpu_rather_than_run_in_bfloat16(tmp_path, capsys):
     with pytest.raises(ValueError, match="'16-mixed' on a CPU; expected 'bf16-mixed'"):
-        prepare(_half_trial(), data_dir=tmp_path, cache_dir=tmp_path, accelerator="cpu", emit=print)
+        prepare(_half_trial(), Context(data_dir=tmp_path, cache_dir=tmp_path))
     study = tmp_path / "half.py"
     study.write_text(_STUDY)
     assert main(["run", str(study), "--results", str(tmp_path / "results")]) == 2
