@@ -123,7 +123,7 @@ def shade(color: str, index: int, count: int) -> str:
     """One of so many colours from a light one through this one to a dark one.
 
     >>> [shade("#0072b2", index, 3) for index in range(3)]
-    ['#8cc0dd', '#0072b2', '#002e47']
+    ['#8cc0dc', '#0072b2', '#002e47']
     """
     if count < 2:
         return color
