@@ -61,7 +61,7 @@ def test_a_method_is_its_layers_a_loss_and_a_ranking():
     before = model.training_loss(batch)
     before.backward()
     optimizer.step()
-    assert float(model.training_loss(batch)) < float(before)
+    assert model.training_loss(batch).item() < before.item()
     assert model.top_k(batch, 4)[1].shape == (9, 4)
     model.prepare_inference(4)
     assert model.activation_bytes(9, 5.0) == 4 * 9 * 2 * 30
