@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from bench.cli.commands import main
 from bench.methods.cards import card, check_options
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
@@ -19,6 +20,13 @@ def test_every_study_states_its_claim_and_fits_its_kind(name):
     for trial in (*study.build_smoke(), *study.build_trials("cpu")):
         # Its method and its source are registered.
         assert all(version >= 1 for version in current_versions(trial, study.kind).values())
+
+
+@pytest.mark.parametrize("name", [n for n in study_names() if load_study(n).build_smoke()])
+def test_a_dry_run_takes_every_study(name, tmp_path, capsys):
+    folders = ["--results", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
+    assert main(["run", name, "--smoke", "--dry-run", *folders]) == 0
+    assert f"{name}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -18,6 +18,7 @@ from pathlib import Path
 from bench.cli import data as data_cli
 from bench.cli import progress, timing_view
 from bench.data.download.catalogue import SETS
+from bench.data.sources import build_source
 from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
@@ -185,13 +186,11 @@ def _timing_view(
 
 def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
     """Refuse what a data source does not take as an option, before the first trial."""
-    sources = importlib.import_module(chosen.kind.sources) if chosen.kind.sources else None
-    build = getattr(sources, "build_source", None)
-    if build is None:  # of what has no options
+    if not chosen.kind.prepares_data:  # what is drawn while it is read says so in its trial
         return
     for spec in {repr(trial.data): trial.data for trial in trials}.values():
         with located(chosen.file):
-            build(spec)
+            build_source(spec)
 
 
 def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
