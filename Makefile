@@ -31,7 +31,7 @@ $(STUDIES): $(VENV)/installed ## one study: quality, then costs, then its report
 test test-slow soak: export OMP_WAIT_POLICY := PASSIVE
 
 test: $(VENV)/installed ## the test suite, without slow tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/installed ## the slow tests alone
 	$(BIN)/python -m pytest -q -m slow
