@@ -19,7 +19,7 @@ STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
-	$(BENCH) cost quickstart --unless-recorded $(OPTIONS)
+	$(BENCH) cost quickstart --rounds 5 --unless-recorded $(OPTIONS)
 	$(BENCH) report quickstart
 
 $(STUDIES): $(VENV)/installed ## one study: quality, then costs, then its report
