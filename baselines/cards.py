@@ -38,9 +38,16 @@ CARDS = (
         target="baselines.full_softmax:FullSoftmax",
         options=(
             OptionFormat(name="chunk_size", text="chunk={}", words={None: "plain"}),
+            # The label says the loss.
+            OptionFormat(name="loss", words={"softmax": "", "bce": ""}, is_always=False),
             OptionFormat(
-                name="loss", words={"softmax": "", "bce": ""}, is_always=False
-            ),  # in the label
+                name="update",
+                words={"optimizer": "", "sgd": "lean (SGD)", "row_adagrad": "lean (row Adagrad)"},
+                text="{}",
+                default="optimizer",
+            ),
+            OptionFormat(name="weight_type", words={"float32": ""}, text="{}", default="float32"),
+            OptionFormat(name="output_rate", text="output lr={}"),
         ),
         smoke={"chunk_size": 16},
         color="#000000",

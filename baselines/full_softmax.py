@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
+from bench.nn.lean import LeanUpdate
 from bench.nn.losses import (
     LossKind,
     Reduction,
@@ -20,7 +22,11 @@ from bench.nn.losses import (
     refuse_mean_of_softmax,
     tiling,
 )
-from bench.nn.options import Count, Size, check_values
+from bench.nn.options import Count, Positive, Size, check_values
+from bench.settings import SettingsError, derive_seed
+
+Update = Literal["optimizer", "sgd", "row_adagrad"]
+WeightType = Literal["float32", "bfloat16"]
 
 
 class FullSoftmax(LabelLayer):
@@ -34,6 +40,13 @@ class FullSoftmax(LabelLayer):
         loss: `softmax` or `bce`; None: softmax for multiclass, BCE (one-vs-all) for multi-label.
             Softmax on multi-label data spreads the target evenly over a point's labels.
         loss_reduction: of BCE over the labels, `sum` or `mean`, as MACH's over its buckets.
+        update: of the output layer. `optimizer`: as of all layers. `sgd` or `row_adagrad`: while
+            the loss is computed, some labels at a time, so that neither a gradient nor moments of
+            it are ever held, see `bench.nn.lean`; at `output_rate`, which decays as the rate of the
+            encoder's optimiser does.
+        weight_type: of the output layer; `bfloat16`, rounded stochastically, needs such an update.
+        output_rate: learning rate of such an update; None: that of the optimiser.
+        output_std: standard deviation of the output layer's initial weights.
         **shared: see :class:`LabelLayer`.
 
     Source: chunking with gradients made in the forward pass, as in Liger's fused linear
@@ -47,20 +60,49 @@ class FullSoftmax(LabelLayer):
         chunk_size: Count | None = None,
         loss: LossKind | None = None,
         loss_reduction: Reduction = "sum",
+        update: Update = "optimizer",
+        weight_type: WeightType = "float32",
+        output_rate: Positive | None = None,
         output_std: Size = 0.0,
         **shared: Any,
     ) -> None:
-        check_values(FullSoftmax.__init__, locals())
+        given = locals()
+        check_values(FullSoftmax.__init__, given)
+        self.refuse_together(given | shared)
         default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
         super().__init__(facts, loss or default, output_std=output_std, **shared)
         self.chunk_size = chunk_size
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
+        self.output_rate = output_rate
+        self.lean: LeanUpdate | None = None
+        if update != "optimizer":
+            weight = self.output.detach().to(getattr(torch, weight_type))
+            self.output = nn.Parameter(weight, requires_grad=False)
+            self.output_bias.requires_grad_(False)
+            seed = derive_seed("rounding", self.seed)
+            self.lean = LeanUpdate(1, self.num_labels, rule=update, seed=seed)
 
     @classmethod
     def refuse_together(cls, settings: Mapping[str, Any]) -> None:
-        """The mean over the columns of a softmax."""
+        """The mean over the columns of a softmax; what only a lean update has, or has not."""
         super().refuse_together(settings)
         refuse_mean_of_softmax(settings)
+        if settings.get("update", "optimizer") == "optimizer":
+            if settings.get("weight_type", "float32") != "float32":
+                raise SettingsError(
+                    f"weight_type is {settings['weight_type']!r} and update 'optimizer'; expected "
+                    "update='sgd' or 'row_adagrad': an optimizer's weights have 32 bits"
+                )
+            if settings.get("output_rate") is not None:
+                raise SettingsError(
+                    f"output_rate is {settings['output_rate']} and update 'optimizer', which has "
+                    "one rate for all layers; expected update='sgd' or 'row_adagrad'"
+                )
+        elif settings.get("encoder") == "linear":
+            raise SettingsError(
+                f"update is {settings['update']!r} and encoder 'linear', whose only layer is "
+                "sparse; expected update='optimizer'"
+            )
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""
@@ -74,6 +116,16 @@ class FullSoftmax(LabelLayer):
         hidden: Tensor = self.encoder(batch)
         if self.encoder_kind == "linear":
             loss = fused_loss_of_logits(hidden, positives, self.loss_kind)
+        elif self.lean is not None:
+            return self.lean.loss(
+                hidden,
+                self.output.unsqueeze(0),
+                self.output_bias.unsqueeze(0),
+                positives,
+                self.loss_kind,
+                rate=(self.output_rate or self.learning_rate) * self.rate_factor,
+                scale=self.loss_scale,
+            )
         else:
             loss = chunked_loss(
                 hidden,
@@ -92,6 +144,9 @@ class FullSoftmax(LabelLayer):
         """
         if self.encoder_kind == "linear":
             return 4 * 2 * batch_size * self.num_labels
+        if self.lean is not None:
+            chunk = self.lean.chunk_bytes(batch_size, self.output)
+            return chunk + 4 * self.hidden_floats(batch_size)
         tiles = tiling(
             1, batch_size, self.num_labels, self.loss_kind, points_per_chunk=self.chunk_size
         )

@@ -66,7 +66,7 @@ class LabelLayer(ExtremeClassifier):
         hidden = self.encode(batch)
         if self.encoder_kind == "linear":
             return hidden
-        return torch.addmm(self.output_bias, hidden, self.output.t())
+        return torch.addmm(self.output_bias, hidden, self.output.to(hidden.dtype).t())
 
     def prepare_inference(self, k: int) -> None:
         """Compile the kernels of ranking."""

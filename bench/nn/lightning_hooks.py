@@ -81,6 +81,14 @@ class LightningHooks(Restorable):
             "adam_epsilon": self.adam_epsilon,
         }
 
+    @property
+    def rate_factor(self) -> float:
+        """Share of the peak rate that a schedule has set; 1 without a trainer."""
+        trainer = self._trainer
+        if trainer is None or not trainer.optimizers:
+            return 1.0
+        return float(trainer.optimizers[0].param_groups[0]["lr"]) / self.learning_rate
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser that the settings name, over all parameters."""
         return build_optimizer(
@@ -160,6 +168,11 @@ class LightningHooks(Restorable):
             raise ValueError(
                 f"{type(self).__name__} is not trained by steps; expected "
                 "model.fit_closed_form(data.train_dataloader())"
+            )
+        if getattr(self, "lean", None) is not None and isinstance(trainer.strategy, DDPStrategy):
+            raise ValueError(
+                "strategy is DDPStrategy and the output layer is updated within its loss, where no "
+                "process sees the others' gradients; expected one device or update='optimizer'"
             )
         if stage == "fit" and trainer.gradient_clip_val and trainer.precision == "16-mixed":
             raise ValueError(

@@ -79,7 +79,7 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
 
     Args:
         hidden: `(N, H)`.
-        weight: `(L, H)`.
+        weight: `(L, H)`, of the type of `hidden` or a narrower one.
         bias: `(L,)`.
         k: labels wanted.
 
@@ -95,7 +95,8 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
     width = max(limit // max(num_points, 1), _LEAST_LABELS)
     best_scores, best_labels = [], []
     for start in range(0, num_labels, width):
-        tile = torch.addmm(bias[start : start + width], hidden, weight[start : start + width].t())
+        part = weight[start : start + width].to(hidden.dtype)
+        tile = torch.addmm(bias[start : start + width], hidden, part.t())
         scores, labels = exact_top_k(tile, min(k, tile.shape[1]))
         best_scores.append(scores)
         best_labels.append(labels + start)

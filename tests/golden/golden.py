@@ -51,6 +51,8 @@ CASES: dict[str, dict[str, ModelSpec]] = {
         "chunked": _mlp("full_softmax", chunk_size=8, feature_dropout=0.2),
         "linear": _linear("full_softmax"),
         "softmax": _mlp("full_softmax", loss="softmax"),
+        "lean": _mlp("full_softmax", update="sgd", output_rate=0.5),
+        "lean bfloat16": _mlp("full_softmax", update="row_adagrad", weight_type="bfloat16"),
     },
     "sampled_softmax": {
         name: _mlp("sampled_softmax", sampler=name, **_SAMPLED)
@@ -111,7 +113,7 @@ def run(trial: Trial, accelerator: Accelerator = "cpu") -> dict[str, Any]:
         with torch.inference_mode():
             scores, labels = ready.model.top_k(batch, 5)
     return {
-        "losses": [point["loss"] for point in training["curve"]],
+        "losses": [point["loss"] for point in training["curve"] if point["loss"] is not None],
         "validation": [point["metrics"]["P@1"] for point in training["curve"]],
         "test": test,
         "labels": labels.tolist(),
