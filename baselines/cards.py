@@ -99,6 +99,17 @@ CARDS = (
         marker="d",
     ),
     Card(
+        name="neighbours",
+        version=1,
+        label="Nearest neighbours",
+        group="",  # until a study has a row of it
+        target="baselines.neighbours:NearestNeighbours",
+        options=(OptionFormat(name="num_neighbours", text="k={}", default=50),),
+        smoke={"num_neighbours": 5},
+        color="#56B4E9",
+        marker="P",
+    ),
+    Card(
         name="centroid",
         version=1,
         label="Nearest centroid",

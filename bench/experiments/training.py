@@ -32,7 +32,7 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
-from bench.methods.cards import check_options, method_class
+from bench.methods.cards import card, check_options, method_class
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
 from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
@@ -197,13 +197,18 @@ def fit(ready: Prepared) -> dict[str, Any]:
     if model.is_closed_form:
         with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
-        num_points = data.dataset.train_features.num_rows
-        return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": []}
     metrics = ranking_metrics(ready)
 
     def validate() -> dict[str, float]:
         refuse_what_is_not_finite(model)
         return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
+
+    if model.is_closed_form:
+        curve = []
+        if ready.trial.train.num_validations and not card(ready.trial.model.method).is_trivial:
+            curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate()}]
+        num_points = data.dataset.train_features.num_rows
+        return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": curve}
 
     callback = SteppedTraining(
         ready.trial.train,

@@ -74,6 +74,7 @@ CASES: dict[str, dict[str, ModelSpec]] = {
         "min": _mlp("mach", estimator="min", hash_family="universal", **_WORLDS),
         "median": _mlp("mach", estimator="median", worlds_per_step=2, **_WORLDS),
     },
+    "neighbours": {"": _linear("neighbours", num_neighbours=20)},
     "centroid": {"": _linear("centroid")},
     "frequency": {"": _linear("frequency")},
 }

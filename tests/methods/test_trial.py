@@ -22,7 +22,7 @@ from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Repetition
 from bench.methods.card import TRAINING_ENTRY
-from bench.methods.cards import cards
+from bench.methods.cards import cards, method_class
 from bench.runner.child import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 
@@ -32,9 +32,12 @@ OPTIONS = {
     "full_softmax": {"chunk_size": 16},
     "sampled_softmax": {"num_samples": 20},
     "sampled_bce": {"num_samples": 20},
+    "neighbours": {"num_neighbours": 20},
 }
 CARDS = {card.name: card for card in cards("training") if card.entry == TRAINING_ENTRY}
-TRAINED = [name for name, card in CARDS.items() if not card.is_trivial]
+CLOSED_FORM = {name for name in CARDS if method_class(name).is_closed_form}
+TRAINED = [name for name in CARDS if name not in CLOSED_FORM]
+NUM_VALIDATIONS = {"centroid": 0, "frequency": 0, "neighbours": 1}
 TASKS = {"multiclass": 1, "multilabel": 3}
 
 
@@ -88,7 +91,7 @@ def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
     assert payload["memory"]["host_peak_bytes"] > 0
     assert payload["data"]["num_labels"] == 40
     assert len(payload["data"]["fingerprint"]) == 64
-    if CARDS[method].is_trivial:
+    if method in CLOSED_FORM:
         assert payload["training"]["num_steps"] == 0
     else:
         curve = payload["training"]["curve"]
@@ -161,7 +164,7 @@ def test_the_same_trial_gives_the_same_metrics_and_curve_in_any_process(twice, m
         trial_id = _trial(method, task, replicate=replicate).trial_id
         first, second = (outcomes[trial_id] for outcomes in twice)
         assert first == second
-        assert len(first["training"]["curve"]) == (0 if CARDS[method].is_trivial else 2)
+        assert len(first["training"]["curve"]) == NUM_VALIDATIONS.get(method, 2)
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -217,19 +220,19 @@ def _time(trial: Trial, tmp_path: Path, num_rounds: int = 2) -> tuple[dict, list
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("method", CARDS)
 def test_every_repetition_times_training_and_inference(method, tmp_path):
-    is_trivial = CARDS[method].is_trivial
+    is_closed_form = method in CLOSED_FORM
     row, repetitions = _time(_trial(method), tmp_path)
     assert len(row["fingerprint"]) == 64
-    assert row["weights"] == (None if is_trivial else "started")
-    expected = ["fit"] if is_trivial else ["train"]
-    expected += ["latency", "throughput"] + ([] if is_trivial else ["decode"])
+    assert row["weights"] == (None if is_closed_form else "started")
+    expected = ["fit"] if is_closed_form else ["train"]
+    expected += ["latency", "throughput"] + ([] if is_closed_form else ["decode"])
     for repetition in repetitions:
         phases = repetition.to_record()
         assert list(phases) == expected
         assert all(seconds > 0 for phase in phases.values() for seconds in phase["seconds"])
         assert phases["latency"]["units"] == 1
         assert phases["throughput"]["units"] == 256
-        assert len(phases[expected[0]]["seconds"]) >= (1 if is_trivial else 3)
+        assert len(phases[expected[0]]["seconds"]) >= (1 if is_closed_form else 3)
 
 
 @pytest.mark.usefixtures("_brief")
