@@ -15,7 +15,7 @@ STUDIES += table-multiclass figure-tradeoff table-search figure-recall-worlds
 STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow soak fuzz lint types smoke golden losses digests audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke golden losses output-layers digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -63,6 +63,9 @@ golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 
 losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in turns
 	$(BIN)/python tests/benchmarks/losses.py
+
+output-layers: $(VENV)/installed ## bytes and seconds of a step of wide output layers, over L
+	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tests/benchmarks/output_layers.py --out results/benchmarks
 
 digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
 	$(BIN)/python tests/benchmarks/digests.py --data-dir $(DATA)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
@@ -70,14 +70,14 @@ class FullSoftmax(LabelLayer):
         check_values(FullSoftmax.__init__, given)
         self.refuse_together(given | shared)
         default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
-        super().__init__(facts, loss or default, output_std=output_std, **shared)
+        dtype = getattr(torch, weight_type)
+        super().__init__(facts, loss or default, dtype, output_std=output_std, **shared)
         self.chunk_size = chunk_size
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
         self.output_rate = output_rate
         self.lean: LeanUpdate | None = None
         if update != "optimizer":
-            weight = self.output.detach().to(getattr(torch, weight_type))
-            self.output = nn.Parameter(weight, requires_grad=False)
+            self.output.requires_grad_(False)
             self.output_bias.requires_grad_(False)
             seed = derive_seed("rounding", self.seed)
             self.lean = LeanUpdate(1, self.num_labels, rule=update, seed=seed)

@@ -6,7 +6,7 @@ own gradient, are folded into the gradient of the hidden vectors, and then into 
 themselves. What stands in memory at once is the weights and one chunk.
 
 A sigmoid's columns are independent, so that BCE takes one sweep over the chunks. A softmax needs
-the sum over all columns first: where the logits are more than a chunk, it takes two.
+the sum over all columns first, and takes two.
 
 Rules of the update: `sgd` keeps nothing, `row_adagrad` one float a row. Weights are float32, or
 bfloat16 rounded stochastically, so that updates below half of a weight's last digit are kept in
@@ -34,7 +34,7 @@ from bench.store.kernels import njit
 Rule = Literal["sgd", "row_adagrad"]
 
 # Floats of a chunk's logits: they stay in a processor's cache; a GPU wants large products.
-_CHUNK_FLOATS = {"cpu": 1 << 21}
+_CHUNK_FLOATS = {"cpu": 1 << 19}
 _CHUNK_FLOATS_ELSEWHERE = 1 << 26
 
 
@@ -198,17 +198,15 @@ class _Step:
         own = _OfLayer(positives, index, self.num_columns, self.columns)
         spans = list(_spans(self.num_columns, self.columns))
         log_sum = None
-        if self.kind == "softmax" and len(spans) > 1:
+        if self.kind == "softmax":
             log_sum = self.hidden.new_full((self.num_points,), -torch.inf)
             for span in spans:
                 logits = self._logits(index, span, self._weight(index, span))
-                log_sum = torch.logaddexp(log_sum, torch.logsumexp(logits, dim=0))
+                log_sum = torch.logaddexp(log_sum, _log_sum_exp(logits))
         total = torch.zeros((), dtype=torch.float64, device=self.hidden.device)
         for number, span in enumerate(spans):
             weight = self._weight(index, span)
             logits = self._logits(index, span, weight)
-            if self.kind == "softmax" and log_sum is None:
-                log_sum = torch.logsumexp(logits, dim=0)
             places, point_ids, weights = own.of_chunk(number, span)
             flat = logits.view(-1)
             where = places * self.num_points + point_ids
@@ -279,6 +277,12 @@ class _OfLayer:
         """Columns within the chunk, points and weights."""
         some = slice(self._ends[number], self._ends[number + 1])
         return self._columns[some] - span.start, self._point_ids[some], self._weights[some]
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """Of each column of `(c, N)` logits, which are used up: a copy would be another chunk."""
+    top = logits.amax(dim=0)
+    return logits.sub_(top).exp_().sum(dim=0).log_().add_(top)
 
 
 def _spans(length: int, step: int) -> Iterator[slice]:
