@@ -70,8 +70,8 @@ class FullSoftmax(LabelLayer):
         check_values(FullSoftmax.__init__, given)
         self.refuse_together(given | shared)
         default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
-        dtype = getattr(torch, weight_type)
-        super().__init__(facts, loss or default, dtype, output_std=output_std, **shared)
+        self.weight_dtype = getattr(torch, weight_type)
+        super().__init__(facts, loss or default, output_std=output_std, **shared)
         self.chunk_size = chunk_size
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
         self.output_rate = output_rate

@@ -25,19 +25,15 @@ class LabelLayer(ExtremeClassifier):
     Args:
         facts: sizes and label frequencies of the training data.
         loss: the loss that the biases' start is for.
-        weight_dtype: of the output layer's weights.
         output_std: standard deviation of the output layer's initial weights.
         **shared: see :class:`ExtremeClassifier`.
     """
 
+    #: Of the output layer's weights; what an optimiser trains has 32 bits.
+    weight_dtype = torch.float32
+
     def __init__(
-        self,
-        facts: DataFacts,
-        loss: LossKind,
-        weight_dtype: torch.dtype = torch.float32,
-        *,
-        output_std: Size = 0.0,
-        **shared: Any,
+        self, facts: DataFacts, loss: LossKind, *, output_std: Size = 0.0, **shared: Any
     ) -> None:
         check_values(LabelLayer.__init__, locals())
         super().__init__(facts, **shared)
@@ -45,7 +41,7 @@ class LabelLayer(ExtremeClassifier):
         self.encoder = self.build_encoder((self.seed,), self.num_labels)
         biases = None
         if self.encoder_kind != "linear":
-            weight = torch.zeros(self.num_labels, self.hidden_dims[-1], dtype=weight_dtype)
+            weight = torch.zeros(self.num_labels, self.hidden_dims[-1], dtype=self.weight_dtype)
             bias = torch.zeros(self.num_labels)
             draw_output(weight, bias, self.seed, output_std, self.start, self.hidden_dims[-1])
             self.output = nn.Parameter(weight)
