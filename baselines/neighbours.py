@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.trivial import ClosedForm
+from baselines.trivial import Array, ClosedForm, add_products, features_of, largest
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
 from bench.nn.options import Count, check_values
 from bench.nn.ranking import UnrankableError, check_k
 from bench.store.kernels import njit
-
-Array = np.ndarray[Any, Any]
 
 
 class NearestNeighbours(ClosedForm):
@@ -83,7 +81,7 @@ class NearestNeighbours(ClosedForm):
         check_k(k, self.num_labels)
         scores = np.zeros((batch.num_points, k), dtype=np.float32)
         labels = np.empty((batch.num_points, k), dtype=np.int64)
-        offsets, ids, values = _features_of(batch)
+        offsets, ids, values = features_of(batch)
         _vote(
             offsets, ids, values, *self._lists, *self._labels,
             min(self.num_neighbours, len(self._labels[0]) - 1), numba.get_num_threads(),
@@ -99,13 +97,8 @@ def _ints(size: int, kind: Any = np.int64) -> Array:
     return np.zeros(size, dtype=kind)
 
 
-def _features_of(batch: Batch) -> tuple[Array, Array, Array]:
-    offsets, ids, values = (batch.feature_offsets, batch.feature_ids, batch.feature_values)
-    return offsets.cpu().numpy(), ids.cpu().numpy(), values.cpu().numpy()
-
-
 def _points_of(batch: Batch) -> tuple[Array, Array, Array, Array, Array]:
-    offsets, ids, values = _features_of(batch)
+    offsets, ids, values = features_of(batch)
     label_counts = np.diff(batch.label_offsets.cpu().numpy())
     return np.diff(offsets), ids, values, label_counts, batch.label_ids.cpu().numpy()
 
@@ -125,11 +118,12 @@ def _vote(
         votes = np.zeros(num_labels, dtype=np.float32)
         for query in range(thread, num_queries, num_threads):
             cosines[:] = 0.0
-            for entry in range(offsets[query], offsets[query + 1]):
-                feature, value = ids[entry], values[entry]
-                for index in range(list_offsets[feature], list_offsets[feature + 1]):
-                    cosines[list_points[index]] += value * list_values[index]
-            filled = _largest(cosines, near, nearness)
+            add_products(
+                ids[offsets[query] : offsets[query + 1]],
+                values[offsets[query] : offsets[query + 1]],
+                list_offsets, list_points, list_values, cosines,
+            )  # fmt: skip
+            filled = largest(cosines, near, nearness)
             if filled < 0:
                 top_scores[query, 0] = np.nan
                 continue
@@ -137,27 +131,8 @@ def _vote(
                 point = near[rank]
                 for index in range(label_offsets[point], label_offsets[point + 1]):
                     votes[point_labels[index]] += nearness[rank]
-            _largest(votes, top_labels[query], top_scores[query])
+            largest(votes, top_labels[query], top_scores[query])
             for rank in range(filled):
                 point = near[rank]
                 for index in range(label_offsets[point], label_offsets[point + 1]):
                     votes[point_labels[index]] = 0.0
-
-
-@njit(cache=True, nogil=True)
-def _largest(values: Array, places: Array, largest: Array) -> int:
-    """Places of the largest values, in falling order, the earlier of equal ones; -1 at a NaN."""
-    k, filled = len(places), 0
-    for place in range(len(values)):
-        value = values[place]
-        if value != value:
-            return -1
-        if filled == k and value <= largest[k - 1]:
-            continue
-        rank = filled if filled < k else k - 1
-        while rank > 0 and largest[rank - 1] < value:
-            largest[rank], places[rank] = largest[rank - 1], places[rank - 1]
-            rank -= 1
-        largest[rank], places[rank] = value, place
-        filled += filled < k
-    return filled

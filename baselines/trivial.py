@@ -15,6 +15,8 @@ from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.ranking import UnrankableError, check_k
 from bench.store.kernels import njit
 
+Array = np.ndarray[Any, Any]
+
 
 class ClosedForm(ExtremeClassifier):
     """A method computed by one pass over the training data: no gradients, no optimiser.
@@ -78,8 +80,8 @@ class NearestCentroid(ClosedForm):
 
     def fit_closed_form(self, batches: Iterable[Batch]) -> None:
         """Sum the feature rows of each label, and give each sum unit length."""
-        keys: list[np.ndarray[Any, Any]] = []
-        sums: list[np.ndarray[Any, Any]] = []
+        keys: list[Array] = []
+        sums: list[Array] = []
         pending = 0
         for batch in batches:
             batch_keys, batch_values = _label_entries(batch, self.num_labels)
@@ -118,9 +120,7 @@ class NearestCentroid(ClosedForm):
         scores = np.empty((batch.num_points, k), dtype=np.float32)
         labels = np.empty((batch.num_points, k), dtype=np.int64)
         _score(
-            batch.feature_offsets.cpu().numpy(),
-            batch.feature_ids.cpu().numpy(),
-            batch.feature_values.cpu().numpy(),
+            *features_of(batch),
             self._offsets,
             self._labels,
             self._weights,
@@ -135,9 +135,13 @@ class NearestCentroid(ClosedForm):
         return torch.from_numpy(scores).to(device), torch.from_numpy(labels).to(device)
 
 
-def _label_entries(
-    batch: Batch, num_labels: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def features_of(batch: Batch) -> tuple[Array, Array, Array]:
+    """Offsets, ids and values of a batch's features."""
+    offsets, ids, values = (batch.feature_offsets, batch.feature_ids, batch.feature_values)
+    return offsets.cpu().numpy(), ids.cpu().numpy(), values.cpu().numpy()
+
+
+def _label_entries(batch: Batch, num_labels: int) -> tuple[Array, Array]:
     """Keys feature·L + label and values of every (label, feature) entry of a batch."""
     starts = batch.feature_offsets.cpu().numpy()
     label_points = batch.label_point_ids.cpu().numpy()
@@ -150,9 +154,7 @@ def _label_entries(
     return feature_ids * num_labels + labels, batch.feature_values.cpu().numpy()[entries]
 
 
-def _merged(
-    keys: list[np.ndarray[Any, Any]], sums: list[np.ndarray[Any, Any]]
-) -> tuple[list[np.ndarray[Any, Any]], list[np.ndarray[Any, Any]]]:
+def _merged(keys: list[Array], sums: list[Array]) -> tuple[list[Array], list[Array]]:
     joined = np.concatenate(keys)
     order = np.argsort(joined, kind="stable")
     joined, values = joined[order], np.concatenate(sums)[order]
@@ -163,40 +165,56 @@ def _merged(
 
 @njit(parallel=True, cache=True, nogil=True)
 def _score(
-    offsets: np.ndarray[Any, Any],
-    ids: np.ndarray[Any, Any],
-    values: np.ndarray[Any, Any],
-    list_offsets: np.ndarray[Any, Any],
-    list_labels: np.ndarray[Any, Any],
-    list_weights: np.ndarray[Any, Any],
+    offsets: Array,
+    ids: Array,
+    values: Array,
+    list_offsets: Array,
+    list_labels: Array,
+    list_weights: Array,
     num_labels: int,
     num_threads: int,
-    top_scores: np.ndarray[Any, Any],
-    top_labels: np.ndarray[Any, Any],
+    top_scores: Array,
+    top_labels: Array,
 ) -> None:
-    num_points, k = top_scores.shape
+    num_points = top_scores.shape[0]
     for thread in numba.prange(num_threads):
         scores = np.empty(num_labels, dtype=np.float32)
         for point in range(thread, num_points, num_threads):
             scores[:] = 0.0
-            for entry in range(offsets[point], offsets[point + 1]):
-                feature, value = ids[entry], values[entry]
-                for index in range(list_offsets[feature], list_offsets[feature + 1]):
-                    scores[list_labels[index]] += value * list_weights[index]
-            filled = 0
-            for label in range(num_labels):
-                score = scores[label]
-                if filled == k and score <= top_scores[point, k - 1]:
-                    continue
-                if score != score:
-                    top_scores[point, 0] = score  # for all to see: it cannot be ranked
-                    break
-                index = filled if filled < k else k - 1
-                while index > 0 and top_scores[point, index - 1] < score:
-                    top_scores[point, index] = top_scores[point, index - 1]
-                    top_labels[point, index] = top_labels[point, index - 1]
-                    index -= 1
-                top_scores[point, index] = score
-                top_labels[point, index] = label
-                if filled < k:
-                    filled += 1
+            add_products(
+                ids[offsets[point] : offsets[point + 1]],
+                values[offsets[point] : offsets[point + 1]],
+                list_offsets, list_labels, list_weights, scores,
+            )  # fmt: skip
+            if largest(scores, top_labels[point], top_scores[point]) < 0:
+                top_scores[point, 0] = np.nan  # for all to see: it cannot be ranked
+
+
+@njit(cache=True, nogil=True)
+def add_products(
+    ids: Array, values: Array, list_offsets: Array, owners: Array, weights: Array, sums: Array
+) -> None:
+    """Add a sparse row's products with the owners of inverted lists, feature → (owner, weight)."""
+    for entry in range(len(ids)):
+        feature, value = ids[entry], values[entry]
+        for index in range(list_offsets[feature], list_offsets[feature + 1]):
+            sums[owners[index]] += value * weights[index]
+
+
+@njit(cache=True, nogil=True)
+def largest(values: Array, places: Array, best: Array) -> int:
+    """Places of the largest values, in falling order, the earlier of equal ones; -1 at a NaN."""
+    k, filled = len(places), 0
+    for place in range(len(values)):
+        value = values[place]
+        if value != value:
+            return -1
+        if filled == k and value <= best[k - 1]:
+            continue
+        rank = filled if filled < k else k - 1
+        while rank > 0 and best[rank - 1] < value:
+            best[rank], places[rank] = best[rank - 1], places[rank - 1]
+            rank -= 1
+        best[rank], places[rank] = value, place
+        filled += filled < k
+    return filled

@@ -194,9 +194,6 @@ def fit(ready: Prepared) -> dict[str, Any]:
     """Train the model; the record's `training` block."""
     ready.context.phase("train")
     model, data = ready.model, ready.data
-    if model.is_closed_form:
-        with ready.watch.running():
-            model.fit_closed_form(data.train_dataloader())
     metrics = ranking_metrics(ready)
 
     def validate() -> dict[str, float]:
@@ -204,6 +201,8 @@ def fit(ready: Prepared) -> dict[str, Any]:
         return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
 
     if model.is_closed_form:
+        with ready.watch.running():
+            model.fit_closed_form(data.train_dataloader())
         curve = []
         if ready.trial.train.num_validations and not card(ready.trial.model.method).is_trivial:
             curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate()}]
