@@ -76,6 +76,7 @@ class FullSoftmax(LabelLayer):
         self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
         self.output_rate = output_rate
         self.lean: LeanUpdate | None = None
+        self.updates_in_loss = update != "optimizer"
         if update != "optimizer":
             self.output.requires_grad_(False)
             self.output_bias.requires_grad_(False)

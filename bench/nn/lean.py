@@ -18,17 +18,15 @@ accumulator a row: Gupta et al. 2014 (row-wise Adagrad); stochastic rounding: Gu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numba import prange
 from torch import Tensor, nn
 
-from bench.nn.losses import LossKind, Positives
+from bench.nn.losses import LossKind, Positives, bce_gradient, handed_over, spans
 from bench.store.kernels import njit
 
 Rule = Literal["sgd", "row_adagrad"]
@@ -162,15 +160,12 @@ class _LeanLoss(torch.autograd.Function):
             if grad_hidden is not None:
                 layers.update.num_updates += 1
                 grad_hidden.mul_(scale / num_points)
-        ctx.grad_hidden = None if grad_hidden is None else grad_hidden.to(hidden.dtype)
+        ctx.gradients = None if grad_hidden is None else (grad_hidden.to(hidden.dtype),)
         return (total * (scale / num_points)).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.grad_hidden is None:
-            raise RuntimeError("this loss is differentiable once; its gradients are used up")
-        grad, ctx.grad_hidden = ctx.grad_hidden, None
-        return grad.mul_(grad_outputs[0]), None, None, None, None, None, None
+        return *handed_over(ctx, grad_outputs[0]), None, None, None, None, None, None
 
 
 class _Step:
@@ -196,31 +191,29 @@ class _Step:
     def run(self, index: int, positives: Positives) -> Tensor:
         """Summed loss of one layer, whose weights are updated."""
         own = _OfLayer(positives, index, self.num_columns, self.columns)
-        spans = list(_spans(self.num_columns, self.columns))
+        chunks = list(spans(self.num_columns, self.columns))
         log_sum = None
         if self.kind == "softmax":
             log_sum = self.hidden.new_full((self.num_points,), -torch.inf)
-            for span in spans:
+            for span in chunks:
                 logits = self._logits(index, span, self._weight(index, span))
                 log_sum = torch.logaddexp(log_sum, _log_sum_exp(logits))
         total = torch.zeros((), dtype=torch.float64, device=self.hidden.device)
-        for number, span in enumerate(spans):
+        for number, span in enumerate(chunks):
             weight = self._weight(index, span)
             logits = self._logits(index, span, weight)
-            places, point_ids, weights = own.of_chunk(number, span)
-            flat = logits.view(-1)
-            where = places * self.num_points + point_ids
-            hits = (flat[where] * weights).sum(dtype=torch.float64)
+            columns, point_ids, weights = own.of_chunk(number, span)
+            where = columns * self.num_points + point_ids
             if log_sum is None:
-                total += F.softplus(logits).sum(dtype=torch.float64) - hits
-                logits.sigmoid_()
+                total += bce_gradient(logits[None], where[None], weights[None])
             else:
-                total -= hits
+                flat = logits.view(-1)
+                total -= (flat[where] * weights).sum(dtype=torch.float64)
                 logits.sub_(log_sum).exp_()
                 if positives.has_labels is not None:
                     logits.mul_(positives.has_labels)
-            if self.grad_hidden is not None:
                 flat.scatter_add_(0, where, -weights)
+            if self.grad_hidden is not None:
                 self._fold(index, span, weight, logits)
         if log_sum is not None:
             mass = positives.point_mass(self.num_points)[index]
@@ -283,11 +276,6 @@ def _log_sum_exp(logits: Tensor) -> Tensor:
     """Of each column of `(c, N)` logits, which are used up: a copy would be another chunk."""
     top = logits.amax(dim=0)
     return logits.sub_(top).exp_().sum(dim=0).log_().add_(top)
-
-
-def _spans(length: int, step: int) -> Iterator[slice]:
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))
 
 
 def round_stochastically(

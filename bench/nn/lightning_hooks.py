@@ -30,6 +30,8 @@ class LightningHooks(Restorable):
 
     #: True for methods that are computed from the data rather than trained by steps.
     is_closed_form = False
+    #: Whether weights are updated while the loss is computed, where no other process is heard.
+    updates_in_loss = False
     #: Whether training logs its loss; a training that is timed or recorded looks at it itself.
     logs_loss = True
     #: Buffers that settings alone determine: no process need send them to another.
@@ -169,7 +171,7 @@ class LightningHooks(Restorable):
                 f"{type(self).__name__} is not trained by steps; expected "
                 "model.fit_closed_form(data.train_dataloader())"
             )
-        if getattr(self, "lean", None) is not None and isinstance(trainer.strategy, DDPStrategy):
+        if self.updates_in_loss and isinstance(trainer.strategy, DDPStrategy):
             raise ValueError(
                 "strategy is DDPStrategy and the output layer is updated within its loss, where no "
                 "process sees the others' gradients; expected one device or update='optimizer'"

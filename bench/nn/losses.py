@@ -161,7 +161,7 @@ class _LogitsLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
         num_points, num_columns = logits.shape[1:]
         index = positives.point_ids * num_columns + positives.columns
-        gradient = _softmax_gradient if kind == "softmax" else _bce_gradient
+        gradient = _softmax_gradient if kind == "softmax" else bce_gradient
         grad = logits.contiguous()
         loss = gradient(grad, index, positives.weights)
         if kind == "softmax" and positives.has_labels is not None:
@@ -171,10 +171,10 @@ class _LogitsLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *_handed_over(ctx, grad_outputs[0]), None, None
+        return *handed_over(ctx, grad_outputs[0]), None, None
 
 
-def _handed_over(ctx: Any, scale: Tensor) -> list[Tensor | None]:
+def handed_over(ctx: Any, scale: Tensor) -> list[Tensor | None]:
     """The gradients made in the forward pass, times `scale`, without a copy of any of them.
 
     Nothing keeps hold of them, so that autograd stores these very tensors as `.grad`.
@@ -344,7 +344,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *_handed_over(ctx, grad_outputs[0]), None, None, None, None
+        return *handed_over(ctx, grad_outputs[0]), None, None, None, None
 
 
 def _product_type(hidden: Tensor, weight: Tensor) -> torch.dtype:
@@ -444,7 +444,8 @@ def _logits(out: Tensor, left: Tensor, right: Tensor, bias: Tensor | None) -> No
         torch.addmm(bias[0], left[0], right[0], out=out[0])
 
 
-def _spans(length: int, step: int) -> Iterator[slice]:
+def spans(length: int, step: int) -> Iterator[slice]:
+    """Slices of at most `step` that cover a length."""
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
@@ -452,14 +453,14 @@ def _spans(length: int, step: int) -> Iterator[slice]:
 def _softmax_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
     """Summed loss of all layers and points; gradients go into `layer`."""
     num_layers, num_columns, _ = layer.weight.shape
-    point_spans = list(_spans(layer.num_points, tiles.points))
+    point_spans = list(spans(layer.num_points, tiles.points))
     ends = [0, positives.point_ids.numel()]
     if len(point_spans) > 1:  # once for all chunks: on a GPU each look would make it wait
         edges = [*(span.start for span in point_spans), layer.num_points]
         ends = positives.offsets[torch.tensor(edges, device=positives.offsets.device)].tolist()
     total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
     buffer = layer.grad_hidden.new_empty(tiles.layers, tiles.points, tiles.width)
-    for layers in _spans(num_layers, tiles.layers):
+    for layers in spans(num_layers, tiles.layers):
         weight = layer.weight[layers].mT
         bias = None if layer.bias is None else layer.bias[layers].unsqueeze(1)
         for points, start, stop in zip(point_spans, ends[:-1], ends[1:], strict=True):
@@ -502,7 +503,7 @@ def _softmax_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
 def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
     """Summed loss of all layers and points; gradients go into `layer`."""
     num_layers, num_columns, _ = layer.weight.shape
-    column_spans = list(_spans(num_columns, tiles.columns))
+    column_spans = list(spans(num_columns, tiles.columns))
     columns, point_ids, weights = positives.columns, positives.point_ids, positives.weights
     point_ids = point_ids.expand_as(columns)
     ends = [[0, columns.shape[1]]] * num_layers
@@ -515,7 +516,7 @@ def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
     total = torch.zeros((), dtype=torch.float64, device=layer.hidden.device)
     everything = slice(0, layer.num_points)
     buffer = layer.grad_hidden.new_empty(tiles.layers * tiles.columns * tiles.points)
-    for layers in _spans(num_layers, tiles.layers):
+    for layers in spans(num_layers, tiles.layers):
         count = layers.stop - layers.start
         inputs = layer.inputs(layer.hidden, layers, everything).mT
         for number, span in enumerate(column_spans):
@@ -527,12 +528,12 @@ def _bce_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tensor:
             some = slice(ends[layers.start][number], ends[layers.start][number + 1])
             row = columns[layers, some] - span.start
             index = row * layer.num_points + point_ids[layers, some]
-            total += _bce_gradient(logits, index, weights[layers, some])
+            total += bce_gradient(logits, index, weights[layers, some])
             layer.fold(logits.mT, layers, everything, span)
     return total
 
 
-def _bce_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+def bce_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     """Summed loss of contiguous `(g, ·, ·)` logits, which become the gradient of that sum.
 
     Args:

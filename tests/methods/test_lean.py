@@ -269,3 +269,17 @@ def test_it_learns_within_a_trainer_and_its_rate_decays_with_the_encoders(update
     assert rates[:2] == pytest.approx([1.0, 0.5])
     hits = [model.top_k(b, 1)[1][:, 0] == b.label_ids for b in batches[:3]]
     assert float(torch.cat(hits).float().mean()) > 0.9
+
+
+def test_several_processes_are_refused_before_anything_runs():
+    trainer = lightning.Trainer(
+        strategy="ddp", accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    model = _model(update="sgd")
+    model.trainer = trainer
+    with pytest.raises(ValueError, match="strategy is DDPStrategy and the output layer is updated"):
+        model.setup("fit")
+    plain = _model()
+    plain.trainer = trainer
+    plain.setup("fit")
