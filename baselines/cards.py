@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Card, OptionFormat
+from bench.methods.card import LOSSES, TRAINED, Card, Dimension, OptionFormat
 
 
 def _negatives(default: str) -> tuple[OptionFormat, ...]:
@@ -23,6 +23,9 @@ def _negatives(default: str) -> tuple[OptionFormat, ...]:
         ),
     )
 
+
+_SAMPLES = Dimension("num_samples", (512, 1024, 2048, 4096), below=(256, 128), above=(8192, 16384))
+_SAMPLERS = Dimension("sampler", ("uniform", "log_uniform", "unigram"))
 
 # Since 2 of N labels in a batch only the N − 1 of a point's others are expected to be drawn.
 _SAMPLER_VERSIONS = {"sampler": {"in_batch": 2}}
@@ -50,6 +53,7 @@ CARDS = (
             OptionFormat(name="output_rate", text="output lr={}"),
         ),
         smoke={"chunk_size": 16},
+        search=(*TRAINED, LOSSES),
         color="#000000",
         marker="s",
     ),
@@ -63,6 +67,7 @@ CARDS = (
         options=_negatives("unigram"),
         along="num_samples",
         smoke={"num_samples": 20},
+        search=(*TRAINED, _SAMPLES, _SAMPLERS),
         color="#D55E00",
         marker="v",
     ),
@@ -76,6 +81,8 @@ CARDS = (
         options=_negatives("unigram"),
         along="num_samples",
         smoke={"num_samples": 20},
+        search=(*TRAINED, _SAMPLES, _SAMPLERS),
+        search_task="multilabel",
         color="#E69F00",
         marker="^",
     ),
@@ -106,6 +113,9 @@ CARDS = (
         target="baselines.neighbours:NearestNeighbours",
         options=(OptionFormat(name="num_neighbours", text="k={}", default=50),),
         smoke={"num_neighbours": 5},
+        search=(
+            Dimension("num_neighbours", (5, 10, 20, 50, 100, 200), below=(2, 1), above=(500,)),
+        ),
         color="#56B4E9",
         marker="P",
     ),
@@ -115,6 +125,7 @@ CARDS = (
         label="Nearest centroid",
         group="nearest centroid",
         target="baselines.trivial:NearestCentroid",
+        search=(),
         is_trivial=True,
         color="#6b6b6b",
         marker="+",

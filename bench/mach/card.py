@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Card, OptionFormat
+from bench.methods.card import LOSSES, TRAINED, Card, Dimension, OptionFormat
 
 CARDS = (
     Card(
@@ -46,6 +46,13 @@ CARDS = (
             "num_hashed_features": 64,
             "filter_buckets": 4,
         },
+        search=(
+            *TRAINED,
+            Dimension("num_buckets", (64, 32, 16, 8), (256, 128), (4, 2), divides_labels=True),
+            Dimension("num_worlds", (4, 8, 16), below=(2, 1), above=(32, 64)),
+            Dimension("share_encoder", (True, False)),
+            LOSSES,
+        ),
         color="#0072B2",
         marker="o",
     ),

@@ -57,6 +57,52 @@ class OptionFormat:
         return self.text.format(shown) if self.text else f"{self.name.replace('_', ' ')}={shown}"
 
 
+@dataclass(frozen=True)
+class Dimension:
+    """A setting that tuning searches (`bench.studies.tuning`).
+
+    Attributes:
+        name: of an option, of a training setting, or `hidden_dims` for the width of the layer.
+        values: those of the first tries; numbers ascend, each level as far from the next as that
+            matters. Words and truth values have no order.
+        below: levels that become allowed where the lowest turns out best, the nearest first.
+        above: likewise beyond the highest.
+        divides_labels: levels are shares 1/value of the number of labels, each rounded to a power
+            of two.
+        task: the only task in which the setting has a meaning; "" for both.
+    """
+
+    name: str
+    values: tuple[bool | int | float | str, ...]
+    below: tuple[int | float, ...] = ()
+    above: tuple[int | float, ...] = ()
+    divides_labels: bool = False
+    task: str = ""
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether levels are numbers, so that there is a lowest and a highest."""
+        return not any(isinstance(value, bool | str) for value in self.values)
+
+
+#: What is searched of every method that trains by steps, over the same levels: around Adam's usual
+#: rate, from an ε without effect to one as large as BCE's gradients.
+TRAINED = (
+    Dimension(
+        "learning_rate",
+        (0.00125, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08),
+        below=(0.000625, 0.0003125),
+        above=(0.16, 0.32),
+    ),
+    Dimension("adam_epsilon", (1e-8, 1e-6, 1e-5, 1e-4, 1e-3), above=(1e-2, 1e-1)),
+    Dimension("feature_dropout", (0.0, 0.2, 0.4), above=(0.6, 0.8)),
+    Dimension("hidden_dims", (64, 128, 256, 512), below=(32,), above=(1024,)),
+    Dimension("optimizer", ("row_adam", "adam")),
+)
+#: Likewise the loss of methods that have both.
+LOSSES = Dimension("loss", ("bce", "softmax"), task="multilabel")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One method.
@@ -82,6 +128,8 @@ class Card:
         options: those that a reader sees, in their order.
         along: option that moves along a series in figures; values of the others make series.
         smoke: option → the most that a smoke trial gives it.
+        search: what tuning searches; () leaves it as it is in one try, None does not try it.
+        search_task: the only task for which it is tried; "" for both.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -103,6 +151,8 @@ class Card:
     options: tuple[OptionFormat, ...] = ()
     along: str = ""
     smoke: Mapping[str, int] = field(default_factory=dict)
+    search: tuple[Dimension, ...] | None = None
+    search_task: str = ""
     color: str = "#999933"
     marker: str = "*"
 
