@@ -264,6 +264,11 @@ class Trial:
         )
 
     @property
+    def has_validation(self) -> bool:
+        """Whether its record has a validation value."""
+        return self.data.num_validation_points > 0 and self.train.num_validations > 0
+
+    @property
     def trial_id(self) -> str:
         """First 16 hex digits of the SHA-256 of the settings' canonical JSON."""
         identity = {

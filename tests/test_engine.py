@@ -31,8 +31,8 @@ def _stubs_importable(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(*trials, on_event=lambda job, event: None, entry="stub_trials"):
-        context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    def run(*trials, on_event=lambda job, event: None, entry="stub_trials", **fields):
+        context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", **fields)
         engine = LocalEngine(context, on_event)
         return list(engine.run([build_job(trial, entry) for trial in trials]))
 
@@ -68,6 +68,13 @@ def test_trials_run_in_fresh_processes_and_give_their_records(run, tmp_path):
     assert not first.block("data")["loaded_torch"]
     assert [e["event"] for e in events][:4] == ["start", "phase", "step", "phase"]
     assert "working in" in (tmp_path / f"cache/logs/stub-{first.trial_id}.log").read_text()
+
+
+@pytest.mark.parametrize("validation_only", [False, True])
+def test_what_a_context_scores_reaches_the_process_of_a_trial(run, validation_only):
+    (record,) = run(build_trial(), validation_only=validation_only)
+    assert record.status == "done"
+    assert (record.raw["test"] is None) == validation_only
 
 
 @pytest.mark.parametrize(

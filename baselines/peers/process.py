@@ -42,9 +42,11 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     """Run a peer's quality trial; its record's parts, as `bench.experiments.training` has them.
 
     `parameter_bytes` are those of the model's files. The one point of the curve is the validation
-    value by which a row is chosen. A peer computes on the CPU, whatever the accelerator; the
-    settings of training do not matter.
+    value by which a row is chosen; where the context says `validation_only`, no test point is
+    ranked. A peer computes on the CPU, whatever the accelerator; of the settings of training, only
+    whether there is a validation matters.
     """
+    context.require_validation(trial)
     kind, options = _chosen(trial)
     watch, host_peak = Stopwatch(), HostPeak()
     with scratch_folder(context.cache_dir / "peers") as folder:
@@ -70,14 +72,16 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         k = _most_labels(peer, dataset, max(trial.data.ks))
         host_peak.begin_phase()
         peer.prepare_inference(k)
-        validation = ranked(peer, dataset.validation_features, k)
-        test = ranked(peer, dataset.test_features, k)
+        validation = ranked(peer, dataset.validation_features, k) if trial.has_validation else None
+        test = None if context.validation_only else ranked(peer, dataset.test_features, k)
         peer.finish_inference()
         memory["host_evaluation_peak_bytes"] = host_peak.phase_bytes()
         memory["host_peak_bytes"] = host_peak.total_bytes()
     passes = peer.num_epochs
-    metrics = metrics_of(trial, dataset, dataset.validation_labels, validation)
-    point = {"step": 0, "epoch": passes, "loss": None, "metrics": metrics}
+    curve = []
+    if validation is not None:
+        metrics = metrics_of(trial, dataset, dataset.validation_labels, validation)
+        curve = [{"step": 0, "epoch": passes, "loss": None, "metrics": metrics}]
     return {
         "data": dataset.facts,
         "memory": memory,
@@ -86,9 +90,9 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             "num_steps": 0,
             "num_epochs": passes,
             "points_seen": (passes or 1) * dataset.train_features.num_rows,
-            "curve": [point] if metrics else [],
+            "curve": curve,
         },
-        "test": metrics_of(trial, dataset, dataset.test_labels, test),
+        "test": None if test is None else metrics_of(trial, dataset, dataset.test_labels, test),
         "resolved": peer.resolved(),
     }
 

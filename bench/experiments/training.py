@@ -81,15 +81,19 @@ class Prepared:
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
-    """Run a quality trial; its weights are kept in the cache."""
+    """Run a quality trial; its weights are kept in the cache.
+
+    Where the context says `validation_only`, no test point is scored and no weights are kept.
+    """
+    context.require_validation(trial)
     ready = prepare(trial, context)
     reset_device_peaks()
     ready.host_peak.begin_phase()
     training = fit(ready)
     train_peak = ready.host_peak.phase_bytes()
     allocated, reserved = device_peak_bytes()
-    test, analysis = score(ready)
-    if trial.replicate == 0 and not ready.model.is_closed_form:
+    test, analysis = (None, {}) if context.validation_only else score(ready)
+    if test is not None and trial.replicate == 0 and not ready.model.is_closed_form:
         context.phase("keep weights")
         keep_weights(ready.model, context.cache_dir, _weights_key(ready))
     return {
@@ -204,7 +208,7 @@ def fit(ready: Prepared) -> dict[str, Any]:
         with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
         curve = []
-        if ready.trial.train.num_validations and not card(ready.trial.model.method).is_trivial:
+        if ready.trial.has_validation and not card(ready.trial.model.method).is_trivial:
             curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate()}]
         num_points = data.dataset.train_features.num_rows
         return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": curve}

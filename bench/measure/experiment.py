@@ -29,12 +29,15 @@ class Context:
         cache_dir: for prepared data, weights and, in `logs/`, what trials print.
         accelerator: what is computed on.
         emit: takes events.
+        validation_only: score the validation split and no test point, as settings are chosen by it:
+            a trial's record then has no `test` block, and none of its weights are kept.
     """
 
     data_dir: Path
     cache_dir: Path
     accelerator: Accelerator = "cpu"
     emit: Emit = _ignore
+    validation_only: bool = False
 
     def require_cpu(self) -> None:
         """Refuse another accelerator.
@@ -44,6 +47,19 @@ class Context:
         """
         if self.accelerator != "cpu":
             raise SettingsError(f"accelerator is {self.accelerator!r}; expected 'cpu'")
+
+    def require_validation(self, trial: Trial) -> None:
+        """Refuse a trial that nothing would be scored of.
+
+        Raises:
+            SettingsError: the validation split alone is to be scored, and the trial has none.
+        """
+        if self.validation_only and not trial.has_validation:
+            raise SettingsError(
+                "validation_only is True but num_validation_points is "
+                f"{trial.data.num_validation_points} and num_validations "
+                f"{trial.train.num_validations}; expected both above 0"
+            )
 
     def phase(self, name: str) -> None:
         """Say what the trial is at from now on."""

@@ -105,6 +105,7 @@ class Child:
                     "data_dir": str(context.data_dir.resolve()),
                     "cache_dir": str(context.cache_dir.resolve()),
                     "accelerator": context.accelerator,
+                    "validation_only": context.validation_only,
                     "study_file": None if study_file is None else str(study_file),
                     "parent_pid": os.getpid(),
                     "is_timed": is_timed,

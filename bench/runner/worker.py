@@ -75,6 +75,7 @@ def _outcome(
             data_dir=Path(request["data_dir"]),
             cache_dir=Path(request["cache_dir"]),
             accelerator=request["accelerator"],
+            validation_only=request["validation_only"],
             emit=channel.emit,
         )
         if request["is_timed"]:

@@ -73,13 +73,13 @@ def _trial(method: str, task: str = "multiclass", *, model=None, replicate=0, **
     )
 
 
-def _context(tmp_path: Path, events: list | None = None) -> Context:
+def _context(tmp_path: Path, events: list | None = None, **fields) -> Context:
     emit = ([] if events is None else events).append
-    return Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit)
+    return Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit, **fields)
 
 
-def _run(trial: Trial, tmp_path: Path, events: list | None = None) -> dict:
-    return trial_module.run(trial, _context(tmp_path, events))
+def _run(trial: Trial, tmp_path: Path, events: list | None = None, **fields) -> dict:
+    return trial_module.run(trial, _context(tmp_path, events, **fields))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -171,6 +171,36 @@ def test_the_same_trial_gives_the_same_metrics_and_curve_in_any_process(twice, m
 def test_a_replicate_is_another_draw(twice, method):
     first, other = (twice[0][_trial(method, replicate=i).trial_id] for i in range(2))
     assert first["training"]["curve"] != other["training"]["curve"]
+
+
+@pytest.mark.parametrize("method", ["mach", "neighbours"])
+def test_validation_alone_is_scored_where_the_context_says_so(method, tmp_path, monkeypatch):
+    trial = _trial(method, "multilabel")
+    whole = _run(trial, tmp_path)
+    events: list[dict] = []
+    shutil.rmtree(tmp_path / "cache" / "weights", ignore_errors=True)
+    monkeypatch.delattr(trial_module.Prepared, "test_batches")
+    part = _run(trial, tmp_path, events, validation_only=True)
+    assert part["training"] == whole["training"]
+    assert [part[name] for name in ("test", "worlds", "estimators")] == [None, None, None]
+    assert part["data"]["num_validation_points"] == 100
+    phases = [event["phase"] for event in events if event["event"] == "phase"]
+    assert phases[-1] == "train"
+    assert not (tmp_path / "cache" / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("points", "validations"), [(0, 2), (100, 0)], ids=["no points", "no validations"]
+)
+def test_a_trial_without_validation_is_refused_where_nothing_else_counts(
+    points, validations, tmp_path
+):
+    trial = _trial("mach", num_validations=validations)
+    data = dataclasses.replace(trial.data, num_validation_points=points)
+    words = f"num_validation_points is {points} and num_validations {validations}"
+    with pytest.raises(SettingsError, match=words):
+        _run(dataclasses.replace(trial, data=data), tmp_path, validation_only=True)
+    assert not (tmp_path / "cache").exists()
 
 
 def _prepared(trial: Trial, tmp_path: Path) -> trial_module.Prepared:

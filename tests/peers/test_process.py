@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +50,8 @@ def no_data_trial(method="votes", **options):
     )
 
 
-def run(trial, tmp_path, emit=lambda event: None):
-    context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit)
+def run(trial, tmp_path, emit=lambda event: None, **fields):
+    context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache", emit=emit, **fields)
     return process.run(trial, context)
 
 
@@ -124,6 +125,32 @@ def test_record_holds_what_a_reader_needs_and_no_file_is_left(tmp_path):
         "evaluate",
     ]
     assert list((tmp_path / "cache" / "peers").iterdir()) == []
+
+
+def test_validation_alone_is_scored_where_the_context_says_so(tmp_path, monkeypatch):
+    whole = run(make_trial(), tmp_path)
+    ranked, sizes = process.ranked, []
+
+    def watched(peer, features, k):
+        sizes.append(features.num_rows)
+        return ranked(peer, features, k)
+
+    monkeypatch.setattr(process, "ranked", watched)
+    part = run(make_trial(), tmp_path, validation_only=True)
+    assert sizes == [100]
+    assert part["test"] is None
+    assert part["training"] == whole["training"]
+    assert part["data"]["num_validation_points"] == 100
+
+
+def test_a_trial_without_validation_has_no_curve_and_is_refused_where_nothing_else_counts(tmp_path):
+    with_none = dataclasses.replace(make_trial(), train=TrainSpec(num_validations=0))
+    outcome = run(with_none, tmp_path)
+    assert outcome["training"]["curve"] == []
+    assert outcome["test"] == run(make_trial(), tmp_path)["test"]
+    words = "num_validation_points is 100 and num_validations 0; expected both above 0"
+    with pytest.raises(SettingsError, match=words):
+        run(with_none, tmp_path, validation_only=True)
 
 
 def test_a_peer_that_names_one_label_has_no_other_metric(tmp_path):

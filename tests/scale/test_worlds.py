@@ -216,6 +216,11 @@ def test_a_full_softmax_is_refused_with_its_bytes(width, least, monkeypatch):
     assert events[0]["memory"]["predicted_bytes"] == refused.value.predicted_bytes
 
 
+def test_worlds_in_turn_have_no_validation_to_be_scored_alone(tmp_path):
+    with pytest.raises(SettingsError, match="validation_only is True"):
+        scale_trial.run(trial(), dataclasses.replace(NOWHERE, validation_only=True))
+
+
 def test_what_does_not_fit_is_refused_before_a_label_is_counted(monkeypatch, tmp_path):
     monkeypatch.setattr("bench.experiments.training.available_memory_bytes", lambda: 1000)
     monkeypatch.setattr(

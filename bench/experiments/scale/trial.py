@@ -31,7 +31,7 @@ from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peak
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Repetition
 from bench.nn.optimizers import warm_up_row_adam
-from bench.settings import Trial, derive_seed
+from bench.settings import SettingsError, Trial, derive_seed
 
 #: Queries that a decode is timed with together, and how many such batches there are.
 DECODE_BATCH = 64
@@ -106,6 +106,8 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
             `bench.experiments.scale.sequential_worlds.Plan`.
         context: its cache keeps finished worlds.
     """
+    if context.validation_only:
+        raise SettingsError("validation_only is True; worlds one after another have no validation")
     trainer, memory = _open(trial, context)
     plan, device = trainer.plan, trainer.device
     worlds = trainer.all_worlds()
