@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bench.studies.grids import mlp as mlp
     from bench.studies.grids import shrink as shrink
     from bench.studies.study import Study as Study
+    from bench.studies.tuned import tuned as tuned
+    from bench.studies.tuning import Tuning as Tuning
 
 __version__ = "0.1.0"
 
@@ -43,11 +45,13 @@ _HOMES = {
     "Study": "bench.studies.study",
     "TrainSpec": "bench.settings",
     "Trial": "bench.settings",
+    "Tuning": "bench.studies.tuning",
     "data_facts": "bench.experiments.training",
     "grid": "bench.studies.grids",
     "linear": "bench.studies.grids",
     "mlp": "bench.studies.grids",
     "shrink": "bench.studies.grids",
+    "tuned": "bench.studies.tuned",
 }
 __all__ = list(_HOMES)
 

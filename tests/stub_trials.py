@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import random
 import signal
@@ -11,12 +13,13 @@ from pathlib import Path
 from time import sleep
 
 from bench.measure.memory import PredictedOutOfMemory
-from bench.methods.card import Card
+from bench.methods.card import TRAINED, Card, Dimension
 from bench.methods.cards import register
 from bench.methods.kinds import Kind
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.record import append_line
 from bench.studies.study import Study
+from bench.studies.tuning import Tuning
 
 # A stub's data is what its source's name says, and it is of the version in a test's hands.
 KIND = Kind(name="training", sources="stub_trials", prepares_data=False)
@@ -31,18 +34,50 @@ def data_fingerprint(spec, data_dir, cache_dir):
     return SOURCE["fingerprint"]
 
 
-def stub_card(name, version=1):
+def stub_card(name, version=1, **changes):
     return Card(
         name=name,
         version=version,
         label=name,
         group="stub",
         entry="stub_trials",
+        **changes,
     )
 
 
 register(stub_card("stub"))
 register(stub_card("other"))
+# What tuning finds of these: quality depends on settings, see `quality_of`.
+register(stub_card("steep", search=(*TRAINED, Dimension("size", (4, 8), above=(16,)))))
+register(stub_card("flat", search=(*TRAINED, Dimension("words", ("a", "b")))))
+register(stub_card("closed", search=(Dimension("size", (1, 2, 4), above=(8,)),)))
+TUNABLE = ("steep", "flat", "closed")
+
+
+def quality_of(trial):
+    """Validation quality of a tunable stub: of a steep one, best beyond what is tried at first."""
+    if trial.model.method == "steep":
+        return 0.9 - 0.1 * abs(math.log2(trial.train.learning_rate / 0.16))
+    return 0.5
+
+
+def tunable_study(name="stub", seconds=0.0, **rule):
+    """A study of which `bench tune` can make tries, each of 20 seconds in stubs' steps."""
+    data = DataSpec(
+        source="planted",
+        name="planted",
+        options={
+            "num_train_points": 400,
+            "num_test_points": 50,
+            "num_features": 100,
+            "num_labels": 20,
+        },
+        num_validation_points=100,
+    )
+    steep = build_trial(method="steep", seconds=seconds, train={"budget_seconds": 20.0})
+    trials = [dataclasses.replace(steep, data=data)]
+    tuning = Tuning(**{"tries": 5, "reserve": 2, "methods": TUNABLE, **rule})
+    return build_study(trials, name, tuning=tuning)
 
 
 def build_trial(behaviour="done", *, replicate=0, method="stub", train=None, **options):
@@ -63,16 +98,20 @@ def build_study(trials, name="stub", **changes):
 
 def run(trial, context):
     context.phase("train")
-    options, emit = trial.model.options, context.emit
+    options, emit = {"behaviour": "done", **trial.model.options}, context.emit
     sys.stdout.write(f"working in {context.cache_dir}\n")
     BEHAVIOURS[options["behaviour"]](options, emit)
     draw = random.Random(trial.replicate)
     curve = [{"step": i, "loss": draw.random()} for i in range(3)]
-    test = None if context.validation_only else {"P@1": 0.5, "P@3": float("nan")}
+    if trial.model.method in TUNABLE:
+        shares = (0.5, 1.0, 0.8)
+        curve = [
+            {"step": i, "metrics": {"P@1": x * quality_of(trial)}} for i, x in enumerate(shares)
+        ]
     emit({"event": "step", "epoch": 1.0, "loss": float("nan"), "fraction": 1.0})
     context.phase("evaluate")
     return {
-        "test": test,
+        "test": None if context.validation_only else {"P@1": 0.5, "P@3": float("nan")},
         "training": {"num_steps": trial.train.num_steps, "curve": curve},
         "resolved": {"pid": os.getpid()},
         "clock": {"train_seconds": 0.25, "wall_seconds": 0.0},
@@ -83,7 +122,7 @@ def run(trial, context):
 def time(trial, context, repetitions):
     """Each repetition is written into a diary, which all rows share."""
     context.phase("build")
-    behaviour, cache_dir = trial.model.options["behaviour"], context.cache_dir
+    behaviour, cache_dir = trial.model.options.get("behaviour"), context.cache_dir
     others = cache_dir.glob("*.timed")
     if behaviour == "exhaust_beside_others" and any(others):
         raise MemoryError("beside the others")

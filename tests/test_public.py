@@ -24,11 +24,13 @@ PUBLIC = [
     "Study",
     "TrainSpec",
     "Trial",
+    "Tuning",
     "data_facts",
     "grid",
     "linear",
     "mlp",
     "shrink",
+    "tuned",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m bench list | run | cost | budget | audit | report | check | data`."""
+"""Command line: `python -m bench COMMAND`; `--help` names the commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.cli import data as data_cli
@@ -30,11 +31,14 @@ from bench.runner.plan import (
     RunError,
     RunOptions,
     absent_data,
+    chosen_trials,
     machine_of,
     names_of_rows,
     plan_run,
     trials_by_steps,
 )
+from bench.runner.timing import OnRepetition
+from bench.runner.tuning import NUM_ROUNDS, Tuner, Watcher
 from bench.settings import Trial
 from bench.store import folders, locks, provenance
 from bench.store.budgets import budgets_path
@@ -44,6 +48,8 @@ from bench.store.record import Record
 from bench.studies import study
 from bench.studies.study import PROFILES, Study
 from bench.studies.study_file import located
+from bench.studies.tuned import tuned_path
+from bench.studies.tuning import store_in_optuna
 
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 _CACHE = Path(".cache/bench")
@@ -228,6 +234,49 @@ def _set_budgets(chosen: Study, trials: Sequence[Trial], run_options: RunOptions
         label = progress.printable(budget.label)
         print(f"  {label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
     print(f"{chosen.name}: budgets in {budgets_path(run_options.results_dir, chosen.name)}")
+
+
+def _tune(options: argparse.Namespace) -> int:
+    for chosen in _studies(options):
+        run_options = _run_options(options, chosen)
+        rule = replace(
+            chosen.tuning,
+            methods=tuple(options.only) or chosen.tuning.methods,
+            **{
+                name: value
+                for name in ("tries", "reserve", "seconds", "first_share", "seed")
+                if (value := getattr(options, name)) is not None
+            },
+        )
+        run_options = replace(run_options, only=())
+        _check_sources(chosen, chosen_trials(chosen, run_options))
+        _try_folders(run_options, "tuning", "tuned")
+        watcher = Watcher(
+            view=progress.Progress,
+            timing=_timing_of_tries,
+            note=lambda text: print(progress.printable(text), flush=True),
+        )
+        tuner = Tuner(chosen, rule, run_options, watcher)
+        outcome = tuner.tune()
+        tables = importlib.import_module("bench.report.tables.tuning")
+        render = importlib.import_module("bench.report.render")
+        width = shutil.get_terminal_size((120, 40)).columns
+        for table in (tables.tuning_table(outcome), tables.curves_table(outcome)):
+            print(render.render_text(table, width))
+        for space in tuner.spaces if options.storage else ():
+            name = f"{chosen.name} {space.card.name}"
+            store_in_optuna(options.storage, name, space, tuner.tries[space.card.name])
+        print(f"{chosen.name}: settings in {tuned_path(run_options.results_dir, chosen.name)}")
+    return _OK
+
+
+@contextlib.contextmanager
+def _timing_of_tries(names: RowNames) -> Iterator[OnRepetition]:
+    view = timing_view.TimingView(NUM_ROUNDS, names)
+    try:
+        yield view.on_repetition
+    finally:
+        view.close()
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -510,6 +559,20 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("study", nargs="+", help="name, or path of a Python file")
     _add_folders(command)
     command.set_defaults(command=_budget, smoke=False, profile="cpu")
+
+    command = commands.add_parser("tune", help="find each method's best settings, by one rule")
+    _add_running(command)
+    command.add_argument("--tries", type=int, metavar="N", help="of each method, at first")
+    command.add_argument(
+        "--reserve", type=int, metavar="N", help="more of each where one is best at an edge"
+    )
+    command.add_argument("--seconds", type=float, metavar="S", help="default: the study's budget")
+    command.add_argument(
+        "--first-share", type=float, metavar="P", help="of the seconds, in the first tries"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="of the points")
+    command.add_argument("--storage", metavar="URL", help="of Optuna, which takes all tries")
+    command.set_defaults(command=_tune)
 
     command = commands.add_parser("audit", help="make records drawn at random again, and compare")
     command.add_argument("study", nargs="*", help="default: all")

@@ -75,6 +75,14 @@ def flatten(settings: Mapping[str, Any], card: Card, task: str) -> dict[str, Any
     return flat
 
 
+def in_words(card: Card, values: Mapping[str, Any]) -> str:
+    """Given settings of a method in short, all of them, in the order of its tables."""
+    known = (*_MODEL, *card.options, *_TRAINING)
+    others = [OptionFormat(name=name) for name in values if name not in {k.name for k in known}]
+    words = [shown.write(values[shown.name]) for shown in (*known, *others) if shown.name in values]
+    return ", ".join(word for word in words if word)
+
+
 @dataclass(frozen=True)
 class Named:
     """A configuration that is to be named among others.

@@ -13,12 +13,14 @@ from bench.report.format import counted
 from bench.report.load import MachineResults, load_results
 from bench.report.readme import read_audits, readme_problems
 from bench.report.sections import Section
+from bench.report.tables.tuning import write_tuning
 from bench.report.write import beside, write_results
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
 from bench.store.costs import CostLine
 from bench.store.lines import RecordError
 from bench.store.record import Record, machine_key
+from bench.studies.tuned import TunedError
 
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
 
@@ -54,9 +56,10 @@ def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
         with tempfile.TemporaryDirectory() as scratch:
             for results in loaded:
                 write_results(results, Path(scratch), beside(results, reference_dir))
+            write_tuning(results_dir, Path(scratch))
             problems += _differences(Path(scratch), results_dir)
         problems += readme_problems(results_dir.parent / "README.md", results_dir)
-    except (RecordError, BudgetError) as error:
+    except (RecordError, BudgetError, TunedError) as error:
         # Nothing can be rebuilt; what broke a line is among the problems already.
         return Findings(tuple(problems or [str(error)]))
     return Findings(tuple(problems), tuple(_stale(loaded)))
@@ -93,9 +96,11 @@ def _read_budgets(path: Path) -> tuple[Sequence[Record], list[str]]:
 #: Files → what reads their lines, and a warning for each line that is none.
 _READERS: Mapping[str, Callable[[Path], tuple[Sequence[Record | CostLine], list[str]]]] = {
     "records/*/*.jsonl": record.read,
+    "tuning/records/*/*.jsonl": record.read,
     "costs/*/*.jsonl": costs.read_costs,
     "audits/*.jsonl": _read_audits,
     "budgets/*.json": _read_budgets,
+    "tuning/budgets/*.json": _read_budgets,
 }
 
 

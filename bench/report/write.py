@@ -14,6 +14,7 @@ from bench.report.render import render_latex, render_markdown
 from bench.report.renderers import rendering_of
 from bench.report.style import draw_files
 from bench.report.tables.comparison import Comparison, compare_results, render_comparison
+from bench.report.tables.tuning import write_tuning
 from bench.store.files import replace_file
 
 
@@ -49,6 +50,8 @@ def build(
         for warning in (*results.warnings, *(others.warnings if others else ())):
             warn(warning)
         paths += write_results(results, out_dir or results_dir, comparison)
+    if studies is None:
+        paths += write_tuning(results_dir, out_dir or results_dir)
     if out_dir is None:
         paths += refresh(results_dir.parent / "README.md", results_dir)
     return sorted(set(paths))

@@ -13,7 +13,7 @@ from bench.runner.plan import SETTLED, RunOptions, machine_of, trials_by_steps
 from bench.runner.timing import Group, OnRepetition, Session, groups_of
 from bench.settings import Trial
 from bench.store import budgets, costs
-from bench.store.budgets import Budget, budgets_path
+from bench.store.budgets import Budget, BudgetError, budgets_path
 from bench.store.costs import CostLine
 from bench.store.locks import measuring
 from bench.store.provenance import machine_slug
@@ -115,6 +115,9 @@ def set_budgets(
         names: what rows are called.
         recorded: costs on record; where one is missing, all are measured now.
         on_repetition: takes what becomes of each repetition of that.
+
+    Raises:
+        BudgetError: a configuration could not be timed; budgets of the others are written down.
     """
     described: dict[str, str] = {}
     for trial in trials:  # the first of a row's replicates
@@ -123,8 +126,11 @@ def set_budgets(
     if not are_timed(recorded, study, trials, for_steps=True):
         groups = groups_of(study, trials, is_for_steps=True)
         lines = time_groups(study, groups, options, study.kind.num_rounds, on_repetition)
-    found = budgets.set_budgets(trials, lines, described)
+    found, problems = budgets.set_budgets(trials, lines, described)
     path = budgets_path(options.results_dir, study.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}
-    budgets.write_budgets(path, study.name, kept.values())
+    if found:
+        budgets.write_budgets(path, study.name, kept.values())
+    if problems:
+        raise BudgetError("; ".join(problems))
     return found

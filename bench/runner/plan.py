@@ -56,6 +56,7 @@ class RunOptions:
         replicates: run only replicates below this number; None for all of the study.
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
+        validation_only: score no test point (`bench.measure.experiment.Context`).
     """
 
     data_dir: Path
@@ -68,6 +69,7 @@ class RunOptions:
     replicates: int | None = None
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
+    validation_only: bool = False
 
     def __post_init__(self) -> None:
         index, count = self.shard
@@ -82,7 +84,12 @@ class RunOptions:
         profile = self.profile
         if profile == "paper":
             profile = "gpu" if provenance.accelerator_name() else "cpu"
-        return Context(data_dir=self.data_dir, cache_dir=self.cache_dir, accelerator=profile)
+        return Context(
+            data_dir=self.data_dir,
+            cache_dir=self.cache_dir,
+            accelerator=profile,
+            validation_only=self.validation_only,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,7 @@ def resolve(trials: Iterable[Trial], budgets: Budgets) -> tuple[list[Trial], lis
 
 def set_budgets(
     trials: Iterable[Trial], lines: Iterable[CostLine], describe: Mapping[str, str]
-) -> list[Budget]:
+) -> tuple[list[Budget], list[str]]:
     """Budgets of trials from measured costs; what trains in one piece has one step.
 
     Args:
@@ -137,8 +137,9 @@ def set_budgets(
         lines: costs, one machine's; of a configuration the last line counts.
         describe: cost id → the configuration in words.
 
-    Raises:
-        BudgetError: a trial's seconds a step have not been measured, or could not be.
+    Returns:
+        Budgets, and a sentence for each configuration whose seconds a step have not been measured
+        or could not be.
     """
     measured: dict[str, tuple[float, bool, dict[str, Any]]] = {}
     failed: dict[str, str] = {}
@@ -156,16 +157,18 @@ def set_budgets(
             elif seconds is not None:
                 measured[row["cost_id"]] = seconds, by_steps is None, origin
     budgets: dict[tuple[str, float], Budget] = {}
+    problems: dict[str, str] = {}
     for trial in trials:
         budget = trial.train.budget_seconds
         if budget is None:
             continue
         label = describe.get(trial.cost_id, "")
         if trial.cost_id not in measured:
-            raise BudgetError(
+            problems[trial.cost_id] = (
                 f"seconds a step of {label or trial.cost_id} have not been measured"
                 f"{failed.get(trial.cost_id, '')}"
             )
+            continue
         seconds, is_one_piece, origin = measured[trial.cost_id]
         found = Budget(
             cost_id=trial.cost_id,
@@ -176,4 +179,4 @@ def set_budgets(
             label=label,
         )
         budgets[found.key] = found
-    return list(budgets.values())
+    return list(budgets.values()), list(problems.values())

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,6 +15,7 @@ from bench.settings import Trial
 from bench.studies.published import Curve, Published
 from bench.studies.study_file import StudyError as StudyError
 from bench.studies.study_file import called, defined_in, import_file, located
+from bench.studies.tuning import Tuning
 
 #: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
 #: on a GPU where there is one.
@@ -52,6 +53,7 @@ class Study:
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.
+        tuning: how its methods are tuned.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Study:
     shown_as: str = ""
     file: Path | None = None
     kind: Kind = TRAINING
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         name, claim = self.name, self.claim
