@@ -11,7 +11,12 @@ def _negatives(default: str) -> tuple[OptionFormat, ...]:
         OptionFormat(
             name="sampler",
             text="{}",
-            words={"in_batch": "in-batch", "log_uniform": "log-uniform", "all": "all labels"},
+            words={
+                "in_batch": "in-batch",
+                "mixed": "in-batch and uniform",
+                "log_uniform": "log-uniform",
+                "all": "all labels",
+            },
             default=default,
         ),
         # The batch, or all labels, are the sample there.

@@ -5,7 +5,8 @@ A sampler draws S labels with replacement, so that label j is expected S·q_j ti
 has the expectation Σ_j exp(z_j) over all labels: this is the logQ correction, with repeats merged
 so that no logit is computed twice.
 
-Source: Bengio & Senécal 2008 (importance sampling of the partition function); Jean et al. 2015.
+Source: Bengio & Senécal 2008 (importance sampling of the partition function); Jean et al. 2015;
+negatives of the batch and uniform ones together: Yang et al. 2020.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class InBatchSampler:
         num_train_points: training points.
     """
 
-    generator = None
+    generator: Generator | None = None
 
     def __init__(self, label_counts: Tensor, num_train_points: int) -> None:
         # Every label of a batch occurs in training, so that no count here is 0.
@@ -125,11 +126,55 @@ class InBatchSampler:
 
     def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
         """The batch's own labels, repeats merged."""
-        self.log_share = self.log_share.to(batch_labels.device)
+        labels, times = torch.unique(batch_labels, return_counts=True)
         # Of one point alone all labels are its own, and none counts.
-        num_others = torch.tensor(float(max(num_points - 1, 1)))
-        log_expected = (self.log_share + num_others.log()).float()
-        return _merge(batch_labels, log_expected)
+        log_expected = self.log_seen(labels, max(num_points - 1, 1)).float()
+        return Negatives(labels, times.float().log() - log_expected)
+
+    def log_seen(self, labels: Tensor, num_others: int) -> Tensor:
+        """`(U,)` float64: log of how often some other points of a batch are expected to have it."""
+        self.log_share = self.log_share.to(labels.device)
+        return self.log_share[labels] + torch.tensor(float(num_others)).log()
+
+
+class MixedSampler(InBatchSampler):
+    """The labels of the batch's other points, and S labels drawn uniformly from all.
+
+    The batch shows labels as often as training does; uniform draws also show those that hardly any
+    batch has. A label's weight is the times that it came by either way over the times that both
+    together are expected to bring it, (N − 1)·n_j / (T − 1) + S / L.
+
+    Args:
+        label_counts: `(L,)` training points of each label.
+        num_train_points: training points, T.
+        num_samples: S.
+        seed: of the draws.
+
+    Source: Yang et al. 2020 (mixed negative sampling).
+    """
+
+    def __init__(
+        self, label_counts: Tensor, num_train_points: int, num_samples: int, seed: int
+    ) -> None:
+        super().__init__(label_counts, num_train_points)
+        self.log_share[label_counts == 0] = -torch.inf  # which uniform draws alone can show
+        self.num_samples = num_samples
+        self.log_drawn = torch.tensor(num_samples / label_counts.numel()).log().double()
+        self.generator: Generator = Generator(derive_seed("negatives", seed))
+
+    def draw(self, device: torch.device) -> Tensor:
+        """S labels, `(S,)` int64."""
+        generator = self.generator.on(device)
+        num_labels, size = self.log_share.numel(), (self.num_samples,)
+        return torch.randint(num_labels, size, device=device, generator=generator)
+
+    def sample(self, batch_labels: Tensor, num_points: int) -> Negatives:
+        """The batch's own labels and S draws, repeats merged."""
+        draws = torch.cat([batch_labels, self.draw(batch_labels.device)])
+        labels, times = torch.unique(draws, return_counts=True)
+        seen = self.log_seen(labels, num_points - 1)
+        log_expected = torch.logaddexp(seen, self.log_drawn.to(seen.device)).float()
+        return Negatives(labels, times.float().log() - log_expected)
 
 
 def log_uniform_probabilities(label_counts: Tensor) -> Tensor:
@@ -144,7 +189,7 @@ def log_uniform_probabilities(label_counts: Tensor) -> Tensor:
     return (torch.log(position + 2) - torch.log(position + 1)) / edges
 
 
-SAMPLERS = ("uniform", "log_uniform", "unigram", "in_batch", "all")
+SAMPLERS = ("uniform", "log_uniform", "unigram", "mixed", "in_batch", "all")
 
 
 def check_sampler(name: str, num_samples: int) -> None:
@@ -178,7 +223,7 @@ def build_sampler(
     Args:
         name: `uniform`, `log_uniform` (Zipfian over frequency ranks), `unigram`
             (∝ (count + 1)^power: a label without training points can still be pushed down),
-            `in_batch` or `all`.
+            `in_batch`, `mixed` (in-batch and uniform) or `all`.
         label_counts: `(L,)` training points of each label.
         num_train_points: training points.
         num_samples: S; not used by `in_batch` and `all`.
@@ -199,4 +244,6 @@ def build_sampler(
         return DistributionSampler(weights, num_samples, seed)
     if name == "in_batch":
         return InBatchSampler(label_counts, num_train_points)
+    if name == "mixed":
+        return MixedSampler(label_counts, num_train_points, num_samples, seed)
     return AllLabels(num_labels)

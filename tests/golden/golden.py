@@ -56,7 +56,7 @@ CASES: dict[str, dict[str, ModelSpec]] = {
     },
     "sampled_softmax": {
         name: _mlp("sampled_softmax", sampler=name, **_SAMPLED)
-        for name in ("uniform", "log_uniform", "unigram", "in_batch")
+        for name in ("uniform", "log_uniform", "unigram", "in_batch", "mixed")
     },
     "sampled_bce": {"unigram": _mlp("sampled_bce", sampler="unigram", **_SAMPLED)},
     "two_tower": {

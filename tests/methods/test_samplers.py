@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -8,7 +9,13 @@ from batches import facts, perturb, random_batch
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce, sampled_bce_loss
 from baselines.sampled_softmax import SampledSoftmax
-from baselines.samplers import DistributionSampler, build_sampler, log_uniform_probabilities
+from baselines.samplers import (
+    DistributionSampler,
+    InBatchSampler,
+    MixedSampler,
+    build_sampler,
+    log_uniform_probabilities,
+)
 
 COUNTS = torch.tensor([5, 40, 0, 12, 3, 20, 1, 1])
 
@@ -88,9 +95,76 @@ def test_in_batch_sums_over_the_other_points_are_exact_over_all_batches(size):
     assert (sums[1:] / len(batches)).tolist() == pytest.approx([1.0, 1.0])
 
 
+def _batches_and_draws(points: torch.Tensor, size: int, num_samples: int, num_labels: int):
+    """Every batch that point 0 can be in, with every outcome of the uniform draws."""
+    others = itertools.combinations(range(1, points.numel()), size - 1)
+    draws = itertools.product(range(num_labels), repeat=num_samples)
+    for batch, drawn in itertools.product(others, list(draws)):
+        yield points[[0, *batch]], torch.tensor(drawn, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("size", "num_samples"), [(1, 2), (2, 1), (3, 2)])
+def test_mixed_sums_and_their_gradient_are_exact_over_all_batches_and_draws(
+    size, num_samples, monkeypatch
+):
+    # Labels 3 and 4 have no training point: uniform draws alone show them. Point 0 has label 0.
+    points, num_labels = torch.tensor([0, 0, 1, 1, 1, 2]), 5
+    counts = torch.bincount(points, minlength=num_labels)
+    sampler = MixedSampler(counts, points.numel(), num_samples, seed=0)
+    logits = torch.randn(num_labels, dtype=torch.float64, generator=torch.manual_seed(4))
+    gradient, cases = torch.zeros(num_labels, dtype=torch.float64), 0
+    for labels, drawn in _batches_and_draws(points, size, num_samples, num_labels):
+        monkeypatch.setattr(sampler, "draw", lambda device, drawn=drawn: drawn)
+        negatives = sampler.sample(labels, size)
+        part = (logits[negatives.labels] + negatives.log_weights.double()).exp()
+        gradient[negatives.labels] += part
+        cases += 1
+    # d/dz of the partition sum over the labels that are not the point's own.
+    assert (gradient[1:] / cases).tolist() == pytest.approx(logits[1:].exp().tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_sampled_bce_of_mixed_negatives_has_the_gradient_of_one_vs_all(size, monkeypatch):
+    points, num_labels, num_samples = torch.tensor([0, 0, 1, 1, 2]), 4, 2
+    counts = torch.bincount(points, minlength=num_labels)
+    sampler = MixedSampler(counts, points.numel(), num_samples, seed=0)
+    logits = torch.randn(num_labels, dtype=torch.float64, generator=torch.manual_seed(4))
+    total, cases = torch.zeros(num_labels, dtype=torch.float64), 0
+    batch = random_batch(1, 20, num_labels, "multiclass")
+    batch = dataclasses.replace(batch, label_ids=torch.tensor([0]))
+    for labels, drawn in _batches_and_draws(points, size, num_samples, num_labels):
+        monkeypatch.setattr(sampler, "draw", lambda device, drawn=drawn: drawn)
+        negatives = sampler.sample(labels, size)
+        rows = torch.unique(torch.cat([labels, negatives.labels]))
+        own = logits[None, rows].requires_grad_()
+        sampled_bce_loss(own, rows, batch, negatives).backward()
+        total[rows] += own.grad[0]
+        cases += 1
+    expected = torch.sigmoid(logits) - torch.tensor([1.0, 0, 0, 0])
+    assert (total / cases).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+def test_mixed_negatives_without_draws_are_those_of_the_batch():
+    labels = torch.tensor([1, 1, 3, 0, 5])
+    expected = InBatchSampler(COUNTS, 82).sample(labels, 5)
+    found = MixedSampler(COUNTS, 82, 0, seed=0).sample(labels, 5)
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.log_weights, expected.log_weights)
+
+
+def test_of_a_batch_of_one_point_mixed_negatives_are_uniform_ones():
+    sampler = _build("mixed", num_samples=4000)
+    negatives = sampler.sample(torch.tensor([2]), 1)
+    uniform = _build("uniform", num_samples=4000)
+    times = (negatives.log_weights + uniform.log_expected_count[negatives.labels]).exp()
+    assert times.round().sum() == 4001  # the point's own label once more, which the loss masks
+    torch.testing.assert_close(times, times.round())
+
+
 @pytest.mark.parametrize("method", [SampledSoftmax, SampledBce])
-def test_a_batch_of_one_point_has_no_others_to_be_told_from(method):
-    model = method(facts(20, 30, "multiclass"), sampler="in_batch", hidden_dims=(4,))
+@pytest.mark.parametrize("sampler", ["in_batch", "mixed"])
+def test_a_batch_of_one_point_has_no_others_to_be_told_from(method, sampler):
+    model = method(facts(20, 30, "multiclass"), sampler=sampler, hidden_dims=(4,))
     perturb(model)
     loss = model.training_loss(random_batch(1, 20, 30, "multiclass"))
     loss.backward()
@@ -131,7 +205,7 @@ def test_sampled_bce_is_an_unbiased_estimate_of_one_vs_all(name):
 
 
 @pytest.mark.parametrize("method", [SampledSoftmax, SampledBce])
-@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram", "in_batch"])
+@pytest.mark.parametrize("name", ["uniform", "log_uniform", "unigram", "mixed", "in_batch"])
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_loss_is_finite_and_trains_every_parameter(method, name, task):
     model = method(facts(20, 30, task), sampler=name, num_samples=10, hidden_dims=(4,))

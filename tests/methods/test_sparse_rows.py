@@ -40,6 +40,7 @@ def _batch_and_facts() -> tuple[object, DataFacts, float]:
         ("full_softmax", FullSoftmax, {}),
         ("sampled_softmax", SampledSoftmax, {"num_samples": 200, "sampler": "uniform"}),
         ("sampled_softmax", SampledSoftmax, {"sampler": "in_batch"}),
+        ("sampled_softmax", SampledSoftmax, {"num_samples": 200, "sampler": "mixed"}),
         ("sampled_bce", SampledBce, {"num_samples": 200, "sampler": "uniform"}),
         ("two_tower", TwoTower, {"num_samples": 200, "sampler": "uniform"}),
     ],
