@@ -1,10 +1,20 @@
-"""Sparse rows as dictionaries, for comparisons."""
+"""Options of planted points, and sparse rows as dictionaries for comparisons."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from bench.data.csr import Csr
+
+
+def planted(
+    num_train_points: int, num_test_points: int, num_features: int, num_labels: int, **more: Any
+) -> dict[str, Any]:
+    sizes = ("num_train_points", "num_test_points", "num_features", "num_labels")
+    numbers = (num_train_points, num_test_points, num_features, num_labels)
+    return {**dict(zip(sizes, numbers, strict=True)), **more}
 
 
 def row_dicts(rows: Csr) -> list[dict[int, float]]:

@@ -11,17 +11,12 @@ from bench.data.csr import Csr, Dataset
 from bench.data.loader import BatchLoader
 from bench.data.module import ExtremeDataModule
 from bench.settings import DataSpec, Order, derive_seed
+from tests.data.rows import planted
 
 SPEC = DataSpec(
     source="planted",
     name="tiny",
-    options={
-        "num_train_points": 300,
-        "num_test_points": 90,
-        "num_features": 100,
-        "num_labels": 30,
-        "labels_per_point": 3,
-    },
+    options=planted(300, 90, 100, 30, labels_per_point=3),
     num_validation_points=37,
 )
 

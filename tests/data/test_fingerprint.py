@@ -15,16 +15,12 @@ from bench.data.source import DataError
 from bench.data.sources import data_fingerprint, source_version
 from bench.data.vw import VwSource
 from bench.settings import DataSpec
+from tests.data.rows import planted
 
 PLANTED = DataSpec(
     source="planted",
     name="tiny",
-    options={
-        "num_train_points": 50,
-        "num_test_points": 10,
-        "num_features": 80,
-        "num_labels": 5,
-    },
+    options=planted(50, 10, 80, 5),
     num_validation_points=5,
 )
 VW = DataSpec(
@@ -89,16 +85,6 @@ def test_fingerprint_follows_the_content_of_files_not_their_times(folder):
     assert fingerprint(VW, folder) == first
     (folder / "train.vw").write_text("1 | 0 3\n2 | 1\n2 | 3\n")
     assert fingerprint(VW, folder) != first
-
-
-def test_a_file_put_in_the_place_of_one_of_equal_size_and_time_is_other_data(folder):
-    first = fingerprint(VW, folder)
-    (folder / "new.vw").write_text("2 | 0 3\n1 | 1\n2 | 3\n")
-    (folder / "new.vw").replace(folder / "train.vw")
-    os.utime(folder / "train.vw", (1_000_000, 1_000_000))
-    assert fingerprint(VW, folder) not in (first, None)
-    trained = load_dataset(VW, folder, folder / "cache").train_labels
-    assert sorted(trained.ids.tolist()) in ([0, 1], [1, 1])
 
 
 @pytest.mark.parametrize("target", ["bench.data.planted.PlantedSource", "bench.data.sources"])

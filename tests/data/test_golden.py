@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from bench.data.sources import source_version
 from bench.data.transform import VERSION
 from bench.settings import DataSpec
 from tests.data.python_packages import install, random_files
+from tests.data.rows import planted
 
 PARTS = ("train", "validation", "test")
 PINNED_MESSAGE = (
@@ -33,77 +35,27 @@ TEXT_LINES = (
     'text,labels\nDie Größe zählt,b|a\n"zwei Zeilen,\nein Wert",a\n東京 tower,c|b\n'
     "die die die,\nein Turm,c\nzählt Zeilen,a|c\n"
 )
+
+
+def spec(source: str, options: dict[str, Any], **settings: Any) -> DataSpec:
+    return DataSpec(source=source, name=source, options=options, normalize_rows=False, **settings)
+
+
+DRAWN = {"num_validation_points": 30, "max_test_points": 40}
+POINTS = {"num_train_points": 200, "num_test_points": 60, "num_labels": 40}
+LOG = {"num_words": 50, "num_known_words": 20, "num_unknown_slots": 10, "num_pair_slots": 15}
+TEXTS = {"label_column": "labels", "label_separator": "|", "test_share": 0.3}
+MANY = {"num_labels": 20, "max_train_points": 500, "distributions": "many"}
 SPECS = {
-    "planted": DataSpec(
-        source="planted",
-        name="planted",
-        options={
-            "num_train_points": 200,
-            "num_test_points": 60,
-            "num_features": 90,
-            "num_labels": 30,
-            "labels_per_point": 2,
-        },
-        num_top_labels=20,
-        num_validation_points=30,
-        max_test_points=40,
-        feature_weighting="raw",
-        normalize_rows=False,
-    ),
-    "searchlog": DataSpec(
-        source="searchlog",
-        name="searchlog",
-        options={
-            "num_train_points": 200,
-            "num_test_points": 60,
-            "num_labels": 40,
-            "num_words": 50,
-            "num_known_words": 20,
-            "num_unknown_slots": 10,
-            "num_pair_slots": 15,
-        },
-        num_top_labels=30,
-        num_validation_points=30,
-        max_test_points=40,
-        feature_weighting="raw",
-        normalize_rows=False,
-    ),
-    "vw": DataSpec(
-        source="vw",
-        name="vw",
-        options={"train": "data.vw", "test": "data.vw"},
-        feature_weighting="raw",
-        num_validation_points=2,
-        normalize_rows=False,
-    ),
-    "xmlrepo": DataSpec(
-        source="xmlrepo",
-        name="xmlrepo",
-        options={"train": "data.txt", "test": "data.txt"},
-        feature_weighting="raw",
-        num_validation_points=1,
-        normalize_rows=False,
-    ),
-    "texts": DataSpec(
-        source="texts",
-        name="texts",
-        options={
-            "train": "data.csv",
-            "label_column": "labels",
-            "label_separator": "|",
-            "test_share": 0.3,
-        },
-        num_validation_points=1,
-        normalize_rows=False,
-    ),
-    "pysource": DataSpec(
-        source="pysource",
-        name="pysource",
-        options={"num_labels": 20, "max_train_points": 500, "distributions": "many"},
-        feature_weighting="binary",
-        num_validation_points=50,
-        normalize_rows=False,
-    ),
+    each.source: each
+    for each in (
+        spec("planted", planted(200, 60, 90, 30, labels_per_point=2), num_top_labels=20, **DRAWN),
+        spec("searchlog", {**POINTS, **LOG}, num_top_labels=30, **DRAWN),
+        spec("vw", {"train": "data.vw", "test": "data.vw"}, num_validation_points=2),
+        spec("xmlrepo", {"train": "data.txt", "test": "data.txt"}, num_validation_points=1),
+        spec("texts", {"train": "data.csv", **TEXTS}, num_validation_points=1),
+        spec("pysource", MANY, feature_weighting="binary", num_validation_points=50),
+    )
 }
 # Version of the source, version of the preparation, checksum of all arrays.
 PINNED = {
@@ -143,16 +95,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("source", SPECS)
 def test_source_builds_the_data_of_its_version(source, folder):
-    spec = SPECS[source]
-    data = load_dataset(spec, folder, folder / "cache")
-    built = (source_version(spec), VERSION, checksum(data))
+    data = load_dataset(SPECS[source], folder, folder / "cache")
+    built = (source_version(SPECS[source]), VERSION, checksum(data))
     assert built == PINNED[source], PINNED_MESSAGE
 
 
 def test_weights_are_those_of_the_preparations_version(folder):
     # Logarithms and roots may differ in their last bit between machines: no checksum here.
-    spec = dataclasses.replace(SPECS["planted"], feature_weighting="tfidf", normalize_rows=True)
-    values = load_dataset(spec, folder, folder / "cache").train_features.values
+    weighted = dataclasses.replace(SPECS["planted"], feature_weighting="tfidf", normalize_rows=True)
+    values = load_dataset(weighted, folder, folder / "cache").train_features.values
     assert values is not None
     moments = [values.sum(dtype=float), float(values @ np.arange(values.size, dtype=float))]
     assert (VERSION, moments) == (1, pytest.approx([608.1355, 751942.99], rel=1e-6)), PINNED_MESSAGE
@@ -160,14 +111,8 @@ def test_weights_are_those_of_the_preparations_version(folder):
 
 def test_quickstart_has_the_same_data_for_everyone(tmp_path):
     options = {"num_labels": 20_000, "max_train_points": 400_000, "max_test_points": 20_000}
-    spec = DataSpec(
-        source="pysource",
-        name="pysource",
-        options=options,
-        feature_weighting="binary",
-        normalize_rows=False,
-    )
-    data = load_dataset(spec, tmp_path, tmp_path)
+    quickstart = spec("pysource", options, feature_weighting="binary")
+    data = load_dataset(quickstart, tmp_path, tmp_path)
     assert data.facts["corpus_matches_constraints"], "not installed by constraints.txt"
     assert (data.num_labels, data.facts["num_train_points"]) == (20_000, 379_988)
-    assert (source_version(spec), checksum(data)) == (3, QUICKSTART_CHECKSUM), PINNED_MESSAGE
+    assert (source_version(quickstart), checksum(data)) == (3, QUICKSTART_CHECKSUM), PINNED_MESSAGE

@@ -20,25 +20,18 @@ from bench.data.source import DataError, RawData
 from bench.data.transform import prepare
 from bench.experiments.training import data_facts
 from bench.mach.module import Mach
-from bench.measure.experiment import Context
 from bench.metrics.frequency import PROPENSITY, inverse_propensity
 from bench.metrics.torchmetric import metrics_of_data
-from bench.runner.preparation import prepare_apart
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.settings import DataSpec
+from tests.data.rows import planted
 
 OPTIONS: dict[str, Any] = {"train": "train.vw", "test": "test.vw"}
-PLANTED: dict[str, Any] = {
-    "num_train_points": 400,
-    "num_test_points": 60,
-    "num_features": 100,
-    "num_labels": 30,
-    "labels_per_point": 3,
-}
+PLANTED = planted(400, 60, 100, 30, labels_per_point=3)
 
 
-def module(folder: Path, spec: DataSpec) -> ExtremeDataModule:
-    data = ExtremeDataModule(spec, batch_size=4, eval_batch_size=2, data_dir=folder,
-                             cache_dir=folder / "cache")  # fmt: skip
+def module(folder: Path, spec: DataSpec, cache: str = "cache") -> ExtremeDataModule:
+    sizes = {"batch_size": 4, "eval_batch_size": 2}
+    data = ExtremeDataModule(spec, **sizes, data_dir=folder, cache_dir=folder / cache)
     data.setup()
     return data
 
@@ -175,8 +168,6 @@ def test_names_of_labels_decide_and_not_what_is_tested_on(tmp_path):
 
 # Warnings --------------------------------------------------------------------------------------
 
-STRANGERS = ("1 | 0\n2 | 1\n", "5 | 0\n6 | 1\n")
-
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,22 +175,12 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_that_no_test_label_occurs_in_training_is_said_once(tmp_path, caplog):
-    spec = vw(tmp_path, *STRANGERS, ks=(1,))
+    spec = vw(tmp_path, "1 | 0\n2 | 1\n", "5 | 0\n6 | 1\n", ks=(1,))
     with caplog.at_level(logging.WARNING):
         module(tmp_path, spec)
         module(tmp_path, spec)
     [said] = caplog.messages
     assert said.startswith("mine: none of the test labels occur in training")
-
-
-def test_that_no_test_label_occurs_in_training_is_among_the_first_lines_of_a_run(tmp_path):
-    spec = vw(tmp_path, *STRANGERS, ks=(1,))
-    model = ModelSpec(method="frequency", encoder="linear")
-    notes: list[str] = []
-    trial = Trial(data=spec, model=model, train=TrainSpec())
-    prepare_apart([trial], Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"), notes.append)
-    [note] = notes
-    assert note.startswith("mine: none of the test labels occur in training")
 
 
 def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(tmp_path, caplog):
@@ -209,9 +190,7 @@ def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(tmp_path,
     spec = DataSpec(source="xmlrepo", name="LF", options=options, num_validation_points=0, ks=(1,))
     assert "is_unfiltered" not in module(tmp_path, spec).facts
     (tmp_path / "filter_labels_test.txt").write_text("0 1\n")
-    data = ExtremeDataModule(spec, batch_size=2, data_dir=tmp_path, cache_dir=tmp_path / "new")
-    data.setup()
-    assert data.facts["is_unfiltered"] is True
+    assert module(tmp_path, spec, "new").facts["is_unfiltered"] is True
     assert "measured and published numbers cannot be compared" in caplog.text
 
 
@@ -223,6 +202,7 @@ def test_numbers_of_a_set_that_others_filter_are_said_to_be_unfiltered(tmp_path,
     [
         ("binary", "0", "expected values above 0"),
         ("binary", "-2", "expected values above 0"),
+        ("tfidf", "0", "expected counts from 1"),
         ("tfidf", "2.37", "expected counts from 1"),
         ("tfidf", "-3", "expected counts from 1"),
         ("tfidf", "0.5", "expected counts from 1"),

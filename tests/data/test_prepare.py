@@ -4,16 +4,11 @@ from bench.data.prepared import load_dataset
 from bench.measure.experiment import Context
 from bench.runner.preparation import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from tests.data.rows import planted
 
 
 def _trial(seed: int) -> Trial:
-    options = {
-        "num_train_points": 50,
-        "num_test_points": 10,
-        "num_features": 80,
-        "num_labels": 5,
-        "seed": seed,
-    }
+    options = planted(50, 10, 80, 5, seed=seed)
     data = DataSpec(source="planted", name="planted", options=options, num_validation_points=5)
     model = ModelSpec(method="frequency", encoder="linear")
     return Trial(data=data, model=model, train=TrainSpec())

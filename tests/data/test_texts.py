@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data import textrows
-from bench.data.prepared import load_dataset, load_raw
+from bench.data.labels import label_name
+from bench.data.prepared import load_raw
 from bench.data.source import DataError, RawData
 from bench.data.sources import raw_identity
 from bench.data.texts import TextsSource
@@ -106,14 +107,8 @@ def test_files_without_header_and_several_parts(tmp_path):
     write(tmp_path, "part-2.csv", "y,sky\n")
     write(tmp_path, "part-1.csv", "x,red\nx,blue\n")
     write(tmp_path, "test.csv", "y,red\n")
-    raw = build(
-        tmp_path,
-        "part-*.csv",
-        test="test.csv",
-        has_header=False,
-        text_columns="2",
-        label_column="1",
-    )
+    columns = {"has_header": False, "text_columns": "2", "label_column": "1"}
+    raw = build(tmp_path, "part-*.csv", test="test.csv", **columns)
     assert [list(row) for row in row_dicts(raw.train_labels)] == [[0], [0], [1]]
     assert raw.label_names == ("x", "y")
 
@@ -173,11 +168,12 @@ def test_vocabulary_is_limited_by_options(tmp_path, options, names):
     raw = build(tmp_path, test=write(tmp_path, "test.csv", TEST), **options)
     assert raw.train_features.num_columns == len(names)
     lines = ["red fish red", "blue fish", "blue sky"]
+    if options.get("token_pattern", "").startswith("("):
+        lines = ["red", "", ""]
     for row, line in zip(row_dicts(raw.train_features), lines, strict=True):
-        found = Counter(w for w in line.split() if w in names)
-        if options.get("token_pattern", "").startswith("("):
-            found = Counter(line.split()[:1]) if line.startswith("red") else Counter()
-        assert {names[i]: count for i, count in row.items()} == found
+        assert {names[i]: n for i, n in row.items()} == Counter(
+            w for w in line.split() if w in names
+        )
 
 
 def test_hashed_features_add_up_where_they_collide(tmp_path):
@@ -214,6 +210,10 @@ def test_default_tokens_of_scripts(text, tokens):
     assert tokenizer(None, lowercase=True)(text) == tokens
 
 
+def test_case_is_kept_on_demand():
+    assert tokenizer(None, lowercase=False)("Red Größe") == ["Red", "Größe"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.characters(max_codepoint=0x2FF)))
 def test_plain_text_has_the_tokens_that_it_has_among_other_text(text):
@@ -221,25 +221,66 @@ def test_plain_text_has_the_tokens_that_it_has_among_other_text(text):
     assert [*split(text), "ж"] == split(f"{text} ж")
 
 
-def test_case_is_kept_on_demand():
-    assert tokenizer(None, lowercase=False)("Red Größe") == ["Red", "Größe"]
-
-
-def test_label_names_are_trimmed_composed_and_kept(tmp_path):
-    write(tmp_path, "train.csv", 'text,label\nx," new\n  york|Mu\u0308nchen|München"\ny,new york\n')
-    raw = build(tmp_path, test="train.csv", label_separator="|")
-    assert raw.label_names == ("new york", "München")
+@pytest.mark.parametrize(
+    ("name", "content", "options", "names"),
+    [
+        # Trimmed, composed, kept in the cache.
+        ("a.csv", 'text,label\nx," new\n  york|Mu\u0308nchen|München"\ny,new york\n',
+         {"label_separator": "|"}, ("new york", "München")),
+        # Whole numbers, in JSON and as programs write columns with gaps.
+        ("a.jsonl", '{"text": "x", "label": [8, "7", 8.0]}\n{"text": "x", "label": 7}', {}, "78"),
+        ("a.csv", "text,label\nx,1\ny,1.0\nz,2\nz,2.00\nz,1.5\n", {}, ("1", "2", "1.5")),
+        # A list in JSON, with a separator or without.
+        ("a.csv", 'text,label\nx,"[""a"", ""b""]"\n', {}, "ab"),
+        ("a.tsv", 'text\tlabel\nx\t["a", "b"]\n', {"label_separator": ","}, "ab"),
+        ("a.jsonl", json.dumps({"text": "x", "label": '["a", "b"]'}), {}, "ab"),
+        # A name in brackets.
+        ("a.tsv", "text\tlabel\nx\t[A] b\n", {}, ("[A] b",)),
+        ("a.tsv", 'text\tlabel\nx\t["[A]"]\n', {}, ("[A]",)),
+        # What looks the same.
+        *(("a.csv", f"text,label\nx,sports\ny,{written}\n", {}, ("sports",)) for written in (
+            "sports\u200b", "\ufeffsports", "spo\u00adrts", "sports\u200d", "\u200esports\u2060")),
+        # null and an empty name are none.
+        ("a.jsonl", '{"text": "x", "label": null}\n{"text": "y", "label": ["a", null, ""]}',
+         {"task": "multilabel"}, "a"),
+    ],
+)  # fmt: skip
+def test_labels_are_called_as_they_are_meant(tmp_path, name, content, options, names):
+    write(tmp_path, name, content)
     spec = DataSpec(
         source="texts",
         name="t",
-        options={"train": "train.csv", "test": "train.csv", "label_separator": "|"},
+        options={"train": name, "test": name, **options},
     )
-    assert load_raw(spec, tmp_path, tmp_path / "cache").label_names == ("new york", "München")
+    assert load_raw(spec, tmp_path, tmp_path / "cache").label_names == tuple(names)
+    assert load_raw(spec, tmp_path, tmp_path / "cache").label_names == tuple(names)
 
 
-def test_whole_numbers_are_labels_in_json(tmp_path):
-    write(tmp_path, "train.jsonl", '{"text": "x", "label": 7}\n{"text": "y", "label": [8, "7"]}\n')
-    assert build(tmp_path, "train.jsonl", test="train.jsonl").label_names == ("7", "8")
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("new\u00a0york", "new york"),
+        ("new  york\u3000", "new york"),
+        ("e\u200b\u0301", "\u00e9"),
+        *((each, each) for each in ("1.5", "1.50", "007", "1.0.0", "v1.0")),
+        # Joiners that show, and the tags of a flag.
+        *((each, each) for each in (
+            "\u0645\u06cc\u200c\u062e\u0648", "\U0001f468\u200d\U0001f467",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f")),
+    ],
+)  # fmt: skip
+def test_name_of_a_label(written, name):
+    assert label_name(written) == name
+
+
+def test_labels_of_testing_alone_do_not_count_for_l(tmp_path):
+    write(tmp_path, "train.csv", "text,label\nx,b\ny,a\nz,b\n")
+    for test in ("x,a\n", "x,new\ny,b\n", "x,aa\ny,zz\n"):
+        raw = build(tmp_path, test=write(tmp_path, "test.csv", f"text,label\n{test}"))
+        assert raw.train_labels.num_columns == 2
+        assert raw.label_names is not None
+        assert raw.label_names[:2] == ("b", "a")
+    assert raw.test_labels.ids.tolist() == [2, 3]
 
 
 def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path):
@@ -281,6 +322,17 @@ def test_long_cells_are_read_and_the_limit_of_csv_is_as_before(tmp_path):
         ("a.jsonl", '{"text": "x", "label": 1.5}\n', {}, "column 'label': 1.5; expected labels"),
         ("a.jsonl", '{"text": "x", "label": true}\n', {}, "column 'label': True; expected labels"),
         ("a.jsonl", '{"text": "x", "label": "\\ud800"}\n', {}, "holds '\\ud800'"),
+        *(("a.tsv", f"text\tlabel\nx\ta\ny\t{cell}\n", {},
+           "; expected a label, or a list in JSON such as") for cell in (
+               '["a", "b"', "['a', 'b']", "[a, b]", '["a" "b"]')),
+        *(("a.tsv", f"text\tlabel\nx\ta\ny\t{cell.format(word)}\n", {"label_separator": ";"},
+           f"line 3, column 'label': label '{word}', which programs write for a missing value")
+          for word in ("nan", "NaN", "None", "null", "<NA>") for cell in ("{}", "a;{}", '["{}"]')),
+        *(("a.csv", f"text,label\nx,a\n{mark}text,label\ny,b\n", {},
+           "line 3: the header again; expected points") for mark in ("", "\ufeff")),
+        ("a.jsonl", '{"text": "x", "label": null}', {}, "line 1, column 'label': no label"),
+        ("a.jsonl", '{"text": "y", "label": "a", "label": "b"}', {}, "line 1: key 'label' stands"),
+        ("a.csv", "text,label\rx,a\ry,b\r", {}, "1: a carriage return (CR) within a row; expected"),
         ("a.txt", "text,label\n", {}, "the name has no known ending; expected option format"),
         ("b*.csv", None, {}, "b*.csv: no such file; expected the train data"),
     ],
@@ -345,18 +397,3 @@ def test_identity_follows_content_and_order_of_the_files(tmp_path):
     write(tmp_path, "p1.csv", TEST)
     write(tmp_path, "p2.csv", TRAIN)
     assert raw_identity(spec, tmp_path, tmp_path / "cache") != first
-
-
-def test_prepared_data_can_be_trained_on(tmp_path):
-    write(tmp_path, "train.csv", "\n".join(["text,label", *many_texts(200)]) + "\n")
-    spec = DataSpec(
-        source="texts",
-        name="mine",
-        options={"train": "train.csv"},
-        feature_weighting="tfidf",
-        num_validation_points=20,
-    )
-    data = load_dataset(spec, tmp_path, tmp_path / "cache")
-    assert data.task == "multiclass"
-    assert data.num_labels == 7
-    assert data.validation_labels.num_rows == 20

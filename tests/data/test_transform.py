@@ -149,19 +149,6 @@ def test_ceiling_is_the_share_of_test_labels_with_a_training_point():
     assert data.facts["ceiling"] == sum(label in trained for label in tested) / len(tested)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 0.25, float("nan")])
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_value_that_is_no_count_is_refused_with_point_and_feature(split, value):
-    raw = raw_data()
-    rows = getattr(raw, f"{split}_features")
-    rows.values[7] = value
-    row = int(np.searchsorted(rows.offsets, 7, side="right"))
-    what = {"train": "training", "test": "test"}[split]
-    message = rf"{what} point {row} \(.*\) has value {value:g} of feature {rows.ids[7]} .*counts"
-    with pytest.raises(DataError, match=message):
-        prepare(spec(), raw)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
