@@ -11,9 +11,8 @@ from bench.measure.experiment import Context
 from bench.methods import cards
 from bench.runner import audit
 from bench.runner.audit import Candidate, candidates, compared, draw
-from bench.runner.local import LocalEngine
 from bench.runner.plan import RunOptions
-from bench.runner.run import run_study
+from bench.runner.run import LocalEngine, run_study
 from bench.store import provenance, record
 
 MACHINE = provenance.machine(accelerator=None)

@@ -14,8 +14,10 @@ import pytest
 from stub_trials import build_study, build_trial
 
 from bench.cli.progress import Progress
+from bench.measure.experiment import Context
+from bench.runner.child import run_job
 from bench.runner.plan import RunOptions, plan_run
-from bench.runner.run import run_plan, run_study
+from bench.runner.run import View, run_plan, run_study
 from bench.store import locks, record
 from bench.store.locks import Busy, claimed, measuring, this_user
 
@@ -122,6 +124,33 @@ def test_the_waiting_runner_goes_on_when_the_claim_is_given_up(tmp_path, options
     assert path.exists()
     trials.close()
     assert not path.exists()
+
+
+class ManyAtOnce:
+    """An engine that takes all jobs in hand, and gives the last one's record first."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def run(self, jobs):
+        context = Context(data_dir=Path(), cache_dir=self.seen.parent)
+        for job in reversed(list(jobs)):
+            self.held = len(claims_of(self.seen.parent))
+            yield run_job(job, context)
+
+
+def test_an_engine_with_many_trials_in_hand_keeps_each_until_its_record_is_there(tmp_path, options):
+    plan = plan_run(build_study([build_trial(seconds=n / 100) for n in range(3)]), options)
+    engine, held = ManyAtOnce(options.results_dir), []
+
+    class Counting(View):
+        def finish(self, record):
+            held.append((engine.held, len(claims_of(tmp_path)), len(records_of(tmp_path))))
+
+    records = run_plan(plan, options, Counting(), lambda on_event: engine)
+    wanted = [planned.trial.trial_id for planned in plan.to_run]
+    assert [each.trial_id for each in records] == wanted[::-1]
+    assert held == [(3, 2, 1), (2, 1, 2), (1, 0, 3)]
 
 
 def test_claims_of_dead_runners_are_taken_away(tmp_path, options):

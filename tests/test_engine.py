@@ -11,9 +11,9 @@ import pytest
 from stub_trials import build_trial
 
 from bench.measure.experiment import Context
-from bench.runner import local
-from bench.runner.engine import Job
-from bench.runner.local import LocalEngine
+from bench.runner import child as child_module
+from bench.runner.child import Job
+from bench.runner.run import LocalEngine
 from bench.runner.worker import is_out_of_memory, without_folders
 
 VERSIONS = {"method": 1, "source": 1, "protocol": 1}
@@ -168,14 +168,14 @@ def test_a_message_without_an_end_fails_its_trial(run, monkeypatch):
 
 
 def test_a_trial_that_dies_before_it_has_read_its_request_fails_alone(run, monkeypatch):
-    class Dead(local.Child):
+    class Dead(child_module.Child):
         def send(self, message):
             self._process.kill()
             self._process.wait()
             super().send(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "Child", Dead)
+        patch.setattr(child_module, "Child", Dead)
         [dead] = run(build_trial())
     assert (dead.status, dead.reason) == ("error", "killed by SIGKILL")
     assert run(build_trial())[0].status == "done"
@@ -252,7 +252,7 @@ from pathlib import Path
 from stub_trials import build_trial
 from test_engine import build_job
 from bench.measure.experiment import Context
-from bench.runner.local import LocalEngine
+from bench.runner.run import LocalEngine
 here = Path(sys.argv[1])
 engine = LocalEngine(Context(data_dir=here, cache_dir=here))
 files = {name: str(here / name.removesuffix("_file")) for name in ("pid_file", "child_pid_file")}

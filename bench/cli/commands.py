@@ -19,7 +19,6 @@ from pathlib import Path
 from bench.cli import data as data_cli
 from bench.cli import progress, timing_view
 from bench.data.download.catalogue import SETS
-from bench.data.sources import build_source
 from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
@@ -194,6 +193,8 @@ def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
     """Refuse what a data source does not take as an option, before the first trial."""
     if not chosen.kind.prepares_data:  # what is drawn while it is read says so in its trial
         return
+    from bench.data.sources import build_source  # brings Numba, which `list` does not wait for
+
     for spec in {repr(trial.data): trial.data for trial in trials}.values():
         with located(chosen.file):
             build_source(spec)
@@ -304,7 +305,7 @@ def _audit(options: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     view = progress.Progress()
     view.open("audit", {each.trial.trial_id: each.old.wall_seconds for each in chosen}, num_kept=0)
-    engine = run.local_engine(run_options, view.on_event)
+    engine = run.LocalEngine(run_options.context, view.on_event)
     try:
         for finding in audit.audit(chosen, engine, machine=machine, path=path):
             counts[finding.outcome] += 1

@@ -13,7 +13,8 @@ from typing import TextIO
 
 from bench.cli.forecast import Forecast, Running
 from bench.methods.labels import RowNames
-from bench.runner.engine import Event, Job, View
+from bench.runner.child import Job
+from bench.runner.run import Event, View
 from bench.settings import SettingsError, Trial
 from bench.store.record import Record
 
@@ -193,7 +194,7 @@ class Progress(View):
         trials: Iterable[Trial] = (),
         before: Iterable[tuple[Trial, float]] = (),
     ) -> None:
-        """A study begins; see `bench.runner.engine.View`."""
+        """A study begins; see `bench.runner.run.View`."""
         self._name = printable(name)
         self._names = names or self._names
         self._waiting = dict(expected)

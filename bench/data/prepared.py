@@ -15,7 +15,8 @@ from bench.data.csr import Csr, Dataset
 from bench.data.source import DataError, RawData
 from bench.data.sources import build_source, prepared_fingerprint, raw_identity
 from bench.data.transform import Prepared, prepare
-from bench.settings import DataSpec
+from bench.measure.experiment import Context
+from bench.settings import DataSpec, Trial
 
 # Of what an entry holds, part of its key: another form is built anew, and no data is stale.
 _LAYOUT = 2
@@ -35,6 +36,12 @@ _LEAST_CEILING = 0.1
 
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()
+
+
+def run(trial: Trial, context: Context) -> dict[str, Any]:
+    """What a process does that only prepares a trial's data (`bench.runner.run.prepare_apart`)."""
+    load_dataset(trial.data, context.data_dir, context.cache_dir)
+    return {}
 
 
 def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:

@@ -18,8 +18,8 @@ from typing import Any
 from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.versions import current_versions, is_older, without_older_metrics
-from bench.runner.engine import build_job
-from bench.runner.local import LocalEngine
+from bench.runner.child import build_job
+from bench.runner.run import Engine
 from bench.settings import Trial
 from bench.store import provenance, record
 from bench.store.lines import Outcome
@@ -107,7 +107,7 @@ def candidates(
 
 
 def audit(
-    chosen: Sequence[Candidate], engine: LocalEngine, *, machine: Mapping[str, Any], path: Path
+    chosen: Sequence[Candidate], engine: Engine, *, machine: Mapping[str, Any], path: Path
 ) -> Iterator[Finding]:
     """Make records again, one by one, and append to a file what became of each."""
     source = provenance.collect(accelerator=machine["accelerator"])

@@ -1,4 +1,7 @@
-"""A process of its own for an experiment: it gets one request, and answers with messages."""
+"""From job to record, in a process of the trial's own: it gets one request, answers with messages.
+
+That process is `bench.runner.worker`; it calls `run` of the module that the method's card names.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +22,14 @@ from typing import Any, Self
 from bench.measure.experiment import Context
 from bench.measure.memory import num_oom_kills
 from bench.measure.processors import thread_limits
+from bench.methods.cards import card
+from bench.methods.versions import current_versions
 from bench.runner.worker import without_folders
 from bench.settings import Trial
-from bench.store.lines import STATUSES, Status
+from bench.store import provenance, record
+from bench.store.lines import STATUSES, RecordError, Status
+from bench.store.record import Record
+from bench.studies.study import Study
 
 _EXIT_GRACE_SECONDS = 20.0
 _TERMINATE_GRACE_SECONDS = 3.0
@@ -42,6 +51,85 @@ TRIAL_ENVIRONMENT = {
     # faulting them in by 4 KiB took up to half of a full-softmax step.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial, and what its record says about where it comes from.
+
+    Attributes:
+        study: name of the study that asks for it.
+        trial: what to run.
+        entry: the experiment's module, like `bench.experiments.training`.
+        versions: the record's `versions` block.
+        provenance: the record's `provenance` block; the engine adds the process's flags.
+        study_file: Python file to import first, for a study that a file defines.
+    """
+
+    study: str
+    trial: Trial
+    entry: str
+    versions: Mapping[str, int]
+    provenance: Mapping[str, Any]
+    study_file: Path | None = None
+
+
+def build_job(
+    study: Study, trial: Trial, machine: Mapping[str, Any], source: Mapping[str, Any]
+) -> Job:
+    """The job of a study's trial, by today's code.
+
+    Args:
+        study: whose.
+        trial: by steps.
+        machine: the record's `machine` block.
+        source: what `bench.store.provenance.collect` gives.
+    """
+    return Job(
+        study=study.name,
+        trial=trial,
+        entry=card(trial.model.method, study.kind.name).entry,
+        versions=current_versions(trial, study.kind),
+        study_file=study.file,
+        provenance={**source, "machine": dict(machine)},
+    )
+
+
+def run_job(job: Job, context: Context) -> Record:
+    """Run a trial in a process of this machine; its record.
+
+    All that an engine needs on the machine where a trial runs: nothing is shared but the folders.
+    """
+    context.emit({"event": "start"})
+    started_at = provenance.utc_now()
+    began = time.monotonic()
+    log = context.cache_dir / "logs" / f"{job.study}-{job.trial.trial_id}.log"
+    limit = job.trial.train.trial_timeout_seconds
+    ending: dict[str, Any] = {"status": "done", "reason": None}
+    try:
+        with Child(job.trial, job.entry, context, log=log, study_file=job.study_file) as child:
+            message = child.wait_for("result", limit)
+        payload, flags = message["payload"], message.get("flags", {})
+    except ChildFailed as failure:
+        payload, flags = failure.payload, failure.flags
+        ending = {"status": failure.status, "reason": failure.reason}
+        if failure.status == "timeout":
+            ending["reason"] = f"not done after {limit:g} seconds (trial_timeout_seconds)"
+    # With the start of the process, which the trial's own clock does not see.
+    payload = merged(payload, {"clock": {"wall_seconds": time.monotonic() - began}})
+    common: dict[str, Any] = {
+        "study": job.study,
+        "trial_id": job.trial.trial_id,
+        "settings": job.trial.to_dict(),
+        "started_at": started_at,
+        "versions": dict(job.versions),
+        "provenance": dict(job.provenance) | {"flags": flags},
+    }
+    try:
+        return record.build(payload=payload, **ending, **common)
+    except RecordError as error:
+        reason = f"the trial's result is no record: {error}"
+        return record.build(status="error", reason=reason, payload={}, **common)
 
 
 class ChildFailed(Exception):  # noqa: N818 - an outcome of a trial, not a mistake

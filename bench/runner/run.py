@@ -1,20 +1,103 @@
-"""Running what a plan says: each trial in a process of its own, each record kept at once."""
+"""Running what a plan says: each trial in a process of its own, each record kept at once.
+
+`LocalEngine` runs one trial after another here; `bench.runner.child` is what it runs one by. An
+engine on other machines calls :func:`bench.runner.child.run_job` there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from functools import partial
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any, Protocol
 
-from bench.runner.engine import Engine, OnEvent, View, build_job
-from bench.runner.local import LocalEngine
+from bench.measure.experiment import Context
+from bench.methods.labels import RowNames
+from bench.runner.child import Child, ChildFailed, Job, build_job, run_job
 from bench.runner.plan import Plan, Planned, RunError, RunOptions, plan_run
-from bench.runner.preparation import prepare_apart
+from bench.settings import Trial
 from bench.store import provenance, record
-from bench.store.locks import claimed, measuring
+from bench.store.locks import Lock, claimed, measuring
 from bench.store.record import Record
 from bench.studies.study import Study
+
+Event = Mapping[str, Any]
+OnEvent = Callable[[Job, Event], None]
+
+
+class Engine(Protocol):
+    """Runs trials and gives one record for each, whatever becomes of it."""
+
+    def run(self, jobs: Iterable[Job]) -> Generator[Record]:
+        """Records as trials end, in any order; closed, it ends the trials that still run.
+
+        A job is asked for when it can start: it is then kept from other runners until its record
+        has been given.
+        """
+        ...
+
+
+class LocalEngine:
+    """Runs one trial at a time, each in a fresh process of this machine.
+
+    Args:
+        context: where and on what trials run.
+        on_event: takes each trial's start and the events that it emits.
+    """
+
+    def __init__(self, context: Context, on_event: OnEvent = lambda job, event: None) -> None:
+        self._context = context
+        self._on_event = on_event
+
+    def run(self, jobs: Iterable[Job]) -> Generator[Record]:
+        """Records in the order of the jobs."""
+        for job in jobs:
+            emit = functools.partial(self._on_event, job)
+            yield run_job(job, dataclasses.replace(self._context, emit=emit))
+
+
+class View:
+    """Follows the trials of one study; shows nothing but what is overridden."""
+
+    def open(
+        self,
+        name: str,
+        expected: Mapping[str, float | None],
+        *,
+        num_kept: int,
+        names: RowNames | None = None,
+        trials: Iterable[Trial] = (),
+        before: Iterable[tuple[Trial, float]] = (),
+    ) -> None:
+        """A study begins.
+
+        Args:
+            name: of the study.
+            expected: trial ids to run → seconds that each took before, None if it did not.
+            num_kept: trials that have a record already.
+            names: what its rows are called.
+            trials: those to run: the seconds of one are a forecast of another's.
+            before: finished trials and the seconds that each took.
+        """
+
+    def on_event(self, job: Job, event: Event) -> None:
+        """A trial has emitted an event."""
+
+    def finish(self, record: Record) -> None:
+        """A trial is over."""
+
+    def pass_over(self, record: Record, how: str = "by another runner") -> None:
+        """A trial has been done elsewhere."""
+
+    def note(self, text: str) -> None:
+        """Something to know that is about no trial's end."""
+
+    def close(self) -> None:
+        """The study is over, or was broken off."""
+
 
 BuildEngine = Callable[[OnEvent], Engine]
 
@@ -44,7 +127,10 @@ def run_plan(
         for other, command in others.items():
             if command in ("cost", "budget"):
                 progress.note(f"{other} measures seconds on this machine, which a run disturbs")
-        engine = (build_engine or partial(local_engine, options))(progress.on_event)
+        if build_engine is None:
+            engine: Engine = LocalEngine(options.context, progress.on_event)
+        else:
+            engine = build_engine(progress.on_event)
         return _run_divided(plan, options, progress, engine)
 
 
@@ -66,29 +152,35 @@ def _run_divided(plan: Plan, options: RunOptions, progress: View, engine: Engine
             and planned.previous.status == "done"
         ],
     )
-    # Else the first trial's memory peak would be that of parsing. Sources of a user's study file
-    # are registered in the trials' processes alone.
+    # Sources of a user's study file are registered in the trials' processes alone.
     if plan.study.kind.prepares_data and plan.study.file is None:
         trials = (planned.trial for planned in to_run)
         prepare_apart(trials, options.context, progress.note)
     source = provenance.collect(accelerator=plan.machine["accelerator"])
     new = []
+    held: dict[str, Lock] = {}
     try:
         with closing(_claimed(plan, plan.shared, progress)) as shared:
             for planned in shared:
                 _take_over(plan, planned, progress)
-        with closing(_claimed(plan, to_run, progress)) as mine:
-            for planned in mine:
-                [outcome] = engine.run([build_job(plan.study, planned.trial, plan.machine, source)])
-                record.append(plan.records_path, outcome)
-                new.append(outcome)
-                progress.finish(outcome)
+        with closing(_claimed(plan, to_run, progress, held)) as mine:
+            jobs = (build_job(plan.study, each.trial, plan.machine, source) for each in mine)
+            with closing(engine.run(jobs)) as outcomes:
+                for outcome in outcomes:
+                    record.append(plan.records_path, outcome)
+                    held.pop(outcome.trial_id).release()
+                    new.append(outcome)
+                    progress.finish(outcome)
     finally:
+        for lock in held.values():
+            lock.release()
         progress.close()
     return new
 
 
-def _claimed(plan: Plan, trials: Sequence[Planned], progress: View) -> Generator[Planned]:
+def _claimed(
+    plan: Plan, trials: Sequence[Planned], progress: View, held: dict[str, Lock] | None = None
+) -> Generator[Planned]:
     """Those of a plan's trials that no other runner has in hand or has recorded since the plan."""
     read_again = _reader(plan.records_path)
 
@@ -101,7 +193,7 @@ def _claimed(plan: Plan, trials: Sequence[Planned], progress: View) -> Generator
         return True
 
     by_id = {planned.trial.trial_id: planned for planned in trials}
-    return claimed(plan.records_path, by_id, is_over, progress.note)
+    return claimed(plan.records_path, by_id, is_over, progress.note, held)
 
 
 def _reader(path: Path) -> Callable[[], Mapping[str, Record]]:
@@ -133,6 +225,23 @@ def run_study(study: Study, options: RunOptions, progress: View | None = None) -
     return run_plan(plan_run(study, options), options, progress)
 
 
-def local_engine(options: RunOptions, on_event: OnEvent) -> LocalEngine:
-    """The default engine for a run's options."""
-    return LocalEngine(options.context, on_event)
+def prepare_apart(trials: Iterable[Trial], context: Context, note: Callable[[str], None]) -> None:
+    """Prepare the data of trials in processes of their own; what is bad is left to the trials.
+
+    So that set-up and memory peaks of the trials are their own.
+
+    Args:
+        trials: whose data, each once.
+        context: its cache takes the prepared data.
+        note: takes what a person should know, such as that a damaged entry is built again.
+    """
+
+    def emit(event: Mapping[str, Any]) -> None:
+        if event["event"] == "note":
+            note(str(event.get("text")))
+
+    for trial in {repr(trial.data): trial for trial in trials}.values():
+        log = context.cache_dir / "logs" / f"data-{trial.trial_id}.log"
+        quiet = dataclasses.replace(context, accelerator="cpu", emit=emit)
+        with suppress(ChildFailed), Child(trial, "bench.data.prepared", quiet, log=log) as child:
+            child.wait_for("result", math.inf)

@@ -22,10 +22,8 @@ import msgspec
 from bench.data.prepared import load_dataset
 from bench.methods.labels import RowNames, in_words
 from bench.runner.costing import set_budgets
-from bench.runner.engine import View
 from bench.runner.plan import RunOptions, chosen_trials, machine_of, plan_run, study_budgets
-from bench.runner.preparation import prepare_apart
-from bench.runner.run import run_plan
+from bench.runner.run import View, prepare_apart, run_plan
 from bench.runner.timing import OnRepetition
 from bench.settings import Trial
 from bench.store import provenance, record

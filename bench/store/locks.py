@@ -172,17 +172,19 @@ def claimed(
     trials: Mapping[str, T],
     is_over: Callable[[T], bool],
     notify: Callable[[str], None],
+    held: dict[str, Lock] | None = None,
 ) -> Generator[T]:
     """Trials of one file of records to run now, so that runners of it divide the work.
 
-    Each is locked until the next one is asked for. What other runners have in hand comes last, once
-    they have recorded it or died.
+    Each is locked until the next one is asked for, or for as long as whoever gives `held` likes.
+    What other runners have in hand comes last, once they have recorded it or died.
 
     Args:
         records_path: the file; the locks lie beside it.
         trials: trial id → trial.
         is_over: whether a trial that is locked now has been recorded meanwhile.
         notify: takes a line about what is waited for.
+        held: takes the lock of each trial by its id, for its owner to release; None: nobody does.
 
     Raises:
         OSError: no file can be made beside the records.
@@ -196,11 +198,13 @@ def claimed(
             lock = try_lock(folder / name.format(trial_id))
             if lock is None:
                 continue
-            try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(lock.release)
                 if not is_over(trials[trial_id]):
+                    if held is not None:
+                        held[trial_id] = lock
+                        stack.pop_all()
                     yield trials[trial_id]
-            finally:
-                lock.release()
             waiting.remove(trial_id)
         notes = sorted({who for each in waiting if (who := holder(folder / name.format(each)))})
         text = f"{len(waiting)} trials run elsewhere ({', '.join(notes)}); waiting for them"

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.data.sources import STREAM
 from bench.methods.kinds import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import capped, shrunk, study
@@ -75,7 +74,7 @@ def _products(**sizes: Scalar) -> DataSpec:
         "num_labels": _PRODUCTS,
     }
     return DataSpec(
-        source=STREAM, name="planted search log", options=options | sizes, ks=(1, 10, 100)
+        source="query_stream", name="planted search log", options=options | sizes, ks=(1, 10, 100)
     )
 
 

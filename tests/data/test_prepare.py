@@ -2,7 +2,7 @@ import dataclasses
 
 from bench.data.prepared import load_dataset
 from bench.measure.experiment import Context
-from bench.runner.preparation import prepare_apart
+from bench.runner.run import prepare_apart
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from tests.data.rows import planted
 
@@ -16,7 +16,7 @@ def _trial(seed: int) -> Trial:
 
 def test_prepared_data_is_found_in_the_cache_and_not_built_again(tmp_path, monkeypatch):
     trials = [_trial(0), dataclasses.replace(_trial(0), replicate=1), _trial(1)]
-    prepare_apart(trials, Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
+    prepare_apart(trials, Context(data_dir=tmp_path, cache_dir=tmp_path / "cache"), print)
 
     def refuse(*args):
         raise AssertionError("built again")
@@ -30,13 +30,13 @@ def test_bad_data_is_left_to_the_trials_to_report(tmp_path):
     options = {"train": "missing.txt", "test": "missing.txt"}
     data = DataSpec(source="xmlrepo", name="bad", options=options)
     context = Context(data_dir=tmp_path, cache_dir=tmp_path / "cache")
-    prepare_apart([dataclasses.replace(_trial(0), data=data)], context)
+    prepare_apart([dataclasses.replace(_trial(0), data=data)], context, print)
 
 
 def test_a_damaged_entry_is_built_again_and_the_person_is_told(tmp_path):
     trials, cache = [_trial(0)], tmp_path / "cache"
     context = Context(data_dir=tmp_path, cache_dir=cache)
-    prepare_apart(trials, context)
+    prepare_apart(trials, context, print)
     [path] = cache.glob("*/validation_features.values.npy")
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

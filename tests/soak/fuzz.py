@@ -49,8 +49,9 @@ from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402
 from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
 from bench.measure.experiment import Context  # noqa: E402
-from bench.runner import local  # noqa: E402
-from bench.runner.engine import Job  # noqa: E402
+from bench.runner import child  # noqa: E402
+from bench.runner.child import Job  # noqa: E402
+from bench.runner.run import LocalEngine  # noqa: E402
 from bench.store import costs, record  # noqa: E402
 from bench.store.budgets import BudgetError, read_budgets  # noqa: E402
 from bench.store.lines import RecordError  # noqa: E402
@@ -358,7 +359,7 @@ def _values(lines: bytes) -> Iterator[Any]:
             yield json.loads(line)
 
 
-class _Ended(local.Child):
+class _Ended(child.Child):
     """A trial's process that has sent its messages, and has ended."""
 
     output = b""
@@ -400,8 +401,8 @@ class Messages:
         progress = Progress(io.StringIO(), is_live=False)
         progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
         context = Context(data_dir=folder, cache_dir=folder)
-        engine = local.LocalEngine(context, progress.on_event)
-        with mock.patch.object(local, "Child", type("Child", (_Ended,), {"output": output})):
+        engine = LocalEngine(context, progress.on_event)
+        with mock.patch.object(child, "Child", type("Child", (_Ended,), {"output": output})):
             [made] = engine.run([_JOB])
         if json.loads(made.to_json()) != made.raw:
             raise WrongError("the record reads back as another")
