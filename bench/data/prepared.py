@@ -40,8 +40,8 @@ _warned: set[str] = set()
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
     """What a process does that only prepares a trial's data (`bench.runner.run.prepare_apart`)."""
-    load_dataset(trial.data, context.data_dir, context.cache_dir)
-    return {}
+    dataset = load_dataset(trial.data, context.data_dir, context.cache_dir)
+    return {"data": dataset.facts}
 
 
 def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:

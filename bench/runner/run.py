@@ -235,13 +235,27 @@ def prepare_apart(trials: Iterable[Trial], context: Context, note: Callable[[str
         context: its cache takes the prepared data.
         note: takes what a person should know, such as that a damaged entry is built again.
     """
+    for trial in {repr(trial.data): trial for trial in trials}.values():
+        with suppress(ChildFailed):
+            facts_of(trial, context, note)
+
+
+def facts_of(
+    trial: Trial, context: Context, note: Callable[[str], None], study_file: Path | None = None
+) -> Mapping[str, Any]:
+    """Facts of a trial's data, as records have them, prepared in a process of its own.
+
+    Raises:
+        ChildFailed: it cannot be prepared.
+    """
 
     def emit(event: Mapping[str, Any]) -> None:
         if event["event"] == "note":
             note(str(event.get("text")))
 
-    for trial in {repr(trial.data): trial for trial in trials}.values():
-        log = context.cache_dir / "logs" / f"data-{trial.trial_id}.log"
-        quiet = dataclasses.replace(context, accelerator="cpu", emit=emit)
-        with suppress(ChildFailed), Child(trial, "bench.data.prepared", quiet, log=log) as child:
-            child.wait_for("result", math.inf)
+    log = context.cache_dir / "logs" / f"data-{trial.trial_id}.log"
+    quiet = dataclasses.replace(context, accelerator="cpu", emit=emit)
+    with Child(trial, "bench.data.prepared", quiet, log=log, study_file=study_file) as child:
+        payload = child.wait_for("result", math.inf)["payload"]
+    facts: Mapping[str, Any] = payload["data"]
+    return facts

@@ -19,11 +19,18 @@ from typing import Any
 
 import msgspec
 
-from bench.data.prepared import load_dataset
 from bench.methods.labels import RowNames, in_words
+from bench.runner.child import ChildFailed
 from bench.runner.costing import set_budgets
-from bench.runner.plan import RunOptions, chosen_trials, machine_of, plan_run, study_budgets
-from bench.runner.run import View, prepare_apart, run_plan
+from bench.runner.plan import (
+    RunError,
+    RunOptions,
+    chosen_trials,
+    machine_of,
+    plan_run,
+    study_budgets,
+)
+from bench.runner.run import View, facts_of, run_plan
 from bench.runner.timing import OnRepetition
 from bench.settings import Trial
 from bench.store import provenance, record
@@ -95,14 +102,16 @@ class Tuner:
         )
         self.metric = study.primary_metrics[0]
         data = data_of(trials)
-        prepare_apart(trials[:1], self.options.context, watcher.note)
-        dataset = load_dataset(data, options.data_dir, options.cache_dir)
-        self.num_points = dataset.validation_features.num_rows
+        try:
+            facts = facts_of(trials[0], self.options.context, watcher.note, study.file)
+        except ChildFailed as failure:
+            raise RunError(f"{study.name}: {failure.reason}") from None
+        self.num_points = int(facts["num_validation_points"])
         self.spaces = spaces_of(
             [trial for trial in trials if trial.data == data],
             tuning,
-            num_labels=dataset.num_labels,
-            task=dataset.task,
+            num_labels=int(facts["num_labels"]),
+            task=str(facts["task"]),
             is_smoke=options.is_smoke,
         )
         self._points = points_for(tuning)
