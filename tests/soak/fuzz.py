@@ -15,6 +15,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -28,10 +29,10 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any, Literal, cast
 from unittest import mock
 
 import numpy as np
@@ -145,77 +146,57 @@ def mutated_line(value: Any, draw: random.Random, depth: int = 50_000) -> bytes:
     return text.replace(f'"{_DEEP}"', "[" * depth + "]" * depth).encode()
 
 
-class Target(Protocol):
-    """A reader, and inputs for it."""
-
-    name: str
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """Make an input, read it, check what was read; whether it was taken."""
-        ...
+#: Makes an input in a folder, reads it, checks what was read; whether it was taken.
+Try = Callable[[random.Random, Path], bool]
 
 
 class WrongError(AssertionError):
     """What was read is not what stands there."""
 
 
-@dataclass(frozen=True)
-class TextFormat:
-    """Files of one of both text formats, plain and compressed, by kernel and by slow parser."""
-
-    name: str
-    seeds: tuple[bytes, ...]
-    source: type[VwSource] | type[XmlRepoSource]
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """Alternately as lines of a random grammar, and as a data source."""
-        is_source = draw.random() < 0.5
-        content = draw.choice(self.seeds)
-        if not is_source and self.source is XmlRepoSource:
-            content = content.partition(b"\n")[2]  # of a header only a source knows
-        content = mutated(content, draw)
-        is_zipped = draw.random() < 0.1
-        path = folder / ("points.txt.gz" if is_zipped else "points.txt")
-        zipped = gzip.compress(content, 1) if is_zipped else content
-        is_broken = is_zipped and is_source and draw.random() < 0.5
-        path.write_bytes(mutated(zipped, draw) if is_broken else zipped)
-        if is_source:
-            check_raw(self.source(train=path.name, test=path.name).build(folder))
-            return True
-        base = draw.choice((0, 0, 1))
-        widths = (draw.choice((None, 3, 50)), draw.choice((None, 4, 500)))
-        grammar = Grammar(
-            dialect="vw" if self.source is VwSource else "xmlrepo",
-            label_base=base,
-            feature_base=base,
-            num_labels=widths[0],
-            num_features=widths[1],
-            base_option="option",
-        )
-        expected = slowly(content, grammar)
-        try:
-            features, labels = parse_file(path, grammar)
-        except DataError:
-            if expected is not None:
-                raise WrongError("refused, but every line follows the grammar") from None
-            raise
-        if expected is None:
-            raise WrongError("taken, but a line does not follow the grammar")
-        points = range(features.num_rows)
-        values = features.values
-        if values is None:
-            values = np.ones(features.ids.size, np.float32)
-        found = [
-            (
-                labels.ids[labels.offsets[i] : labels.offsets[i + 1]].tolist(),
-                features.ids[features.offsets[i] : features.offsets[i + 1]].tolist(),
-                values[features.offsets[i] : features.offsets[i + 1]].tolist(),
-            )
-            for i in points
-        ]
-        if found != expected:
-            raise WrongError(f"read as {found}, by the slow parser as {expected}")
+def try_text_format(
+    seeds: tuple[bytes, ...],
+    source: type[VwSource] | type[XmlRepoSource],
+    draw: random.Random,
+    folder: Path,
+) -> bool:
+    """A file, plain or compressed, as a data source or as lines of a random grammar."""
+    is_source = draw.random() < 0.5
+    content = draw.choice(seeds)
+    if not is_source and source is XmlRepoSource:
+        content = content.partition(b"\n")[2]  # of a header only a source knows
+    content = mutated(content, draw)
+    is_zipped = draw.random() < 0.1
+    path = folder / ("points.txt.gz" if is_zipped else "points.txt")
+    zipped = gzip.compress(content, 1) if is_zipped else content
+    is_broken = is_zipped and is_source and draw.random() < 0.5
+    path.write_bytes(mutated(zipped, draw) if is_broken else zipped)
+    if is_source:
+        check_raw(source(train=path.name, test=path.name).build(folder))
         return True
+    base = draw.choice((0, 0, 1))
+    widths = (draw.choice((None, 3, 50)), draw.choice((None, 4, 500)))
+    dialect: Literal["vw", "xmlrepo"] = "vw" if source is VwSource else "xmlrepo"
+    grammar = Grammar(dialect, base, base, *widths, base_option="option")
+    expected = slowly(content, grammar)
+    try:
+        features, labels = parse_file(path, grammar)
+    except DataError:
+        if expected is not None:
+            raise WrongError("refused, but every line follows the grammar") from None
+        raise
+    if expected is None:
+        raise WrongError("taken, but a line does not follow the grammar")
+    values = np.ones(features.ids.size) if features.values is None else features.values
+    found = [
+        (labels.ids[a:b].tolist(), features.ids[c:d].tolist(), values[c:d].tolist())
+        for (a, b), (c, d) in zip(
+            itertools.pairwise(labels.offsets), itertools.pairwise(features.offsets), strict=True
+        )
+    ]
+    if found != expected:
+        raise WrongError(f"read as {found}, by the slow parser as {expected}")
+    return True
 
 
 def slowly(content: bytes, grammar: Grammar) -> list[Any] | None:
@@ -249,33 +230,27 @@ def check_raw(raw: RawData) -> None:
         raise WrongError(f"{len(raw.label_names)} names of {num_all} labels")
 
 
-@dataclass(frozen=True)
-class Texts:
-    """CSV, TSV and JSON Lines."""
-
-    name: str = "texts"
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """As a data source with random options."""
-        ending, content = draw.choice(_TEXTS)
-        path = folder / f"points{ending}"
-        path.write_bytes(mutated(content, draw))
-        source = TextsSource(
-            train=path.name,
-            test_share=0.3,
-            label_separator=draw.choice((None, ";")),
-            task=draw.choice((None, "multilabel")),
-            num_hashed_features=draw.choice((None, 64)),
-            has_header=draw.random() < 0.9,
-        )
-        raw = source.build(folder)
-        check_raw(raw)
-        expected = label_names_slowly(path, source)
-        if set(raw.label_names or ()) != expected:
-            raise WrongError(f"labels are {raw.label_names}, by the slow reader {expected}")
-        if raw.train_labels.num_columns != np.unique(raw.train_labels.ids).size:
-            raise WrongError("L is not the number of labels of training")
-        return True
+def try_texts(draw: random.Random, folder: Path) -> bool:
+    """CSV, TSV or JSON Lines as a data source with random options."""
+    ending, content = draw.choice(_TEXTS)
+    path = folder / f"points{ending}"
+    path.write_bytes(mutated(content, draw))
+    source = TextsSource(
+        train=path.name,
+        test_share=0.3,
+        label_separator=draw.choice((None, ";")),
+        task=draw.choice((None, "multilabel")),
+        num_hashed_features=draw.choice((None, 64)),
+        has_header=draw.random() < 0.9,
+    )
+    raw = source.build(folder)
+    check_raw(raw)
+    expected = label_names_slowly(path, source)
+    if set(raw.label_names or ()) != expected:
+        raise WrongError(f"labels are {raw.label_names}, by the slow reader {expected}")
+    if raw.train_labels.num_columns != np.unique(raw.train_labels.ids).size:
+        raise WrongError("L is not the number of labels of training")
+    return True
 
 
 def label_names_slowly(path: Path, source: TextsSource) -> set[str]:
@@ -327,30 +302,27 @@ def _name_slowly(item: Any) -> str:
     return head if dot and is_whole else text
 
 
-@dataclass(frozen=True)
-class Lines:
-    """A file of JSON lines in which one, between two good ones, is mutated."""
-
-    name: str
-    seeds: tuple[str, ...]
-    read: Callable[[Path], tuple[list[Any], list[str]]]
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """The good ones are read, and the mutated one as it stands or not at all."""
-        seed = draw.choice(self.seeds)
-        line = mutated_line(json.loads(seed), draw)
-        path = folder / "lines.jsonl"
-        path.write_bytes(seed.encode() + b"\n" + line + b"\n" + seed.encode() + b"\n")
-        found, notes = self.read(path)
-        good = json.loads(seed)
-        if len(found) < 2 or found[0].raw != good or found[-1].raw != good:
-            raise WrongError("a good line beside a bad one was not read")
-        taken = found[1:-1]
-        if taken and not all(each.raw in list(_values(line)) for each in taken):
-            raise WrongError("what was read is not what the line says")
-        if not taken and line.strip() and not notes:
-            raise WrongError("a line was passed over without a word")
-        return bool(taken)
+def try_lines(
+    seeds: tuple[str, ...],
+    read: Callable[[Path], tuple[list[Any], list[str]]],
+    draw: random.Random,
+    folder: Path,
+) -> bool:
+    """Of JSON lines one between two good ones is mutated: read as it stands or not at all."""
+    seed = draw.choice(seeds)
+    line = mutated_line(json.loads(seed), draw)
+    path = folder / "lines.jsonl"
+    path.write_bytes(seed.encode() + b"\n" + line + b"\n" + seed.encode() + b"\n")
+    found, notes = read(path)
+    good = json.loads(seed)
+    if len(found) < 2 or found[0].raw != good or found[-1].raw != good:
+        raise WrongError("a good line beside a bad one was not read")
+    taken = found[1:-1]
+    if taken and not all(each.raw in list(_values(line)) for each in taken):
+        raise WrongError("what was read is not what the line says")
+    if not taken and line.strip() and not notes:
+        raise WrongError("a line was passed over without a word")
+    return bool(taken)
 
 
 def _values(lines: bytes) -> Iterator[Any]:
@@ -386,66 +358,46 @@ class _Ended(child.Child):
         os.close(self._events)
 
 
-@dataclass(frozen=True)
-class Messages:
-    """What a trial's process sends to the runner."""
-
-    name: str = "messages"
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """Follow a trial to its record; whether its result was taken."""
-        lines = [json.dumps(message).encode() for message in _MESSAGES]
-        index = draw.randrange(len(lines))
-        lines[index] = mutated_line(_MESSAGES[index], draw, depth=15_000)
-        output = b"\n".join(lines)[:60_000] + b"\n"  # what a pipe holds
-        progress = Progress(io.StringIO(), is_live=False)
-        progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
-        context = Context(data_dir=folder, cache_dir=folder)
-        engine = LocalEngine(context, progress.on_event)
-        with mock.patch.object(child, "Child", type("Child", (_Ended,), {"output": output})):
-            [made] = engine.run([_JOB])
-        if json.loads(made.to_json()) != made.raw:
-            raise WrongError("the record reads back as another")
-        progress.finish(made)
-        return made.status == "done"
+def try_messages(draw: random.Random, folder: Path) -> bool:
+    """Follow a trial, by what its process sends, to its record; whether its result was taken."""
+    lines = [json.dumps(message).encode() for message in _MESSAGES]
+    index = draw.randrange(len(lines))
+    lines[index] = mutated_line(_MESSAGES[index], draw, depth=15_000)
+    output = b"\n".join(lines)[:60_000] + b"\n"  # what a pipe holds
+    progress = Progress(io.StringIO(), is_live=False)
+    progress.open("fuzz", {_JOB.trial.trial_id: None}, num_kept=0)
+    engine = LocalEngine(Context(data_dir=folder, cache_dir=folder), progress.on_event)
+    with mock.patch.object(child, "Child", type("Child", (_Ended,), {"output": output})):
+        [made] = engine.run([_JOB])
+    if json.loads(made.to_json()) != made.raw:
+        raise WrongError("the record reads back as another")
+    progress.finish(made)
+    return made.status == "done"
 
 
-@dataclass(frozen=True)
-class BudgetFiles:
-    """Files of budgets."""
-
-    seeds: tuple[str, ...]
-    name: str = "budgets"
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """As a whole."""
-        seed, path = draw.choice(self.seeds), folder / "budgets.json"
-        path.write_bytes(mutated_line(json.loads(seed), draw))
-        for budget in read_budgets(path).values():
-            if not (isinstance(budget.num_steps, int) and budget.num_steps >= 1):
-                raise WrongError(f"a budget of {budget.num_steps!r} steps")
-        return True
+def try_budgets(seeds: tuple[str, ...], draw: random.Random, folder: Path) -> bool:
+    """A file of budgets as a whole."""
+    path = folder / "budgets.json"
+    path.write_bytes(mutated_line(json.loads(draw.choice(seeds)), draw))
+    for budget in read_budgets(path).values():
+        if not (isinstance(budget.num_steps, int) and budget.num_steps >= 1):
+            raise WrongError(f"a budget of {budget.num_steps!r} steps")
+    return True
 
 
-@dataclass(frozen=True)
-class StudyFiles:
-    """Python files that define a study; of mutations only those that start nothing."""
-
-    name: str = "studies"
-
-    def try_one(self, draw: random.Random, folder: Path) -> bool:
-        """Load it, and ask for its trials."""
-        words = re.split(r"(\W+)", _STUDY)
-        for _ in range(draw.choice((1, 1, 2, 4))):
-            index = draw.randrange(len(words))
-            words[index] = draw.choice((*_STUDY_WORDS, words[draw.randrange(len(words))], ""))
-        path = folder / "mine.py"
-        path.write_text("".join(words), errors="surrogatepass")
-        study = load_study(str(path))
-        if not isinstance(study, Study):
-            raise WrongError(f"a {type(study).__name__} for a study")
-        study.build_trials("cpu")
-        return True
+def try_studies(draw: random.Random, folder: Path) -> bool:
+    """Load a Python file that defines a study, of mutations that start nothing; its trials."""
+    words = re.split(r"(\W+)", _STUDY)
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        index = draw.randrange(len(words))
+        words[index] = draw.choice((*_STUDY_WORDS, words[draw.randrange(len(words))], ""))
+    path = folder / "mine.py"
+    path.write_text("".join(words), errors="surrogatepass")
+    study = load_study(str(path))
+    if not isinstance(study, Study):
+        raise WrongError(f"a {type(study).__name__} for a study")
+    study.build_trials("cpu")
+    return True
 
 
 _JOB = Job(
@@ -459,14 +411,8 @@ _JOB = Job(
 _MESSAGES: tuple[Mapping[str, Any], ...] = (
     {"event": "phase", "phase": "train"},
     {"event": "partial", "memory": {"parameter_bytes": 8}, "data": {"fingerprint": "f"}},
-    {
-        "event": "step",
-        "epoch": 1.0,
-        "loss": 0.5,
-        "quality": 0.2,
-        "fraction": 0.5,
-        "seconds_left": 2,
-    },
+    {"event": "step", "epoch": 1.0, "loss": 0.5, "quality": 0.2}
+    | {"fraction": 0.5, "seconds_left": 2},
     {"event": "note", "text": "a damaged entry is built again"},
     {
         "event": "result",
@@ -501,10 +447,7 @@ _TEXTS = (
         'text,label\nred,"[""toys"", ""1""]"\nblue,1.0\ncube,toys\u200b\nball,2.50\n'
         'text,"label "\nround,toys;nan ny\n'.encode(),
     ),
-    (
-        ".tsv",
-        b"text\tlabel\na red ball\ttoys\nblue cube\tbooks\ngreen\ttoys;books\nx y\ttoys\n",
-    ),
+    (".tsv", b"text\tlabel\na red ball\ttoys\nblue cube\tbooks\ngreen\ttoys;books\nx y\ttoys\n"),
     (
         ".jsonl",
         b'{"text": "a red ball", "label": "toys"}\n{"text": "cube", "label": ["a", "b"]}\n'
@@ -543,44 +486,38 @@ def abridged(texts: Iterable[str], name: str) -> tuple[str, ...]:
     return tuple(json.dumps({**v, name: v[name][:1]}, ensure_ascii=False) for v in values)
 
 
-def targets() -> list[Target]:
-    """All readers, by turns."""
+def readers() -> dict[str, Try]:
+    """All of them, by name."""
     results = ROOT / "results"
     budgets = [path.read_text() for path in sorted((results / "budgets").glob("*.json"))]
-    return [
-        TextFormat("xmlrepo", _XMLREPO, XmlRepoSource),
-        TextFormat("vw", _VW, VwSource),
-        Texts(),
-        Lines("records", tuple(shortest(results / "records")[:3]), record.read),
-        Lines("costs", abridged(shortest(results / "costs"), "rows"), costs.read_costs),
-        Messages(),
-        BudgetFiles(abridged(budgets, "budgets")),
-        StudyFiles(),
-    ]
+    records = tuple(shortest(results / "records")[:3])
+    timed = abridged(shortest(results / "costs"), "rows")
+    return {
+        "xmlrepo": partial(try_text_format, _XMLREPO, XmlRepoSource),
+        "vw": partial(try_text_format, _VW, VwSource),
+        "texts": try_texts,
+        "records": partial(try_lines, records, record.read),
+        "costs": partial(try_lines, timed, costs.read_costs),
+        "messages": try_messages,
+        "budgets": partial(try_budgets, abridged(budgets, "budgets")),
+        "studies": try_studies,
+    }
 
 
 def fuzz(
-    chosen: list[Target], num_inputs: int, seed: str, folder: Path
+    chosen: Mapping[str, Try], num_inputs: int, seed: str, folder: Path
 ) -> tuple[dict[str, Counter[str]], list[str]]:
-    """Give inputs to readers by turns.
-
-    Args:
-        chosen: readers.
-        num_inputs: of all of them together.
-        seed: of all inputs; input i depends on it and i alone.
-        folder: for the inputs.
+    """Give inputs, of which each depends on seed and number alone, to readers by turns.
 
     Returns:
         Counts of each reader, and a text for each input that went wrong, twenty at most.
     """
-    counts = {target.name: Counter[str]() for target in chosen}
+    counts = {name: Counter[str]() for name in chosen}
     wrong: list[str] = []
-    for number in range(num_inputs):
-        target = chosen[number % len(chosen)]
-        count = counts[target.name]
+    for number, (name, try_one) in zip(range(num_inputs), itertools.cycle(chosen.items())):
         began = time.process_time()
         try:
-            is_taken = target.try_one(random.Random(f"{seed}-{number}"), folder)
+            is_taken = try_one(random.Random(f"{seed}-{number}"), folder)
             outcome = "taken" if is_taken else "refused"
         except REFUSALS:
             outcome = "refused"
@@ -588,24 +525,24 @@ def fuzz(
             outcome = "wrong"
             if len(wrong) < 20:
                 trace = "".join(traceback.format_exc(limit=-3).splitlines(keepends=True)[-8:])
-                wrong.append(f"{target.name}, input {number}:\n{trace}")
+                wrong.append(f"{name}, input {number}:\n{trace}")
         if time.process_time() - began > _SLOW_SECONDS:
             outcome = "wrong"
-            wrong.append(f"{target.name}, input {number}: took long")
-        count[outcome] += 1
+            wrong.append(f"{name}, input {number}: took long")
+        counts[name][outcome] += 1
     return counts, wrong
 
 
 def main() -> int:
     """Fuzz and print the counts; 1 if an input went wrong."""
-    all_targets = targets()
-    names = [target.name for target in all_targets]
+    chosen = readers()
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", default=str(time.time_ns()))
-    parser.add_argument("--only", choices=names)
+    parser.add_argument("--only", choices=list(chosen))
     options = parser.parse_args()
-    chosen = [target for target in all_targets if options.only in (None, target.name)]
+    if options.only:
+        chosen = {options.only: chosen[options.only]}
     # An input that asks for the whole machine's memory is refused, not served.
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, resource.RLIM_INFINITY))
     warnings.simplefilter("ignore")  # of the compiler, about the words of a mutated study

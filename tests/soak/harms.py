@@ -31,13 +31,11 @@ class Scene:
         folder: of results, cache and outputs.
         mark: what all its processes have in their environment.
         draw: of what happens.
-        cut: ids of trials whose record was taken away on purpose.
     """
 
     folder: Path
     mark: str
     draw: random.Random
-    cut: set[str]
 
     @property
     def records(self) -> list[Path]:
@@ -160,13 +158,7 @@ def _damage_records(scene: Scene) -> None:
         elif harm == "rubbish":
             stream.write(scene.draw.choice((b"\xff\xfe\n", b"[1]\n", b'{"schema": "2"}\n', b"\n")))
         elif last:
-            scene.cut.update(_trial_ids(last))
             stream.truncate(content.rfind(last) + scene.draw.randrange(len(last)))
-
-
-def _trial_ids(line: bytes) -> list[str]:
-    found = line.partition(b'"trial_id":"')[2].partition(b'"')[0].decode(errors="replace")
-    return [found] if found else []
 
 
 def _fill_disk(scene: Scene) -> None:

@@ -11,10 +11,10 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
 from stub_trials import build_study, build_trial  # noqa: E402
 
+from bench.methods.kinds import TRAINING  # noqa: E402
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial  # noqa: E402
 from bench.studies.study import Study  # noqa: E402
-
-PLANTED = {"num_train_points": 400, "num_test_points": 60, "num_features": 300, "num_labels": 40}
+from tests.data.rows import planted  # noqa: E402
 
 
 def stubs() -> Study:
@@ -28,19 +28,19 @@ def stubs() -> Study:
 
 def trained() -> Study:
     """A trivial baseline, and full softmax by torch, on planted points."""
-    data = DataSpec(source="planted", name="planted", options=PLANTED, num_validation_points=20)
+    data = DataSpec(
+        source="planted",
+        name="planted",
+        options=planted(400, 60, 300, 40),
+        num_validation_points=20,
+    )
     train = TrainSpec(num_steps=4, batch_size=32)
     models = (
         ModelSpec(method="frequency", encoder="linear"),
         ModelSpec(method="full_softmax", encoder="linear"),
     )
     trials = [Trial(data=data, model=model, train=train) for model in models]
-    return Study(
-        name="trained",
-        claim="Tiny trainings repeat.",
-        trials=lambda profile: trials,
-        smoke=lambda: trials,
-    )
+    return build_study(trials, name="trained", kind=TRAINING)
 
 
 STUDIES = {"stubs": stubs, "trained": trained}

@@ -30,12 +30,12 @@ def finished(tmp_path_factory):
     return campaign, records
 
 
-def judge(campaign, expected, lines, **seen):
+def judge(campaign, expected, lines):
     """What is blamed when the file of records holds these lines."""
     [path] = campaign._scene.records
     kept = path.read_bytes()
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    campaign._tally, campaign._seen, campaign._expected = Tally(), seen, expected
+    campaign._tally, campaign._expected = Tally(), expected
     try:
         campaign._judge_records()
     finally:
