@@ -20,6 +20,7 @@ from bench.methods.cards import check_options
 from bench.nn.classifier import DataFacts
 from bench.settings import Trial
 from bench.studies.presets import PRESETS, Preset
+from tests.data.rows import planted
 
 # Parameters as published, or as the papers' shapes give them in `PAPER.md`, and its rounding.
 STATED = {
@@ -98,13 +99,7 @@ def test_preset_trains_on_small_data(name, tmp_path):
     data = dataclasses.replace(
         trial.data,
         source="planted",
-        options={
-            "num_train_points": 1200,
-            "num_test_points": 200,
-            "num_features": 300,
-            "num_labels": 40,
-            "labels_per_point": 1 if is_multiclass else 3,
-        },
+        options=planted(1200, 200, 300, 40, labels_per_point=1 if is_multiclass else 3),
         num_validation_points=100 if trial.train.keep_best else 0,
     )
     small = {"num_buckets": 16, "num_worlds": 4}
