@@ -126,6 +126,7 @@ class FullSoftmax(LabelLayer):
                 self.loss_kind,
                 rate=(self.output_rate or self.learning_rate) * self.rate_factor,
                 scale=self.loss_scale,
+                weight_decay=self.weight_decay,
             )
         else:
             loss = chunked_loss(

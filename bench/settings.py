@@ -160,7 +160,8 @@ class TrainSpec:
         learning_rate: peak rate of the optimiser.
         optimizer: `adam` (dense moments), `row_adam` (moments of a row move only when the row has
             a gradient; the same as `adam` on dense gradients) or `tf_adam` (`adam` with ε where
-            TensorFlow 1 has it, as the papers' code; see `bench.nn.optimizers`).
+            TensorFlow 1 has it, as the papers' code; see `bench.nn.optimizers`). All methods have
+            all of them.
         schedule: `constant`, `linear_decay` to 0 along the steps, or `step_decay` at
             `decay_epochs`.
         num_steps: length in steps.
@@ -172,6 +173,8 @@ class TrainSpec:
         adam_epsilon: ε of Adam. The papers' BCE is averaged over batch × B, so their per-weight
             gradients are so small that 1e-8 is not negligible; ours sums over buckets, see
             `bench.nn.losses`.
+        weight_decay: AdamW's, of weights and not of biases: a step takes this times the rate of
+            them. Under `row_adam` it takes it of the rows that have a gradient.
         decay_epochs: passes after each of which `step_decay` multiplies the rate, ascending.
         decay_factor: by what; above 0, below 1.
         order: how training points are visited: `points` in a random order, another one in each
@@ -194,6 +197,7 @@ class TrainSpec:
     trial_timeout_seconds: float = field(default=7200.0, metadata=_NO_RESULT)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     adam_epsilon: float = 1e-8
+    weight_decay: float = field(default=0.0, metadata=LATER)
     decay_epochs: tuple[float, ...] = field(default=(), metadata=LATER)
     decay_factor: float = field(default=0.1, metadata=LATER)
     order: Order = field(default="points", metadata=LATER)
@@ -210,6 +214,10 @@ class TrainSpec:
         for name in ("learning_rate", "trial_timeout_seconds", "adam_epsilon", *given):
             value = getattr(self, name)
             _require(value > 0, f"TrainSpec.{name} is {value}; expected more than 0")
+        _require(
+            self.weight_decay >= 0,
+            f"TrainSpec.weight_decay is {self.weight_decay}; expected at least 0",
+        )
         self._check_decay_and_best()
 
     def _check_decay_and_best(self) -> None:

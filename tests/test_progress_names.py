@@ -74,6 +74,7 @@ _WAYS = {
     "learning_rate": (0.01, 0.02),
     "adam_epsilon": (1e-8, 1e-5),
     "optimizer": ("adam", "row_adam"),
+    "weight_decay": (0.0, 0.01),
     "batch_size": (256, 512),
     "schedule": ("constant", "linear_decay"),
     "precision": ("32-true", "bf16-mixed"),

@@ -89,6 +89,15 @@ def test_a_setting_that_comes_later_orphans_no_record():
     assert moved.trial_id != grown.trial_id
 
 
+def test_weight_decay_is_no_cost_and_is_at_least_0():
+    decayed = build_trial(weight_decay=0.01)
+    assert decayed.trial_id != build_trial().trial_id
+    assert decayed.cost_id == build_trial().cost_id
+    assert build_trial(weight_decay=0.0).to_dict() == build_trial().to_dict()
+    with pytest.raises(SettingsError, match=r"weight_decay is -0\.1; expected at least 0"):
+        TrainSpec(weight_decay=-0.1)
+
+
 def test_one_epoch_is_the_length_of_a_training_that_names_none():
     assert TrainSpec().num_epochs == 1.0
     assert TrainSpec(num_steps=3).num_epochs is None

@@ -420,7 +420,7 @@ def counted(
 ) -> Outcome:
     """Parameters and bytes of a method's model at some sizes; nothing is allocated.
 
-    Bytes of training are those of plain Adam: parameters, gradients and two moments.
+    Bytes of training are those of plain Adam: parameters, dense gradients and two moments.
     """
     from bench.experiments.training import build_model, predicted_memory
     from bench.nn.classifier import DataFacts
@@ -431,7 +431,7 @@ def counted(
     linear = ModelSpec(method=of, encoder="linear", options=options)
     model = replace(linear, encoder="mlp", hidden_dims=hidden_dims) if hidden_dims else linear
     check_options(model)
-    train = TrainSpec(batch_size=1, optimizer="adam")
+    train = TrainSpec(batch_size=1)
     trained = Trial(data=DataSpec(source="none", name=""), model=model, train=train)
     facts = DataFacts(
         num_features=num_features,
@@ -447,7 +447,8 @@ def counted(
     total = sum(counts.values())
     inner = sum(n for name, n in counts.items() if hidden_dims and name.startswith("encoder."))
     output = total - inner
-    kept = [int(memory[f"{part}_bytes"] or 0) for part in ("parameter", "gradient", "optimizer")]
+    moments = int(memory["optimizer_bytes"] or 0)
+    kept = [int(memory["parameter_bytes"] or 0), moments // 2, moments]
     found = {
         "parameters": total,
         "parameter bytes": kept[0],

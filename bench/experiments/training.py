@@ -298,6 +298,7 @@ def build_model(trial: Trial, facts: DataFacts) -> ExtremeClassifier:
         learning_rate=train.learning_rate,
         optimizer=train.optimizer,
         adam_epsilon=train.adam_epsilon,
+        weight_decay=train.weight_decay,
         seed=derive_seed("model", trial.replicate),
         **spec.options,
     )
@@ -312,6 +313,7 @@ def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
         "learning_rate": train.learning_rate,
         "optimizer": train.optimizer,
         "adam_epsilon": train.adam_epsilon,
+        "weight_decay": train.weight_decay,
     }
     known = keywords(method_class(model.method), ExtremeClassifier)
     return {

@@ -83,6 +83,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
     """
 
     tables = (*ExtremeClassifier.tables, "table")
+    with_bias_row = ("output",)
 
     def __init__(
         self,

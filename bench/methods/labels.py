@@ -34,6 +34,7 @@ _TRAINING = (
     ),
     OptionFormat(name="precision", text="{}", is_always=False),
     OptionFormat(name="adam_epsilon", text="ε={}", is_always=False, usual=1e-8),
+    OptionFormat(name="weight_decay", text="decay={}", is_always=False),
 )
 # They hold for every method that is trained by steps.
 _OF_TRAINING = {entry.name for entry in dataclasses.fields(TrainSpec)}

@@ -30,7 +30,16 @@ Task = Literal["multiclass", "multilabel"]
 EvaluationBatches = Iterable[Batch]
 # Given by a trial's other settings, not by a method's options.
 _SET_BY_TRIAL = frozenset(
-    {"encoder", "hidden_dims", "learning_rate", "optimizer", "adam_epsilon", "seed", "ks"}
+    {
+        "encoder",
+        "hidden_dims",
+        "learning_rate",
+        "optimizer",
+        "adam_epsilon",
+        "weight_decay",
+        "seed",
+        "ks",
+    }
 )
 
 
@@ -69,6 +78,7 @@ class ExtremeClassifier(LightningHooks):
         learning_rate: peak learning rate.
         optimizer: `adam`, `row_adam` or `tf_adam`, see `bench.nn.optimizers`.
         adam_epsilon: ε of Adam.
+        weight_decay: of weights, not of biases, as in AdamW; a step takes this times the rate.
         first_layer_std: standard deviation of the first layer's initial weights of an `mlp`.
         feature_dropout: share of feature entries left out in training, the rest scaled up; with
             few points a label it keeps a model from trusting single words.
@@ -98,6 +108,7 @@ class ExtremeClassifier(LightningHooks):
         learning_rate: Size = 1e-3,
         optimizer: Optimizer = "row_adam",
         adam_epsilon: Size = 1e-8,
+        weight_decay: Size = 0.0,
         first_layer_std: Size = 0.1,
         feature_dropout: Share = 0.0,
         prior_start: bool = True,
@@ -130,6 +141,7 @@ class ExtremeClassifier(LightningHooks):
         self.learning_rate = learning_rate
         self.optimizer_name = optimizer
         self.adam_epsilon = adam_epsilon
+        self.weight_decay = weight_decay
         self.first_layer_std = first_layer_std
         self.feature_dropout = feature_dropout
         self.prior_start = prior_start

@@ -176,8 +176,8 @@ class SparseLinear(nn.Module):
     Args:
         num_features: D, or the hashed dimension times the number of copies.
         width: W.
-        dense_gradient: give dense gradients, as the papers' Adam needs; otherwise the gradient is
-            row-sparse, which `bench.nn.optimizers.RowAdam` takes.
+        dense_gradient: give dense gradients, as optimisers of one's own need; otherwise they are
+            row-sparse, which those of `bench.nn.optimizers` take.
     """
 
     def __init__(self, num_features: int, width: int, *, dense_gradient: bool = False) -> None:

@@ -81,6 +81,7 @@ class LeanUpdate(nn.Module):
         rate: float,
         scale: float = 1.0,
         epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> Tensor:
         """The loss of `bench.nn.losses.loss_of_logits`, and the step that it asks of the weights.
 
@@ -97,6 +98,7 @@ class LeanUpdate(nn.Module):
             rate: learning rate.
             scale: of the loss, and so of all gradients.
             epsilon: added to the root of `row_adagrad`'s sums of mean squares.
+            weight_decay: the step first takes this times the rate of the weights, not of biases.
 
         Returns:
             Scalar: mean over the N points, sum over layers, times `scale`; differentiable once.
@@ -109,7 +111,8 @@ class LeanUpdate(nn.Module):
                 f"the weights have strides {weight.stride()}; expected contiguous ones"
             )
         layers = _Layers(self, weight.detach(), bias.detach())
-        value = cast(Any, _LeanLoss).apply(hidden, layers, positives, kind, rate, scale, epsilon)
+        rule = _Rule(rate * scale, epsilon, 1 - rate * weight_decay)
+        value = cast(Any, _LeanLoss).apply(hidden, layers, positives, kind, rule, scale)
         return cast(Tensor, value)
 
     def chunk(self, num_points: int, device: str = "cpu") -> int:
@@ -129,6 +132,13 @@ class LeanUpdate(nn.Module):
 
 
 @dataclass(frozen=True)
+class _Rule:
+    rate: float
+    epsilon: float
+    kept: float  # share of the weights that their decay leaves
+
+
+@dataclass(frozen=True)
 class _Layers:
     update: LeanUpdate
     weight: Tensor
@@ -143,16 +153,15 @@ class _LeanLoss(torch.autograd.Function):
         layers: _Layers,
         positives: Positives,
         kind: LossKind,
-        rate: float,
+        rule: _Rule,
         scale: float,
-        epsilon: float,
     ) -> Tensor:
         is_training = bool(ctx.needs_input_grad[0])
         num_points = hidden.shape[1]
         with torch.autocast(hidden.device.type, enabled=False):
             inputs = hidden.detach().float().contiguous()
             grad_hidden = torch.zeros_like(inputs) if is_training else None
-            step = _Step(layers, kind, rate * scale, epsilon, inputs, grad_hidden)
+            step = _Step(layers, kind, rule, inputs, grad_hidden)
             total = sum(
                 (step.run(index, positives) for index in range(layers.weight.shape[0])),
                 torch.zeros((), dtype=torch.float64, device=hidden.device),
@@ -165,7 +174,7 @@ class _LeanLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *handed_over(ctx, grad_outputs[0]), None, None, None, None, None, None
+        return *handed_over(ctx, grad_outputs[0]), None, None, None, None, None
 
 
 class _Step:
@@ -175,13 +184,12 @@ class _Step:
         self,
         layers: _Layers,
         kind: LossKind,
-        rate: float,
-        epsilon: float,
+        rule: _Rule,
         hidden: Tensor,
         grad_hidden: Tensor | None,
     ) -> None:
         self.update, self.weight, self.bias = layers.update, layers.weight, layers.bias
-        self.kind, self.rate, self.epsilon = kind, rate, epsilon
+        self.kind, self.rule = kind, rule
         self.hidden, self.grad_hidden = hidden, grad_hidden
         self.num_points = hidden.shape[1]
         self.num_columns = layers.bias.shape[1]
@@ -238,16 +246,18 @@ class _Step:
         assert self.grad_hidden is not None
         hidden, squares = self._inputs(self.hidden, index), self.update.squares
         self._inputs(self.grad_hidden, index).addmm_(grad.t(), weight)
-        share, bias = self.rate / self.num_points, self.bias[index, span]
+        share, bias = self.rule.rate / self.num_points, self.bias[index, span]
         if squares is None:
-            weight.addmm_(grad, hidden, alpha=-share)
+            weight.addmm_(grad, hidden, beta=self.rule.kept, alpha=-share)
             bias.sub_(grad.sum(dim=1), alpha=share)
         else:
             of_weight, of_bias = torch.mm(grad, hidden), grad.sum(dim=1)
             squares = squares[index, span]
             norm = (of_weight.square().sum(dim=1) + of_bias.square()) / self.num_points**2
             squares.add_(norm / (hidden.shape[1] + 1))
-            factor = share / (squares.sqrt() + self.epsilon)
+            factor = share / (squares.sqrt() + self.rule.epsilon)
+            if self.rule.kept != 1:
+                weight.mul_(self.rule.kept)
             weight.sub_(of_weight.mul_(factor.unsqueeze(1)))
             bias.sub_(of_bias * factor)
         if self.weight.dtype != torch.float32:

@@ -36,6 +36,8 @@ class LightningHooks(Restorable):
     logs_loss = True
     #: Buffers that settings alone determine: no process need send them to another.
     tables: ClassVar[tuple[str, ...]] = ("encoder.feature_table",)
+    #: Parameters whose last row, `[..., -1, :]`, is a bias.
+    with_bias_row: ClassVar[tuple[str, ...]] = ()
 
     encoder_kind: str
     feature_dropout: float
@@ -44,6 +46,7 @@ class LightningHooks(Restorable):
     optimizer_name: str
     learning_rate: float
     adam_epsilon: float
+    weight_decay: float
     _dropout: Generator
     _metrics: RankingMetrics | None
     _loss: Tensor | None  # of the current step
@@ -67,8 +70,9 @@ class LightningHooks(Restorable):
 
     @property
     def has_dense_gradients(self) -> bool:
-        """Whether sparse layers must give dense gradients, which plain Adam needs."""
-        return self.optimizer_name in ("adam", "tf_adam")
+        """Whether sparse layers must give dense gradients, as an optimiser of one's own needs."""
+        is_ours = type(self).configure_optimizers is LightningHooks.configure_optimizers
+        return self.optimizer_name != "row_adam" and not is_ours
 
     @property
     def row_sparse(self) -> tuple[str, ...]:
@@ -76,11 +80,12 @@ class LightningHooks(Restorable):
         return () if self.has_dense_gradients else tuple(self.sparse_rows(1, 1.0))
 
     def optimizer_settings(self) -> Mapping[str, object]:
-        """Kind, rate and ε."""
+        """Kind, rate, ε and decay."""
         return {
             "optimizer": self.optimizer_name,
             "learning_rate": self.learning_rate,
             "adam_epsilon": self.adam_epsilon,
+            "weight_decay": self.weight_decay,
         }
 
     @property
@@ -95,10 +100,24 @@ class LightningHooks(Restorable):
         """The optimiser that the settings name, over all parameters."""
         return build_optimizer(
             self.optimizer_name,
-            self.parameters(),
+            self._parameter_groups() if self.weight_decay else self.parameters(),
             learning_rate=self.learning_rate,
             epsilon=self.adam_epsilon,
+            weight_decay=self.weight_decay,
         )
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What decays, what does but for its last rows, and what does not."""
+        decays: dict[str, Any] = {"params": []}
+        all_but_last: dict[str, Any] = {"params": [], "has_bias_row": True}
+        stays: dict[str, Any] = {"params": [], "weight_decay": 0.0}
+        for name, parameter in self.named_parameters():
+            if name in self.with_bias_row:
+                group = all_but_last
+            else:  # a vector is a bias or a norm's scale
+                group = stays if "bias" in name or parameter.dim() < 2 else decays
+            group["params"].append(parameter)
+        return [group for group in (decays, all_but_last, stays) if group["params"]]
 
     def optimizer_step(
         self,

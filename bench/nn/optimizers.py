@@ -1,5 +1,8 @@
 """Adam, dense, with TensorFlow 1's ε, and in a form that touches only rows with a gradient.
 
+Every method has the choice of all three, and its sparse layers give all three the gradients of the
+rows that a batch touched, never a dense one.
+
 Traps that matter when a paper's run is repeated:
 
 - TensorFlow 1's Adam adds ε to the *uncorrected* √v ("epsilon hat"); in PyTorch ε is added after
@@ -8,12 +11,14 @@ Traps that matter when a paper's run is repeated:
   step and all rows move. So do `adam` and `tf_adam`. `row_adam` leaves untouched rows (weights and
   moments) alone, which is cheaper by the share of rows touched, and another optimiser: a rare row
   keeps its momentum until it is seen again.
+- Weight decay is AdamW's, of weights alone: w ← w · (1 − rate · decay) before the step. `row_adam`
+  decays a row in the steps that touch it, and so a rare row seldom: caught up with later it would
+  have stood too large in every forward pass and validation until then.
 - The papers' ImageNet runs set ε = 1.0, which makes Adam behave like momentum SGD.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +27,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.adam import adam
 
 from bench.nn.layers import row_sparse
 from bench.settings import SettingsError
@@ -29,21 +35,28 @@ from bench.store.kernels import njit
 
 _LARGEST_FLOAT = torch.finfo(torch.float32).max
 
+# Floats of the gradient that dense Adam spreads some rows in: they stay in a processor's caches.
+_SPREAD_FLOATS = {"cpu": 1 << 20}
+_SPREAD_FLOATS_ELSEWHERE = 1 << 24
+# PyTorch's kernel computes whole cache lines otherwise than what is left over at an end.
+_LINE_FLOATS = 16
 
-class RowAdam(torch.optim.Adam):
-    """Adam that updates only the rows present in a row-sparse gradient.
 
-    Dense gradients get PyTorch's own (fused) Adam. Bias correction counts the steps of the full
-    parameter, not those of a row, as in TensorFlow's LazyAdam and PyTorch's SparseAdam. As fused
-    Adam does, it unscales gradients itself, and makes no step where a `GradScaler` found infinity.
+class Adam(torch.optim.Adam):
+    """Adam that takes row-sparse gradients, too, for what they are: 0 in all other rows.
+
+    Weights and moments are to the bit those of PyTorch's own (fused) Adam on dense gradients, which
+    dense ones get. As that does, it unscales gradients itself, and makes no step where a
+    `GradScaler` found infinity.
 
     Args:
-        params: parameters; `(rows, width)` ones may have row-sparse gradients.
-        **settings: `lr`, `betas` and `eps` of `torch.optim.Adam`.
+        params: parameters, or groups of them; `(rows, …)` ones may have row-sparse gradients. In a
+            group with `has_bias_row` the last row of each layer, `[..., -1, :]`, does not decay.
+        **settings: `lr`, `betas`, `eps` and `weight_decay` of `torch.optim.AdamW`.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
-        super().__init__(params, fused=True, **settings)
+    def __init__(self, params: Iterable[Any], **settings: Any) -> None:
+        super().__init__(params, fused=True, decoupled_weight_decay=True, **settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -53,26 +66,86 @@ class RowAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         held: list[tuple[nn.Parameter, Tensor]] = []
+        biases: list[tuple[Tensor, Tensor, float]] = []
         is_skipped = _is_skipped(self)
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
+                if parameter.grad is None:
+                    continue
+                if group.get("has_bias_row") and not is_skipped:
+                    rows = parameter.data[..., -1, :]
+                    biases.append((rows, rows.clone(), group["lr"] * group["weight_decay"]))
+                if parameter.grad.is_sparse:
                     held.append((parameter, parameter.grad))
                     if not is_skipped:
                         self._step_rows(parameter, parameter.grad, group)
                     parameter.grad = None
         super().step()  # looks at `found_inf` and `grad_scale` itself
+        for rows, before, share in biases:
+            rows.add_(before, alpha=share)  # gives back what the decay took
         for parameter, grad in held:
             parameter.grad = grad
         return loss
 
-    def _step_rows(self, parameter: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
+    def _moments(self, parameter: nn.Parameter, steps_on: torch.device) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device=steps_on)
             # Zeroed pages are given out untouched: rows never seen cost no resident memory.
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+    def _step_rows(self, parameter: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
+        """PyTorch's own step, some rows at a time, whose gradient is spread in one small buffer."""
+        state = self._moments(parameter, parameter.device)
+        rows, values = distinct_rows(grad)
+        kind = parameter.device.type
+        limit = _SPREAD_FLOATS.get(kind, _SPREAD_FLOATS_ELSEWHERE)
+        width = parameter.numel() // parameter.shape[0]
+        size = max(limit // (width * _LINE_FLOATS), 1) * _LINE_FLOATS
+        starts = torch.arange(0, parameter.shape[0] + size, size, device=rows.device)
+        ends = torch.searchsorted(rows, starts).tolist()
+        spread = parameter.data.new_zeros(size, *parameter.shape[1:])
+        for number, start in enumerate(range(0, parameter.shape[0], size)):
+            some = slice(ends[number], ends[number + 1])
+            where = rows[some] - start
+            spread.index_copy_(0, where, values[some].to(spread.dtype))
+            parts = [
+                tensor[start : start + size]
+                for tensor in (parameter.data, state["exp_avg"], state["exp_avg_sq"])
+            ]
+            adam(
+                parts[:1],
+                [spread[: parts[0].shape[0]]],
+                parts[1:2],
+                parts[2:],
+                [],
+                [state["step"].clone()],
+                fused=True,
+                grad_scale=getattr(self, "grad_scale", None),
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+                decoupled_weight_decay=True,
+            )
+            spread.index_fill_(0, where, 0.0)
+        state["step"] += 1
+
+
+class RowAdam(Adam):
+    """Adam that updates only the rows present in a row-sparse gradient, and decays only these.
+
+    Bias correction counts the steps of the full parameter, not those of a row, as in TensorFlow's
+    LazyAdam and PyTorch's SparseAdam. For the rest see :class:`Adam`.
+    """
+
+    def _step_rows(self, parameter: nn.Parameter, grad: Tensor, group: dict[str, Any]) -> None:
+        state = self._moments(parameter, torch.device("cpu"))
         state["step"] += 1
         beta1, beta2 = group["betas"]
         num_steps = float(state["step"])
@@ -98,25 +171,26 @@ class RowAdam(torch.optim.Adam):
             eps=group["eps"],
             step_size=step_size,
             inverse_root=inverse_root,
+            kept=1 - float(group["lr"]) * group["weight_decay"],
         )
 
 
-class TfAdam(torch.optim.Adam):
+class TfAdam(Adam):
     """Adam whose ε is added to √v before the bias correction, as TensorFlow 1 has it.
 
     w ← w − α·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m/(√v + ε), which is PyTorch's step with ε/√(1 − β₂ᵗ) for ε: 32
-    times as large at the first step with β₂ = 0.999, and ε itself after some thousands. Gradients
-    are dense, and every parameter has one at every step.
+    times as large at the first step with β₂ = 0.999, and ε itself after some thousands. Every
+    parameter has a gradient at every step.
 
     Args:
-        params: parameters.
-        **settings: `lr`, α; `betas`; `eps`, Kingma and Ba's "epsilon hat".
+        params: see :class:`Adam`.
+        **settings: `lr`, α; `betas`; `eps`, Kingma and Ba's "epsilon hat"; `weight_decay`.
 
     Source: Kingma, Ba 2015 (the remark on the order of computation, section 2).
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], **settings: Any) -> None:
-        super().__init__(params, fused=True, **settings)
+    def __init__(self, params: Iterable[Any], **settings: Any) -> None:
+        super().__init__(params, **settings)
         for group in self.param_groups:
             group["epsilon_hat"], group["num_steps"] = group["eps"], 0
 
@@ -213,6 +287,7 @@ def update_rows(
     eps: float,
     step_size: float,
     inverse_root: float,
+    kept: float,
 ) -> None:
     """Adam on the given rows, in place: the readable form, and the one for GPUs.
 
@@ -226,6 +301,7 @@ def update_rows(
         eps: added to √v̂.
         step_size: learning rate over the first moment's bias correction.
         inverse_root: 1 / √(second moment's bias correction).
+        kept: share of the weights that their decay leaves.
     """
     beta1, beta2 = betas
     mean = exp_avg.index_select(0, rows).lerp_(grads, 1 - beta1)
@@ -233,6 +309,8 @@ def update_rows(
     exp_avg.index_copy_(0, rows, mean)
     exp_avg_sq.index_copy_(0, rows, square)
     denominator = square.sqrt_().mul_(inverse_root).add_(eps)
+    if kept != 1:
+        weight.index_copy_(0, rows, weight.index_select(0, rows).mul_(kept))
     weight.index_add_(0, rows, mean.div_(denominator), alpha=-step_size)
 
 
@@ -244,7 +322,8 @@ def _update_rows_cpu(weight: Tensor, *tensors: Tensor, **factors: Any) -> None:
         update_rows(weight, *tensors, **factors)
         return
     arrays = [tensor.detach().contiguous().numpy() for tensor in (weight, *tensors)]
-    numbers = (*factors["betas"], factors["eps"], factors["step_size"], factors["inverse_root"])
+    names = ("eps", "step_size", "inverse_root", "kept")
+    numbers = (*factors["betas"], *(factors[name] for name in names))
     _row_kernel(*arrays, *map(np.float32, numbers))
 
 
@@ -260,6 +339,7 @@ def _row_kernel(
     eps: np.float32,
     step_size: np.float32,
     inverse_root: np.float32,
+    kept: np.float32,
 ) -> None:
     one = np.float32(1.0)
     width = weight.shape[1]
@@ -271,7 +351,8 @@ def _row_kernel(
             v = beta2 * square[row, column] + (one - beta2) * grad * grad
             mean[row, column] = m
             square[row, column] = v
-            weight[row, column] -= step_size * m / (np.sqrt(v) * inverse_root + eps)
+            step = step_size * m / (np.sqrt(v) * inverse_root + eps)
+            weight[row, column] = kept * weight[row, column] - step
 
 
 def warm_up_row_adam(device: torch.device) -> None:
@@ -283,19 +364,19 @@ def warm_up_row_adam(device: torch.device) -> None:
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], *, learning_rate: float, epsilon: float
-) -> torch.optim.Optimizer:
-    """Optimiser by its name in the settings.
+    name: str,
+    parameters: Iterable[Any],
+    *,
+    learning_rate: float,
+    epsilon: float,
+    weight_decay: float = 0.0,
+) -> Adam:
+    """Optimiser of parameters, or of groups of them, by its name in the settings.
 
     Raises:
         SettingsError: unknown name.
     """
-    kinds: dict[str, Any] = {
-        "adam": functools.partial(torch.optim.Adam, fused=True),
-        "row_adam": RowAdam,
-        "tf_adam": TfAdam,
-    }
+    kinds: dict[str, type[Adam]] = {"adam": Adam, "row_adam": RowAdam, "tf_adam": TfAdam}
     if name not in kinds:
         raise SettingsError(f"optimizer is {name!r}; expected 'adam', 'row_adam' or 'tf_adam'")
-    optimizer: torch.optim.Optimizer = kinds[name](parameters, lr=learning_rate, eps=epsilon)
-    return optimizer
+    return kinds[name](parameters, lr=learning_rate, eps=epsilon, weight_decay=weight_decay)

@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from planted import BATCH_SIZE, METHODS, STEPS, WIDTH, build, facts, mach, planted, trainer
 from torch import Tensor, nn
 
+from baselines.sampled_softmax import SampledSoftmax
 from baselines.trivial import ClassFrequency, NearestCentroid
 from bench.cli.commands import main
 from bench.data.loader import BatchLoader
@@ -34,7 +35,7 @@ from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.experiment import Context
 from bench.nn.classifier import DataFacts, ExtremeClassifier
-from bench.nn.optimizers import RowAdam, TfAdam
+from bench.nn.optimizers import Adam, RowAdam, TfAdam
 from bench.nn.ranking import UnrankableError
 from bench.runner.child import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
@@ -330,6 +331,13 @@ def study():
 # Gradients ------------------------------------------------------------------------------------
 
 
+class WithDenseGradients(SampledSoftmax):
+    """What an optimiser of one's own gets."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_row_sparse_gradients_are_clipped_as_dense_ones_are(algorithm, data, known, monkeypatch):
     clipped: list[dict[str, Tensor]] = []
@@ -341,8 +349,9 @@ def test_row_sparse_gradients_are_clipped_as_dense_ones_are(algorithm, data, kno
         clipped.append({name: p.grad.to_dense().clone() for name, p in named})
 
     monkeypatch.setattr(ExtremeClassifier, "configure_gradient_clipping", watched)
-    for optimizer in ("row_adam", "adam"):
-        model = build("sampled_softmax", known, optimizer=optimizer, output_std=0.1)
+    options = {"num_samples": 20, "hidden_dims": (WIDTH,), "output_std": 0.1}
+    for kind in (SampledSoftmax, WithDenseGradients):
+        model = kind(known, optimizer="adam", **options)
         trainer(
             max_steps=1,
             limit_val_batches=0,
@@ -358,20 +367,22 @@ def test_row_sparse_gradients_are_clipped_as_dense_ones_are(algorithm, data, kno
         torch.testing.assert_close(grad, dense[name])
 
 
-@pytest.mark.parametrize("kind", [RowAdam, TfAdam])
+@pytest.mark.parametrize(
+    ("kind", "is_sparse"), [(RowAdam, True), (Adam, True), (TfAdam, True), (TfAdam, False)]
+)
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
-def test_a_step_is_neither_made_nor_counted_where_a_gradient_is_not_finite(kind, bad):
+def test_a_step_is_neither_made_nor_counted_where_a_gradient_is_not_finite(kind, is_sparse, bad):
     scaled, plain = ([nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(2))] for _ in "ab")
     optimizers = [kind(parameters, lr=0.1, eps=0.1) for parameters in (scaled, plain)]
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for step, value in enumerate((bad, 0.5, 0.25)):
-        _give_gradients(scaled, value, kind is RowAdam, scaler.scale(torch.ones(())))
+        _give_gradients(scaled, value, is_sparse, scaler.scale(torch.ones(())))
         scaler.step(optimizers[0])
         scaler.update()
         if step == 0:
             assert all(parameter.eq(1).all() for parameter in scaled)
         else:
-            _give_gradients(plain, value, kind is RowAdam)
+            _give_gradients(plain, value, is_sparse)
             optimizers[1].step()
     for one, other in zip(scaled, plain, strict=True):
         torch.testing.assert_close(one, other)
@@ -647,6 +658,7 @@ class Labelled(Mach):
         ({"learning_rate": 0.5}, "learning_rate is 0.5, in the checkpoint 0.02; expected the same"),
         ({"adam_epsilon": 1e-3}, "adam_epsilon is 0.001, in the checkpoint 1e-08"),
         ({"optimizer": "adam"}, "optimizer is 'adam', in the checkpoint 'row_adam'"),
+        ({"weight_decay": 0.1}, "weight_decay is 0.1, in the checkpoint 0.0"),
     ],
 )
 def test_training_goes_on_at_the_checkpoints_rate_or_not_at_all(

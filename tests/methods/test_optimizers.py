@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.nn.optimizers import RowAdam, build_optimizer, update_rows
+from bench.nn.optimizers import Adam, RowAdam, build_optimizer, update_rows
 
 
 def _sparse(rows, values, shape):
@@ -56,6 +56,7 @@ def test_kernel_and_readable_update_agree():
     copies = [tensor.clone() for tensor in tensors]
     rows, grads = torch.tensor([0, 3]), torch.randn(2, 4)
     settings = {"betas": (0.9, 0.999), "eps": 1e-8, "step_size": 0.1, "inverse_root": 1.3}
+    settings["kept"] = 0.8
     from bench.nn.optimizers import _update_rows_cpu
 
     update_rows(*tensors, rows, grads, **settings)
@@ -89,8 +90,46 @@ def test_unknown_optimizer_is_refused_by_name():
         build_optimizer("sgd", [nn.Parameter(torch.ones(1))], learning_rate=0.1, epsilon=1e-8)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(100, 5), (100,), (7, 2, 3)])
+def test_adam_on_some_rows_is_to_the_bit_torchs_own_on_dense_gradients(
+    shape, weight_decay, monkeypatch
+):
+    monkeypatch.setattr("bench.nn.optimizers._SPREAD_FLOATS", {"cpu": 200})  # several buffers
+    torch.manual_seed(3)
+    start = torch.randn(shape)
+    ours_p, theirs_p = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    settings = {"lr": 0.05, "eps": 1e-6, "weight_decay": weight_decay}
+    ours = Adam([ours_p], **settings)
+    theirs = torch.optim.AdamW([theirs_p], fused=True, **settings)
+    for _ in range(6):
+        rows = torch.randperm(shape[0])[: int(0.3 * shape[0])].sort().values.tolist()
+        values = torch.randn(len(rows), *shape[1:])
+        ours_p.grad = _sparse(rows, values, shape)
+        theirs_p.grad = ours_p.grad.to_dense()
+        ours.step()
+        theirs.step()
+        assert torch.equal(ours_p, theirs_p)
+    for name in ("exp_avg", "exp_avg_sq", "step"):
+        assert torch.equal(ours.state[ours_p][name], theirs.state[theirs_p][name])
+
+
+def test_row_adam_decays_the_rows_that_have_a_gradient():
+    ours, theirs = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(1, 2))
+    settings = {"lr": 0.1, "weight_decay": 0.5}
+    optimizers = [RowAdam([ours], **settings), torch.optim.AdamW([theirs], **settings)]
+    for _ in range(3):
+        ours.grad = _sparse([2], torch.ones(1, 2), (4, 2))
+        theirs.grad = torch.ones(1, 2)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours.data[2:3], theirs.data)
+    assert ours.data[[0, 1, 3]].eq(1).all()
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
 @pytest.mark.parametrize("epsilon", [1e-8, 1.0])
-def test_adam_of_tensorflow_follows_its_published_formula(epsilon):
+def test_adam_of_tensorflow_follows_its_published_formula(epsilon, is_sparse):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(4, 3))
     parameter = nn.Parameter(torch.tensor(weight))
@@ -99,7 +138,12 @@ def test_adam_of_tensorflow_follows_its_published_formula(epsilon):
     for step in range(1, 8):
         # As small as a mean over 10⁷ entries makes them: √v is below ε for some.
         grad = rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-10, -5, size=(4, 3))
-        parameter.grad = torch.tensor(grad)
+        if is_sparse:
+            grad[[0, step % 3 + 1]] = 0
+            rows = [row for row in range(4) if grad[row].any()]
+            parameter.grad = _sparse(rows, torch.tensor(grad[rows]), (4, 3))
+        else:
+            parameter.grad = torch.tensor(grad)
         optimizer.step()
         rate = 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         mean = 0.9 * mean + 0.1 * grad
