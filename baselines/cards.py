@@ -30,7 +30,7 @@ def _negatives(default: str) -> tuple[OptionFormat, ...]:
 
 
 _SAMPLES = Dimension("num_samples", (512, 1024, 2048, 4096), below=(256, 128), above=(8192, 16384))
-_SAMPLERS = Dimension("sampler", ("uniform", "log_uniform", "unigram"))
+_SAMPLERS = Dimension("sampler", ("uniform", "log_uniform", "unigram", "mixed"))
 
 # Since 2 of N labels in a batch only the N − 1 of a point's others are expected to be drawn.
 _SAMPLER_VERSIONS = {"sampler": {"in_batch": 2}}

@@ -46,13 +46,13 @@ def quickstart(profile: Profile) -> list[Trial]:
         )
 
     rows = [
-        (mlp("full_softmax", 64, chunk_size=None), train(1e-5)),
         (mlp("full_softmax", 64, chunk_size=128), train(1e-5)),
+        (mlp("full_softmax", 64, chunk_size=None), train(1e-5)),
         (mlp("sampled_softmax", 64, sampler="log_uniform", num_samples=2048), train(1e-5)),
         (mlp("sampled_softmax", 64, sampler="unigram", num_samples=2048), train(1e-5)),
         *(
             (mlp("mach", 64, num_buckets=buckets, num_worlds=worlds, **_LOG_MEAN), train(1e-4))
-            for buckets, worlds in ((128, 16), (512, 16), (2048, 4), (2048, 8))
+            for buckets, worlds in ((512, 16), (128, 16), (2048, 4), (2048, 8))
         ),
     ]
     return grid(_IDENTIFIERS, rows, replicates=3)

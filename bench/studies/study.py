@@ -53,7 +53,7 @@ class Study:
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.
-        tuning: how its methods are tuned.
+        tuning: how its methods are tuned; a method's first trial is its first try.
     """
 
     name: str
