@@ -14,7 +14,7 @@ from bench.studies.study import Study
 Install = Callable[[Study], None]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def install_study(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Replaces the study registry by one study."""
 
@@ -32,7 +32,7 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path, install_study: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results folder with the records of two data sets, drawn as one kind of figure."""
     monkeypatch.setattr(training, "FIGURES", {"memory-parts": rows.memory_parts})
     folder = tmp_path / "results"

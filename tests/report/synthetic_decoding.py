@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from synthetic_records import cost_line, cost_row, provenance, study
+from synthetic_records import bare, cost_line, cost_row, study
 
 from bench.methods.cards import cards
 from bench.methods.kinds import DECODING
@@ -51,17 +51,8 @@ def decode_record(of: Trial, *, status: str = "done", recall: float | None = 1.0
     """A record as a decode trial might leave it."""
     labels, worlds, buckets = _sizes(of)
     method = of.model.method
-    is_done = status == "done"
     scans = ("authors", "faiss_pq", "softmax_matmul")
-    return {
-        "schema": 2,
-        "study": "imaginary",
-        "trial_id": of.trial_id,
-        "settings": of.to_dict(),
-        "status": status,
-        "reason": None if is_done else f"made-up {status}",
-        "started_at": "2030-01-02T03:04:05Z",
-        "versions": {"method": 1, "source": 1, "protocol": 1},
+    blocks: dict[str, Any] = {
         "data": {
             "fingerprint": f"{labels}-{worlds}-{buckets}",
             "num_labels": labels,
@@ -69,25 +60,19 @@ def decode_record(of: Trial, *, status: str = "done", recall: float | None = 1.0
             "num_buckets": buckets,
             "num_queries": 1024,
             "peak_share": max(_peak(of) / 2, 0.001),
-        }
-        if is_done
-        else None,
+        },
         "memory": {
             "decode_bytes": labels * worlds * (8 if method == "authors" else 2),
             "host_baseline_bytes": 400_000_000,
             "host_peak_bytes": 500_000_000 + labels * worlds * 10,
-        }
-        if is_done
-        else None,
-        "test": {"recall": recall, "exact_share": 1.0} if is_done else None,
+        },
+        "test": {"recall": recall, "exact_share": 1.0},
         "inference": {
             "k": of.model.options["k"],
             "num_scored": None if method in scans else [round(_share(of) * labels)] * 9,
-        }
-        if is_done
-        else None,
-        "provenance": provenance(),
+        },
     }
+    return bare(of, status=status, **(blocks if status == "done" else dict.fromkeys(blocks)))
 
 
 def decode_cost(of: Trial, milliseconds: float | None = None, **more: Any) -> dict[str, Any]:

@@ -16,13 +16,10 @@ from bench.report.timings import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.costs import parse
 from bench.studies.study import Study
+from tests.data.rows import planted
 
-MACHINE = {
-    "cpu": "Imaginary CPU 9000",
-    "num_cores": 2,
-    "memory_bytes": 8 * 2**30,
-    "accelerator": None,
-}
+MACHINE = {"cpu": "Imaginary CPU 9000", "num_cores": 2}
+MACHINE |= {"memory_bytes": 8 * 2**30, "accelerator": None}
 SLUG = "imaginary-2c"
 NUM_LABELS = {"small": 20_000, "all": 83_071, "tags": 52_946}
 NUM_FEATURES = 89_822
@@ -51,17 +48,9 @@ def trial(
     **options: Any,
 ) -> Trial:
     """Trial of a method on a made-up data set."""
+    points = planted(NUM_TRAIN[data], 66_822, NUM_FEATURES, NUM_LABELS[data])
     return Trial(
-        data=DataSpec(
-            source="planted",
-            name=data,
-            options={
-                "num_train_points": NUM_TRAIN[data],
-                "num_test_points": 66_822,
-                "num_features": NUM_FEATURES,
-                "num_labels": NUM_LABELS[data],
-            },
-        ),
+        data=DataSpec(source="planted", name=data, options=points),
         model=ModelSpec(
             method=method,
             encoder=encoder,  # type: ignore[arg-type]
@@ -85,6 +74,22 @@ def provenance(machine: Mapping[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
+def bare(of: Trial, *, status: str = "done", **more: Any) -> dict[str, Any]:
+    """What all records hold, and `more`."""
+    return {
+        "schema": 2,
+        "study": "imaginary",
+        "trial_id": of.trial_id,
+        "settings": of.to_dict(),
+        "status": status,
+        "reason": None if status == "done" else f"made-up {status}",
+        "started_at": "2030-01-02T03:04:05Z",
+        "versions": {"method": 1, "source": 1, "protocol": 1},
+        "provenance": provenance(),
+        **more,
+    }
+
+
 def record(
     of: Trial,
     *,
@@ -96,41 +101,20 @@ def record(
     task: str = "multiclass",
     version: int = 1,
 ) -> dict[str, Any]:
-    """A record as a trial of that kind might leave it.
-
-    Args:
-        of: the trial.
-        study: its study.
-        status: how it ended.
-        accuracy: exact P@1 on the test split; None: one that suits the method.
-        validation: P@1 at the end of training; None: the test split's.
-        machine: where it ran.
-        task: of the data.
-        version: of the method.
-    """
+    """A record as a trial of that kind might leave it; accuracies are exact P@1s."""
     rng = random.Random(of.trial_id)
     size = _size(of)
     quality = _accuracy(of) * (1 + 0.015 * rng.uniform(-1, 1)) if accuracy is None else accuracy
-    base: dict[str, Any] = {
-        "schema": 2,
-        "study": study,
-        "trial_id": of.trial_id,
-        "settings": of.to_dict(),
-        "status": status,
-        "reason": None if status == "done" else f"made-up {status}",
-        "started_at": "2030-01-02T03:04:05Z",
-        "versions": {"method": version, "source": 1, "protocol": 1, "sampler=in_batch": 2},
-        "data": _facts(of, task),
-        "memory": None,
-        "clock": None,
-        "training": None,
-        "test": None,
-        "worlds": None,
-        "estimators": None,
-        "inference": None,
-        "resolved": None,
-        "provenance": provenance(machine),
-    }
+    blocks = ("memory", "clock", "training", "test", "worlds", "estimators", "inference")
+    base = bare(
+        of,
+        study=study,
+        status=status,
+        versions={"method": version, "source": 1, "protocol": 1, "sampler=in_batch": 2},
+        data=_facts(of, task),
+        provenance=provenance(machine),
+        **dict.fromkeys((*blocks, "resolved")),
+    )
     if status == "oom":
         base["memory"] = {"predicted_bytes": 33 * 2**30}
     if status != "done":
@@ -255,14 +239,7 @@ def phases_of(of: Trial) -> dict[str, tuple[float, int]]:
 def cost_row(
     of: Trial, phases: Mapping[str, Any], rounds: Sequence[float] = (1.0, 1.02, 0.99), **more: Any
 ) -> dict[str, Any]:
-    """A row of a cost line.
-
-    Args:
-        of: the trial.
-        phases: phase → seconds for one unit, and units.
-        rounds: factor on all seconds in each round.
-        more: fields of the row; `load` is the share of two cores that others took.
-    """
+    """A row of a cost line, of phase → seconds for one unit, and units; others took `load`."""
     load = more.pop("load", 0.02)
     settings = of.to_dict()
     visits = [

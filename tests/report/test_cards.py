@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import synthetic_records as made
-from conftest import Install
 from synthetic_records import record, trial, write
 
 from bench.methods import cards
@@ -36,10 +35,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Card:
     return TOY
 
 
-def test_method_with_a_card_stands_in_tables_and_all_figures(
-    tmp_path: Path, install_study: Install, toy: Card
-) -> None:
-    install_study()
+def test_method_with_a_card_stands_in_tables_and_all_figures(tmp_path: Path, toy: Card) -> None:
     trials = [
         trial("toy", depth=4),
         trial("toy", depth=8),
@@ -74,10 +70,7 @@ def test_method_with_a_card_stands_in_tables_and_all_figures(
         assert sum(text.startswith("Toy tree") for text in texts) == 3
 
 
-def test_record_of_a_lower_version_than_the_card_is_stale(
-    tmp_path: Path, install_study: Install, toy: Card
-) -> None:
-    install_study()
+def test_record_of_a_lower_version_than_the_card_is_stale(tmp_path: Path, toy: Card) -> None:
     write(tmp_path / "results", [record(trial("toy", depth=4), version=1)])
     build(tmp_path / "results")
     assert check(tmp_path / "results").notes == (
@@ -85,10 +78,7 @@ def test_record_of_a_lower_version_than_the_card_is_stale(
     )
 
 
-def test_method_whose_card_is_not_at_hand_keeps_its_name(
-    tmp_path: Path, install_study: Install
-) -> None:
-    install_study()
+def test_method_whose_card_is_not_at_hand_keeps_its_name(tmp_path: Path) -> None:
     trials = [trial("nobody_knows", depth=4), trial("full_softmax")]
     write(tmp_path / "results", [record(of) for of in trials], made.costs_of(trials))
     build(tmp_path / "results")

@@ -24,82 +24,54 @@ def _replicates(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def folders(tmp_path: Path, install_study: Install) -> tuple[Path, Path]:
+def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Own results, and the reference."""
-    install_study()
     return tmp_path / "results" / "own", tmp_path / "results"
 
 
-def _verdict(folders: tuple[Path, Path], own: list, reference: list) -> str:
-    own_dir, reference_dir = folders
-    write(own_dir, own)
-    write(reference_dir, reference)
-    comparison = compare(own_dir, reference_dir, "imaginary")
-    assert comparison is not None
-    (pair,) = comparison.pairs
-    return pair.verdict
+THREE = _replicates([0.30, 0.31, 0.32])
+(ONE,) = _replicates([0.31])
+CURVE = ONE["training"]["curve"]
+BENT = [*CURVE[:-1], {**CURVE[-1], "loss": CURVE[-1]["loss"] * (1 + 1e-15)}]
+PSP = changed(ONE, 0.2, "test", "PSP@1")
 
 
-def test_equal_metrics_and_curves_are_identical(folders: tuple[Path, Path]) -> None:
-    reference = _replicates([0.30, 0.31, 0.32])
-    assert _verdict(folders, reference[1:2], reference) == "identical"
-
-
-def test_last_digit_of_a_curve_is_enough_for_another_verdict(folders: tuple[Path, Path]) -> None:
-    reference = _replicates([0.30, 0.31])
-    curve = reference[0]["training"]["curve"]
-    bent = [*curve[:-1], {**curve[-1], "loss": curve[-1]["loss"] * (1 + 1e-15)}]
-    own = changed(reference[0], bent, "training", "curve")
-    assert _verdict(folders, [own, reference[1]], reference) == "reproduced"
-
-
-def test_metric_that_one_side_computes_otherwise_decides_nothing(
-    folders: tuple[Path, Path],
-) -> None:
-    (reference,) = _replicates([0.30])
-    reference["test"]["PSP@1"] = 0.2
-    own = changed(changed(reference, 0.3, "test", "PSP@1"), 2, "versions", "psp")
-    assert _verdict(folders, [own], [reference]) == "identical"
+def _drawn(accuracy: float) -> dict[str, Any]:
+    without_points = changed(_replicates([accuracy])[0], None, "data", "num_test_points")
+    errors = dict.fromkeys(without_points["test"], 0.01)
+    return changed(without_points, {"standard_errors": errors}, "estimators")
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "verdict"),
-    # Range 0.30 to 0.32, half of it 0.01, two standard errors of P@1 over 10,000 points 0.0092.
-    [(0.285, "reproduced"), (0.338, "reproduced"), (0.279, "differs"), (0.341, "differs")],
+    ("own", "reference", "verdict"),
+    [
+        (THREE[1:2], THREE, "identical"),
+        # The last digit of a curve.
+        ([changed(ONE, BENT, "training", "curve")], [ONE], "reproduced"),
+        # A metric that one side computes otherwise.
+        ([changed(changed(PSP, 0.3, "test", "PSP@1"), 2, "versions", "psp")], [PSP], "identical"),
+        # Range 0.30 to 0.32, half of it 0.01, two standard errors of P@1 over 10,000 points 0.0092.
+        (_replicates([0.285], machine=FAST), THREE, "reproduced"),
+        (_replicates([0.338], machine=FAST), THREE, "reproduced"),
+        (_replicates([0.279], machine=FAST), THREE, "differs"),
+        (_replicates([0.341], machine=FAST), THREE, "differs"),
+        # What was drawn, by its standard errors.
+        ([_drawn(0.315)], [_drawn(0.30)], "reproduced"),
+        ([_drawn(0.325)], [_drawn(0.30)], "differs"),
+        # One leading metric outside.
+        ([changed(ONE, 0.9, "test", "P@5")], THREE, "differs"),
+        ([changed(ONE, "beef", "data", "fingerprint")], [ONE], "other data"),
+        # No counterpart, no end.
+        ([ONE], [record(trial("centroid"))], "–"),
+        (_replicates([0.31], status="timeout"), [ONE], "–"),
+    ],
 )
-def test_row_within_the_widened_range_is_reproduced(
-    folders: tuple[Path, Path], accuracy: float, verdict: str
-) -> None:
-    own = _replicates([accuracy], machine=FAST)
-    assert _verdict(folders, own, _replicates([0.30, 0.31, 0.32])) == verdict
-
-
-@pytest.mark.parametrize(("accuracy", "verdict"), [(0.315, "reproduced"), (0.325, "differs")])
-def test_what_was_drawn_is_judged_by_its_standard_errors(
-    folders: tuple[Path, Path], accuracy: float, verdict: str
-) -> None:
-    def drawn(accuracy: float) -> dict[str, Any]:
-        without_points = changed(_replicates([accuracy])[0], None, "data", "num_test_points")
-        errors = dict.fromkeys(without_points["test"], 0.01)
-        return changed(without_points, {"standard_errors": errors}, "estimators")
-
-    assert _verdict(folders, [drawn(accuracy)], [drawn(0.30)]) == verdict
-
-
-def test_every_leading_metric_must_be_within_the_range(folders: tuple[Path, Path]) -> None:
-    own = changed(_replicates([0.31])[0], 0.9, "test", "P@5")
-    assert _verdict(folders, [own], _replicates([0.30, 0.31, 0.32])) == "differs"
-
-
-def test_other_data_is_not_judged(folders: tuple[Path, Path]) -> None:
-    own = changed(_replicates([0.31])[0], "beef", "data", "fingerprint")
-    assert _verdict(folders, [own], _replicates([0.31])) == "other data"
-
-
-def test_row_without_a_counterpart_or_an_end_is_not_judged(folders: tuple[Path, Path]) -> None:
-    assert _verdict(folders, _replicates([0.31]), [record(trial("centroid"))]) == "–"
-    lost = _replicates([0.31], status="timeout")
-    assert _verdict(folders, lost, _replicates([0.31])) == "–"
+def test_verdict(folders: tuple[Path, Path], own: list, reference: list, verdict: str) -> None:
+    for folder, records in zip(folders, (own, reference), strict=True):
+        write(folder, records)
+    comparison = compare(*folders, "imaginary")
+    assert comparison is not None
+    assert [pair.verdict for pair in comparison.pairs] == [verdict]
 
 
 def test_summary_shows_own_beside_the_reference_and_counts(folders: tuple[Path, Path]) -> None:

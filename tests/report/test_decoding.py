@@ -18,7 +18,7 @@ from synthetic_records import changed, cost_line
 from bench.report.plots import decode
 from bench.report.plots.decode import part_of
 from bench.report.plots.lines import LinePlot
-from bench.report.render import Cell, render_markdown
+from bench.report.render import Cell
 from bench.report.sections import Section
 from bench.report.style import SeriesStyle, draw_files, scores_styles, varied
 from bench.report.tables.decoding import arrange, build_decode_table, entries_of
@@ -52,12 +52,10 @@ def test_first_number_is_the_time_from_the_hidden_vector() -> None:
     (section,) = _sections(records, lines)
     table = build_decode_table(section)
     assert table.columns[:4] == ("problem", "method", "n", HEADLINE)
-    (row,) = made.cells(table)
-    assert row[HEADLINE].text == "2.00"
-    assert row["from hidden vector, alone, ms"].text == "4.00"
-    assert row["alone, ms"].text == "3.20"
-    assert row["batch 64, ms/query"].text == "1.60"
-    assert row["batch 1,024, ms/query"].text == "1.40"
+    (row,) = made.texts(table)
+    alone, batch = ("from hidden vector, alone, ms", "alone, ms"), ("batch 64, ms/query",)
+    shown = [row[name] for name in (HEADLINE, *alone, *batch, "batch 1,024, ms/query")]
+    assert shown == ["2.00", "4.00", "3.20", "1.60", "1.40"]
 
 
 def test_ratios_are_formed_in_rounds_within_a_problem() -> None:
@@ -87,24 +85,31 @@ def test_ratio_of_two_sessions_does_not_exist() -> None:
     assert [row["× authors', from hidden"].text for row in rows] == ["1.00", "–"]
 
 
+DENSE = decode_record(decode_trial("dense"))
+BARE = changed(DENSE, {}, "settings", "data", "options")
+for _block in ("data", "memory", "test", "inference"):
+    BARE = changed(BARE, None, _block)
+
+
 @pytest.mark.parametrize(
-    ("path", "column"),
+    ("made_up", "expected"),
     [
-        (("inference", "num_scored"), "labels scored %"),
-        (("test", "recall"), "recall %"),
-        (("memory", "decode_bytes"), "index MB"),
+        (changed(DENSE, None, "inference", "num_scored"), {"labels scored %": "–", HEADLINE: "–"}),
+        (changed(DENSE, None, "test", "recall"), {"recall %": "–"}),
+        (changed(DENSE, None, "memory", "decode_bytes"), {"index MB": "–"}),
+        # A trial that failed, its problem by its settings.
+        (
+            decode_record(decode_trial("authors", num_labels=670_091), status="oom"),
+            {"problem": "L = 670,091, R = 32, B = 10,000", HEADLINE: "OOM"},
+        ),
+        # Never rounded up to all.
+        (decode_record(decode_trial("faiss_pq"), recall=0.99996), {"recall %": "99.9"}),
+        (BARE, {"problem": "L –, R –, B –"}),
     ],
 )
-def test_gap_prints_as_a_dash(path: tuple[str, ...], column: str) -> None:
-    (row,) = _table([changed(decode_record(decode_trial("dense")), None, *path)], [])
-    assert row[column].text == row[HEADLINE].text == "–"
-
-
-def test_failed_trial_prints_its_status_and_the_problem_of_its_settings() -> None:
-    lost = decode_record(decode_trial("authors", num_labels=670_091), status="oom")
-    (row,) = _table([lost], [])
-    assert row["problem"].text == "L = 670,091, R = 32, B = 10,000"
-    assert row[HEADLINE].text == "OOM"
+def test_a_row_shows_what_was_measured(made_up: dict[str, Any], expected: dict[str, str]) -> None:
+    (row,) = _table([made_up], [])
+    assert {name: row[name].text for name in expected} == expected
 
 
 def test_rows_are_sorted_by_size_and_method_and_name_their_problem_once() -> None:
@@ -128,11 +133,6 @@ def test_fastest_exact_method_is_bold() -> None:
         if cell.is_bold
     ]
     assert bold == [("Pruned", HEADLINE)]
-
-
-def test_recall_is_never_rounded_up_to_all() -> None:
-    (row,) = _table([decode_record(decode_trial("faiss_pq"), recall=0.99996)], [])
-    assert row["recall %"].text == "99.9"
 
 
 def test_options_name_rows_of_one_method_only_where_they_differ() -> None:
@@ -161,26 +161,11 @@ def test_sections_run_from_uniform_to_peaked_to_models_and_by_k() -> None:
     ]
 
 
-def test_footer_tells_of_queries() -> None:
-    (section,) = _sections([decode_record(decode_trial("dense"))], [])
-    text = " ".join(build_decode_table(section).notes)
-    assert "1,024 queries; the best bucket's median probability is 0.250." in text
-
-
-def test_compact_table_has_fewer_columns_and_as_many_cells_as_heads() -> None:
+def test_compact_table_has_fewer_columns_and_notes_tell_of_queries() -> None:
     (section,) = _sections(*decode_grid(kinds=["uniform"], sizes=SIZES[:2]))
     compact, full = (build_decode_table(section, is_compact=short) for short in (True, False))
     assert set(compact.columns) < set(full.columns)
-    lines = [line for line in render_markdown(full).splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in lines}) == 1
-
-
-def test_records_without_anything_still_make_a_table() -> None:
-    bare = changed(decode_record(decode_trial("dense")), {}, "settings", "data", "options")
-    for block in ("data", "memory", "test", "inference"):
-        bare = changed(bare, None, block)
-    (row,) = _table([bare], [])
-    assert row["problem"].text == "L –, R –, B –"
+    assert "1,024 queries; the best bucket's median probability is 0.001" in " ".join(full.notes)
 
 
 def test_unregistered_method_keeps_its_name() -> None:
@@ -204,15 +189,14 @@ def test_every_figure_is_drawn() -> None:
         assert draw_files(plot)[".svg"].startswith(b"<?xml")
 
 
-def test_figures_lacking_data_have_a_reason() -> None:
-    sections = _sections([decode_record(decode_trial("dense"), status="error")], [])
-    assert all(isinstance(plot, str) and plot for _, plot in decode.plots(sections))
-
-
-def test_parts_have_figures_of_their_own() -> None:
+def test_parts_have_figures_of_their_own_and_those_lacking_data_a_reason() -> None:
     records = [r for k in (5, 100) for r in decode_grid(kinds=["uniform"], k=k)[0]]
-    stems = [stem for stem, _ in decode.plots(_sections(records, []))]
-    assert stems == [f"{name}-{part}" for part in ("k-5", "k-100") for name in decode.FIGURES]
+    plots = list(decode.plots(_sections(records, [])))
+    assert [stem for stem, _ in plots] == [
+        f"{name}-{part}" for part in ("k-5", "k-100") for name in decode.FIGURES
+    ]
+    lost = _sections([decode_record(decode_trial("dense"), status="error")], [])
+    assert all(isinstance(plot, str) and plot for _, plot in decode.plots(lost))
 
 
 def test_labels_figure_has_a_panel_for_each_kind_with_several_sizes() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -12,7 +13,15 @@ from bench.report.plots import training
 from bench.report.plots.lines import Axis, Level, LinePlot, Panel, Series
 from bench.report.plots.rows import PartsPlot
 from bench.report.sections import Section
-from bench.report.style import CEILING, Legend, SeriesStyle, draw_files, figure_mark, styled
+from bench.report.style import (
+    CEILING,
+    Legend,
+    SeriesStyle,
+    _drawable,
+    draw_files,
+    figure_mark,
+    styled,
+)
 
 DOT = SeriesStyle("#000000", "o", "-")
 MACH = {"num_buckets": 64, "num_worlds": 2}
@@ -48,11 +57,8 @@ def test_every_figure_is_drawn_the_same_way_twice(section: Section) -> None:
 def test_figures_lacking_data_have_a_reason() -> None:
     (bare,) = sections([record(trial("full_softmax"), status="error")])
     assert all(isinstance(plot, str) and plot for _, plot in training.plots([bare]))
-
-
-def test_time_is_not_drawn_without_costs() -> None:
-    (section,) = sections([record(trial("full_softmax"))])
-    reason = training.accuracy_time(section, Legend([section]))
+    (untimed,) = sections([record(trial("full_softmax"))])
+    reason = training.accuracy_time(untimed, Legend([untimed]))
     assert reason == "no seconds a step were measured"
 
 
@@ -67,19 +73,15 @@ def test_one_configuration_alone_can_be_drawn(method: str) -> None:
 def test_front_holds_the_points_that_nothing_beats(section: Section) -> None:
     plot = _lines(training.accuracy_memory, section)
     *series, front = plot.panels[0].series
+    # A series is called by what moves along it.
+    names = {each.text for each in series}
+    assert {"MACH, B=256, shared encoder, R=4…16", "Sampled softmax, in-batch"} <= names
     points = [point for s in series for point in zip(s.x, s.y, strict=True)]
     *chosen, end = zip(front.x, front.y, strict=True)
     assert set(chosen) <= set(points)
     assert end == (max(points)[0], chosen[-1][1])  # nothing larger is better
     for size, quality in chosen:
         assert not any(x <= size and y > quality for x, y in points)
-
-
-def test_series_names_what_moves_along_it(section: Section) -> None:
-    plot = _lines(training.accuracy_memory, section)
-    names = [series.text for series in plot.panels[0].series]
-    assert "MACH, B=256, shared encoder, R=4…16" in names
-    assert "Sampled softmax, in-batch" in names
 
 
 def test_trivial_baselines_stand_at_their_sizes_and_on_the_front() -> None:
@@ -147,24 +149,20 @@ def test_models_of_nearly_one_size_are_not_torn_apart() -> None:
     assert low < 42 < 46 < high
 
 
-def test_worlds_figure_pools_subsets(section: Section) -> None:
+def test_worlds_figure_pools_subsets_apart_from_what_was_scored_on_other_points(
+    section: Section,
+) -> None:
     curves, complete = _lines(training.accuracy_worlds, section).panels
     for line in curves.series:
         if line.text:
             assert line.x == (1, 2, 4, 8, 16)
             rows = zip(line.low, line.y, line.high, strict=True)
             assert all(low <= mid <= high for low, mid, high in rows)
+    assert (curves.title, curves.levels) == ("subsets: first 2,000 test points", ())
+    assert complete.title == "complete models: all 10,000 test points"
     levels = [level.text for level in complete.levels]
     assert levels.count("Full softmax, plain") == 1
     assert "Nearest centroid" in levels
-
-
-def test_subsets_of_worlds_share_no_panel_with_what_was_scored_on_other_points(
-    section: Section,
-) -> None:
-    curves, complete = _lines(training.accuracy_worlds, section).panels
-    assert (curves.title, curves.levels) == ("subsets: first 2,000 test points", ())
-    assert complete.title == "complete models: all 10,000 test points"
     assert all(series.style.linestyle == "none" for series in complete.series)
 
 
@@ -194,24 +192,17 @@ def test_training_with_fewer_worlds_is_a_marker_beside_subsets_of_a_larger_one()
     assert "a subset of them is no training with fewer" in plot.note
 
 
-def test_time_axis_is_steps_times_seconds_a_step() -> None:
-    of = trial("full_softmax", num_steps=800)
-    line = made.cost_line([made.cost_row(of, {"train": (0.5, 10)}, rounds=(1.5, 1.0, 1.1))])
-    (section,) = sections([record(of)], [line])
-    (series,) = _lines(training.accuracy_time, section).panels[0].series
-    assert series.x == tuple(50.0 * k for k in range(9))
-
-
-def test_time_figure_picks_settings_by_validation_not_by_test() -> None:
-    trials = [trial("mach", num_buckets=64, num_worlds=worlds) for worlds in (2, 4)]
+def test_time_figure_picks_settings_by_validation_and_is_over_steps_times_seconds_a_step() -> None:
+    trials = [trial("mach", num_buckets=64, num_worlds=worlds, num_steps=800) for worlds in (2, 4)]
     values = [(0.2, 0.9), (0.3, 0.1)]
     records = [
         record(of, validation=validation, accuracy=test)
         for of, (validation, test) in zip(trials, values, strict=True)
     ]
-    (section,) = sections(records, made.costs_of(trials))
-    plot = _lines(training.accuracy_time, section)
-    assert [line.text for line in plot.panels[0].series] == ["MACH, R=4"]
+    rows = [made.cost_row(of, {"train": (0.5, 10)}, rounds=(1.5, 1.0, 1.1)) for of in trials]
+    (section,) = sections(records, [made.cost_line(rows)])
+    (line,) = _lines(training.accuracy_time, section).panels[0].series
+    assert (line.text, line.x) == ("MACH, R=4", tuple(50.0 * k for k in range(9)))
 
 
 def test_worlds_figure_picks_settings_by_validation_not_by_test() -> None:
@@ -244,12 +235,7 @@ def test_losses_are_series_of_their_own() -> None:
     section = _section(trials, task="multilabel")
     legend = Legend([section])
     styles = {legend.name(row): legend.style(row) for row in section.rows}
-    assert set(styles) == {
-        "MACH, BCE",
-        "MACH, softmax loss",
-        "One-vs-all",
-        "Full softmax",
-    }
+    assert set(styles) == {"MACH, BCE", "MACH, softmax loss", "One-vs-all", "Full softmax"}
     assert len(set(styles.values())) == 4
 
 
@@ -294,23 +280,15 @@ def _limited(values: list[float], *heights: float) -> tuple[tuple[float, float],
 
 
 def test_quality_axis_starts_at_0_unless_values_are_close_together() -> None:
-    limits, legend, _ = _limited([20.0, 60.0], 1.0, 62.0)
-    assert limits[0] == 0
-    assert limits[1] > 62
+    (low, high), legend, _ = _limited([20.0, 60.0], 1.0, 62.0)
+    assert low == 0 < 62 < high
     assert legend == ["s", "at 1", "at 62"]
-
-
-def test_quality_axis_around_close_values_names_what_is_beyond_it() -> None:
-    limits, legend, remark = _limited([64.0, 68.0], 40.7, 67.0, 99.0)
-    assert 60 < limits[0] < 64
-    assert 68 < limits[1] < 70
+    (low, high), legend, remark = _limited([64.0, 68.0], 40.7, 67.0, 99.0)
+    assert 60 < low < 64 < 68 < high < 70
     assert legend == ["s", "at 67"]
     assert remark == "The axis does not start at 0. Beyond it: at 40.7 40.7, at 99 99.0."
-
-
-def test_equal_values_have_an_axis() -> None:
-    limits, _, _ = _limited([50.0, 50.0])
-    assert limits[0] < 50 < limits[1]
+    (low, high), _, _ = _limited([50.0, 50.0])
+    assert low < 50 < high
     assert _limited([0.0])[0] == (0, 1)
 
 
@@ -363,3 +341,24 @@ def test_nothing_is_cut_off_at_the_edges(section: Section, monkeypatch: pytest.M
 
 def test_mark_depends_on_what_is_shown() -> None:
     assert figure_mark({"a": 1}) != figure_mark({"a": 2})
+
+
+def _named(name: str) -> LinePlot:
+    series = Series(name, SeriesStyle("#000000", "o", "-"), (1.0, 2.0), (3.0, 4.0))
+    x = Axis(name, "names", (name, f"{name} 2", f"{name} 3"))
+    return LinePlot("Title", name, x, Axis("y", "linear"), (Panel((series,), title=name),))
+
+
+def test_names_in_any_script_are_drawn_without_boxes_and_stay_apart() -> None:
+    # Matplotlib warns of a glyph that it lacks, and a warning is an error here.
+    first, second = (
+        draw_files(_named(f"{name} \u0939\u093f \U0001f600")) for name in ("東京", "京都")
+    )
+    assert first[".svg"] != second[".svg"]
+    assert _drawable("東 Größe Σ p̂") == "\\u6771 Größe Σ p̂"
+
+
+def test_what_the_font_has_is_drawn_as_it_is() -> None:
+    known = _named("Größe, Σp_k² − p̂ ≤ 1 …")
+    assert _drawable(known) is known
+    assert dataclasses.asdict(known) == dataclasses.asdict(_named("Größe, Σp_k² − p̂ ≤ 1 …"))

@@ -29,13 +29,8 @@ def _published(label: str, metrics: dict[str, float], **more: Any) -> PaperRow:
 
 def _sections(records: list[Any], *published: PaperRow, **more: Any) -> tuple[Section, ...]:
     costs = more.pop("costs", ())
-    study = made.study(
-        primary_metrics=("P@1", "P@3"),
-        part=lambda trial: "P",
-        published=published,
-        shown_as=PAPERS,
-        **more,
-    )
+    shown = {"primary_metrics": ("P@1", "P@3"), "part": lambda trial: "P", "shown_as": PAPERS}
+    study = made.study(published=published, **shown, **more)
     return made.sections(records, costs, of=study)
 
 

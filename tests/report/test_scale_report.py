@@ -32,27 +32,15 @@ ROUNDS = (1.0, 1.0, 1.0)
 
 
 def _record(of: Trial, *, status: str = "done", memory: dict[str, Any], **more: Any) -> Any:
-    return {
-        "schema": 2,
-        "study": "imaginary",
-        "trial_id": of.trial_id,
-        "settings": of.to_dict(),
-        "status": status,
-        "reason": None,
-        "started_at": "2030-01-02T03:04:05Z",
-        "versions": {"method": 1, "source": 1, "protocol": 1},
-        "data": {
-            "fingerprint": "f" * 16,
-            "task": "multiclass",
-            "num_labels": 49_460_000,
-            "num_train_points": 2_000_000,
-            "num_test_points": 2000,
-            **({"num_labels_seen": 500_000} if status == "done" else {}),
-        },
-        "memory": memory,
-        "provenance": made.provenance(),
-        **more,
+    data = {
+        "fingerprint": "f" * 16,
+        "task": "multiclass",
+        "num_labels": 49_460_000,
+        "num_train_points": 2_000_000,
+        "num_test_points": 2000,
+        **({"num_labels_seen": 500_000} if status == "done" else {}),
     }
+    return made.bare(of, status=status, data=data, memory=memory, **more)
 
 
 def _amazon() -> dict[str, Trial]:
@@ -111,11 +99,15 @@ def _sections() -> tuple[Section, ...]:
     return made.sections(records, costs, STUDY)
 
 
+def _line(section: Section, words: str, without: str = "nothing") -> dict[str, str]:
+    lines = made.texts(build_scale_table(section))
+    (line,) = (one for one in lines if words in one["setting"] and without not in one["setting"])
+    return line
+
+
 def test_needs_times_and_recall_stand_in_a_row() -> None:
     (section,) = _sections()
-    table = build_scale_table(section)
-    (dense,) = (line for line in made.texts(table) if "scan of the table" in line["setting"]
-                and "alone" not in line["setting"])  # fmt: skip
+    dense = _line(section, "scan of the table", without="alone")
     assert dense["needs GB"] == "4.00"
     assert dense["step ms"].startswith("50.0")
     assert dense["s a world and epoch"].startswith("200")  # 4,000 steps of 50 ms
@@ -123,17 +115,10 @@ def test_needs_times_and_recall_stand_in_a_row() -> None:
     assert dense["trained s"] == "124"  # as it went: the mean of 120 … 127
     assert dense["query ms"].startswith("10.8")  # 8 × 0.1 + 10
     assert dense["R@100 %"] == "64.0"
-    (auto,) = (line for line in made.texts(table) if "index" in line["setting"])
+    auto = _line(section, "index")
     assert (auto["step ms"], auto["R@100 %"]) == ("–", "64.0")
-
-
-def test_a_sample_has_the_hours_of_the_complete_training_and_no_seconds_of_its_own() -> None:
-    (section,) = _sections()
-    (sample,) = (
-        line
-        for line in made.texts(build_scale_table(section))
-        if "costs of 1 alone" in line["setting"]
-    )
+    # A sample has the hours of the complete training, and no seconds of its own.
+    sample = _line(section, "costs of 1 alone")
     assert sample["h in all"].startswith("1.78")  # 4,000 steps × 32 worlds × 50 ms
     assert sample["trained s"] == "–"
     assert sample["at once GB"] == "80.0"
@@ -143,12 +128,10 @@ def test_a_sample_has_the_hours_of_the_complete_training_and_no_seconds_of_its_o
 def test_what_does_not_fit_says_by_how_much_and_what_was_published_is_no_measurement() -> None:
     (section,) = _sections()
     lines = made.texts(build_scale_table(section))
-    needs = [line["needs GB"] for line in lines if line["method"] == "Full softmax"]
-    assert needs == ["OOM: 51.0", "OOM: 1,580"]
-    assert [line["setting"] for line in lines if line["method"] == "Full softmax"] == [
-        "H=64",
-        "H=2000",
+    full = [
+        (line["setting"], line["needs GB"]) for line in lines if line["method"] == "Full softmax"
     ]
+    assert full == [("H=64", "OOM: 51.0"), ("H=2000", "OOM: 1,580")]
     (theirs,) = (line for line in lines if line["method"] == "elsewhere: theirs")
     assert (theirs["h in all"], theirs["R@100 %"], theirs["needs GB"]) == ("31.8", "64.2", "–")
 

@@ -19,101 +19,101 @@ def _table(*records: dict, costs: Any = (), is_compact: bool = False, **more: An
     return build_table(section, is_compact=is_compact)
 
 
-def test_gap_prints_as_a_dash_and_never_as_zero() -> None:
-    row = made.cells(_table(record(PLAIN)))[0]
-    assert {row[name].text for name in ("train s", "steps/s", "latency ms", "load %")} == {"–"}
-    assert "0" not in {cell.text for cell in row.values()}
+def _costs(of: Any, phases: dict[str, Any], *rounds: float, **more: Any) -> list[dict[str, Any]]:
+    return [cost_line([cost_row(of, phases, rounds or (1.0,), **more)])]
 
 
-def test_gap_in_one_replicate_is_not_averaged_over() -> None:
-    second = trial("full_softmax", chunk_size=None, replicate=1)
-    row = made.cells(_table(record(PLAIN), changed(record(second), None, "test", "P@3")))[0]
-    assert row["P@3 %"].text == "–"
-    assert row["P@1 %"].text != "–"
+SECOND = trial("full_softmax", chunk_size=None, replicate=1)
+LONG = trial("full_softmax", chunk_size=None, num_steps=1000)
+CENTROID = trial("centroid", encoder="linear")
+DASHES = dict.fromkeys(("train s", "steps/s", "latency ms", "load %", "queries/s"), "–")
 
 
-def test_out_of_memory_prints_the_predicted_need() -> None:
-    row = made.cells(_table(record(PLAIN, status="oom")))[0]
-    assert row["P@1 %"].text == "OOM (33.0 GiB)"
-    assert row["P@3 %"].text == "–"
-
-
-@pytest.mark.parametrize("status", ["timeout", "error"])
-def test_other_outcomes_print_their_status(status: str) -> None:
-    assert made.cells(_table(record(PLAIN, status=status)))[0]["P@1 %"].text == status
-
-
-def test_several_replicates_print_median_range_and_count() -> None:
-    records = [
-        record(trial("full_softmax", chunk_size=None, replicate=i), accuracy=quality)
-        for i, quality in enumerate((0.30, 0.35, 0.31))
-    ]
-    row = made.cells(_table(*records))[0]
-    assert row["P@1 %"].text == "31.0 (30.0–35.0)"
-    assert row["n"].text == "3"
-
-
-def test_failed_replicate_is_counted_and_named() -> None:
-    second = trial("full_softmax", chunk_size=None, replicate=1)
-    row = made.cells(_table(record(PLAIN), record(second, status="oom")))[0]
-    assert row["n"].text == "1 of 2 (OOM)"
+@pytest.mark.parametrize(
+    ("records", "costs", "expected"),
+    [
+        ([record(PLAIN)], (), DASHES),
+        # A gap in one replicate is not averaged over.
+        (
+            [
+                record(PLAIN, accuracy=0.3),
+                changed(record(SECOND, accuracy=0.3), None, "test", "P@3"),
+            ],
+            (),
+            {"P@1 %": "30.0", "P@3 %": "–"},
+        ),
+        ([record(PLAIN, status="oom")], (), {"P@1 %": "OOM (33.0 GiB)", "P@3 %": "–"}),
+        ([record(PLAIN, status="timeout")], (), {"P@1 %": "timeout"}),
+        ([record(PLAIN, status="error")], (), {"P@1 %": "error"}),
+        (
+            [
+                record(trial("full_softmax", chunk_size=None, replicate=i), accuracy=quality)
+                for i, quality in enumerate((0.30, 0.35, 0.31))
+            ],
+            (),
+            {"P@1 %": "31.0 (30.0–35.0)", "n": "3"},
+        ),
+        ([record(PLAIN), record(SECOND, status="oom")], (), {"n": "1 of 2 (OOM)"}),
+        # Steps times seconds a step.
+        (
+            [record(LONG)],
+            _costs(LONG, {"train": (0.02, 10)}, 1.1, 1.5, 1.0),
+            {"train s": "20 (20–30)", "steps/s": "50 (33–50)"},
+        ),
+        # Three digits where rounds are close, two where not.
+        (
+            [record(PLAIN)],
+            _costs(PLAIN, {"latency": (0.001234, 1)}, 1.0, 1.01, 1.02),
+            {"latency ms": "1.23 (1.23–1.26)"},
+        ),
+        (
+            [record(PLAIN)],
+            _costs(PLAIN, {"latency": (0.001234, 1)}, 1.0, 1.3, 0.9),
+            {"latency ms": "1.1 (1.1–1.6)"},
+        ),
+        # What learns in one piece.
+        (
+            [record(CENTROID)],
+            _costs(CENTROID, {"fit": (1.5, 1)}),
+            {"train s": "1.50", "steps/s": "–"},
+        ),
+        (
+            [record(PLAIN)],
+            _costs(PLAIN, {"decode": (2e-5, 256), "throughput": (1e-4, 256)}),
+            {"decode ms": "0.0200", "queries/s": "10,000"},
+        ),
+        # A kernel that tells no load.
+        ([record(PLAIN)], _costs(PLAIN, made.phases_of(PLAIN), load=None), {"load %": "–"}),
+        (
+            [changed(record(PLAIN), 5e9, "memory", "device_allocated_peak_bytes")],
+            (),
+            {"device peak MB": "5,000"},
+        ),
+        ([record(PLAIN, task="multilabel")], (), {"method": "One-vs-all"}),
+    ],
+)
+def test_a_row_shows_what_was_measured(
+    records: list[Any], costs: list[Any], expected: dict[str, str]
+) -> None:
+    row = made.texts(_table(*records, costs=costs))[0]
+    assert {name: row[name] for name in expected} == expected
 
 
 def test_bold_follows_validation_and_no_trivial_baseline_or_published_number() -> None:
-    study = made.study(
-        published=(Published(label="Rival", metrics={"P@1": 0.99}, source="a paper"),),
-    )
+    rival = Published(label="Rival", metrics={"P@1": 0.99}, source="a paper")
     table = _table(
         record(PLAIN, accuracy=0.4, validation=0.2),
         record(trial("mach", num_buckets=64, num_worlds=2), accuracy=0.3, validation=0.25),
         record(trial("centroid"), accuracy=0.6),
-        of=study,
+        of=made.study(published=(rival,)),
     )
-    full, mach, centroid, ceiling, rival = made.cells(table)
-    assert [row["P@1 %"].is_bold for row in (full, mach, centroid, ceiling, rival)] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    rows = made.cells(table)
+    _, mach, _, ceiling, elsewhere = rows
+    assert [row["P@1 %"].is_bold for row in rows] == [False, True, False, False, False]
     assert mach["validation P@1 %"] == Cell("25.0", is_bold=True)
     assert mach["P@5 %"].is_bold
     assert ceiling["P@1 %"].text == "97.2"
-    assert (rival["method"].text, rival["setting"].text) == ("elsewhere: Rival", "a paper")
-
-
-def test_train_seconds_are_steps_times_seconds_a_step() -> None:
-    of = trial("full_softmax", chunk_size=None, num_steps=1000)
-    line = cost_line([cost_row(of, {"train": (0.02, 10)}, rounds=(1.1, 1.5, 1.0))])
-    row = made.cells(_table(record(of), costs=[line]))[0]
-    assert row["train s"].text == "20 (20–30)"
-    assert row["steps/s"].text == "50 (33–50)"
-
-
-def test_close_rounds_have_three_digits_and_others_two() -> None:
-    rounds = {"close": (1.0, 1.01, 1.02), "wide": (1.0, 1.3, 0.9)}
-    texts = {}
-    for name, factors in rounds.items():
-        line = cost_line([cost_row(PLAIN, {"latency": (0.001234, 1)}, rounds=factors)])
-        texts[name] = made.cells(_table(record(PLAIN), costs=[line]))[0]["latency ms"].text
-    assert texts == {"close": "1.23 (1.23–1.26)", "wide": "1.1 (1.1–1.6)"}
-
-
-def test_method_that_learns_in_one_piece_shows_what_that_took() -> None:
-    centroid = trial("centroid", encoder="linear")
-    line = cost_line([cost_row(centroid, {"fit": (1.5, 1)}, rounds=(1.0,))])
-    (row, _) = made.cells(_table(record(centroid), costs=[line]))
-    assert row["train s"].text == "1.50"
-    assert row["steps/s"].text == "–"
-
-
-def test_decode_is_a_query_and_throughput_queries_a_second() -> None:
-    line = cost_line(
-        [cost_row(PLAIN, {"decode": (2e-5, 256), "throughput": (1e-4, 256)}, rounds=(1.0,))]
-    )
-    row = made.cells(_table(record(PLAIN), costs=[line]))[0]
-    assert (row["decode ms"].text, row["queries/s"].text) == ("0.0200", "10,000")
+    assert (elsewhere["method"].text, elsewhere["setting"].text) == ("elsewhere: Rival", "a paper")
 
 
 def test_busy_row_is_marked_where_quiet_ones_are_not() -> None:
@@ -127,13 +127,6 @@ def test_busy_row_is_marked_where_quiet_ones_are_not() -> None:
     assert (full["method"].text, full["load %"].text) == ("Full softmax", "2.0")
     assert (busy["method"].text, busy["load %"].text) == ("MACH‡", "26.0")
     assert any(note.startswith("‡") for note in table.notes)
-
-
-def test_silent_kernel_leaves_the_load_unknown() -> None:
-    line = cost_line([cost_row(PLAIN, made.phases_of(PLAIN), load=None)])
-    table = _table(record(PLAIN), costs=[line])
-    assert made.cells(table)[0]["load %"].text == "–"
-    assert not any(note.startswith("‡") for note in table.notes)
 
 
 def test_stale_row_is_marked_and_explained() -> None:
@@ -170,30 +163,17 @@ def test_range_stands_behind_the_mark_of_an_older_metric() -> None:
     assert made.cells(_table(*raws, of=TAGS))[0]["PSP@1 %"].text == "30.0† (20.0–40.0)"
 
 
-def test_footer_names_machine_commits_rounds_and_test_points() -> None:
-    text = " ".join(_table(record(PLAIN), costs=made.costs_of([PLAIN])).notes)
+def test_notes_name_machine_commits_rounds_test_points_and_weights() -> None:
+    rows = [cost_row(PLAIN, made.phases_of(PLAIN), weights="started")]
+    table = _table(record(PLAIN), costs=[cost_line(rows)])
+    text = " ".join(table.notes)
     assert "Imaginary CPU 9000, 2 cores, 8.00 GiB" in text
     assert "Commit abcdef0123; 2030-01-02; 2 threads; data f00df00df0." in text
     assert "Times: 3 rounds over all rows; commit abcdef0123; 2030-01-05." in text
     assert "10,000 test points of 66,822" in text
-
-
-def test_weights_that_had_only_begun_to_learn_are_noted() -> None:
-    row = cost_row(PLAIN, made.phases_of(PLAIN), weights="started")
-    text = " ".join(_table(record(PLAIN), costs=[cost_line([row])]).notes)
     assert "Inference of all rows was timed on weights that had only begun to learn." in text
-
-
-def test_device_column_stands_only_where_a_device_was_measured() -> None:
-    on_device = changed(record(PLAIN), 5e9, "memory", "device_allocated_peak_bytes")
-    assert "device peak MB" not in _table(record(PLAIN)).columns
-    assert made.cells(_table(on_device))[0]["device peak MB"].text == "5,000"
-
-
-def test_multilabel_methods_have_their_own_names_and_no_ceiling_row() -> None:
-    table = _table(record(PLAIN, task="multilabel"))
-    assert made.cells(table)[0]["method"].text == "One-vs-all"
-    assert len(table.groups) == 1
+    assert "‡" not in text
+    assert "device peak MB" not in table.columns
 
 
 def test_compact_table_keeps_quality_memory_and_time() -> None:
@@ -210,6 +190,7 @@ def test_compact_table_keeps_quality_memory_and_time() -> None:
         ("<b>", r"\<b\>"),
         ("R&D", "R&amp;D"),
         ("a\nb", "a b"),
+        ("$5 or $6", r"\$5 or \$6"),
     ],
 )
 def test_markdown_is_escaped(text: str, expected: str) -> None:
@@ -264,7 +245,3 @@ def test_text_fits_the_terminal_and_keeps_what_it_must(width: int) -> None:
     assert ("45.6" in words) == (width >= 60)
     assert setting.split(", ")[-1] in words
     assert ("No room for: host peak MB." in words) == (width < 60)
-
-
-def test_a_dollar_opens_no_formula() -> None:
-    assert escape_markdown("$5 or $6") == r"\$5 or \$6"
