@@ -15,6 +15,7 @@ from bench.experiments.training import data_facts
 from bench.mach.module import Mach
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.settings import DataSpec
+from tests.data import rows
 
 WIDTH = 16
 SHARED: dict[str, Any] = {"hidden_dims": (WIDTH,), "learning_rate": 0.02}
@@ -24,18 +25,8 @@ STEPS = 8
 
 
 def planted(folder: Path, *, labels_per_point: int = 1, **options: Any) -> ExtremeDataModule:
-    spec = DataSpec(
-        source="planted",
-        name="planted",
-        options={
-            "num_train_points": 501,
-            "num_test_points": 90,
-            "num_features": 120,
-            "num_labels": 40,
-            "labels_per_point": labels_per_point,
-        },
-        num_validation_points=51,
-    )
+    points = rows.planted(501, 90, 120, 40, labels_per_point=labels_per_point)
+    spec = DataSpec(source="planted", name="planted", options=points, num_validation_points=51)
     settings = {"batch_size": BATCH_SIZE, "seed": 3, "data_dir": folder, "cache_dir": folder}
     data = ExtremeDataModule(spec, **(settings | options))
     data.setup()

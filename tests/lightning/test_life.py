@@ -38,8 +38,9 @@ from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.optimizers import Adam, RowAdam, TfAdam
 from bench.nn.ranking import UnrankableError
 from bench.runner.child import TRIAL_ENVIRONMENT
-from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+from bench.settings import SettingsError
 from bench.store import provenance
+from bench.studies.study import load_study
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -288,44 +289,29 @@ def test_weights_of_another_precision_are_refused_by_name(precision, data, known
         trainer(precision=precision).fit(mach(known), datamodule=data)
 
 
-def _half_trial() -> Trial:
-    return Trial(
-        data=DataSpec(source="planted", name="planted"),
-        model=ModelSpec(method="full_softmax"),
-        train=TrainSpec(precision="16-mixed"),
-    )
+_STUDY = """
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
+from bench.studies.study import Study
+
+TRIAL = Trial(
+    data=DataSpec(source="planted", name="planted"),
+    model=ModelSpec(method="full_softmax"),
+    train=TrainSpec(precision="16-mixed"),
+)
+STUDY = Study(name="half", claim="Half.", trials=lambda profile: [TRIAL], smoke=lambda: [TRIAL])
+"""
 
 
 def test_a_trial_in_float16_is_refused_on_a_cpu_rather_than_run_in_bfloat16(tmp_path, capsys):
-    with pytest.raises(ValueError, match="'16-mixed' on a CPU; expected 'bf16-mixed'"):
-        prepare(_half_trial(), Context(data_dir=tmp_path, cache_dir=tmp_path))
     study = tmp_path / "half.py"
     study.write_text(_STUDY)
+    (trial,) = load_study(str(study)).trials("cpu")
+    with pytest.raises(ValueError, match="'16-mixed' on a CPU; expected 'bf16-mixed'"):
+        prepare(trial, Context(data_dir=tmp_path, cache_dir=tmp_path))
     assert main(["run", str(study), "--results", str(tmp_path / "results")]) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert "precision is '16-mixed' and the profile 'cpu'" in told[0]
-
-
-_STUDY = '''
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.study import Study
-
-
-def study():
-    """A trial in float16."""
-    trial = Trial(
-        data=DataSpec(source="planted", name="planted"),
-        model=ModelSpec(method="full_softmax"),
-        train=TrainSpec(precision="16-mixed"),
-    )
-    return Study(
-        name="half",
-        claim=study.__doc__,
-        trials=lambda profile: [trial],
-        smoke=lambda: [trial],
-    )
-'''
 
 
 # Gradients ------------------------------------------------------------------------------------
@@ -704,23 +690,18 @@ def test_a_compiled_model_trains_and_ranks_as_it_is(options, data, known):
 
 
 def test_data_of_other_sizes_are_refused_whatever_is_done_with_them(folder, data, known):
-    options = {"num_train_points": 501, "num_test_points": 90, "num_features": 120}
-    spec = dataclasses.replace(data.spec, options={**options, "num_labels": 39})
+    spec = dataclasses.replace(data.spec, options={**data.spec.options, "num_labels": 39})
     fewer = ExtremeDataModule(spec, batch_size=64, data_dir=folder, cache_dir=folder)
     fewer.setup()
     model = mach(known)
     told = "num_labels of the data is 39, of the model 40; expected the data that it was made for"
-    for use in ("fit", "validate", "test", "predict"):
-        with pytest.raises(SettingsError, match=told):
-            getattr(trainer(), use)(model, datamodule=fewer)
-    for use, loader in (
-        ("fit", fewer.train_dataloader()),
-        ("validate", fewer.val_dataloader()),
-        ("test", fewer.test_dataloader()),
-        ("predict", fewer.predict_dataloader()),
-    ):
-        with pytest.raises(SettingsError, match=told):
-            getattr(trainer(), use)(model, loader)
+    for use, split in (("fit", "train"), ("validate", "val"), ("test", "test"), ("predict",) * 2):
+        loader = getattr(fewer, f"{split}_dataloader")()
+        for given in ({"datamodule": fewer}, {"dataloaders": loader}):
+            if use == "fit" and "dataloaders" in given:
+                given = {"train_dataloaders": loader}
+            with pytest.raises(SettingsError, match=told):
+                getattr(trainer(), use)(model, **given)
     features = dataclasses.replace(known, num_features=119)
     with pytest.raises(SettingsError, match="num_features of the data is 120, of the model 119"):
         trainer().test(build("full_softmax", features), datamodule=data, verbose=False)
