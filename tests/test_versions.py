@@ -89,3 +89,18 @@ def test_older_metrics_are_left_out_of_all_of_a_part_on_both_sides():
         "curve": [{"metrics": {"R@1": 0.2}}],
     }
     assert without_older_metrics(part, new, new) == part
+
+
+def test_a_validation_that_one_record_of_a_closed_form_lacks_is_not_compared():
+    point = {"step": 0, "metrics": {"P@1": 0.4}}
+    lacking, having = (
+        {"test": {"P@1": 0.5}, "training": {"num_steps": 0, "curve": curve}}
+        for curve in ([], [point])
+    )
+    assert without_older_metrics(having, lacking, having) == {
+        "test": {"P@1": 0.5},
+        "training": {"num_steps": 0},
+    }
+    assert without_older_metrics(having, having, having) == having
+    trained = {"training": {"num_steps": 8, "curve": []}}
+    assert without_older_metrics(having, trained, having) == having

@@ -32,7 +32,7 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
-from bench.methods.cards import card, check_options, method_class
+from bench.methods.cards import check_options, method_class
 from bench.methods.kinds import TRAINING
 from bench.methods.versions import current_versions
 from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
@@ -208,7 +208,7 @@ def fit(ready: Prepared) -> dict[str, Any]:
         with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
         curve = []
-        if ready.trial.has_validation and not card(ready.trial.model.method).is_trivial:
+        if ready.trial.has_validation:
             curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate()}]
         num_points = data.dataset.train_features.num_rows
         return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": curve}

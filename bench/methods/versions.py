@@ -73,13 +73,23 @@ def is_metric_older(metric: str, record: Mapping[str, Any]) -> bool:
 
 
 def without_older_metrics(value: Any, *records: Mapping[str, Any]) -> Any:
-    """A part of a record without the metrics that are older in one of some records."""
+    """A part of a record without the metrics that are older in one of some records.
+
+    Also without the curve where one of them has none of a method that is not trained by steps:
+    trivial baselines once had no validation.
+    """
     if isinstance(value, Mapping):
         return {
             name: without_older_metrics(each, *records)
             for name, each in value.items()
             if not any(is_metric_older(str(name), record) for record in records)
+            and not (name == "curve" and any(map(_is_not_validated, records)))
         }
     if isinstance(value, list | tuple):
         return [without_older_metrics(each, *records) for each in value]
     return value
+
+
+def _is_not_validated(record: Mapping[str, Any]) -> bool:
+    training = record.get("training") or {}
+    return training.get("num_steps") == 0 and not training.get("curve")

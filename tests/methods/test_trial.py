@@ -37,7 +37,6 @@ OPTIONS = {
 CARDS = {card.name: card for card in cards("training") if card.entry == TRAINING_ENTRY}
 CLOSED_FORM = {name for name in CARDS if method_class(name).is_closed_form}
 TRAINED = [name for name in CARDS if name not in CLOSED_FORM]
-NUM_VALIDATIONS = {"centroid": 0, "frequency": 0, "neighbours": 1}
 TASKS = {"multiclass": 1, "multilabel": 3}
 
 
@@ -93,6 +92,10 @@ def test_every_method_beats_chance_and_fills_its_record(method, task, tmp_path):
     assert len(payload["data"]["fingerprint"]) == 64
     if method in CLOSED_FORM:
         assert payload["training"]["num_steps"] == 0
+        (point,) = payload["training"]["curve"]
+        assert (point["step"], point["epoch"], point["loss"]) == (0, 1.0, None)
+        # 100 validation points of the same distribution as 300 test points.
+        assert point["metrics"]["P@1"] == pytest.approx(payload["test"]["P@1"], abs=0.15)
     else:
         curve = payload["training"]["curve"]
         steps = payload["training"]["num_steps"]
@@ -164,7 +167,7 @@ def test_the_same_trial_gives_the_same_metrics_and_curve_in_any_process(twice, m
         trial_id = _trial(method, task, replicate=replicate).trial_id
         first, second = (outcomes[trial_id] for outcomes in twice)
         assert first == second
-        assert len(first["training"]["curve"]) == NUM_VALIDATIONS.get(method, 2)
+        assert len(first["training"]["curve"]) == (1 if method in CLOSED_FORM else 2)
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -173,7 +176,7 @@ def test_a_replicate_is_another_draw(twice, method):
     assert first["training"]["curve"] != other["training"]["curve"]
 
 
-@pytest.mark.parametrize("method", ["mach", "neighbours"])
+@pytest.mark.parametrize("method", ["mach", "neighbours", "centroid"])
 def test_validation_alone_is_scored_where_the_context_says_so(method, tmp_path, monkeypatch):
     trial = _trial(method, "multilabel")
     whole = _run(trial, tmp_path)

@@ -42,6 +42,15 @@ def _drawn(accuracy: float) -> dict[str, Any]:
     return changed(without_points, {"standard_errors": errors}, "estimators")
 
 
+def test_validation_that_the_reference_of_a_closed_form_lacks_decides_nothing(
+    folders: tuple[Path, Path],
+) -> None:
+    (whole,) = _replicates([0.30])
+    own = changed(whole, 0, "training", "num_steps")
+    reference = changed(own, [], "training", "curve")
+    assert _verdict(folders, [own], [reference]) == "identical"
+
+
 @pytest.mark.parametrize(
     ("own", "reference", "verdict"),
     [

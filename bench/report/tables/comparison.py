@@ -160,7 +160,9 @@ def _is_identical(own: Record, reference: Record | None) -> bool:
     if reference is None:
         return False
     first, second = (
-        without_older_metrics([dig(each, "test"), dig(each, "training", "curve")], own, reference)
+        without_older_metrics(
+            {"test": dig(each, "test"), "curve": dig(each, "training", "curve")}, own, reference
+        )
         for each in (own, reference)
     )
     return bool(first == second)
