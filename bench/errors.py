@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class StudyError(UserError):
+    """A study cannot be found, or does not hold what a study must."""
+
+
 class StorageError(UserError):
     """A folder or file cannot be read or written."""
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from time import sleep
 
 from bench.measure.memory import PredictedOutOfMemory
-from bench.methods.card import TRAINED, Card, Dimension
+from bench.methods.card import TRAINED, Card, Dimension, Kind
 from bench.methods.cards import register
-from bench.methods.kinds import Kind
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.record import append_line
 from bench.studies.study import Study

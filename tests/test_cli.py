@@ -14,13 +14,14 @@ from stub_trials import build_study, build_trial
 
 from bench.cli import commands
 from bench.cli.commands import main
+from bench.errors import StudyError
 from bench.runner import run
 from bench.store import record
 from bench.store.budgets import Budget, read_budgets, write_budgets
 from bench.store.costs import read_costs
 from bench.store.locks import this_user
 from bench.studies import study
-from bench.studies.study import Study, StudyError
+from bench.studies.study import Study
 
 STUDY_FILE = """
 from stub_trials import build_study, build_trial
@@ -33,13 +34,14 @@ BUDGETED = {"budget_seconds": 20.0}
 
 @pytest.fixture(autouse=True)
 def _stub_world(monkeypatch, tmp_path):
-    module = ModuleType("bench.studies.registry")
+    module = ModuleType("studies_of_stubs")
     module.STUDIES = {
         "keen": lambda: build_study([build_trial()], name="keen"),
         "pair": lambda: build_study([build_trial(), build_trial(method="other")], name="pair"),
         "brief": lambda: build_study([build_trial(train=BUDGETED)], name="brief"),
     }
-    monkeypatch.setitem(sys.modules, "bench.studies.registry", module)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("bench.studies.study.MODULES", [module.__name__])
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")
     monkeypatch.chdir(tmp_path)
@@ -168,7 +170,7 @@ def test_budgets_come_from_costs_on_record_until_the_code_behaves_differently(
     out = capsys.readouterr().out
     assert "20 s are 80 steps" in out
     assert "round 1" not in out
-    monkeypatch.setattr("bench.methods.versions.PROTOCOL", 2)
+    monkeypatch.setattr("bench.methods.cards.PROTOCOL", 2)
     assert main(["budget", "brief"]) == 0
     assert "round 1" in capsys.readouterr().out
 

@@ -8,8 +8,8 @@ import pytest
 
 from baselines.peers.peer import Peer, read_options
 from bench.data.download.catalogue import SETS
+from bench.methods.card import PAPERS
 from bench.methods.cards import card, check_options, method_class
-from bench.methods.kinds import PAPERS
 from bench.methods.labels import flatten
 from bench.settings import Trial
 from bench.studies.papers.multiclass_published import TRADEOFF

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.methods.kinds import TRAINING
+from bench.methods.card import TRAINING
 from bench.settings import Trial
 from bench.store import record
 from bench.store.costs import best_seconds, read_costs

@@ -116,7 +116,7 @@ def test_studies_are_listed_from_another_folder_without_torch_or_numba(tmp_path)
     assert answer.returncode == 0
     assert answer.stdout.startswith("quickstart")
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
-    assert "bench.studies.rivals" in imported
+    assert "bench.studies.grids" in imported
     assert not {"torch", "numba", "matplotlib"} & imported
 
 

@@ -17,6 +17,7 @@ import stub_trials
 from stub_trials import build_study, build_trial, stub_card
 
 from bench.cli.progress import Progress, fitted
+from bench.errors import StudyError
 from bench.methods import cards
 from bench.runner.plan import RunError, RunOptions, plan_run
 from bench.runner.run import run_plan, run_study
@@ -24,7 +25,6 @@ from bench.settings import SettingsError
 from bench.store import record
 from bench.store.budgets import Budget, budgets_path, write_budgets
 from bench.store.record import SchemaError
-from bench.studies.study import StudyError
 
 
 @pytest.fixture(autouse=True)
@@ -106,14 +106,14 @@ def test_records_made_by_an_older_source_or_protocol_are_stale(options, monkeypa
     with monkeypatch.context() as patch:
         patch.setitem(stub_trials.SOURCE, "version", 2)
         assert states(plan_run(study, options())) == ["stale"]
-    monkeypatch.setattr("bench.methods.versions.PROTOCOL", 2)
+    monkeypatch.setattr("bench.methods.cards.PROTOCOL", 2)
     assert states(plan_run(study, options())) == ["stale"]
 
 
 def test_a_raised_version_of_metrics_runs_nothing_again(options, monkeypatch):
     study = build_study([build_trial()])
     run(study, options())
-    monkeypatch.setattr("bench.methods.versions.METRIC_VERSIONS", {"psp": 3})
+    monkeypatch.setattr("bench.methods.cards.METRIC_VERSIONS", {"psp": 3})
     assert states(plan_run(study, options())) == ["kept"]
 
 
@@ -130,7 +130,7 @@ def test_a_raised_version_of_an_options_value_runs_its_trials_again(options, mon
 def test_a_record_by_newer_code_than_todays_is_kept(options, monkeypatch):
     study = build_study([build_trial()])
     with monkeypatch.context() as patch:
-        patch.setattr("bench.methods.versions.PROTOCOL", 2)
+        patch.setattr("bench.methods.cards.PROTOCOL", 2)
         run(study, options())
     assert states(plan_run(study, options())) == ["kept"]
 

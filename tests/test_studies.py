@@ -3,9 +3,8 @@ import dataclasses
 import pytest
 
 from bench.cli.commands import main
-from bench.methods.cards import card, check_options
-from bench.methods.kinds import TRAINING
-from bench.methods.versions import current_versions
+from bench.methods.card import TRAINING
+from bench.methods.cards import card, check_options, current_versions
 from bench.studies.study import load_study, study_names
 
 TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]

@@ -9,7 +9,8 @@ import pytest
 
 from bench.cli.commands import main
 from bench.cli.process import Stopped
-from bench.studies.study import StudyError, load_study
+from bench.errors import StudyError
+from bench.studies.study import load_study
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\

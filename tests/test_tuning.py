@@ -14,11 +14,11 @@ import pytest
 from stub_trials import TUNABLE, quality_of
 
 from bench.cli.commands import main
+from bench.errors import StudyError
 from bench.report.tables.tuning import curves_table, tuning_table, write_tuning
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store import record
 from bench.studies.study import load_study
-from bench.studies.study_file import StudyError
 from bench.studies.tuned import TunedError, read_tuned, tuned
 from bench.studies.tuning import Try, Tuning, points_for, spaces_of, standard_error
 

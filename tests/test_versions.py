@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bench.methods import cards
-from bench.methods.card import Card, OptionFormat
-from bench.methods.kinds import TRAINING
-from bench.methods.versions import (
+from bench.methods.card import TRAINING, Card, OptionFormat
+from bench.methods.cards import (
     METRIC_VERSIONS,
     current_versions,
     is_metric_older,

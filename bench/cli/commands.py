@@ -45,8 +45,7 @@ from bench.store.costs import CostLine, read_costs
 from bench.store.folders import folder_named
 from bench.store.record import Record
 from bench.studies import study
-from bench.studies.study import PROFILES, Study
-from bench.studies.study_file import located
+from bench.studies.study import PROFILES, Study, located
 from bench.studies.tuned import tuned_path
 from bench.studies.tuning import store_in_optuna
 

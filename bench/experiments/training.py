@@ -32,9 +32,8 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
-from bench.methods.cards import check_options, method_class
-from bench.methods.kinds import TRAINING
-from bench.methods.versions import current_versions
+from bench.methods.card import TRAINING
+from bench.methods.cards import check_options, current_versions, method_class
 from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.num_threads import keep_threads

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bench.data.cache import Entry, cache_key, read, replace
-from bench.methods.versions import of_behaviour
+from bench.methods.cards import of_behaviour
 
 # A disk is left at least this many times what is written.
 _ROOM = 4

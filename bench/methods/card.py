@@ -1,4 +1,7 @@
-"""The card of a method: all that the rest of the suite may know of it; never imports torch."""
+"""The card of a method: all that the rest of the suite may know of it; and kinds of studies.
+
+Never imports torch. The methods' cards are where `bench.methods.cards.MODULES` says.
+"""
 
 from __future__ import annotations
 
@@ -176,3 +179,36 @@ class Card:
     def name_for(self, loss: str | None) -> str:
         """Label under a loss."""
         return self.labels_by_loss.get(loss or "", self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a study's trials are; their methods are the cards of this kind.
+
+    Attributes:
+        name: of the kind, see `bench.methods.card`.
+        sources: module that gives of a `DataSpec`, without torch, its `source_version(spec)` and
+            `data_fingerprint(spec, data_dir, cache_dir)`; "": the trials take no data.
+        prepares_data: whether the data of all trials is loaded into the cache beforehand.
+        num_rounds: of timing, at least three, or ratios have no spread.
+    """
+
+    name: KindName
+    sources: str
+    prepares_data: bool = True
+    num_rounds: int = 7
+
+
+#: Trains a method on points and scores it on others.
+TRAINING = Kind(name="training", sources="bench.data.sources")
+#: Decodes given bucket scores, with no training inside the trial.
+DECODING = Kind(
+    name="decoding", sources="bench.experiments.decoding.sources", prepares_data=False, num_rounds=3
+)
+#: Holds the papers' formulas and claims beside draws and counts; needs no data.
+THEORY = Kind(name="theory", sources="", prepares_data=False)
+#: Trains at the papers' largest sizes, or states by how much they do not fit.
+SCALE = Kind(name="scale", sources="bench.data.sources", prepares_data=False, num_rounds=3)
+#: What shows the studies that reproduce a paper's table or figure: published beside measured.
+PAPERS = "papers"
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}

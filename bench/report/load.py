@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import StudyError
 from bench.report.format import counted
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section, select_sections
@@ -14,7 +15,7 @@ from bench.report.summary import Record
 from bench.report.timings import Timings
 from bench.settings import Trial
 from bench.store import costs, record
-from bench.studies.study import Study, StudyError
+from bench.studies.study import Study
 
 
 @dataclass(frozen=True)

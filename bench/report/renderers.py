@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.methods.kinds import DECODING, PAPERS, SCALE, THEORY, TRAINING
+from bench.errors import StudyError
+from bench.methods.card import DECODING, PAPERS, SCALE, THEORY, TRAINING
 from bench.report.columns import (
     HOST_PEAK,
     LATENCY,
@@ -24,7 +25,7 @@ from bench.report.sections import Row, Section
 from bench.report.style import Plot
 from bench.report.tables import decoding, papers, scale, theory
 from bench.report.tables.tables import build_table
-from bench.studies.study import Study, StudyError
+from bench.studies.study import Study
 
 
 class BuildTable(Protocol):

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from bench.methods import cards
-from bench.methods.card import Card, KindName
-from bench.methods.kinds import PAPERS, TRAINING
+from bench.methods.card import PAPERS, TRAINING, Card, KindName
+from bench.methods.cards import is_metric_older
 from bench.methods.labels import Named, describe_rows, sort_key
-from bench.methods.versions import is_metric_older
 from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
 from bench.report.timings import Timing, Timings
 from bench.settings import SettingsError, Trial

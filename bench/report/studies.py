@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.data.source import DataError
-from bench.methods.kinds import KINDS
-from bench.methods.versions import current_versions, is_older
+from bench.errors import StudyError
+from bench.methods.card import KINDS
+from bench.methods.cards import current_versions, is_older
 from bench.report.sections import IsStale
 from bench.report.summary import Record
 from bench.settings import SettingsError, Trial
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
-from bench.studies.study import Study, StudyError, load_study
+from bench.studies.study import Study, load_study
 
 
 class _UnknownStudy(Study):

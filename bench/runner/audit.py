@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.methods.cards import card
-from bench.methods.versions import current_versions, is_older, without_older_metrics
+from bench.methods.cards import card, current_versions, is_older, without_older_metrics
 from bench.runner.child import build_job
 from bench.runner.run import Engine
 from bench.settings import Trial

@@ -22,8 +22,7 @@ from typing import Any, Self
 from bench.measure.experiment import Context
 from bench.measure.memory import num_oom_kills
 from bench.measure.processors import thread_limits
-from bench.methods.cards import card
-from bench.methods.versions import current_versions
+from bench.methods.cards import card, current_versions
 from bench.runner.worker import without_folders
 from bench.settings import Trial
 from bench.store import provenance, record

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.methods.cards import current_versions, is_older
 from bench.methods.labels import RowNames
-from bench.methods.versions import current_versions, is_older
 from bench.runner.plan import SETTLED, RunOptions, machine_of, trials_by_steps
 from bench.runner.timing import Group, OnRepetition, Session, groups_of
 from bench.settings import Trial

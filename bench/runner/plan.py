@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 from bench.errors import UserError
 from bench.measure.experiment import Context
-from bench.methods.cards import check_options
-from bench.methods.kinds import TRAINING, Kind
+from bench.methods.card import TRAINING, Kind
+from bench.methods.cards import check_options, current_versions, is_older
 from bench.methods.labels import RowNames
-from bench.methods.versions import current_versions, is_older
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve

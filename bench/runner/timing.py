@@ -14,8 +14,7 @@ from typing import Any
 
 from bench.measure.experiment import Context
 from bench.measure.memory import available_memory_bytes
-from bench.methods.cards import card
-from bench.methods.versions import current_versions
+from bench.methods.cards import card, current_versions
 from bench.runner.child import Child, ChildFailed
 from bench.settings import Trial
 from bench.store import costs, provenance

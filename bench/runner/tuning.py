@@ -101,6 +101,7 @@ class Tuner:
             is_smoke=False,
         )
         self.metric = study.primary_metrics[0]
+
         data = data_of(trials)
         try:
             facts = facts_of(trials[0], self.options.context, watcher.note, study.file)

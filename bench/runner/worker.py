@@ -30,7 +30,7 @@ from bench.measure.phases import Repetition
 from bench.runner.parent_death import abandon, die_with_parent, end_group_with_this, take_over_stdin
 from bench.settings import Trial
 from bench.store.record import to_plain
-from bench.studies.study_file import import_file
+from bench.studies.study import import_file
 
 # Of what torch raises when memory runs out, some has no type of its own: its text is looked at,
 # from its start to its end, and only if it was torch's own code that raised it.

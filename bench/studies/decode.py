@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from bench.methods.card import DECODING
 from bench.methods.cards import cards
-from bench.methods.kinds import DECODING
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear, study
 from bench.studies.study import Profile, Study

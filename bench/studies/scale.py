@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.methods.kinds import SCALE
+from bench.methods.card import SCALE
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import capped, shrunk, study
 from bench.studies.published import Published

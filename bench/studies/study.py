@@ -1,20 +1,29 @@
-"""Studies: named grids of trials behind one claim, found by name or in a user's Python file."""
+"""Studies: named grids of trials behind one claim, found by name or in a user's Python file.
+
+Whatever such a file raises becomes one sentence with the file and the line, and is no fault of the
+suite. Modules beside the file can be imported by it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
+import inspect
 import re
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from types import ModuleType
+from typing import Any, Literal, get_args
 
-from bench.methods.kinds import TRAINING, Kind
+from bench.errors import Stopped, StudyError, UserError, message_of
+from bench.methods.card import TRAINING, Kind
 from bench.settings import Trial
 from bench.studies.published import Curve, Published
-from bench.studies.study_file import StudyError as StudyError
-from bench.studies.study_file import called, defined_in, import_file, located
 from bench.studies.tuning import Tuning
 
 #: `cpu`: two cores; `gpu`: one large GPU, under an hour; `paper`: the paper's own scale and length,
@@ -22,7 +31,17 @@ from bench.studies.tuning import Tuning
 Profile = Literal["cpu", "gpu", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
-_REGISTRY_MODULE = "bench.studies.registry"
+#: Modules with the suite's own studies, each in its `STUDIES`: name → what builds the study.
+MODULES = (
+    "bench.studies.rivals",
+    "bench.studies.decode",
+    "bench.studies.theory",
+    "bench.studies.papers.multilabel",
+    "bench.studies.papers.multiclass",
+    "bench.studies.papers.search",
+    "bench.studies.papers.worlds",
+    "bench.studies.scale",
+)
 _LONGEST_NAME = 80  # logs are files that begin with it
 
 
@@ -91,7 +110,7 @@ class Study:
                 )
         if not isinstance(self.kind, Kind):
             raise StudyError(
-                f"kind of study {name} is {self.kind!r}; expected a bench.methods.kinds.Kind"
+                f"kind of study {name} is {self.kind!r}; expected a bench.methods.card.Kind"
             )
 
     @property
@@ -159,7 +178,7 @@ class Study:
 
 
 def study_names() -> list[str]:
-    """Names of the registered studies, in the registry's order."""
+    """Names of the registered studies, in their order."""
     return list(_registry())
 
 
@@ -191,8 +210,10 @@ def load_study(name_or_path: str) -> Study:
 
 
 def _registry() -> Mapping[str, Callable[[], Study]]:
-    registry: Mapping[str, Callable[[], Study]] = importlib.import_module(_REGISTRY_MODULE).STUDIES
-    return registry
+    found: dict[str, Callable[[], Study]] = {}
+    for name in MODULES:
+        found |= importlib.import_module(name).STUDIES
+    return found
 
 
 def _checked(study: object, where: str) -> Study:
@@ -201,3 +222,118 @@ def _checked(study: object, where: str) -> Study:
             f"{where} gives a {type(study).__name__}; expected a bench.studies.study.Study"
         )
     return study
+
+
+_LONGEST_MESSAGE = 500
+
+
+class _LocatedError(StudyError):
+    """One that names file and line already."""
+
+
+def import_file(path: Path) -> ModuleType:
+    """Run a study file as a module; its name depends on the file's name alone.
+
+    Raises:
+        StudyError: there is no such file, or it raises.
+    """
+    if not path.is_file():
+        raise StudyError(f"no study file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(f"study_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise StudyError(f"{path} cannot be imported")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file beside it hides no library
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # registries and dataclasses look the module up
+    try:
+        with located(path):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
+
+
+def defined_in(module: ModuleType, path: Path) -> object:
+    """The study that a file defines: `study()`, `STUDY`, or the one entry of `STUDIES`.
+
+    Raises:
+        StudyError: it defines none, or raises.
+    """
+    studies = getattr(module, "STUDIES", {})
+    if hasattr(module, "study"):
+        found = module.study
+    elif hasattr(module, "STUDY"):
+        found = module.STUDY
+    elif isinstance(studies, Mapping) and len(studies) == 1:
+        found = next(iter(studies.values()))
+    else:
+        raise StudyError(f"{path} defines no study; expected study(), STUDY or one in STUDIES")
+    if not callable(found):
+        return found
+    with located(path, found):
+        return called(found)
+
+
+def called(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a person's function returns.
+
+    Raises:
+        StudyError: it is `async`, so that calling it does nothing.
+    """
+    found = function(*arguments)
+    if inspect.iscoroutine(found):
+        found.close()  # else Python warns that nobody awaited it
+        name = getattr(function, "__name__", "it")
+        raise StudyError(f"{name}() is async; expected a plain function")
+    return found
+
+
+@contextmanager
+def located(path: Path | None, function: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Turn what a study file raises into a sentence; what the suite's own studies raise passes.
+
+    Args:
+        path: the file; None for a study of the suite.
+        function: what is called, whose line is named where the error has none of the file's.
+
+    Raises:
+        StudyError: with file and line.
+    """
+    try:
+        yield
+    except _LocatedError:
+        raise
+    except BaseException as error:
+        # Whoever presses Ctrl-C means the command, not the file.
+        if path is None or type(error) in (KeyboardInterrupt, Stopped):
+            raise
+        text = str(error.msg) if isinstance(error, SyntaxError) else message_of(error)
+        message = " ".join(text.split())[:_LONGEST_MESSAGE]
+        if not isinstance(error, UserError):
+            message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        raise _LocatedError(f"{_place(error, path, function)}: {message}") from error
+
+
+def _place(error: BaseException, path: Path, function: Callable[..., Any] | None) -> str:
+    """`file:line` of the last step in the file, or in a file beside it; else of the function."""
+    own, folder = path.resolve(), path.resolve().parent
+    steps = [(step.filename, step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        steps.append((error.filename or "", error.lineno))
+    for name, line in reversed(steps):
+        with suppress(OSError, ValueError):  # compiled code may call its file anything
+            file = Path(name).resolve()
+            if line and file.parent == folder and file.is_file():  # not `<string>`
+                return f"{_shown(file)}:{line}"
+    code = getattr(function, "__code__", None)
+    if code is not None and Path(code.co_filename).resolve() == own:
+        return f"{_shown(own)}:{code.co_firstlineno}"
+    return _shown(own)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from bench.methods.kinds import THEORY
+from bench.methods.card import THEORY
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import study
 from bench.studies.published import Claim, Tag

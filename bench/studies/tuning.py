@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.errors import StudyError
 from bench.methods.card import TRAINED, Card, Dimension
 from bench.methods.cards import card, cards
 from bench.settings import DataSpec, Encoder, ModelSpec, Scalar, SettingsError, TrainSpec, Trial
-from bench.studies.study_file import StudyError
 
 Values = Mapping[str, Scalar]
 

@@ -4,7 +4,7 @@
 
 A change that moves a number must raise a version: on the method's card (`version`, or
 `option_versions` where the change is in what one value of an option does), or in
-`bench/methods/versions.py` where it lies in what all methods share (`PROTOCOL`) or in how answers
+`bench/methods/cards.py` where it lies in what all methods share (`PROTOCOL`) or in how answers
 are scored (`METRIC_VERSIONS`). Records made before are then stale, or their metrics marked; only
 what a raised version is of may be pinned anew. A change that moves none needs nothing.
 """
@@ -24,8 +24,8 @@ import torch
 
 from bench.experiments.training import fit, prepare, score
 from bench.measure.experiment import Accelerator, Context
-from bench.methods.kinds import TRAINING
-from bench.methods.versions import current_versions, is_metric_older, of_behaviour
+from bench.methods.card import TRAINING
+from bench.methods.cards import current_versions, is_metric_older, of_behaviour
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 FOLDER = Path(__file__).parent

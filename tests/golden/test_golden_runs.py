@@ -23,7 +23,7 @@ def test_method_behaves_as_its_version_did(method):
     assert not told, (
         f"{method} gives other numbers than at version {pinned['versions']}: {told[:5]}. If that "
         "is meant, raise the version on its card (in `option_versions` where one value of an "
-        "option changed), or in bench/methods/versions.py where the change is in what "
+        "option changed), or in bench/methods/cards.py where the change is in what "
         "all methods share or in how answers are scored; then `python tests/golden/golden.py` "
         "pins them anew"
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 from synthetic_records import bare, cost_line, cost_row, study
 
+from bench.methods.card import DECODING
 from bench.methods.cards import cards
-from bench.methods.kinds import DECODING
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 STUDY = study(

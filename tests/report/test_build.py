@@ -13,12 +13,12 @@ from conftest import Install
 from synthetic_decoding import STUDY, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
+from bench.errors import StudyError
 from bench.report import build, check
 from bench.report.plots import decode
 from bench.report.renderers import rendering_of
 from bench.store.files import replace_file
 from bench.store.record import SchemaError
-from bench.studies.study import StudyError
 
 TABLE = "tables/imaginary/imaginary-2c.md"
 FIGURE = "figures/imaginary/imaginary-2c/memory-parts-small"

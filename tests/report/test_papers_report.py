@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import synthetic_records as made
 
-from bench.methods.kinds import PAPERS
+from bench.methods.card import PAPERS
 from bench.report.columns import quality_column
 from bench.report.plots import papers as figures
 from bench.report.plots.lines import LinePlot

@@ -7,7 +7,7 @@ from typing import Any
 
 import synthetic_records as made
 
-from bench.methods.kinds import SCALE
+from bench.methods.card import SCALE
 from bench.report.plots import scale as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.render import render_latex, render_markdown, render_text

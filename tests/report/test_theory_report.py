@@ -6,7 +6,7 @@ from typing import Any
 
 import synthetic_records as made
 
-from bench.methods.kinds import THEORY
+from bench.methods.card import THEORY
 from bench.report.plots import theory as figures
 from bench.report.plots.lines import LinePlot
 from bench.report.render import render_latex, render_markdown, render_text

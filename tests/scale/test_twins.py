@@ -8,7 +8,7 @@ import pytest
 from bench.data.download.catalogue import SETS
 from bench.data.planted import PlantedSource
 from bench.experiments.scale.sequential_worlds import Plan
-from bench.methods.kinds import SCALE
+from bench.methods.card import SCALE
 from bench.studies.study import load_study
 from bench.studies.twins import TWINS, training_length
 

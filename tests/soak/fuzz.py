@@ -49,6 +49,7 @@ from bench.data.text import Grammar, LineError, parse_file, parse_line  # noqa: 
 from bench.data.texts import TextsSource  # noqa: E402
 from bench.data.vw import VwSource  # noqa: E402
 from bench.data.xmlrepo import XmlRepoSource  # noqa: E402
+from bench.errors import StudyError  # noqa: E402
 from bench.measure.experiment import Context  # noqa: E402
 from bench.runner import child  # noqa: E402
 from bench.runner.child import Job  # noqa: E402
@@ -56,7 +57,7 @@ from bench.runner.run import LocalEngine  # noqa: E402
 from bench.store import costs, record  # noqa: E402
 from bench.store.budgets import BudgetError, read_budgets  # noqa: E402
 from bench.store.lines import RecordError  # noqa: E402
-from bench.studies.study import Study, StudyError, load_study  # noqa: E402
+from bench.studies.study import Study, load_study  # noqa: E402
 
 #: Errors that are sentences.
 REFUSALS = (DataError, RecordError, BudgetError, StudyError)

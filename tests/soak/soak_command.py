@@ -11,7 +11,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
 from stub_trials import build_study, build_trial  # noqa: E402
 
-from bench.methods.kinds import TRAINING  # noqa: E402
+from bench.methods.card import TRAINING  # noqa: E402
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial  # noqa: E402
 from bench.studies.study import Study  # noqa: E402
 from tests.data.rows import planted  # noqa: E402
@@ -48,10 +48,13 @@ STUDIES = {"stubs": stubs, "trained": trained}
 
 def main() -> int:
     """Run a command of the suite."""
-    module = ModuleType("bench.studies.registry")
+    module = ModuleType("studies_of_soak")
     module.STUDIES = STUDIES  # type: ignore[attr-defined]
-    sys.modules["bench.studies.registry"] = module
+    sys.modules[module.__name__] = module
     from bench.cli.commands import main as bench
+    from bench.studies import study
+
+    study.MODULES = (module.__name__,)
 
     return bench()
 

@@ -26,8 +26,7 @@ from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
-from bench.methods.cards import card, check_options
-from bench.methods.versions import PROTOCOL
+from bench.methods.cards import PROTOCOL, card, check_options
 from bench.nn.classifier import DataFacts
 from bench.settings import ModelSpec, SettingsError, Trial
 

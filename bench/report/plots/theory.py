@@ -36,7 +36,7 @@ def plots(sections: Sequence[Section]) -> Iterator[tuple[str, Plot | str]]:
             yield "-".join(filter(None, [name, file_safe(part)])), plot
 
 
-OptionFormat = Sequence[tuple[Section, list[Row]]]
+Measured = Sequence[tuple[Section, list[Row]]]
 
 
 def _rows(section: Section, method: str) -> list[Row]:
@@ -62,7 +62,7 @@ def _along(row: Row, quantity: str) -> list[tuple[int, float]]:
     return sorted(found)
 
 
-def reconstruction(shown: OptionFormat) -> dict[str, LinePlot]:
+def reconstruction(shown: Measured) -> dict[str, LinePlot]:
     """Error over R for each B, a panel for each V and base_prob; a figure for each K."""
     figures = {}
     for section, every in shown:
@@ -111,7 +111,7 @@ def _read_off(section: Section, row: Row) -> Iterator[Series]:
 class _Families:
     """Hash families, each with its style and its shift beside the others: equals do not overlap."""
 
-    def __init__(self, shown: OptionFormat) -> None:
+    def __init__(self, shown: Measured) -> None:
         names = sorted({str(row.flat["hash_family"]) for _, rows in shown for row in rows})
         middle = (len(names) - 1) / 2
         self._looks = {
@@ -136,7 +136,7 @@ class _Families:
         return Series.of(name, style, ranges, kind="points")
 
 
-def unbiasedness(shown: OptionFormat) -> dict[str, LinePlot]:
+def unbiasedness(shown: Measured) -> dict[str, LinePlot]:
     """Mean estimate against the probability, a panel for each B."""
     families = _Families(shown)
     rows = [row for _, rows in shown for row in rows]
@@ -170,7 +170,7 @@ def _clear_of_zero(row: Row, num_buckets: int) -> list[tuple[float, float, float
     return sorted(point for point in zip(*columns, strict=True) if point[1] - 2 * point[2] > 0)
 
 
-def variances(shown: OptionFormat) -> dict[str, LinePlot]:
+def variances(shown: Measured) -> dict[str, LinePlot]:
     """Variance of one world's estimate against B, with what is derived and what is printed."""
     families = _Families(shown)
     measured = {id(row): _along(row, "variance, B = *, R = 1") for _, rows in shown for row in rows}
@@ -198,7 +198,7 @@ def variances(shown: OptionFormat) -> dict[str, LinePlot]:
     return {"": plot}
 
 
-def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
+def pairs(shown: Measured) -> dict[str, LinePlot]:
     """Indistinguishable pairs against R: their number, and whether there is any."""
     families = _Families(shown)
     panels, chances = [], []
@@ -240,7 +240,7 @@ def pairs(shown: OptionFormat) -> dict[str, LinePlot]:
     return {"number": number, "chance": chance}
 
 
-def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
+def outcomes(shown: Measured) -> dict[str, LinePlot]:
     """Outputs and the outcomes that they distinguish, against R."""
     section, rows = shown[0]
     looks = dict(zip(("outcomes told apart", "outputs"), HUES[1:], strict=False))
@@ -262,7 +262,7 @@ def outcomes(shown: OptionFormat) -> dict[str, LinePlot]:
     return {"": plot}
 
 
-Collect = Callable[[OptionFormat], Mapping[str, LinePlot]]
+Collect = Callable[[Measured], Mapping[str, LinePlot]]
 #: Figure → the measurement that it shows, and what collects its plots, by their suffix.
 FIGURES: Mapping[str, tuple[str, Collect]] = {
     "reconstruction": ("reconstruction", reconstruction),

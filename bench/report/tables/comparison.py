@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.methods.versions import without_older_metrics
+from bench.methods.cards import without_older_metrics
 from bench.report.columns import Column
 from bench.report.footnotes import machine_text, mark_notes
 from bench.report.format import GAP

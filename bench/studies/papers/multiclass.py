@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from bench.methods.kinds import PAPERS
+from bench.methods.card import PAPERS
 from bench.settings import DataSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import TRIVIAL, linear, study
 from bench.studies.papers.multiclass_published import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.data.download.catalogue import SETS
-from bench.methods.kinds import PAPERS
+from bench.methods.card import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import linear, mlp, study
 from bench.studies.papers.multilabel_published import multilabel_published, published_elsewhere

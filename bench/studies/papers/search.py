@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.methods.kinds import PAPERS
+from bench.methods.card import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import grid, mlp, shrink, study
 from bench.studies.papers.rows import peer, repeat

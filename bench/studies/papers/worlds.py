@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bench.methods.kinds import PAPERS
+from bench.methods.card import PAPERS
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.grids import mlp, study
 from bench.studies.papers.rows import repeat
