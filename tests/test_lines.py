@@ -11,10 +11,9 @@ import msgspec
 import pytest
 
 from bench.cli.commands import main
-from bench.report.load import load_machine
+from bench.report.load import find_study, load_machine, trials_of
 from bench.report.readme import read_audits
 from bench.report.renderers import rendering_of
-from bench.report.studies import find_study, trials_of
 from bench.store import costs, record
 from bench.store.budgets import BudgetError, read_budgets
 from bench.store.lines import RecordError

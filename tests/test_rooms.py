@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 #: Room → what it imports beside itself, `settings` and `errors`.
 MAY_IMPORT = {
-    "cli": {"data", "methods", "runner", "store", "studies"},
+    "cli": {"data", "methods", "report", "runner", "store", "studies"},
     "report": {"data", "methods", "store", "studies"},
     "runner": {"measure", "methods", "store", "studies"},
     "studies": {"data", "methods"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib
 import os
 import shutil
 import sys
@@ -258,11 +257,12 @@ def _tune(options: argparse.Namespace) -> int:
         )
         tuner = Tuner(chosen, rule, run_options, watcher)
         outcome = tuner.tune()
-        tables = importlib.import_module("bench.report.tables.tuning")
-        render = importlib.import_module("bench.report.render")
+        from bench.report.render import render_text
+        from bench.report.tables.tuning import curves_table, tuning_table  # brings Matplotlib
+
         width = shutil.get_terminal_size((120, 40)).columns
-        for table in (tables.tuning_table(outcome), tables.curves_table(outcome)):
-            print(render.render_text(table, width))
+        for table in (tuning_table(outcome), curves_table(outcome)):
+            print(render_text(table, width))
         for space in tuner.spaces if options.storage else ():
             name = f"{chosen.name} {space.card.name}"
             store_in_optuna(options.storage, name, space, tuner.tries[space.card.name])
@@ -326,14 +326,16 @@ def _finding_text(finding: audit.Finding, found: Iterable[audit.Candidate]) -> s
 
 
 def _report(options: argparse.Namespace) -> int:
-    report = importlib.import_module("bench.report")
+    from bench.report.tables.comparison import terminal_summary  # brings Matplotlib
+    from bench.report.write import build
+
     results = _existing(_results_dir(options), options.results)
     folders.require_writable(options.out or results, "tables")
     if not _reported(options.study, results):
         print(f"{results} holds no records; `bench run STUDY` makes some")
         return _OK
     is_own = results != REFERENCE
-    paths = report.build(
+    paths = build(
         results,
         out_dir=options.out,
         studies=options.study or None,
@@ -346,7 +348,7 @@ def _report(options: argparse.Namespace) -> int:
         return _OK
     width = shutil.get_terminal_size((120, 40)).columns
     for name in _reported(options.study, results):
-        print(report.terminal_summary(results, REFERENCE, name, width))
+        print(terminal_summary(results, REFERENCE, name, width))
     if paths:
         print("written: " + ", ".join(map(str, sorted({path.parent for path in paths}))))
     return _OK
@@ -367,10 +369,10 @@ def _reported(asked: Sequence[str], results: Path) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from bench.report.check import check  # brings Matplotlib
+
     results = _existing(options.results or REFERENCE, options.results or REFERENCE)
-    found = importlib.import_module("bench.report").check(
-        results, reference_dir=None if results == REFERENCE else REFERENCE
-    )
+    found = check(results, reference_dir=None if results == REFERENCE else REFERENCE)
     for note in found.notes:
         print(f"note: {note}")
     for problem in found.problems:

@@ -1,7 +1,6 @@
-"""Tables and figures from records and costs alone; never imports torch nor the runner."""
+"""Tables and figures from records and costs alone; never imports torch nor the runner.
 
-from bench.report.check import Findings, check
-from bench.report.tables.comparison import Comparison, compare, terminal_summary
-from bench.report.write import build
-
-__all__ = ["Comparison", "Findings", "build", "check", "compare", "terminal_summary"]
+`write.build` makes what a reader sees, and `check.check` compares it with the records.
+`load.load_results` reads a study's; `sections` makes rows of them; `renderers` names what shows a
+kind of study: its table puts `columns` into cells, which `render` writes.
+"""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report.format import counted
 from bench.report.load import MachineResults, load_results
 from bench.report.readme import read_audits, readme_problems
+from bench.report.render import counted
 from bench.report.sections import Section
 from bench.report.tables.tuning import write_tuning
 from bench.report.write import beside, write_results
@@ -45,7 +45,7 @@ def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
     drew is compared by what it shows instead.
 
     Args:
-        results_dir: as :func:`bench.report.build` takes it.
+        results_dir: as :func:`bench.report.write.build` takes it.
         reference_dir: likewise.
     """
     problems = check_lines(results_dir)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.methods.card import TRAINING_ENTRY
-from bench.report.format import megabytes, number, percent
+from bench.report.render import megabytes, number, percent
 from bench.report.sections import Row, Section
 from bench.report.summary import Number, Record, Summary, dig
 

@@ -16,9 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.report.format import counted, escape_markdown
 from bench.report.load import MachineResults, load_results, shown_first
-from bench.report.render import markdown_body, markdown_notes
+from bench.report.render import counted, escape_markdown, markdown_body, markdown_notes
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section
 from bench.report.tables.overview import overview_table

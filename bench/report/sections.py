@@ -18,8 +18,17 @@ from bench.methods import cards
 from bench.methods.card import PAPERS, TRAINING, Card, KindName
 from bench.methods.cards import is_metric_older
 from bench.methods.labels import Named, describe_rows, sort_key
-from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
-from bench.report.timings import Timing, Timings
+from bench.report.summary import (
+    Number,
+    Record,
+    Summary,
+    Timing,
+    Timings,
+    clean,
+    dig,
+    group_by,
+    summarize,
+)
 from bench.settings import SettingsError, Trial
 from bench.store.costs import shared_costs
 from bench.store.files import file_safe

@@ -1,12 +1,19 @@
-"""Numbers out of records: values at a path, medians with their range, text fit to be shown."""
+"""Numbers out of records and cost lines: values at a path, medians with their range, best rounds.
+
+And text of both that is fit to be shown.
+"""
 
 from __future__ import annotations
 
 import statistics
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from bench.settings import Trial
+from bench.store import costs
+from bench.store.costs import CostLine
 
 Record = Mapping[str, Any]
 Number = int | float
@@ -93,3 +100,96 @@ def clean(value: Any) -> Any:
 
 # Controls, formats (direction marks too), surrogates, line and paragraph separators.
 _CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A row of a cost line, with the session that it was measured in.
+
+    Attributes:
+        row: as it stands in the line.
+        line: of the session.
+        has_inference: whether its inference was timed on the weights of the table's row; else it
+            is of another row with the same cost of training, and does not exist here.
+    """
+
+    row: Mapping[str, Any]
+    line: CostLine
+    has_inference: bool = True
+
+    @property
+    def repetitions(self) -> Sequence[Mapping[str, Any]]:
+        """The row's repetitions, one a round, with the phases that hold."""
+        found: Sequence[Mapping[str, Any]] = self.row.get("visits") or ()
+        if self.has_inference:
+            return found
+        return [{**each, "phases": _of_training(each["phases"])} for each in found]
+
+    def rounds(self, phase: str) -> dict[int, float]:
+        """Round → seconds for one step or query."""
+        found = {v["round"]: costs.seconds_per_unit(v, phase) for v in self.repetitions}
+        return {number: seconds for number, seconds in found.items() if seconds is not None}
+
+    def seconds(self, phase: str) -> Summary | None:
+        """Seconds for one step or query: of the best round, and the range over all of them."""
+        return _best_of_rounds(self.rounds(phase).values())
+
+    def speedup(self, other: Timing, phase: str) -> Summary | None:
+        """The other row's time ÷ this one's, and its range over their common session's rounds."""
+        if other.line is not self.line:
+            return None
+        own, theirs = self.rounds(phase), other.rounds(phase)
+        ratios = [theirs[number] / own[number] for number in {*own} & {*theirs}]
+        if not ratios:
+            return None
+        best = min(theirs.values()) / min(own.values())
+        return Summary(best, min(best, *ratios), max(best, *ratios))
+
+    @property
+    def load(self) -> float | None:
+        """Share of the processor time that others took, in the phase in which it was largest."""
+        num_cores = dig(self.line.machine, "num_cores")
+        row = {**self.row, "visits": self.repetitions}
+        return costs.load_share(row, num_cores) if num_cores else None
+
+
+def _of_training(phases: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: phase for name, phase in phases.items() if name in costs.TRAINING_PHASES}
+
+
+def _best_of_rounds(seconds: Iterable[float]) -> Summary | None:
+    known = list(seconds)
+    return Summary(min(known), min(known), max(known)) if known else None
+
+
+class Timings:
+    """The rows of the session of each group that counts, by part and by what they are of."""
+
+    def __init__(self, lines: Sequence[CostLine]) -> None:
+        self._by_cost: dict[tuple[str, str], Timing] = {}
+        self._by_weights: dict[tuple[str, str], Timing] = {}
+        for line in sorted(lines, key=lambda line: line.started_at):
+            for row in line.rows:
+                # Without its file at hand, a study's parts have no names.
+                for part in ("", str(line.group["part"])):
+                    timing = Timing(row, line)
+                    self._by_cost[part, row["cost_id"]] = timing
+                    if row.get("weights_of") is not None:
+                        self._by_weights[part, row["weights_of"]] = timing
+
+    def find(
+        self, part: str, trial: Trial, fingerprint: str | None, shared: Collection[str]
+    ) -> Timing | None:
+        """The row of a trial, or the training of another one that costs the same.
+
+        Args:
+            part: of the study.
+            trial: any of a row's replicates.
+            fingerprint: of its data; what was measured on other data is not its timing.
+            shared: cost ids that several rows of the study have.
+        """
+        timing = self._by_weights.get((part, costs.first_replicate(trial).trial_id))
+        timing = timing or self._by_cost.get((part, trial.cost_id))
+        if timing is None or len({fingerprint, timing.row.get("fingerprint")} - {None}) > 1:
+            return None
+        return replace(timing, has_inference=costs.is_of_weights(timing.row, trial, shared))

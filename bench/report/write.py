@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.report.format import escape_markdown
 from bench.report.load import MachineResults, load_results, reference_of
 from bench.report.readme import refresh
-from bench.report.render import render_latex, render_markdown
+from bench.report.render import escape_markdown, render_latex, render_markdown
 from bench.report.renderers import rendering_of
 from bench.report.style import draw_files
 from bench.report.tables.comparison import Comparison, compare_results, render_comparison

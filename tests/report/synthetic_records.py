@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.report.render import Cell, Table
 from bench.report.sections import Section, select_sections
-from bench.report.timings import Timings
+from bench.report.summary import Timings
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.costs import parse
 from bench.studies.study import Study

@@ -14,9 +14,10 @@ from synthetic_decoding import STUDY, decode_grid
 from synthetic_records import MACHINE, changed, record, trial, write
 
 from bench.errors import StudyError
-from bench.report import build, check
+from bench.report.check import check
 from bench.report.plots import decode
 from bench.report.renderers import rendering_of
+from bench.report.write import build
 from bench.store.files import replace_file
 from bench.store.record import SchemaError
 
@@ -336,11 +337,13 @@ def test_report_imports_neither_torch_nor_the_runner(tmp_path: Path) -> None:
     trials = [PLAIN, trial("mach", num_buckets=64, num_worlds=4)]
     write(tmp_path / "results", [record(t) for t in trials], made.costs_of(trials))
     code = (
-        "import sys; from pathlib import Path; import bench.report; "
+        "import sys; from pathlib import Path; "
+        "from bench.report.check import check; from bench.report.write import build; "
+        "from bench.report.tables.comparison import terminal_summary; "
         f"results = Path({str(tmp_path / 'results')!r}); "
-        "assert len(bench.report.build(results)) > 5; "
-        "bench.report.check(results); "
-        "print(bench.report.terminal_summary(results, results, 'imaginary', 80)); "
+        "assert len(build(results)) > 5; "
+        "check(results); "
+        "print(terminal_summary(results, results, 'imaginary', 80)); "
         "unwanted = {'torch', 'lightning', 'torchmetrics', 'bench.runner.run'}; "
         "assert not unwanted & set(sys.modules), unwanted & set(sys.modules)"
     )

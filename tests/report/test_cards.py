@@ -10,10 +10,12 @@ from synthetic_records import record, trial, write
 
 from bench.methods import cards
 from bench.methods.card import Card, OptionFormat
-from bench.report import build, check, terminal_summary
+from bench.report.check import check
 from bench.report.plots import training
 from bench.report.plots.lines import LinePlot
 from bench.report.plots.rows import PartsPlot, TimesPlot
+from bench.report.tables.comparison import terminal_summary
+from bench.report.write import build
 
 TOY = Card(
     name="toy",

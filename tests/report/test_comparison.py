@@ -9,9 +9,11 @@ from conftest import Install
 from synthetic_decoding import STUDY, decode_cost, decode_record, decode_trial
 from synthetic_records import MACHINE, changed, record, trial, write
 
-from bench.report import build, check, compare, terminal_summary
+from bench.report.check import check
 from bench.report.load import load_results
+from bench.report.tables.comparison import compare, terminal_summary
 from bench.report.tables.tables import build_table
+from bench.report.write import build
 
 FAST = {**MACHINE, "cpu": "Imaginary CPU XL", "num_cores": 8}
 

@@ -9,9 +9,9 @@ import pytest
 import synthetic_records as made
 from synthetic_records import MACHINE, changed, full_grid, record, sections, trial
 
-from bench.report.footnotes import notes_of
-from bench.report.studies import asked_for, find_study, trials_of
+from bench.report.load import asked_for, find_study, trials_of
 from bench.report.summary import clean, dig, summarize
+from bench.report.tables.tables import notes_of
 from bench.settings import TrainSpec, Trial
 from bench.store.budgets import Budget, budgets_path, write_budgets
 from bench.studies.study import Study

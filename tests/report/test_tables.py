@@ -6,8 +6,15 @@ import pytest
 import synthetic_records as made
 from synthetic_records import changed, cost_line, cost_row, record, sections, trial
 
-from bench.report.format import escape_latex, escape_markdown
-from bench.report.render import Cell, Table, render_latex, render_markdown, render_text
+from bench.report.render import (
+    Cell,
+    Table,
+    escape_latex,
+    escape_markdown,
+    render_latex,
+    render_markdown,
+    render_text,
+)
 from bench.report.tables.tables import build_table
 from bench.studies.published import Published
 

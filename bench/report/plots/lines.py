@@ -13,7 +13,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from bench.report.format import number
+from bench.report.render import number
 from bench.report.style import SeriesStyle, add_legend, new_figure
 
 # `steps`: powers of two at which something was measured. `quality`: percent, from 0 if that serves.

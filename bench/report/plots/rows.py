@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.columns import timed
-from bench.report.format import gibibytes
 from bench.report.plots.lines import log_ticks, plain
+from bench.report.render import gibibytes
 from bench.report.sections import Row, Section
 from bench.report.style import PART_STYLES, Legend, SeriesStyle, add_legend, new_figure
 from bench.report.summary import Number, Record, Summary, dig

@@ -10,15 +10,20 @@ from typing import Literal
 
 from bench.methods.cards import without_older_metrics
 from bench.report.columns import Column
-from bench.report.footnotes import machine_text, mark_notes
-from bench.report.format import GAP
 from bench.report.load import MachineResults, load_results, reference_of
-from bench.report.render import Cell, Table, markdown_body, render_markdown, render_text
+from bench.report.render import GAP, Cell, Table, markdown_body, render_markdown, render_text
 from bench.report.renderers import rendering_of
 from bench.report.sections import Row, Section
 from bench.report.summary import Record, dig, group_by
 from bench.report.tables.overview import overview_table
-from bench.report.tables.tables import count_text, marked, standard_error, status_text
+from bench.report.tables.tables import (
+    count_text,
+    machine_text,
+    mark_notes,
+    marked,
+    standard_error,
+    status_text,
+)
 from bench.settings import SettingsError, Trial
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.report.columns import HOST_PEAK, LOAD, Column, Value, recorded, shown_columns, timed
-from bench.report.footnotes import notes_of
-from bench.report.format import GAP, megabytes, number
-from bench.report.render import Cell, Table
+from bench.report.render import GAP, Cell, Table, megabytes, number
 from bench.report.sections import Row, Section, card_order
 from bench.report.summary import Number, Record, Summary, clean, dig, group_by, summarize
-from bench.report.tables.tables import cells, count_text, marked, spare_of
+from bench.report.tables.tables import cells, count_text, marked, notes_of, spare_of
 
 _MEANING = (
     "From hidden vector: with the output layer's product, H = 128; alone and batch: from bucket "

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 
 from bench.methods import cards
 from bench.report.columns import model_bytes
-from bench.report.format import GAP, megabytes, percent
-from bench.report.render import Cell, Table
+from bench.report.render import GAP, Cell, Table, megabytes, percent
 from bench.report.sections import Section, best_row
 from bench.report.tables.papers import preset_of
 from bench.studies.published import Published

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.report.columns import Column, papers_columns
-from bench.report.footnotes import notes_of
-from bench.report.format import GAP, number
-from bench.report.render import Cell, Table
+from bench.report.render import GAP, Cell, Table, number
 from bench.report.sections import Row, Section
 from bench.report.summary import dig
-from bench.report.tables.tables import build_table, count_text, marked, status_text
+from bench.report.tables.tables import build_table, count_text, marked, notes_of, status_text
 from bench.settings import SettingsError, Trial
 from bench.studies.presets import PRESETS
 from bench.studies.published import TAGS, PaperRow, has_options

@@ -13,12 +13,10 @@ from bench.report.columns import (
     shown_columns,
     timed,
 )
-from bench.report.footnotes import notes_of
-from bench.report.format import GAP, number
-from bench.report.render import Cell, Table
+from bench.report.render import GAP, Cell, Table, number
 from bench.report.sections import Row, Section
 from bench.report.summary import Number, Record, Summary, dig
-from bench.report.tables.tables import count_text, marked, published_lines, spare_of
+from bench.report.tables.tables import count_text, marked, notes_of, published_lines, spare_of
 from bench.studies.twins import TWINS, Length, training_length
 
 _MEANING = (

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.report.columns import Column, recorded
-from bench.report.footnotes import notes_of
-from bench.report.format import GAP, number
-from bench.report.render import Cell, Table
+from bench.report.render import GAP, Cell, Table, number
 from bench.report.sections import Row, Section
 from bench.report.summary import dig, group_by
 from bench.report.tables.papers import options_of, rows_beside
-from bench.report.tables.tables import marked, status_text
+from bench.report.tables.tables import marked, notes_of, status_text
 from bench.studies.published import TAGS, Claim, has_options
 
 _MEANING = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.methods.labels import card_of
-from bench.report.format import GAP, escape_markdown, number, percent
-from bench.report.render import Cell, Table, render_markdown
+from bench.report.render import GAP, Cell, Table, escape_markdown, number, percent, render_markdown
 from bench.store.files import replace_file
 from bench.studies.tuned import Tuned, TunedMethod, read_tuned
 from bench.studies.tuning import standard_error
