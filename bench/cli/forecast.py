@@ -42,12 +42,7 @@ class Forecast:
             self._seconds.setdefault(key, []).append(seconds / length)
 
     def guess(self, trial: Trial | None, before: float | None = None) -> Guess:
-        """How long a trial may take.
-
-        Args:
-            trial: None where its settings are not at hand.
-            before: seconds that it took before.
-        """
+        """How long a trial (None: of unknown settings) may take; `before`, if it has run before."""
         if before is not None:
             return Guess(before, is_close=True)
         likenesses = [(("any",), 1.0)] if trial is None else list(_likenesses(trial))
@@ -73,12 +68,7 @@ def _likenesses(trial: Trial) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 class Running:
-    """The rest of a trial that runs: what was guessed, more and more by its own progress.
-
-    Args:
-        guess: of all of the trial.
-        began_at: in seconds on the clock of the other times.
-    """
+    """The rest of a trial that runs: what was guessed, more and more by its own progress."""
 
     def __init__(self, guess: Guess, began_at: float) -> None:
         self._guess = guess
@@ -87,12 +77,7 @@ class Running:
         self._last: tuple[float, float] | None = None
 
     def reached(self, share: float, now: float) -> None:
-        """A share of the training is done.
-
-        Args:
-            share: in [0, 1].
-            now: the time.
-        """
+        """A share of the training, in [0, 1], is done."""
         self._first = self._first or (share, now)
         self._last = (share, now)
 

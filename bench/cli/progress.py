@@ -67,11 +67,6 @@ def fitted(text: str, width: int) -> str:
 def longest_fitting(heads: Sequence[str], tails: Sequence[str], width: int) -> str:
     """A head and a tail in the longest forms that fit a width; heads are shortened first.
 
-    Args:
-        heads: longest form first.
-        tails: likewise.
-        width: in columns.
-
     >>> longest_fitting(["MACH, H=64, lr=0.1", "MACH, lr=0.1"], ["50% · 3m left", "50%"], 24)
     'MACH, lr=0.1 · 50%'
     """
@@ -88,13 +83,7 @@ def _columns(text: str) -> int:
 
 
 class LiveLine:
-    """A stream with one line that is rewritten on a terminal, and sparse plain lines elsewhere.
-
-    Args:
-        stream: where to write; standard output if None.
-        is_live: whether it is a terminal; asks the stream if None.
-        now: the time in seconds, monotonic.
-    """
+    """A stream with one line that is rewritten on a terminal, and sparse plain lines elsewhere."""
 
     def __init__(
         self,
@@ -156,13 +145,7 @@ class LiveLine:
 
 
 class Progress(View):
-    """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere.
-
-    Args:
-        stream: where to write; standard output if None.
-        is_live: rewrite one line; asks the stream if None.
-        now: the time in seconds, monotonic.
-    """
+    """Progress of one study on a stream: live on a terminal, sparse plain lines elsewhere."""
 
     def __init__(
         self,

@@ -16,13 +16,7 @@ _UNITS = {"train": "step", "fit": "fit"}
 
 
 class TimingView:
-    """Follows a session on a stream: one live line on a terminal, one line a repetition elsewhere.
-
-    Args:
-        num_rounds: of the session.
-        names: what the rows are called.
-        stream: where to write; standard output if None.
-    """
+    """Follows a session: one live line on a terminal, one line a repetition elsewhere."""
 
     def __init__(self, num_rounds: int, names: RowNames, stream: TextIO | None = None) -> None:
         self._num_rounds = num_rounds
@@ -70,12 +64,7 @@ def phases_text(phases: Mapping[str, Any]) -> str:
 
 
 def summary(line: CostLine, names: RowNames) -> Iterator[str]:
-    """A line for each row: its times, and their ratios to the first row's.
-
-    Args:
-        line: of one session.
-        names: what its rows are called.
-    """
+    """A line for each row: its times, and their ratios to the first row's."""
     rows: Sequence[Mapping[str, Any]] = line.rows
     group = " · ".join(word for word in (line.group["part"], line.group["data"]["name"]) if word)
     yield printable(f"{line.study}, {group}: {line.num_rounds} rounds")

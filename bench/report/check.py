@@ -43,10 +43,6 @@ def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
 
     Rebuilds everything elsewhere and compares bytes. A figure that another version of Matplotlib
     drew is compared by what it shows instead.
-
-    Args:
-        results_dir: as :func:`bench.report.write.build` takes it.
-        reference_dir: likewise.
     """
     problems = check_lines(results_dir)
     try:

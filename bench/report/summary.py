@@ -180,14 +180,7 @@ class Timings:
     def find(
         self, part: str, trial: Trial, fingerprint: str | None, shared: Collection[str]
     ) -> Timing | None:
-        """The row of a trial, or the training of another one that costs the same.
-
-        Args:
-            part: of the study.
-            trial: any of a row's replicates.
-            fingerprint: of its data; what was measured on other data is not its timing.
-            shared: cost ids that several rows of the study have.
-        """
+        """The row of a trial, or the training of another one that costs the same."""
         timing = self._by_weights.get((part, costs.first_replicate(trial).trial_id))
         timing = timing or self._by_cost.get((part, trial.cost_id))
         if timing is None or len({fingerprint, timing.row.get("fingerprint")} - {None}) > 1:

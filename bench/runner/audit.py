@@ -76,14 +76,7 @@ def candidates(
     machine: Mapping[str, Any],
     warn: Callable[[str], object] = lambda warning: None,
 ) -> list[Candidate]:
-    """Finished records of this machine that today's code should give again.
-
-    Args:
-        studies: whose.
-        results_dir: where they are.
-        machine: this one.
-        warn: takes a warning for each line that could not be read, and is no candidate.
-    """
+    """Finished records of this machine that today's code should give again."""
     found = []
     slug = provenance.machine_slug(machine)
     for study in studies:

@@ -76,14 +76,7 @@ class Job:
 def build_job(
     study: Study, trial: Trial, machine: Mapping[str, Any], source: Mapping[str, Any]
 ) -> Job:
-    """The job of a study's trial, by today's code.
-
-    Args:
-        study: whose.
-        trial: by steps.
-        machine: the record's `machine` block.
-        source: what `bench.store.provenance.collect` gives.
-    """
+    """The job of a study's trial, by today's code."""
     return Job(
         study=study.name,
         trial=trial,
@@ -132,14 +125,7 @@ def run_job(job: Job, context: Context) -> Record:
 
 
 class ChildFailed(Exception):  # noqa: N818 - an outcome of a trial, not a mistake
-    """A process did not give what it was asked for.
-
-    Args:
-        status: `oom`, `timeout` or `error`.
-        reason: in words.
-        payload: blocks of the record that were known until then.
-        flags: of the process, where it could still say them.
-    """
+    """A process did not give what it was asked for."""
 
     def __init__(
         self,

@@ -31,13 +31,8 @@ def are_timed(
 ) -> bool:
     """Whether costs of all trials are on record, made by code of today's behaviour.
 
-    What failed in the newest session of its table is not, whatever an older one has.
-
-    Args:
-        lines: costs on record.
-        study: whose.
-        trials: those that are asked for.
-        for_steps: seconds a step alone are asked for, on whatever weights.
+    What failed in the newest session of its table is not, whatever an older one has. For seconds a
+    step alone (`for_steps`) any weights will do.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for line in costs.newest_costs(lines):
@@ -107,14 +102,6 @@ def set_budgets(
     on_repetition: OnRepetition,
 ) -> list[Budget]:
     """Turn budgets into steps and write them down; by costs on record where all are there.
-
-    Args:
-        study: whose.
-        trials: those with a budget in seconds.
-        options: where results go.
-        names: what rows are called.
-        recorded: costs on record; where one is missing, all are measured now.
-        on_repetition: takes what becomes of each repetition of that.
 
     Raises:
         BudgetError: a configuration could not be timed; budgets of the others are written down.

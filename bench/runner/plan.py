@@ -254,13 +254,7 @@ def _is_written(value: Any, text: str) -> bool:
 
 
 def names_of_rows(study: Study, options: RunOptions, records: Sequence[Record] = ()) -> RowNames:
-    """What the rows of a study are called, whichever of them were asked for.
-
-    Args:
-        study: the study.
-        options: the profile, and where budgets are.
-        records: of the study; they name the task of data.
-    """
+    """What the rows of a study are called, whichever of them were asked for."""
     everything = replace(options, only=(), where=(), replicates=None)
     names = RowNames(trials_by_steps(study, everything), study.kind.name, study.part)
     for old in records:

@@ -41,12 +41,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Runs one trial at a time, each in a fresh process of this machine.
-
-    Args:
-        context: where and on what trials run.
-        on_event: takes each trial's start and the events that it emits.
-    """
+    """Runs one trial at a time, each in a fresh process of this machine."""
 
     def __init__(self, context: Context, on_event: OnEvent = lambda job, event: None) -> None:
         self._context = context
@@ -229,11 +224,6 @@ def prepare_apart(trials: Iterable[Trial], context: Context, note: Callable[[str
     """Prepare the data of trials in processes of their own; what is bad is left to the trials.
 
     So that set-up and memory peaks of the trials are their own.
-
-    Args:
-        trials: whose data, each once.
-        context: its cache takes the prepared data.
-        note: takes what a person should know, such as that a damaged entry is built again.
     """
     for trial in {repr(trial.data): trial for trial in trials}.values():
         with suppress(ChildFailed):

@@ -64,12 +64,7 @@ def of_user(purpose: str) -> str:
 
 
 def require_writable(folder: Path, *below: str) -> None:
-    """Make a folder, and try to write to it and to those below it that exist.
-
-    Args:
-        folder: the folder.
-        below: names of folders inside one another.
-    """
+    """Make a folder, and try to write to it and to those below it that exist."""
     inner = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)

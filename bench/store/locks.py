@@ -73,12 +73,7 @@ def this_user() -> str:
 
 
 def require_locks(folder: Path, option: str) -> None:
-    """Try a lock in a folder that can be written to.
-
-    Args:
-        folder: the folder.
-        option: what names another one on the command line.
-    """
+    """Try a lock in a folder that can be written to."""
     try:
         with locked(folder / f".{own_name()}.lock"):
             pass

@@ -272,16 +272,7 @@ def worlds_panels(
     levels: Sequence[Level],
     title: str = "",
 ) -> tuple[Panel, ...]:
-    """One panel where subsets of worlds are scored on all test points; else two of equal axes.
-
-    Args:
-        section: its facts hold the number of test points.
-        rows: whose subsets are shown.
-        lines: over numbers of worlds, on the points that subsets are scored on.
-        complete: what was scored on all test points.
-        levels: likewise.
-        title: what both are about.
-    """
+    """One panel where subsets of worlds are scored on all test points; else two of equal axes."""
     sizes = {
         int(entry["num_points"])
         for row in rows

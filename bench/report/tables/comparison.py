@@ -91,13 +91,7 @@ def _machine(results: MachineResults) -> str:
 def compare(
     own_dir: Path, reference_dir: Path, study: str, machine: str | None = None
 ) -> Comparison | None:
-    """Own results of a study beside the reference's; None where there are no own ones.
-
-    Args:
-        own_dir: results folder of whoever runs the suite.
-        reference_dir: the committed one.
-        study: name, or path of the Python file that defines it.
-        machine: of the own results; None: the one that was measured last.
+    """Own results of a study on a machine, or else the last ones, beside the reference's.
 
     Raises:
         SchemaError: lines of another schema.
@@ -253,12 +247,6 @@ def terminal_summary(own_dir: Path, reference_dir: Path, study: str, width: int)
 
     Beside a reference that is the table own | reference. Rows are those of the page; a narrow
     terminal names the columns that it has no room for.
-
-    Args:
-        own_dir: results folder of whoever runs the suite.
-        reference_dir: the committed one.
-        study: name, or path of the Python file that defines it.
-        width: of the terminal, in characters.
     """
     comparison = compare(own_dir, reference_dir, study)
     if comparison is None:

@@ -83,13 +83,7 @@ def marked(row: Row, name: str = "") -> str:
 
 
 def cells(row: Row, columns: Sequence[Column], bold: Sequence[Column] = ()) -> list[Cell]:
-    """The numbers of a row; its status where its first quality would stand, if it has none.
-
-    Args:
-        row: the row.
-        columns: its quantities.
-        bold: those of them that are set in bold.
-    """
+    """The numbers of a row; its status where its first quality would stand, if it has none."""
     texts = [(column.write(row), column in bold) for column in columns]
     found = [Cell(text, is_bold=is_bold) if text else Cell(GAP) for text, is_bold in texts]
     if not row.done:
