@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.store import kernels
-from bench.store.folders import private_folder
+from bench.store.files import private_folder
 
 ROOT = Path(__file__).parent.parent
 INNER = "from bench.store.kernels import njit\n@njit(cache=True)\ndef one():\n    return 1\n"
@@ -35,7 +35,8 @@ def copy(tmp_path):
     (tmp_path / "baselines").mkdir()
     (tmp_path / "bench" / "store").mkdir()
     for name in (
-        "__init__.py", "errors.py", "store/__init__.py", "store/folders.py", "store/kernels.py",
+        "__init__.py", "errors.py", "store/__init__.py", "store/files.py", "store/kernels.py",
+        "store/locks.py",
     ):  # fmt: skip
         shutil.copy(ROOT / "bench" / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "inner.py").write_text(INNER)

@@ -1,4 +1,8 @@
-"""Command line: `python -m bench COMMAND`; `--help` names the commands."""
+"""Command line: `python -m bench COMMAND`; `--help` names the commands.
+
+`run` takes a study (`bench.studies.study`), plans what it lacks (`bench.runner.plan`) and runs it
+(`bench.runner.run`); `report` makes tables of what was recorded (`bench.report.write`).
+"""
 
 from __future__ import annotations
 
@@ -38,10 +42,10 @@ from bench.runner.plan import (
 from bench.runner.timing import OnRepetition
 from bench.runner.tuning import NUM_ROUNDS, Tuner, Watcher
 from bench.settings import Trial
-from bench.store import folders, locks, provenance
+from bench.store import files, locks, provenance
 from bench.store.budgets import budgets_path
 from bench.store.costs import CostLine, read_costs
-from bench.store.folders import folder_named
+from bench.store.files import folder_named
 from bench.store.record import Record
 from bench.studies import study
 from bench.studies.study import PROFILES, Study, located
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_no_more()
         return _FAILED
     except OSError as error:
-        if (known := folders.of_storage(error)) is None:
+        if (known := files.of_storage(error)) is None:
             raise
         _write_no_more()
         return _say(str(known), _USAGE)
@@ -298,8 +302,8 @@ def _audit(options: argparse.Namespace) -> int:
         results_dir=results,
         cache_dir=options.cache_dir,
     )
-    folders.require_writable(outcomes, "audits")
-    folders.require_writable(options.cache_dir, "logs")
+    files.require_writable(outcomes, "audits")
+    files.require_writable(options.cache_dir, "logs")
     path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
     counts: Counter[str] = Counter()
     view = progress.Progress()
@@ -330,7 +334,7 @@ def _report(options: argparse.Namespace) -> int:
     from bench.report.write import build
 
     results = _existing(_results_dir(options), options.results)
-    folders.require_writable(options.out or results, "tables")
+    files.require_writable(options.out or results, "tables")
     if not _reported(options.study, results):
         print(f"{results} holds no records; `bench run STUDY` makes some")
         return _OK
@@ -440,8 +444,8 @@ def _smoke_dir(options: argparse.Namespace) -> Path:
 
 def _try_folders(run_options: RunOptions, *below: str) -> None:
     """Refuse folders that would not take what is about to be made."""
-    folders.require_writable(run_options.results_dir, *below)
-    folders.require_writable(run_options.cache_dir, "logs")
+    files.require_writable(run_options.results_dir, *below)
+    files.require_writable(run_options.cache_dir, "logs")
     locks.require_locks(run_options.results_dir, "--results")
     locks.require_locks(run_options.cache_dir, "--cache-dir")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.download.catalogue import ROLES, SETS, PublishedSet
-from bench.store.folders import folder_named
+from bench.store.files import folder_named
 
 _OK, _FAILED = 0, 1
 _HEADINGS = ("name", "task", "N train", "N test", "D", "L", "labels a point", "here")

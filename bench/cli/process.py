@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.errors import Stopped, reason_of
-from bench.store.folders import of_user, private_folder
+from bench.store.files import of_user, private_folder
 
 _SIGNALS = [
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from bench.cli.progress import LiveLine, printable
 from bench.methods.labels import RowNames
@@ -18,10 +18,10 @@ _UNITS = {"train": "step", "fit": "fit"}
 class TimingView:
     """Follows a session: one live line on a terminal, one line a repetition elsewhere."""
 
-    def __init__(self, num_rounds: int, names: RowNames, stream: TextIO | None = None) -> None:
+    def __init__(self, num_rounds: int, names: RowNames) -> None:
         self._num_rounds = num_rounds
         self._names = names
-        self._line = LiveLine(stream)
+        self._line = LiveLine()
 
     def on_repetition(
         self,

@@ -1,4 +1,8 @@
-"""How studies are shown, by their kind or by what they name: one of one's own is an entry here."""
+"""How studies are shown, by their kind or by what they name: one of one's own is an entry here.
+
+A section's table is made in `bench.report.tables`, of `bench.report.columns`; what trains is shown
+by `tables.tables`.
+"""
 
 from __future__ import annotations
 

@@ -71,6 +71,12 @@ class Row:
         return ", ".join(filter(None, [self.label, self.setting]))
 
     @property
+    def trial_id(self) -> str:
+        """Of its first replicate; "" where its settings are no longer those of a trial."""
+        trial = trial_of({"settings": {**self.settings, "replicate": 0}})
+        return trial.trial_id if trial else ""
+
+    @property
     def is_trivial(self) -> bool:
         """Whether this is a reference without training rather than a competitor."""
         return self.card.is_trivial

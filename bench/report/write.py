@@ -1,4 +1,7 @@
-"""Writes all that a reader sees: tables, figures, and the README's tables."""
+"""Writes all that a reader sees: tables, figures, and the README's tables.
+
+Results come from `bench.report.load`; `bench.report.renderers` names what makes their tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a run of a study would do: which of its trials are on record, and which are to run."""
+"""What a run of a study would do: which of its trials are on record, and which are to run.
+
+`bench.runner.run` runs these, each as a job of `bench.runner.child`.
+"""
 
 from __future__ import annotations
 

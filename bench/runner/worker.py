@@ -2,7 +2,8 @@
 
 Started by `bench.runner.child`. Stdin carries the request, one JSON line, and, where the trial is
 timed, a line a repetition; it stays open: its end means that the parent is gone. Messages go
-through a pipe of their own, so that whatever a library prints cannot spoil them.
+through a pipe of their own, so that whatever a library prints cannot spoil them. What is measured
+is up to the module that the request names: `bench.experiments.training` for methods of our own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 
 import numba
 
-from bench.store.folders import of_user, private_folder
+from bench.store.files import of_user, private_folder
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("bench", "baselines")
@@ -50,9 +50,9 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def kernel_sources(root: Path = _ROOT) -> list[Path]:
+def kernel_sources() -> list[Path]:
     """The files of both packages that hold kernels, sorted."""
-    files = (file for name in _PACKAGES for file in (root / name).rglob("*.py"))
+    files = (file for name in _PACKAGES for file in (_ROOT / name).rglob("*.py"))
     return sorted(file for file in files if _WORD in file.read_bytes())
 
 

@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def git_state(root: Path = _ROOT) -> tuple[str | None, bool | None]:
     return commit or None, None if changes is None else bool(changes)
 
 
-def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
+def package_versions() -> dict[str, str | None]:
     """Installed version of each package, without importing it; None where it is not installed."""
     versions: dict[str, str | None] = {}
-    for name in names:
+    for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

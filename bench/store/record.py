@@ -1,7 +1,9 @@
 """What a trial left behind: one JSON object a line, appended and never edited.
 
 A record holds the quality that settings alone decide, bytes, a status and the provenance; nothing
-derived. Missing is null, never 0. What depends on a machine's speed is in `bench.store.costs`.
+derived. Missing is null, never 0. What depends on a machine's speed is in `bench.store.costs`, what
+each field may hold in `bench.store.lines`; `bench.runner.child.run_job` builds records, and
+`bench.report.load` reads them for tables.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.nn.losses import LossKind, Positives, build_positives, chunked_loss, loss_of_logits
-from bench.store.provenance import accelerator_name, git_state, machine, package_versions
+from bench.store.provenance import (
+    accelerator_name,
+    git_state,
+    machine,
+    package_versions,
+    utc_now,
+)
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -296,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     content = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured_at": utc_now(),
         "commit": commit,
         "is_dirty": is_dirty,
         "packages": package_versions(),

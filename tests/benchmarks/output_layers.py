@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from bench.measure.memory import (
     host_peak_bytes,
 )
 from bench.nn.classifier import DataFacts, ExtremeClassifier
-from bench.store.provenance import git_state, machine, package_versions
+from bench.store.provenance import git_state, machine, package_versions, utc_now
 
 NUM_POINTS, WIDTH, NUM_FEATURES, ENTRIES = 256, 64, 1_000, 20
 SIZES = (20_000, 83_071, 670_091, 2_812_281, 49_460_000)
@@ -181,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     content = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured_at": utc_now(),
         "commit": commit,
         "is_dirty": is_dirty,
         "packages": package_versions(),

@@ -24,7 +24,6 @@ from bench.report.tables.tables import (
     standard_error,
     status_text,
 )
-from bench.settings import SettingsError, Trial
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every
 #: leading metric within the reference's replicates, widened. `–`: there is no such row. Metrics
@@ -111,10 +110,10 @@ def compare(
 def compare_results(own: MachineResults, reference: MachineResults | None) -> Comparison:
     """Rows of one machine beside those of another."""
     sections = reference.sections if reference else ()
-    known = group_by((row for section in sections for row in section.rows), _identity)
+    known = group_by((r for s in sections for r in s.rows), lambda row: row.trial_id)
 
     def pair(section: Section, row: Row, words: str) -> Pair:
-        matches = known.get(_identity(row), [])
+        matches = known.get(row.trial_id, [])
         same_data = [match for match in matches if match.fingerprint == row.fingerprint]
         match = next(iter(same_data or matches), None)
         return Pair(row, words, match, judge(section, row, match))
@@ -123,13 +122,6 @@ def compare_results(own: MachineResults, reference: MachineResults | None) -> Co
     shown = (section for section in own.sections if section.rows)
     parts = [(part, tuple(pair(part, *row) for row in rows(part))) for part in shown]
     return Comparison(own, reference, tuple(parts))
-
-
-def _identity(row: Row) -> str:
-    try:
-        return Trial.from_dict({**row.settings, "replicate": 0}).trial_id
-    except SettingsError:
-        return ""
 
 
 def judge(section: Section, own: Row, reference: Row | None) -> Verdict:

@@ -16,7 +16,6 @@ from bench.report.render import GAP, Cell, Table, number
 from bench.report.sections import Row, Section
 from bench.report.summary import dig
 from bench.report.tables.tables import build_table, count_text, marked, notes_of, status_text
-from bench.settings import SettingsError, Trial
 from bench.studies.presets import PRESETS
 from bench.studies.published import TAGS, PaperRow, has_options
 
@@ -174,19 +173,12 @@ def _setting(row: Row) -> str:
 
 def preset_of(row: Row) -> str:
     """Name of the published set-up that a row is; "" where it is none."""
-    return _presets().get(_identity(row), "")
+    return _presets().get(row.trial_id, "")
 
 
 @functools.cache
 def _presets() -> Mapping[str, str]:
     return {preset.trial().trial_id: name for name, preset in PRESETS.items()}
-
-
-def _identity(row: Row) -> str:
-    try:
-        return Trial.from_dict({**row.settings, "replicate": 0}).trial_id
-    except SettingsError:
-        return ""
 
 
 def data_forms(rows: Sequence[Row]) -> dict[int, str]:
