@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,6 @@ from bench.runner.plan import (
     plan_run,
     trials_by_steps,
 )
-from bench.runner.timing import OnRepetition
 from bench.runner.tuning import NUM_ROUNDS, Tuner, Watcher
 from bench.settings import Trial
 from bench.store import files, locks, provenance
@@ -163,9 +162,9 @@ def _cost(options: argparse.Namespace) -> int:
         _try_folders(run_options, "costs", chosen.name)
         num_rounds = options.rounds or chosen.kind.num_rounds
         outcomes = set()
-        with _timing_view(chosen, run_options, num_rounds) as view:
+        with timing_view.shown(num_rounds, names_of_rows(chosen, run_options)) as on_repetition:
             for group, line, is_recorded in costing.time_and_record(
-                chosen, trials, run_options, num_rounds, view.on_repetition
+                chosen, trials, run_options, num_rounds, on_repetition
             ):
                 for text in timing_view.summary(line, names_of_rows(chosen, run_options)):
                     print(text, flush=True)
@@ -178,17 +177,6 @@ def _cost(options: argparse.Namespace) -> int:
         if False in outcomes:
             print(f"{chosen.name}: a part of a table's rows, which is shown and not recorded")
     return _FAILED if failed else _OK
-
-
-@contextlib.contextmanager
-def _timing_view(
-    chosen: Study, run_options: RunOptions, num_rounds: int
-) -> Iterator[timing_view.TimingView]:
-    view = timing_view.TimingView(num_rounds, names_of_rows(chosen, run_options))
-    try:
-        yield view
-    finally:
-        view.close()
 
 
 def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
@@ -229,10 +217,8 @@ def _budget(options: argparse.Namespace) -> int:
 def _set_budgets(chosen: Study, trials: Sequence[Trial], run_options: RunOptions) -> None:
     names = names_of_rows(chosen, run_options)
     recorded = _read_costs(chosen, run_options)
-    with _timing_view(chosen, run_options, chosen.kind.num_rounds) as view:
-        found = costing.set_budgets(
-            chosen, trials, run_options, names, recorded, view.on_repetition
-        )
+    with timing_view.shown(chosen.kind.num_rounds, names) as on_repetition:
+        found = costing.set_budgets(chosen, trials, run_options, names, recorded, on_repetition)
     for budget in found:
         label = progress.printable(budget.label)
         print(f"  {label}: {budget.budget_seconds:g} s are {budget.num_steps:,} steps")
@@ -256,7 +242,7 @@ def _tune(options: argparse.Namespace) -> int:
         _try_folders(run_options, "tuning", "tuned")
         watcher = Watcher(
             view=progress.Progress,
-            timing=_timing_of_tries,
+            timing=functools.partial(timing_view.shown, NUM_ROUNDS),
             note=lambda text: print(progress.printable(text), flush=True),
         )
         tuner = Tuner(chosen, rule, run_options, watcher)
@@ -272,15 +258,6 @@ def _tune(options: argparse.Namespace) -> int:
             store_in_optuna(options.storage, name, space, tuner.tries[space.card.name])
         print(f"{chosen.name}: settings in {tuned_path(run_options.results_dir, chosen.name)}")
     return _OK
-
-
-@contextlib.contextmanager
-def _timing_of_tries(names: RowNames) -> Iterator[OnRepetition]:
-    view = timing_view.TimingView(NUM_ROUNDS, names)
-    try:
-        yield view.on_repetition
-    finally:
-        view.close()
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bench.cli.progress import LiveLine, printable
 from bench.methods.labels import RowNames
-from bench.runner.timing import Group
+from bench.runner.timing import Group, OnRepetition
 from bench.settings import Trial
 from bench.store.costs import CostLine, best_seconds, load_share, seconds_per_unit
 
@@ -47,6 +48,16 @@ class TimingView:
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._line.clear()
+
+
+@contextmanager
+def shown(num_rounds: int, names: RowNames) -> Iterator[OnRepetition]:
+    """What follows a session, for as long as it goes on."""
+    view = TimingView(num_rounds, names)
+    try:
+        yield view.on_repetition
+    finally:
+        view.close()
 
 
 def phases_text(phases: Mapping[str, Any]) -> str:

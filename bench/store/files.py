@@ -26,10 +26,10 @@ _HAS_USERS = hasattr(os, "geteuid")  # Windows has none
 _TRIED_BYTES = 1 << 17
 
 # Errors of folders, disks and rights; anything else may be a fault of the suite.
-_OF_STORAGE = frozenset(
-    (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP)
-    + (errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
-)
+_OF_STORAGE = {
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 def replace_file(path: Path, content: bytes) -> Path:
