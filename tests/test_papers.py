@@ -136,17 +136,6 @@ def test_a_third_partys_number_stands_beside_its_own_set_up_and_no_other_mach(na
         assert is_beside == (trial.model in theirs), trial.model
 
 
-def test_a_filters_time_stands_beside_the_complete_decode_of_the_same_table() -> None:
-    study = load_study("table-wiki10-worlds")
-    times = {
-        row.label: row.metrics["decode ms"]
-        for row in study.published
-        if row.source.endswith("table 4.4")
-    }
-    assert set(times) == {"MACH, R = 16", "N-MACH, R = 16"}
-    assert times["MACH, R = 16"] / times["N-MACH, R = 16"] == pytest.approx(28.15 / 2.81)
-
-
 def test_the_tradeoff_has_every_point_of_both_figures() -> None:
     study = load_study("figure-tradeoff")
     assert sum(len(by_buckets) for by_buckets in TRADEOFF["odp"].values()) == 18

@@ -110,16 +110,6 @@ def test_estimator_equals_its_formula(estimator: str, loss: LossKind) -> None:
     torch.testing.assert_close(final.double(), expected.gather(1, labels), rtol=1e-5, atol=1e-6)
 
 
-def test_logit_sum_ranks_as_log_mean_under_softmax() -> None:
-    logits = torch.randn(4, 6, 9, generator=torch.Generator().manual_seed(2))
-    table = build_hash("universal", 40, 9, 6).table()
-    ranked = [
-        top_k_reference(estimators.bucket_scores(logits, "softmax", name), table, 10)[1]
-        for name in ("logit_sum", "log_mean")
-    ]
-    assert torch.equal(*ranked)
-
-
 @given(labels_per_point=st.floats(0, 20), prob=st.floats(0, 1))
 @settings(max_examples=50, deadline=None)
 def test_quadratic_recovers_the_probability_from_exact_means(

@@ -111,14 +111,8 @@ def test_worlds_per_step_changes_nothing_but_memory():
     batch = random_batch(8, D, L, "multilabel")
     values = []
     for worlds_per_step in (None, 1, 2, 5):
-        model = Mach(
-            facts(D, L, "multilabel"),
-            num_buckets=7,
-            num_worlds=5,
-            worlds_per_step=worlds_per_step,
-            hidden_dims=(6,),
-            output_std=0.5,
-        )
+        settings = {"num_buckets": 7, "num_worlds": 5, "hidden_dims": (6,), "output_std": 0.5}
+        model = Mach(facts(D, L, "multilabel"), worlds_per_step=worlds_per_step, **settings)
         loss = model.training_loss(batch)
         loss.backward()
         values.append((loss.detach(), gradients(model)))
@@ -133,14 +127,8 @@ def test_worlds_per_step_changes_nothing_but_memory():
 @pytest.mark.parametrize("optimizer", ["adam", "row_adam"])
 def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
     def build() -> Mach:
-        return Mach(
-            facts(D, L, "multiclass"),
-            num_buckets=7,
-            num_worlds=3,
-            hidden_dims=(6,),
-            optimizer=optimizer,
-            learning_rate=0.05,
-        )
+        settings = {"num_buckets": 7, "num_worlds": 3, "hidden_dims": (6,), "learning_rate": 0.05}
+        return Mach(facts(D, L, "multiclass"), optimizer=optimizer, **settings)
 
     batches = [random_batch(8, D, L, "multiclass", seed=step) for step in range(8)]
     plain = _train(build(), "multiclass", steps=8)
@@ -153,16 +141,9 @@ def test_lightning_gives_the_losses_of_a_plain_loop(optimizer):
             self.losses.append(outputs["loss"].item())
 
     collect = Collect()
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[collect],
-    )
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    length = {"max_epochs": 1, "limit_val_batches": 0, **dict.fromkeys(off, False)}
+    trainer = lightning.Trainer(accelerator="cpu", callbacks=[collect], **length)
     loader = torch.utils.data.DataLoader(batches, batch_size=None, shuffle=False)
     trainer.fit(build(), train_dataloaders=loader)
     assert collect.losses == pytest.approx(plain, abs=1e-5)
@@ -254,15 +235,8 @@ def test_two_towers_with_all_negatives_are_a_softmax_without_biases(task, rectif
     full = FullSoftmax(
         facts(D, L, task), loss="softmax", hidden_dims=(6,), prior_start=False, output_std=0.5
     )
-    towers = TwoTower(
-        facts(D, L, task),
-        similarity="dot",
-        temperature=1.0,
-        sampler="all",
-        rectify=rectify,
-        hidden_dims=(6,),
-        seed=4,
-    )
+    dots = {"similarity": "dot", "temperature": 1.0, "sampler": "all", "rectify": rectify}
+    towers = TwoTower(facts(D, L, task), **dots, hidden_dims=(6,), seed=4)
     perturb(towers)
     full.encoder.activate_last = rectify
     vectors = {n: v for n, v in towers.state_dict().items() if n != "_extra_state"}

@@ -51,18 +51,18 @@ def test_merging_leaves_the_parts_alone():
         assert torch.equal(value, before[name])
 
 
-def test_what_cannot_be_merged_is_refused():
-    with pytest.raises(ValueError, match="no models"):
-        merge_worlds([])
-    with pytest.raises(ValueError, match="twice"):
-        merge_worlds([_model(0, 2), _model(1, 1)])
-    with pytest.raises(ValueError, match="share an encoder"):
-        merge_worlds([_model(0, 2, share_encoder=True)])
-    with pytest.raises(ValueError, match="sizes disagree"):
-        merge_worlds([_model(0, 1), _model(1, 1, num_buckets=8)])
-    with pytest.raises(ValueError, match="hashes disagree: \\('balanced', 2\\)"):
-        merge_worlds([_model(0, 1, hash_seed=1), _model(1, 1, hash_seed=2)])
-    with pytest.raises(ValueError, match="hashes disagree"):
-        merge_worlds([_model(0, 1, seed=1), _model(1, 1, seed=2)])
-    with pytest.raises(ValueError, match="hashes disagree"):
-        merge_worlds([_model(0, 1), _model(1, 1, hash_family="murmur3")])
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "no models"),
+        ([_model(0, 2), _model(1, 1)], "twice"),
+        ([_model(0, 2, share_encoder=True)], "share an encoder"),
+        ([_model(0, 1), _model(1, 1, num_buckets=8)], "sizes disagree"),
+        ([_model(0, 1, hash_seed=1), _model(1, 1, hash_seed=2)], r"disagree: \('balanced', 2\)"),
+        ([_model(0, 1, seed=1), _model(1, 1, seed=2)], "hashes disagree"),
+        ([_model(0, 1), _model(1, 1, hash_family="murmur3")], "hashes disagree"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        merge_worlds(parts)

@@ -13,8 +13,7 @@ from baselines.two_tower import TwoTower
 from bench.experiments.training import predicted_memory
 from bench.mach.module import Mach
 from bench.nn.classifier import DataFacts
-from bench.settings import DataSpec, TrainSpec, Trial
-from bench.studies import mlp
+from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 
 # So many features and labels that a batch's are nearly all different.
 D, L, N = 100_000, 50_000, 64
@@ -56,15 +55,10 @@ def test_predicted_gradient_bytes_are_those_of_the_gradients(method, kind, optio
         held = grad._values() if grad.is_sparse else grad
         found += held.numel() * held.element_size()
     named = dict(options)
-    encoder = named.pop("encoder", "mlp")
-    spec = mlp(method, 6, **named)
-    if encoder == "linear":
-        spec = type(spec)(method=method, encoder="linear", options=named)
-    trial = Trial(
-        data=DataSpec(source="planted", name="planted"),
-        model=spec,
-        train=TrainSpec(batch_size=N),
-    )
+    shape = {"encoder": named.pop("encoder", "mlp"), "hidden_dims": (6,)}
+    data = DataSpec(source="planted", name="planted")
+    spec = ModelSpec(method=method, **shape, options=named)
+    trial = Trial(data=data, model=spec, train=TrainSpec(batch_size=N))
     predicted = predicted_memory(trial, known, entries)["gradient_bytes"]
     # A bound, and a tight one: what two points share counts once in the gradient.
     assert found <= predicted <= 1.03 * found

@@ -24,8 +24,7 @@ def test_replicates_of_a_configuration_share_a_row() -> None:
 
 
 def test_summary_over_a_gap_does_not_exist() -> None:
-    assert summarize([1.0, None, 3.0]) is None
-    assert summarize([]) is None
+    assert summarize([1.0, None, 3.0]) is summarize([]) is None
 
 
 def test_a_row_that_kept_its_best_weights_is_chosen_by_them() -> None:
@@ -53,30 +52,42 @@ def test_row_with_a_failed_replicate_summarizes_the_others() -> None:
     assert (summary.low, summary.median, summary.high) == (0.3, 0.3, 0.3)
 
 
-def test_parts_and_data_sets_are_sections_by_number_of_labels() -> None:
+PLAIN = record(trial("full_softmax", chunk_size=None))
+SECOND = record(trial("full_softmax", chunk_size=None, replicate=1))
+
+
+def _moved(**machine: Any) -> dict[str, Any]:
+    return changed(SECOND, {**MACHINE, **machine}, "provenance", "machine")
+
+
+@pytest.mark.parametrize(
+    ("others", "sizes"),
+    [
+        ([_moved(num_cores=64)], [1, 1]),
+        # Pages that a system keeps for itself make no other machine.
+        ([_moved(memory_bytes=MACHINE["memory_bytes"] - 8192)], [2]),
+        # Another corpus, and one that a trial which failed has not read.
+        (
+            [
+                changed(SECOND, "beef", "data", "fingerprint"),
+                changed(record(trial("full_softmax", chunk_size=64), status="error"), None, "data"),
+            ],
+            [1, 2],
+        ),
+    ],
+)
+def test_records_of_two_machines_or_corpora_never_share_a_section(
+    others: list[dict[str, Any]], sizes: list[int]
+) -> None:
+    found = sections([PLAIN, *others])
+    assert sorted(len(section.records) for section in found) == sizes
+
+
+def test_data_sets_are_sections_by_number_of_labels() -> None:
     trials = [trial("full_softmax", data=name, chunk_size=None) for name in ("all", "small")]
     found = sections([record(t) for t in trials])
     assert [section.data_name for section in found] == ["small", "all"]
     assert not any(section.is_only for section in found)
-
-
-def test_records_of_two_machines_never_share_a_section() -> None:
-    first = record(trial("full_softmax", chunk_size=None))
-    second = trial("full_softmax", chunk_size=None, replicate=1)
-    other = record(second, machine={**MACHINE, "num_cores": 64})
-    assert [len(section.records) for section in sections([first, other])] == [1, 1]
-    # Pages that a system keeps for itself make no other machine.
-    pages = record(second, machine={**MACHINE, "memory_bytes": MACHINE["memory_bytes"] - 8192})
-    assert [len(section.records) for section in sections([first, pages])] == [2]
-
-
-def test_records_of_two_corpora_never_share_a_section() -> None:
-    first = record(trial("full_softmax", chunk_size=None))
-    second = record(trial("full_softmax", chunk_size=None, replicate=1))
-    other = changed(second, "beef", "data", "fingerprint")
-    unread = changed(record(trial("full_softmax", chunk_size=64), status="error"), None, "data")
-    found = sections([first, other, unread])
-    assert sorted(len(section.records) for section in found) == [1, 2]
 
 
 def test_record_of_a_trial_that_the_study_dropped_is_left_out() -> None:
@@ -120,11 +131,8 @@ def test_length_is_told_only_where_nothing_else_tells_rows_apart() -> None:
     trials = [trial("full_softmax", num_steps=n) for n in (10, 20)]
     trials.append(trial("sampled_softmax", sampler="uniform", num_steps=30))
     (section,) = sections([record(t) for t in trials])
-    assert [row.setting for row in section.rows] == [
-        "H=128, plain, steps=10",
-        "H=128, plain, steps=20",
-        "H=128, uniform, S=1024",
-    ]
+    told = ["H=128, plain, steps=10", "H=128, plain, steps=20", "H=128, uniform, S=1024"]
+    assert [row.setting for row in section.rows] == told
 
 
 def _timed(rows: Sequence[dict], *trials: Trial) -> list[tuple[float | None, float | None]]:
@@ -159,9 +167,8 @@ def test_inference_that_may_be_of_another_rows_weights_is_not_shown() -> None:
     # A trivial baseline learns inside its repetition.
     assert _timed([unnamed | {"weights": None}], SLOW, FAST) == [(0.5, 0.01)] * 2
     (section,) = sections([record(SLOW), record(FAST)], [made.cost_line([unnamed])])
-    assert "Inference of 2 rows was not timed on weights of their own" in " ".join(
-        notes_of(section)
-    )
+    notes = " ".join(notes_of(section))
+    assert "Inference of 2 rows was not timed on weights of their own" in notes
 
 
 def test_replicates_share_the_row_of_the_first_ones_weights() -> None:
@@ -214,26 +221,15 @@ def test_control_characters_never_reach_a_reader() -> None:
 def _study(seconds: float) -> Study:
     of = trial("full_softmax")
     timed = dataclasses.replace(of, train=TrainSpec(budget_seconds=seconds))
-    return Study(
-        name="mine",
-        claim="A claim.",
-        trials=lambda profile: [timed],
-        smoke=list,
-        profiles=("cpu",),
-        part=lambda each: f"at {each.train.num_steps} steps",
-    )
+    part = lambda each: f"at {each.train.num_steps} steps"  # noqa: E731
+    return made.study("mine", trials=lambda profile: [timed], profiles=("cpu",), part=part)
 
 
 def test_own_budgets_go_before_the_references(tmp_path: Path) -> None:
     (asked,) = _study(9.0).build_trials("cpu")
     for folder, steps in (("reference", 10), ("own", 20)):
-        budget = Budget(
-            cost_id=asked.cost_id,
-            budget_seconds=9.0,
-            num_steps=steps,
-            seconds_per_step=0.1,
-            measured={},
-        )
+        lengths = {"budget_seconds": 9.0, "num_steps": steps, "seconds_per_step": 0.1}
+        budget = Budget(cost_id=asked.cost_id, measured={}, **lengths)
         write_budgets(budgets_path(tmp_path / folder, "mine"), "mine", [budget])
     (tmp_path / "mine.py").write_text(
         "from test_select import _study\n\ndef study():\n    return _study(9.0)\n"
