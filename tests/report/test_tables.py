@@ -106,6 +106,17 @@ def test_a_row_shows_what_was_measured(
     assert {name: row[name] for name in expected} == expected
 
 
+def test_reasons_of_errors_stand_in_the_footer() -> None:
+    other, failing = (trial("full_softmax", chunk_size=size) for size in (8, 16))
+    failed = [
+        changed(record(of, status="error"), "PeerMissing: the extra\r 'peers'", "reason")
+        for of in (failing, trial("mach", num_buckets=64, num_worlds=2))
+    ]
+    notes = " ".join(_table(record(other), *failed).notes)
+    assert "Errors: Full softmax, MACH: PeerMissing: the extra  'peers'." in notes
+    assert "Errors:" not in " ".join(_table(record(other), record(PLAIN, status="oom")).notes)
+
+
 def test_bold_follows_validation_and_no_trivial_baseline_or_published_number() -> None:
     rival = Published(label="Rival", metrics={"P@1": 0.99}, source="a paper")
     table = _table(

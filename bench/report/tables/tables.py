@@ -172,7 +172,8 @@ _BUSY = 0.1
 def notes_of(section: Section, *own: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
     """Footer of a section's table: the table's own sentences stand in the middle."""
     notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
-    return (*filter(None, [*notes, _weights_note(section)]), *mark_notes(section, metrics))
+    notes += [_weights_note(section), _errors_note(section)]
+    return (*filter(None, notes), *mark_notes(section, metrics))
 
 
 def mark_notes(section: Section, metrics: Sequence[str] = ()) -> tuple[str, ...]:
@@ -250,6 +251,17 @@ def _weights_note(section: Section) -> str:
         which = counted(len(others), "row")
         sentences.append(f"Inference of {which} was not timed on weights of {whose} own: {GAP}.")
     return " ".join(sentences)
+
+
+def _errors_note(section: Section) -> str:
+    """Why rows have no numbers, those with the same reason together."""
+    rows: dict[str, list[str]] = {}
+    for row in section.rows:
+        last = row.records[-1]
+        if not row.done and last.get("status") == "error":
+            rows.setdefault(str(last.get("reason")), []).append(row.label)
+    texts = [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in rows.items()]
+    return f"Errors: {'; '.join(texts)}." if texts else ""
 
 
 def busy_mark(row: Row) -> str:
