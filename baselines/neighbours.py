@@ -13,13 +13,13 @@ from torch import Tensor
 from baselines.trivial import Array, ClosedForm, add_products, features_of, largest
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
-from bench.nn.options import Count, check_values
+from bench.nn.options import Count, Size, check_values
 from bench.nn.ranking import UnrankableError, check_k
 from bench.store.kernels import njit
 
 
 class NearestNeighbours(ClosedForm):
-    """Labels by the summed cosines of the nearest training points that have them.
+    """Labels by the votes of the nearest training points that have them.
 
     Training points are kept as inverted lists, feature → (point, value), so that a query reads only
     the lists of its own features. All training points are looked at, and of equally near ones the
@@ -28,13 +28,22 @@ class NearestNeighbours(ClosedForm):
     Args:
         facts: sizes and label frequencies of the training data.
         num_neighbours: how many training points vote.
+        exponent: a vote is the cosine to this power, of the cosine's sign; 0 counts neighbours.
         **shared: see `bench.nn.classifier.ExtremeClassifier`.
     """
 
-    def __init__(self, facts: DataFacts, *, num_neighbours: Count = 50, **shared: Any) -> None:
+    def __init__(
+        self,
+        facts: DataFacts,
+        *,
+        num_neighbours: Count = 50,
+        exponent: Size = 1.0,
+        **shared: Any,
+    ) -> None:
         check_values(NearestNeighbours.__init__, locals())
         super().__init__(facts, **shared)
         self.num_neighbours = num_neighbours
+        self.exponent = exponent
         #: Offsets, points and values of the lists; offsets and labels of the points.
         self._lists = (_ints(1), _ints(0, np.int32), np.zeros(0, np.float32))
         self._labels = (_ints(1), _ints(0))
@@ -72,7 +81,7 @@ class NearestNeighbours(ClosedForm):
         return int(sum(values.nbytes for values in (*self._lists, *self._labels)))
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Largest sums of cosines and their labels, each `(N, k)`; ties by smaller label.
+        """Largest sums of votes and their labels, each `(N, k)`; ties by smaller label.
 
         Raises:
             UnrankableError: a cosine is NaN.
@@ -85,7 +94,7 @@ class NearestNeighbours(ClosedForm):
         _vote(
             offsets, ids, values, *self._lists, *self._labels,
             min(self.num_neighbours, len(self._labels[0]) - 1), numba.get_num_threads(),
-            self.num_labels, scores, labels,
+            self.exponent, self.num_labels, scores, labels,
         )  # fmt: skip
         if np.isnan(scores[:, 0]).any():
             raise UnrankableError.of_labels()
@@ -107,7 +116,7 @@ def _points_of(batch: Batch) -> tuple[Array, Array, Array, Array, Array]:
 def _vote(
     offsets: Array, ids: Array, values: Array, list_offsets: Array, list_points: Array,
     list_values: Array, label_offsets: Array, point_labels: Array, num_neighbours: int,
-    num_threads: int, num_labels: int, top_scores: Array, top_labels: Array,
+    num_threads: int, exponent: float, num_labels: int, top_scores: Array, top_labels: Array,
 ) -> None:  # fmt: skip
     num_queries = top_scores.shape[0]
     num_points = label_offsets.shape[0] - 1
@@ -128,9 +137,10 @@ def _vote(
                 top_scores[query, 0] = np.nan
                 continue
             for rank in range(filled):
-                point = near[rank]
+                point, cosine = near[rank], nearness[rank]
+                vote = np.float32(np.sign(cosine) * abs(cosine) ** exponent)
                 for index in range(label_offsets[point], label_offsets[point + 1]):
-                    votes[point_labels[index]] += nearness[rank]
+                    votes[point_labels[index]] += vote
             largest(votes, top_labels[query], top_scores[query])
             for rank in range(filled):
                 point = near[rank]

@@ -33,7 +33,7 @@ def _dense(batch):
     return rows
 
 
-def _model(batches, num_neighbours):
+def _model(batches, num_neighbours, **options):
     counts = torch.bincount(torch.cat([batch.label_ids for batch in batches]), minlength=L)
     num_points = sum(batch.num_points for batch in batches)
     facts = DataFacts(
@@ -43,13 +43,15 @@ def _model(batches, num_neighbours):
         label_counts=counts,
         num_train_points=num_points,
     )
-    model = NearestNeighbours(facts, num_neighbours=num_neighbours)
+    model = NearestNeighbours(facts, num_neighbours=num_neighbours, **options)
     model.fit_closed_form(batches)
     return model
 
 
-@pytest.mark.parametrize("num_neighbours", [1, 5, 1000])
-def test_votes_are_those_of_a_dense_product(num_neighbours):
+@pytest.mark.parametrize(
+    ("num_neighbours", "exponent"), [(1, 1.0), (5, 1.0), (1000, 1.0), (5, 0.0), (5, 2.5)]
+)
+def test_votes_are_those_of_a_dense_product(num_neighbours, exponent):
     rng = np.random.default_rng(num_neighbours)
     train = [_batch(40, rng), _batch(25, rng)]
     queries = _batch(30, rng, low=0)
@@ -61,15 +63,16 @@ def test_votes_are_those_of_a_dense_product(num_neighbours):
     for batch in train:
         held[start + batch.label_point_ids.numpy(), batch.label_ids.numpy()] = 1
         start += batch.num_points
-    votes = np.stack([cosines[i, near[i]] @ held[near[i]] for i in range(len(near))])
-    model = _model(train, num_neighbours)
+    weights = np.sign(cosines) * np.abs(cosines) ** exponent
+    votes = np.stack([weights[i, near[i]] @ held[near[i]] for i in range(len(near))])
+    model = _model(train, num_neighbours, exponent=exponent)
     scores, labels = model.top_k(queries, 4)
     expected = np.take_along_axis(votes, labels.numpy(), axis=1)
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         scores.numpy(), -np.sort(-votes, axis=1)[:, :4], rtol=1e-4, atol=1e-6
     )
-    again = _model(train, num_neighbours)
+    again = _model(train, num_neighbours, exponent=exponent)
     again.set_extra_state(model.get_extra_state())
     assert all(
         torch.equal(a, b) for a, b in zip(again.top_k(queries, 4), (scores, labels), strict=True)
@@ -98,3 +101,14 @@ def test_a_value_that_is_no_number_is_refused():
     query.feature_values[:] = torch.nan
     with pytest.raises(UnrankableError):
         _model([train], 5).top_k(query, 3)
+
+
+def test_a_vote_keeps_the_sign_of_its_cosine():
+    rng = np.random.default_rng(0)
+    train = _batch(20, rng)
+    train.feature_values[:] = -train.feature_values
+    query = _batch(5, rng)
+    plain, halved = (_model([train], 20, exponent=power).top_k(query, L)[0] for power in (1, 0.5))
+    assert (plain <= 0).all()
+    assert (halved <= 0).all()
+    assert not torch.equal(plain, halved)
