@@ -7,10 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-def _nothing() -> None:
-    """Stand-in for a device's synchronisation where work is done when a call returns."""
-
-
 class Stopwatch:
     """Seconds between starts and stops, summed; the device is drained at every edge.
 
@@ -21,7 +17,7 @@ class Stopwatch:
 
     def __init__(
         self,
-        synchronize: Callable[[], object] = _nothing,
+        synchronize: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._synchronize = synchronize

@@ -16,10 +16,6 @@ Accelerator = Literal["cpu", "gpu"]
 Emit = Callable[[Mapping[str, Any]], None]
 
 
-def _ignore(event: Mapping[str, Any]) -> None:
-    """Stand-in for those who do not listen."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Where and on what a trial runs, and who hears how far it is.
@@ -36,7 +32,7 @@ class Context:
     data_dir: Path
     cache_dir: Path
     accelerator: Accelerator = "cpu"
-    emit: Emit = _ignore
+    emit: Emit = lambda event: None
     validation_only: bool = False
 
     def require_cpu(self) -> None:

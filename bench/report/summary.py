@@ -123,7 +123,13 @@ class Timing:
         found: Sequence[Mapping[str, Any]] = self.row.get("visits") or ()
         if self.has_inference:
             return found
-        return [{**each, "phases": _of_training(each["phases"])} for each in found]
+        return [
+            {
+                **each,
+                "phases": {n: p for n, p in each["phases"].items() if n in costs.TRAINING_PHASES},
+            }
+            for each in found
+        ]
 
     def rounds(self, phase: str) -> dict[int, float]:
         """Round → seconds for one step or query."""
@@ -132,7 +138,8 @@ class Timing:
 
     def seconds(self, phase: str) -> Summary | None:
         """Seconds for one step or query: of the best round, and the range over all of them."""
-        return _best_of_rounds(self.rounds(phase).values())
+        known = self.rounds(phase).values()
+        return Summary(min(known), min(known), max(known)) if known else None
 
     def speedup(self, other: Timing, phase: str) -> Summary | None:
         """The other row's time ÷ this one's, and its range over their common session's rounds."""
@@ -151,15 +158,6 @@ class Timing:
         num_cores = dig(self.line.machine, "num_cores")
         row = {**self.row, "visits": self.repetitions}
         return costs.load_share(row, num_cores) if num_cores else None
-
-
-def _of_training(phases: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: phase for name, phase in phases.items() if name in costs.TRAINING_PHASES}
-
-
-def _best_of_rounds(seconds: Iterable[float]) -> Summary | None:
-    known = list(seconds)
-    return Summary(min(known), min(known), max(known)) if known else None
 
 
 class Timings:

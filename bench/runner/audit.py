@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,11 +126,6 @@ def draw(
             kept.append(candidate)
         shuffled = kept
     return shuffled[:count]
-
-
-def new_seed() -> str:
-    """A seed that nobody chose."""
-    return str(time.time_ns())
 
 
 def compared(candidate: Candidate, new: Record) -> Finding:

@@ -45,11 +45,6 @@ MODULES = (
 _LONGEST_NAME = 80  # logs are files that begin with it
 
 
-def _no_part(trial: Trial) -> str:
-    """Studies in one part."""
-    return ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A named set of trials.
@@ -82,7 +77,7 @@ class Study:
     primary_metrics: tuple[str, ...] = ("P@1", "P@3", "P@5")
     profiles: tuple[Profile, ...] = ("cpu", "gpu")
     optional_data: tuple[str, ...] = ()
-    part: Callable[[Trial], str] = _no_part
+    part: Callable[[Trial], str] = lambda trial: ""
     published: tuple[Published, ...] = ()
     curves: tuple[Curve, ...] = ()
     quantities: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from bench.report.style import PART_STYLES, Legend, SeriesStyle, add_legend, new
 from bench.report.summary import Number, Record, Summary, dig
 
 _PARTS = ("parameter_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+_DEVICE_PEAK = ("memory", "device_allocated_peak_bytes")
 _ROW_INCHES, _LETTER_INCHES = 0.175, 0.057
 
 
@@ -82,7 +83,7 @@ class PartsPlot:
 def memory_parts(section: Section, legend: Legend) -> PartsPlot | str:
     """Training memory by part, by arithmetic from shapes, beside the measured peak."""
     rows = section.trained
-    on_device = any(row.at("memory", "device_allocated_peak_bytes") for row in rows)
+    on_device = any(row.at(*_DEVICE_PEAK) for row in rows)
     bars = []
     for row in rows:
         if not row.done and row.records[-1].get("status") == "oom":
@@ -91,7 +92,7 @@ def memory_parts(section: Section, legend: Legend) -> PartsPlot | str:
             bars.append(Bar(row.name, (), None, remark))
             continue
         parts = [row.at("memory", key) for key in _PARTS]
-        peak = row.summarize(_device_peak if on_device else _host_peak)
+        peak = row.at(*_DEVICE_PEAK) if on_device else row.summarize(_host_peak)
         if all(parts):
             sizes = tuple(part.median / 1e6 for part in parts if part)
             bars.append(Bar(row.name, sizes, peak.median / 1e6 if peak else None))
@@ -99,11 +100,6 @@ def memory_parts(section: Section, legend: Legend) -> PartsPlot | str:
         return "no record holds every part of the training memory"
     name = "measured peak" if on_device else "measured peak above start"
     return PartsPlot(section.subject, tuple(bars), name)
-
-
-def _device_peak(record: Record) -> Number | None:
-    peak: Number | None = dig(record, "memory", "device_allocated_peak_bytes")
-    return peak
 
 
 def _host_peak(record: Record) -> Number | None:

@@ -179,7 +179,10 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
             (
                 Cell(marked(pair.own)),
                 Cell(pair.words),
-                *(Cell(_beside(pair, column)) for column in columns),
+                *(
+                    Cell(f"{_marked(column, pair.own)} | {_marked(column, pair.reference)}")
+                    for column in columns
+                ),
                 Cell(_verdict(pair)),
             )
             for pair in pairs
@@ -200,10 +203,6 @@ def _verdict(pair: Pair) -> str:
         return status_text(pair.own)
     partial = count_text(pair.own)
     return pair.verdict + (f", {partial}" if " of " in partial else "")
-
-
-def _beside(pair: Pair, column: Column) -> str:
-    return f"{_marked(column, pair.own)} | {_marked(column, pair.reference)}"
 
 
 def _marked(column: Column, row: Row | None) -> str:
