@@ -211,4 +211,3 @@ THEORY = Kind(name="theory", sources="", prepares_data=False)
 SCALE = Kind(name="scale", sources="bench.data.sources", prepares_data=False, num_rounds=3)
 #: What shows the studies that reproduce a paper's table or figure: published beside measured.
 PAPERS = "papers"
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (TRAINING, DECODING, THEORY, SCALE)}

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.data.source import DataError
 from bench.errors import StudyError
-from bench.methods.card import KINDS
+from bench.methods.card import Kind
 from bench.methods.cards import current_versions, is_older
 from bench.report.render import counted
 from bench.report.renderers import rendering_of
-from bench.report.sections import IsStale, Section, select_sections
+from bench.report.sections import Section, select_sections
 from bench.report.summary import Record, Timings
 from bench.settings import SettingsError, Trial
 from bench.store import costs, record
@@ -126,7 +127,7 @@ def load_machine(
     kept, num_missing = asked_for(records, study, trials)
     counting = costs.latest_costs(lines)
     timings = Timings(counting)
-    sections = select_sections(kept, study, machine, timings, staleness(study.kind.name))
+    sections = select_sections(kept, study, machine, timings, partial(is_stale, kind=study.kind))
     return MachineResults(
         study,
         machine,
@@ -208,22 +209,18 @@ def asked_for(
     return kept, min((len(ids - seen) for ids in expected if ids & seen), default=0)
 
 
-def staleness(kind: str) -> IsStale:
-    """Predicate: whether a record was made by an older version of its method, source or protocol.
+def is_stale(record: Record, kind: Kind) -> bool:
+    """Whether a record was made by an older version of its method, source or protocol.
 
     A record whose settings no longer make a trial is stale as well. Of one whose method or data
     source is not registered (a user's own, in a file that is not at hand) nothing is claimed.
     """
-
-    def is_stale(record: Record) -> bool:
-        try:
-            trial = Trial.from_dict(record["settings"])
-        except SettingsError:
-            return True
-        try:
-            current = current_versions(trial, KINDS[kind])
-        except (SettingsError, DataError):
-            return False
-        return is_older(record.get("versions") or {}, current)
-
-    return is_stale
+    try:
+        trial = Trial.from_dict(record["settings"])
+    except SettingsError:
+        return True
+    try:
+        current = current_versions(trial, kind)
+    except (SettingsError, DataError):
+        return False
+    return is_older(record.get("versions") or {}, current)
