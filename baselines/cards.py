@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import LOSSES, TRAINED, Card, Dimension, OptionFormat
+from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
 
 
 def _negatives(default: str) -> tuple[OptionFormat, ...]:
@@ -48,14 +48,7 @@ CARDS = (
             OptionFormat(name="chunk_size", text="chunk={}", words={None: "plain"}),
             # The label says the loss.
             OptionFormat(name="loss", words={"softmax": "", "bce": ""}, is_always=False),
-            OptionFormat(
-                name="update",
-                words={"optimizer": "", "sgd": "lean (SGD)", "row_adagrad": "lean (row Adagrad)"},
-                text="{}",
-                default="optimizer",
-            ),
-            OptionFormat(name="weight_type", words={"float32": ""}, text="{}", default="float32"),
-            OptionFormat(name="output_rate", text="output lr={}"),
+            *UPDATES,
         ),
         smoke={"chunk_size": 16},
         search=(*TRAINED, LOSSES),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
-from bench.nn.lean import LeanUpdate
+from bench.nn.lean import LeanUpdate, Update, WeightType, refuse_without_update
 from bench.nn.losses import (
     LossKind,
     Reduction,
@@ -23,10 +23,7 @@ from bench.nn.losses import (
     tiling,
 )
 from bench.nn.options import Count, Positive, Size, check_values
-from bench.settings import SettingsError, derive_seed
-
-Update = Literal["optimizer", "sgd", "row_adagrad"]
-WeightType = Literal["float32", "bfloat16"]
+from bench.settings import derive_seed
 
 
 class FullSoftmax(LabelLayer):
@@ -81,29 +78,14 @@ class FullSoftmax(LabelLayer):
             self.output.requires_grad_(False)
             self.output_bias.requires_grad_(False)
             seed = derive_seed("rounding", self.seed)
-            self.lean = LeanUpdate(1, self.num_labels, rule=update, seed=seed)
+            self.lean = LeanUpdate([seed], self.num_labels, rule=update)
 
     @classmethod
     def refuse_together(cls, settings: Mapping[str, Any]) -> None:
         """The mean over the columns of a softmax; what only a lean update has, or has not."""
         super().refuse_together(settings)
         refuse_mean_of_softmax(settings)
-        if settings.get("update", "optimizer") == "optimizer":
-            if settings.get("weight_type", "float32") != "float32":
-                raise SettingsError(
-                    f"weight_type is {settings['weight_type']!r} and update 'optimizer'; expected "
-                    "update='sgd' or 'row_adagrad': an optimizer's weights have 32 bits"
-                )
-            if settings.get("output_rate") is not None:
-                raise SettingsError(
-                    f"output_rate is {settings['output_rate']} and update 'optimizer', which has "
-                    "one rate for all layers; expected update='sgd' or 'row_adagrad'"
-                )
-        elif settings.get("encoder") == "linear":
-            raise SettingsError(
-                f"update is {settings['update']!r} and encoder 'linear', whose only layer is "
-                "sparse; expected update='optimizer'"
-            )
+        refuse_without_update(settings)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.methods.card import LOSSES, TRAINED, Card, Dimension, OptionFormat
+from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
 
 CARDS = (
     Card(
@@ -37,6 +37,7 @@ CARDS = (
             OptionFormat(name="hash_family", text="hash={}", is_always=False),
             OptionFormat(name="num_hashed_features", text="hashed features={}", is_always=False),
             OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
+            *UPDATES,
         ),
         along="num_worlds",
         smoke={

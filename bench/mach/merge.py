@@ -55,7 +55,20 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
         _merge_encoders(merged.encoder, encoders)
     if merged.encoder_kind == "mlp":
         merged.output = _joined([model.output for model in ordered], dim=0)
+        _merge_updates(merged, ordered)
     return merged
+
+
+def _merge_updates(merged: Mach, models: Sequence[Mach]) -> None:
+    """What worlds that are updated while their loss is computed have beside their weights."""
+    updates = [model.lean for model in models if model.lean is not None]
+    if merged.lean is None or not updates:
+        return
+    merged.output_bias = _joined([model.output_bias for model in models], dim=0)
+    merged.lean.seeds = tuple(seed for update in updates for seed in update.seeds)
+    squares = [update.squares for update in updates if update.squares is not None]
+    if squares:
+        merged.lean.squares = torch.cat(squares)
 
 
 def _merge_encoders(merged: Encoder, encoders: Sequence[Encoder]) -> None:
@@ -73,7 +86,8 @@ def _merge_encoders(merged: Encoder, encoders: Sequence[Encoder]) -> None:
 
 
 def _joined(tensors: Sequence[Tensor], *, dim: int) -> nn.Parameter:
-    return nn.Parameter(torch.cat([tensor.detach() for tensor in tensors], dim=dim))
+    joined = torch.cat([tensor.detach() for tensor in tensors], dim=dim)
+    return nn.Parameter(joined, requires_grad=tensors[0].requires_grad)
 
 
 def _hash(model: Mach) -> tuple[str, int]:
@@ -91,4 +105,6 @@ def _shape(model: Mach) -> tuple[object, ...]:
         model.hidden_dims,
         model.loss_kind,
         model.encoder.num_hashed_features,
+        model.hparams["update"],
+        model.hparams["weight_type"],
     )

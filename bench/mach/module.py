@@ -19,6 +19,7 @@ from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts, EvaluationBatches, ExtremeClassifier
 from bench.nn.layers import draw_output
+from bench.nn.lean import LeanUpdate, Update, WeightType, refuse_without_update
 from bench.nn.losses import (
     LossKind,
     Positives,
@@ -30,7 +31,7 @@ from bench.nn.losses import (
     refuse_mean_of_softmax,
     with_ones,
 )
-from bench.nn.options import AtLeast, Count, OneOf, Size, check_values
+from bench.nn.options import AtLeast, Count, OneOf, Positive, Size, check_values
 from bench.settings import SettingsError, derive_seed
 
 #: Points scored for the curves over R and over estimators, unless a trial asks for more.
@@ -63,7 +64,13 @@ class Mach(SelfDescribing, ExtremeClassifier):
             multiclass data and `bce` for multi-label data.
         loss_reduction: of BCE over the buckets, `sum`, or `mean` as the papers' code: the same
             gradient divided by B, which Adam cancels but for its ε.
-        worlds_per_step: worlds whose bucket logits exist together in training; None: all.
+        worlds_per_step: worlds whose bucket logits exist together in training; None: all. Those of
+            an update while the loss is computed are taken one by one.
+        update: of the output layers, as of :class:`baselines.full_softmax.FullSoftmax`: `optimizer`
+            as of all layers, or `sgd` or `row_adagrad` while the loss is computed, without
+            gradients or moments in memory (`bench.nn.lean`).
+        weight_type: of the output layers; `bfloat16`, rounded stochastically, needs such an update.
+        output_rate: learning rate of such an update; None: that of the optimiser.
         num_hashed_features: hash features per world to this many; needs independent encoders.
         first_world: number of the first of the R worlds.
         decode_method: see :func:`bench.mach.decode.top_k`.
@@ -76,7 +83,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
 
     Raises:
         SettingsError: an option that is not what its annotation declares, feature hashing with a
-            shared encoder, or a filter of more buckets than there are.
+            shared encoder, a filter of more buckets than there are, or an update of what is none.
         ValueError: sizes that the hash family cannot hash.
 
     Source: Huang et al. 2018 (arXiv 1810.04254); Medini et al. 2019 (arXiv 1910.13830).
@@ -98,6 +105,9 @@ class Mach(SelfDescribing, ExtremeClassifier):
         loss: LossKind | None = None,
         loss_reduction: Reduction = "sum",
         worlds_per_step: Count | None = None,
+        update: Update = "optimizer",
+        weight_type: WeightType = "float32",
+        output_rate: Positive | None = None,
         num_hashed_features: Count | None = None,
         first_world: Annotated[int, AtLeast(0)] = 0,
         decode_method: Annotated[str, OneOf(METHODS)] = DEFAULT,
@@ -108,7 +118,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
     ) -> None:
         given = locals()
         check_values(Mach.__init__, given)
-        self.refuse_together(given)
+        self.refuse_together(given | shared)
         super().__init__(facts, **shared)
         self.num_buckets = num_buckets
         self.num_worlds = num_worlds
@@ -126,20 +136,27 @@ class Mach(SelfDescribing, ExtremeClassifier):
         self.hashes = self._hash(hash_family, self.num_labels, num_buckets, seed)
         self.register_buffer("table", _table(self.hashes), persistent=False)
         self.table: Tensor
-        self._build_layers(seed, output_std)
+        self.output_rate = output_rate
+        self.lean: LeanUpdate | None = None
+        self.updates_in_loss = update != "optimizer"
+        seeds = tuple(derive_seed("world", self.seed, world) for world in self.world_ids)
+        if update != "optimizer":
+            rounding = [derive_seed("rounding", seed) for seed in seeds]
+            self.lean = LeanUpdate(rounding, num_buckets, rule=update)
+        self._build_encoder(seeds, seed)
+        if self.encoder_kind != "linear":
+            self._build_output(seeds, output_std, getattr(torch, weight_type))
         if self.table.device.type != "meta":
-            biases = None if self.encoder_kind == "linear" else self.output[:, -1, :]
             counts = self._bucket_counts(facts.label_counts)
-            self.start_from_prior(biases, counts, self.loss_kind)
+            self.start_from_prior(self._biases(), counts, self.loss_kind)
 
     def _hash(self, family: str, num_keys: int, num_buckets: int, seed: int) -> HashFamily:
         """The hash of this model's worlds, of labels or of features."""
         drawn = build_hash(family, num_keys, num_buckets, self.world_ids[-1] + 1, seed)
         return drawn.subset(self.world_ids)
 
-    def _build_layers(self, hash_seed: int, output_std: float) -> None:
-        """Encoders, each of its world's seed unless they share one, and output layers."""
-        seeds = tuple(derive_seed("world", self.seed, world) for world in self.world_ids)
+    def _build_encoder(self, seeds: tuple[int, ...], hash_seed: int) -> None:
+        """Encoders, each of its world's seed unless they share one."""
         options: dict[str, Any] = {}
         if self.num_hashed_features is not None:
             size = self.num_hashed_features
@@ -148,19 +165,36 @@ class Mach(SelfDescribing, ExtremeClassifier):
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, self.num_buckets, **options
         )
-        if self.encoder_kind == "linear":
-            return
+
+    def _build_output(
+        self, seeds: tuple[int, ...], output_std: float, weight_type: torch.dtype
+    ) -> None:
+        """Output layers, each of its world's seed.
+
+        What an optimiser trains is one parameter whose last row is the bias. A lean update has
+        buckets in rows, and biases apart, which keep 32 bits.
+        """
         width = self.hidden_dims[-1]
-        # The last row is the bias.
-        weight = torch.zeros(self.num_worlds, width + 1, self.num_buckets)
+        if self.lean is None:
+            weight = torch.zeros(self.num_worlds, width + 1, self.num_buckets)
+            kernels, biases = weight[:, :width], weight[:, width]
+        else:
+            weight = torch.zeros(self.num_worlds, self.num_buckets, width, dtype=weight_type)
+            kernels, biases = weight, torch.zeros(self.num_worlds, self.num_buckets)
+            self.output_bias = nn.Parameter(biases, requires_grad=False)
         for world, seed in enumerate(seeds):
-            kernel, bias = weight[world, :width], weight[world, width]
-            draw_output(kernel, bias, seed, output_std, self.start, width)
-        self.output = nn.Parameter(weight)
+            draw_output(kernels[world], biases[world], seed, output_std, self.start, width)
+        self.output = nn.Parameter(weight, requires_grad=self.lean is None)
+
+    def _biases(self) -> Tensor | None:
+        """`(R, B)` view of the output layers' biases; None: they are the encoder's."""
+        if self.encoder_kind == "linear":
+            return None
+        return self.output[:, -1, :] if self.lean is None else self.output_bias
 
     @classmethod
     def refuse_together(cls, settings: Mapping[str, Any]) -> None:
-        """Feature hashing without encoders of its own, a filter beyond B, a mean over a softmax."""
+        """What needs encoders of their own, no more than B buckets, another loss or an update."""
         super().refuse_together(settings)
         if settings.get("num_hashed_features") is not None and settings.get("share_encoder"):
             raise SettingsError("num_hashed_features is per world; expected share_encoder=False")
@@ -170,6 +204,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
                 f"filter_buckets is {most}; expected None or 1 to B = {num_buckets}"
             )
         refuse_mean_of_softmax(settings)
+        refuse_without_update(settings)
 
     def identity(self) -> Mapping[str, object]:
         """Loss and hash functions: which labels a bucket is made of."""
@@ -208,6 +243,17 @@ class Mach(SelfDescribing, ExtremeClassifier):
         hidden = self.encoder(batch)
         if self.encoder_kind == "linear":
             loss = fused_loss_of_logits(hidden, positives, self.loss_kind)
+        elif self.lean is not None:
+            return self.lean.loss(
+                hidden,
+                self.output,
+                self.output_bias,
+                positives,
+                self.loss_kind,
+                rate=(self.output_rate or self.learning_rate) * self.rate_factor,
+                scale=self.loss_scale,
+                weight_decay=self.weight_decay,
+            )
         else:
             loss = chunked_loss(
                 with_ones(hidden),
@@ -227,10 +273,15 @@ class Mach(SelfDescribing, ExtremeClassifier):
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.encoder_kind == "linear":
             return hidden.detach().transpose(0, 1).contiguous()
-        hidden = with_ones(hidden.detach().to(self.output.dtype)).expand(self.num_worlds, -1, -1)
+        hidden = hidden.detach().float().expand(self.num_worlds, -1, -1)
         logits = hidden.new_empty(hidden.shape[1], self.num_worlds, self.num_buckets)
         # Written where they belong: a product by itself is (R, N, B), and turning it a copy.
-        torch.bmm(hidden, self.output.detach(), out=logits.transpose(0, 1))
+        out = logits.transpose(0, 1)
+        if self.lean is None:
+            torch.bmm(with_ones(hidden), self.output.detach(), out=out)
+        else:
+            weight = self.output.float().mT
+            torch.baddbmm(self.output_bias.unsqueeze(1), hidden, weight, out=out)
         return logits
 
     def decode_logits(
@@ -342,12 +393,17 @@ class Mach(SelfDescribing, ExtremeClassifier):
         return {"worlds": rows, "estimators": by_estimator}
 
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients."""
+        """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients.
+
+        A lean update has a chunk of one world's buckets.
+        """
         worlds = self.num_worlds
         if self.encoder_kind != "linear":
             worlds = min(self.worlds_per_step or self.num_worlds, self.num_worlds)
         copies = 1 if self.is_shared else self.num_worlds
         hidden = 2 * copies * batch_size * sum(self.hidden_dims)
+        if self.lean is not None:
+            return self.lean.chunk_bytes(batch_size, self.output) + 4 * hidden
         return 4 * (2 * worlds * batch_size * self.num_buckets + hidden)
 
     def decode_bytes(self) -> int:

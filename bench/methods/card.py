@@ -88,6 +88,18 @@ class Dimension:
         return not any(isinstance(value, bool | str) for value in self.values)
 
 
+#: Options of an output layer that may be updated while its loss is computed (`bench.nn.lean`).
+UPDATES = (
+    OptionFormat(
+        name="update",
+        words={"optimizer": "", "sgd": "lean (SGD)", "row_adagrad": "lean (row Adagrad)"},
+        text="{}",
+        default="optimizer",
+    ),
+    OptionFormat(name="weight_type", words={"float32": ""}, text="{}", default="float32"),
+    OptionFormat(name="output_rate", text="output lr={}"),
+)
+
 #: What is searched of every method that trains by steps, over the same levels: around Adam's usual
 #: rate, from an ε without effect to one as large as BCE's gradients.
 TRAINED = (

@@ -18,6 +18,7 @@ accumulator a row: Gupta et al. 2014 (row-wise Adagrad); stochastic rounding: Gu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -27,13 +28,45 @@ from numba import prange
 from torch import Tensor, nn
 
 from bench.nn.losses import LossKind, Positives, bce_gradient, handed_over, spans
+from bench.settings import SettingsError
 from bench.store.kernels import njit
 
 Rule = Literal["sgd", "row_adagrad"]
+#: Options of a method that has such a layer: `optimizer` has it trained as all others are.
+Update = Literal["optimizer", "sgd", "row_adagrad"]
+WeightType = Literal["float32", "bfloat16"]
 
 # Floats of a chunk's logits: they stay in a processor's cache; a GPU wants large products.
 _CHUNK_FLOATS = {"cpu": 1 << 19}
 _CHUNK_FLOATS_ELSEWHERE = 1 << 26
+
+
+def refuse_without_update(settings: Mapping[str, Any]) -> None:
+    """Refuse what only a lean update has, or has not.
+
+    Args:
+        settings: some or all options of a method, `update`, `weight_type` and `output_rate` among
+            them.
+
+    Raises:
+        SettingsError: which of them, with their values.
+    """
+    if settings.get("update", "optimizer") == "optimizer":
+        if settings.get("weight_type", "float32") != "float32":
+            raise SettingsError(
+                f"weight_type is {settings['weight_type']!r} and update 'optimizer'; expected "
+                "update='sgd' or 'row_adagrad': an optimizer's weights have 32 bits"
+            )
+        if settings.get("output_rate") is not None:
+            raise SettingsError(
+                f"output_rate is {settings['output_rate']} and update 'optimizer', which has "
+                "one rate for all layers; expected update='sgd' or 'row_adagrad'"
+            )
+    elif settings.get("encoder") == "linear":
+        raise SettingsError(
+            f"update is {settings['update']!r} and encoder 'linear', whose only layer is "
+            "sparse; expected update='optimizer'"
+        )
 
 
 class LeanUpdate(nn.Module):
@@ -42,30 +75,28 @@ class LeanUpdate(nn.Module):
     The weights are the caller's, with `requires_grad=False`: optimisers pass them by.
 
     Args:
-        num_layers: G.
+        seeds: of the stochastic rounding, G of them: a layer is trained as it would be alone.
         num_columns: C.
         rule: `sgd` or `row_adagrad`.
-        seed: of the stochastic rounding.
         columns_per_chunk: most columns whose logits exist together; None: as many as are fast.
     """
 
     def __init__(
         self,
-        num_layers: int,
+        seeds: Sequence[int],
         num_columns: int,
         *,
         rule: Rule = "sgd",
-        seed: int = 0,
         columns_per_chunk: int | None = None,
     ) -> None:
         super().__init__()
         if columns_per_chunk is not None and columns_per_chunk < 1:
             raise ValueError(f"columns_per_chunk is {columns_per_chunk}; expected at least 1")
         self.num_columns = num_columns
-        self.seed = seed
+        self.seeds = tuple(seeds)
         self.columns_per_chunk = columns_per_chunk
         self.squares: Tensor | None
-        squares = torch.zeros(num_layers, num_columns) if rule == "row_adagrad" else None
+        squares = torch.zeros(len(self.seeds), num_columns) if rule == "row_adagrad" else None
         self.register_buffer("squares", squares)
         self.num_updates: Tensor
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
@@ -111,8 +142,8 @@ class LeanUpdate(nn.Module):
                 f"the weights have strides {weight.stride()}; expected contiguous ones"
             )
         layers = _Layers(self, weight.detach(), bias.detach())
-        rule = _Rule(rate * scale, epsilon, 1 - rate * weight_decay)
-        value = cast(Any, _LeanLoss).apply(hidden, layers, positives, kind, rule, scale)
+        rule = _Rule(rate, scale / hidden.shape[1], epsilon, 1 - rate * weight_decay)
+        value = cast(Any, _LeanLoss).apply(hidden, layers, positives, kind, rule)
         return cast(Tensor, value)
 
     def chunk(self, num_points: int, device: str = "cpu") -> int:
@@ -134,6 +165,7 @@ class LeanUpdate(nn.Module):
 @dataclass(frozen=True)
 class _Rule:
     rate: float
+    scale: float  # of the sum over points: a mean's 1/N, and the loss's own
     epsilon: float
     kept: float  # share of the weights that their decay leaves
 
@@ -154,10 +186,8 @@ class _LeanLoss(torch.autograd.Function):
         positives: Positives,
         kind: LossKind,
         rule: _Rule,
-        scale: float,
     ) -> Tensor:
         is_training = bool(ctx.needs_input_grad[0])
-        num_points = hidden.shape[1]
         with torch.autocast(hidden.device.type, enabled=False):
             inputs = hidden.detach().float().contiguous()
             grad_hidden = torch.zeros_like(inputs) if is_training else None
@@ -168,13 +198,13 @@ class _LeanLoss(torch.autograd.Function):
             )
             if grad_hidden is not None:
                 layers.update.num_updates += 1
-                grad_hidden.mul_(scale / num_points)
+                grad_hidden.mul_(rule.scale)
         ctx.gradients = None if grad_hidden is None else (grad_hidden.to(hidden.dtype),)
-        return (total * (scale / num_points)).to(torch.float32)
+        return (total * rule.scale).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return *handed_over(ctx, grad_outputs[0]), None, None, None, None, None
+        return *handed_over(ctx, grad_outputs[0]), None, None, None, None
 
 
 class _Step:
@@ -190,6 +220,9 @@ class _Step:
     ) -> None:
         self.update, self.weight, self.bias = layers.update, layers.weight, layers.bias
         self.kind, self.rule = kind, rule
+        self.num_updates = 0
+        if self.weight.dtype != torch.float32 and grad_hidden is not None:
+            self.num_updates = int(layers.update.num_updates)  # once: a GPU would wait each time
         self.hidden, self.grad_hidden = hidden, grad_hidden
         self.num_points = hidden.shape[1]
         self.num_columns = layers.bias.shape[1]
@@ -246,24 +279,25 @@ class _Step:
         assert self.grad_hidden is not None
         hidden, squares = self._inputs(self.hidden, index), self.update.squares
         self._inputs(self.grad_hidden, index).addmm_(grad.t(), weight)
-        share, bias = self.rule.rate / self.num_points, self.bias[index, span]
+        scale, bias = self.rule.scale, self.bias[index, span]
+        share = self.rule.rate * scale
         if squares is None:
             weight.addmm_(grad, hidden, beta=self.rule.kept, alpha=-share)
             bias.sub_(grad.sum(dim=1), alpha=share)
         else:
             of_weight, of_bias = torch.mm(grad, hidden), grad.sum(dim=1)
             squares = squares[index, span]
-            norm = (of_weight.square().sum(dim=1) + of_bias.square()) / self.num_points**2
-            squares.add_(norm / (hidden.shape[1] + 1))
+            norm = of_weight.square().sum(dim=1) + of_bias.square()
+            squares.add_(norm, alpha=scale**2 / (hidden.shape[1] + 1))
             factor = share / (squares.sqrt() + self.rule.epsilon)
             if self.rule.kept != 1:
                 weight.mul_(self.rule.kept)
             weight.sub_(of_weight.mul_(factor.unsqueeze(1)))
             bias.sub_(of_bias * factor)
         if self.weight.dtype != torch.float32:
-            start = (index * self.num_columns + span.start) * weight.shape[1]
-            seed, count = self.update.seed, int(self.update.num_updates)
-            round_stochastically(weight, self.weight[index, span], seed, count, start)
+            seed, start = self.update.seeds[index], span.start * weight.shape[1]
+            into = self.weight[index, span]
+            round_stochastically(weight, into, seed, self.num_updates, start)
 
 
 class _OfLayer:
@@ -301,7 +335,7 @@ def round_stochastically(
         out: bfloat16 of its shape, written.
         seed: of all draws.
         num_updates: how many steps there were before.
-        start: place of the first element among all weights.
+        start: place of the first element among the layer's weights.
     """
     mixed = (seed * 0x9E3779B97F4A7C15 + num_updates * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     if values.device.type == "cpu":
@@ -309,6 +343,10 @@ def round_stochastically(
         into = out.view(torch.int16).numpy().reshape(-1).view(np.uint16)
         _round(bits, into, np.uint64(mixed), np.uint64(start))
         return
+    _round_by_torch(values, out, mixed, start)
+
+
+def _round_by_torch(values: Tensor, out: Tensor, mixed: int, start: int) -> None:
     places = torch.arange(start, start + values.numel(), device=values.device)
     draw = _mixed(places ^ _signed(mixed)) & 0xFFFF
     bits32 = values.view(torch.int32).view(-1).long()

@@ -9,6 +9,8 @@ import torch
 
 from baselines.full_softmax import FullSoftmax
 from bench.data.batch import Batch
+from bench.mach.merge import merge_worlds
+from bench.mach.module import Mach
 from bench.nn.classifier import DataFacts
 from bench.nn.lean import LeanUpdate, round_stochastically
 from bench.nn.losses import build_positives, loss_of_logits
@@ -35,9 +37,10 @@ def _problem(num_layers, kind, *, is_multilabel, is_shared=False, seed=0):
 class _Layer:
     """Weights, and what updates them."""
 
-    def __init__(self, weight, bias, *, weight_type=torch.float32, **options):
+    def __init__(self, weight, bias, *, weight_type=torch.float32, seed=0, **options):
         self.weight, self.bias = weight.clone().to(weight_type), bias.clone()
-        self.update = LeanUpdate(*weight.shape[:2], **options)
+        seeds = range(seed, seed + len(weight))
+        self.update = LeanUpdate(seeds, weight.shape[1], **options)
 
     def loss(self, hidden, positives, kind, **settings):
         return self.update.loss(hidden, self.weight, self.bias, positives, kind, **settings)
@@ -78,18 +81,19 @@ def test_a_step_is_one_of_sgd_on_the_plain_loss(
     torch.testing.assert_close(layer.bias, bias - 0.3 * grads[2], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.05])
 @pytest.mark.parametrize("columns", [None, 10])
-def test_row_adagrad_keeps_the_mean_square_of_each_row(columns):
+def test_row_adagrad_keeps_the_mean_square_of_each_row(columns, scale):
     positives, hidden, weight, bias = _problem(1, "softmax", is_multilabel=False)
     layer = _Layer(weight, bias, rule="row_adagrad", columns_per_chunk=columns)
     squares = torch.zeros(1, C)
     for _ in range(3):
-        _, grads = _plain(hidden, weight, bias, positives, "softmax")
+        _, grads = _plain(hidden, weight, bias, positives, "softmax", scale)
         squares += (grads[1].square().sum(dim=2) + grads[2].square()) / (H + 1)
         factor = 0.1 / (squares.sqrt() + 1e-6)
         weight, bias = weight - factor.unsqueeze(2) * grads[1], bias - factor * grads[2]
         mine = hidden.clone().requires_grad_()
-        layer.loss(mine, positives, "softmax", rate=0.1, epsilon=1e-6).backward()
+        layer.loss(mine, positives, "softmax", rate=0.1, epsilon=1e-6, scale=scale).backward()
     torch.testing.assert_close(layer.weight, weight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(layer.bias, bias, rtol=1e-4, atol=1e-5)
 
@@ -136,18 +140,17 @@ def test_draws_depend_on_step_and_place_alone():
     assert not torch.equal(at_once, other)
 
 
-def test_torch_and_numba_draw_alike(monkeypatch):
+def test_torchs_operations_as_on_a_gpu_round_as_the_kernel_does():
     from bench.nn import lean
 
-    places = torch.arange(1000)
+    special = torch.tensor([torch.inf, -torch.inf, torch.nan, 0.0])
+    values = torch.cat([torch.linspace(-3, 3, 1000), special])
     for seed in (0, 1, 12345):
         mixed = (seed * 0x9E3779B97F4A7C15 + 7 * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        draw = lean._mixed(places ^ lean._signed(mixed)) & 0xFFFF
-        values = torch.linspace(1, 2, 1000)
-        out = torch.empty(1000, dtype=torch.bfloat16)
-        round_stochastically(values, out, seed, 7, 0)
-        expected = ((values.view(torch.int32).long() + draw) >> 16).to(torch.int16)
-        assert torch.equal(out.view(torch.int16), expected)
+        by_kernel, by_torch = (torch.empty(1004, dtype=torch.bfloat16) for _ in range(2))
+        round_stochastically(values, by_kernel, seed, 7, 40)
+        lean._round_by_torch(values, by_torch, mixed, 40)
+        assert torch.equal(by_kernel.view(torch.int16), by_torch.view(torch.int16))
 
 
 def test_bfloat16_weights_follow_float32_ones_in_the_mean():
@@ -186,12 +189,12 @@ def test_weights_in_another_order_are_refused():
     positives, hidden, weight, bias = _problem(1, "bce", is_multilabel=True)
     turned = weight.mT.contiguous().mT
     with pytest.raises(ValueError, match="expected contiguous"):
-        LeanUpdate(1, C).loss(hidden, turned, bias, positives, "bce", rate=0.1)
+        LeanUpdate([0], C).loss(hidden, turned, bias, positives, "bce", rate=0.1)
 
 
 def test_a_chunk_below_one_is_refused():
     with pytest.raises(ValueError, match="columns_per_chunk is 0"):
-        LeanUpdate(1, 2, columns_per_chunk=0)
+        LeanUpdate([0], 2, columns_per_chunk=0)
 
 
 def _model(**options):
@@ -283,3 +286,111 @@ def test_several_processes_are_refused_before_anything_runs():
     plain = _model()
     plain.trainer = trainer
     plain.setup("fit")
+
+
+# MACH -----------------------------------------------------------------------------------------
+
+R, B = 3, 11
+
+
+def _mach(*, is_multilabel=False, **options):
+    facts = DataFacts(
+        num_features=D, num_labels=C, task="multilabel" if is_multilabel else "multiclass",
+        label_counts=torch.ones(C, dtype=torch.int64), num_train_points=N,
+    )  # fmt: skip
+    sizes = {"num_buckets": B, "num_worlds": R, "hidden_dims": (H,), "output_std": 0.3}
+    return Mach(facts, **(sizes | {"learning_rate": 0.1} | options))
+
+
+def _pair(**options):
+    """A plain MACH and a lean one of the same weights."""
+    update = {name: options.pop(name) for name in ("update", "output_rate")}
+    plain, lean = _mach(**options), _mach(**options, **update)
+    lean.output.data.copy_(plain.output.data[:, :-1].mT)
+    assert torch.equal(lean.output_bias, plain.output[:, -1])  # at the prior
+    return plain, lean
+
+
+@pytest.mark.parametrize("update", ["sgd", "row_adagrad"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"share_encoder": share, "loss": loss, "loss_reduction": reduction}
+        for share in (False, True)
+        for loss, reduction in [("softmax", "sum"), ("bce", "sum"), ("bce", "mean")]
+    ],
+)
+def test_the_worlds_of_a_mach_take_the_steps_of_the_plain_loss(options, update):
+    plain, lean = _pair(update=update, output_rate=0.5, **options)
+    assert {p.dtype for p in lean.parameters()} == {torch.float32}
+    weight, bias = lean.output.detach().clone(), lean.output_bias.detach().clone()
+    squares = torch.zeros(R, B)
+    for step in range(3):
+        losses = [model.training_loss(_batch(step)) for model in (plain, lean)]
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+        for model, loss in zip((plain, lean), losses, strict=True):
+            model.zero_grad()
+            loss.backward()
+        for name, parameter in lean.named_parameters():
+            if parameter.requires_grad:
+                mine, own = parameter.grad, plain.get_parameter(name).grad
+                torch.testing.assert_close(mine.to_dense(), own.to_dense(), rtol=1e-5, atol=1e-6)
+        of_weight, of_bias = plain.output.grad[:, :-1].mT, plain.output.grad[:, -1]
+        factor = torch.full((R, B), 0.5)
+        if update == "row_adagrad":
+            squares += (of_weight.square().sum(2) + of_bias.square()) / (H + 1)
+            factor /= squares.sqrt() + 1e-8
+        weight = weight - factor.unsqueeze(2) * of_weight
+        bias = bias - factor * of_bias
+        torch.testing.assert_close(lean.output.data, weight, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lean.output_bias.data, bias, rtol=1e-5, atol=1e-5)
+        plain.output.data[:, :-1], plain.output.data[:, -1] = weight.mT, bias
+    for found, expected in zip(lean.top_k(_batch(), 4), plain.top_k(_batch(), 4), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+@pytest.mark.parametrize("weight_type", ["float32", "bfloat16"])
+def test_a_lean_world_is_trained_as_it_would_be_alone(weight_type, is_merged):
+    options = {"update": "row_adagrad", "weight_type": weight_type, "output_rate": 0.5}
+    together = _mach(**options)
+    alone = [_mach(**options | {"num_worlds": 1, "first_world": world}) for world in range(R)]
+    for model in (together, *alone):
+        optimizer = model.configure_optimizers()
+        for step in range(4):
+            model.training_loss(_batch(step)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    if is_merged:  # and then trained on
+        alone = [merge_worlds(alone)]
+        for model in (together, *alone):
+            model.training_loss(_batch(4))
+    joined = torch.cat([model.output.data for model in alone])
+    assert joined.dtype == getattr(torch, weight_type)
+    limit = 1e-5 if weight_type == "float32" else 2**-7
+    torch.testing.assert_close(joined.float(), together.output.data.float(), rtol=limit, atol=1e-5)
+    same = (joined == together.output.data).float().mean()
+    assert weight_type == "float32" or float(same) > 0.99  # draws are a world's own
+    squares = torch.cat([model.lean.squares for model in alone])
+    torch.testing.assert_close(squares, together.lean.squares)
+
+
+def test_a_lean_mach_is_predicted_without_gradients_and_moments_of_its_output():
+    plain, lean = _mach(num_buckets=500), _mach(num_buckets=500, update="sgd")
+    assert lean.updates_in_loss
+    trained = {name for name, p in lean.named_parameters() if p.requires_grad}
+    assert trained == {"encoder.first.weight", "encoder.first_bias"}
+    assert lean.activation_bytes(N, 3.0) < plain.activation_bytes(N, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"weight_type": "bfloat16"}, "weight_type is 'bfloat16' and update 'optimizer'"),
+        ({"output_rate": 0.1}, "output_rate is 0.1 and update 'optimizer'"),
+        ({"update": "sgd", "encoder": "linear"}, "update is 'sgd' and encoder 'linear'"),
+    ],
+)
+def test_a_mach_refuses_what_an_update_is_not_for(options, text):
+    with pytest.raises(SettingsError, match=text):
+        _mach(**options)
