@@ -3,7 +3,8 @@
 `<!-- table: STUDY -->` is the short table of a study on the machine with most finished trials;
 `<!-- table: STUDY MACHINE -->` that of a machine; `<!-- table: STUDY | k = 5 · uniform -->` some of
 its tables, by part, data set or both. `<!-- overview: STUDY STUDY … -->` has a line for each part
-of these studies, see `bench.report.tables.overview`; `<!-- audits -->` counts what audits found
+of these studies, see `bench.report.tables.overview`; `<!-- leaders: STUDY STUDY … -->` says in
+words who is ahead there; `<!-- audits -->` counts what audits found
 again.
 """
 
@@ -20,13 +21,13 @@ from bench.report.load import MachineResults, load_results, shown_first
 from bench.report.render import counted, escape_markdown, markdown_body, markdown_notes
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section
-from bench.report.tables.overview import overview_table
+from bench.report.tables.overview import leaders_text, overview_table
 from bench.store import record
 from bench.store.files import replace_file
 from bench.store.lines import Audit, check
 
 _BLOCK = re.compile(
-    r"(<!-- (table|overview|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
+    r"(<!-- (table|overview|leaders|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
 )
 _TABLE = re.compile(r"(\S+)(?: ([^\s|]\S*))?(?: \| (.+))?")
 _NOTHING = "*Not measured yet.*\n"
@@ -72,9 +73,16 @@ def _renderer(results_dir: Path) -> Callable[[re.Match[str]], str]:
         if match[2] == "audits":
             return _audits(results_dir / "audits")
         words = match[3] or ""
-        return _overview(words, find) if match[2] == "overview" else _table(words, find)
+        blocks = {"overview": _overview, "leaders": _leaders, "table": _table}
+        return blocks[match[2]](words, find)
 
     return render
+
+
+def _leaders(names: str, find: Find) -> str:
+    chosen = [shown_first(find(name)) for name in names.split()]
+    sections = [section for results in chosen if results for section in results.sections]
+    return "".join(f"* {leaders_text(section)}\n" for section in sections) or _NOTHING
 
 
 def _overview(names: str, find: Find) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bench.methods.labels import card_of
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.study import Profile, Study
+from bench.studies.tuned import tuned
 
 TRIVIAL = (
     ModelSpec(method="frequency", encoder="linear"),
@@ -42,6 +43,27 @@ def grid(
             Trial(data=data, model=model, train=train, replicate=replicate) for model, train in kept
         ]
     return trials
+
+
+def tuned_grid(
+    data: DataSpec, study: str, profile: Profile, *, gpu_epochs: float, replicates: int
+) -> list[Trial]:
+    """A row for each method of a study that was tuned, with the settings that this found.
+
+    What does not train by steps has one replicate.
+    """
+    by_steps, others = [], []
+    for model, train in tuned(study).values():
+        if train.budget_seconds is None:
+            others.append((model, train))
+        elif profile == "gpu":
+            batch_size = max(1024, train.batch_size)
+            length = {"budget_seconds": None, "num_epochs": gpu_epochs, "batch_size": batch_size}
+            by_steps.append((model, dataclasses.replace(train, **length)))
+        else:
+            by_steps.append((model, train))
+    own = [(model, train) for model, train in others if model not in TRIVIAL]
+    return grid(data, by_steps, replicates=replicates) + grid(data, own, trivial=False)
 
 
 def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -> list[Trial]:

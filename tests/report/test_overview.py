@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import synthetic_records as made
 
-from bench.report.tables.overview import overview_table
+from bench.report.tables.overview import leaders_text, overview_table
 from bench.studies.presets import PRESETS
 from bench.studies.published import Published
 from bench.studies.study import Study
@@ -43,3 +43,25 @@ def test_no_group_is_marked_as_the_best_for_none_is_tuned_like_another() -> None
     ]
     table = overview_table(made.sections(records, of=_study("imaginary")))
     assert not any(cell.is_bold for group in table.groups for row in group for cell in row)
+
+
+def _leaders(first: tuple[float, ...], second: tuple[float, ...]) -> str:
+    """Sentence of two methods with these qualities of their replicates."""
+    records = [
+        made.record(made.trial(method, replicate=index, **options), accuracy=quality)
+        for method, options, qualities in (
+            ("full_softmax", {"chunk_size": 8}, first),
+            ("mach", {"num_buckets": 64, "num_worlds": 4}, second),
+        )
+        for index, quality in enumerate(qualities)
+    ]
+    return leaders_text(made.sections(records, of=_study("imaginary"))[0])
+
+
+def test_a_winner_is_named_beyond_the_spread_of_replicates_alone() -> None:
+    apart = _leaders((0.30, 0.32), (0.40, 0.42))
+    assert "MACH 41.0 (40.0–42.0), Full softmax 31.0 (30.0–32.0)." in apart
+    assert "MACH is 10.0 points ahead of Full softmax, beyond the spread" in apart
+    assert "within the spread" in _leaders((0.30, 0.41), (0.40, 0.42))
+    # One replicate has no spread.
+    assert "within the spread" in _leaders((0.30,), (0.40,))

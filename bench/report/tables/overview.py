@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from bench.methods import cards
 from bench.report.columns import model_bytes
 from bench.report.render import GAP, Cell, Table, megabytes, percent
-from bench.report.sections import Section, best_row
+from bench.report.sections import Row, Section, best_row
 from bench.report.tables.papers import preset_of
 from bench.studies.published import Published
 
@@ -55,6 +55,35 @@ def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
         text += f" ({megabytes(size.median)} MB)" if size else ""
         cells.append(Cell(text))
     return cells
+
+
+def leaders_text(section: Section) -> str:
+    """Who is ahead in a section, in a sentence: of each method the row that leads on validation.
+
+    A winner is named where all of these have several replicates whose ranges lie apart.
+    """
+    metric = section.metrics[0]
+    by_label: dict[str, list[Row]] = {}
+    for row in section.rows:
+        by_label.setdefault(row.label, []).append(row)
+    best = [best_row(rows, metric) for rows in by_label.values()]
+    known = [(row, found) for row in best if row and (found := row.quality(metric))]
+    ranked = sorted(known, key=lambda pair: -pair[1].median)
+    if not ranked:
+        return f"{_name(section)}: not measured yet."
+    texts = []
+    for row, found in ranked:
+        spread = f" ({percent(found.low)}–{percent(found.high)})" if len(row.done) > 1 else ""
+        texts.append(f"{row.label} {percent(found.median)}{spread}")
+    text = f"**{_name(section)}**, {metric} on test: {', '.join(texts)}."
+    if len(ranked) > 1:
+        (first, one), (second, two) = ranked[:2]
+        ahead = (
+            f"{first.label} is {percent(one.median - two.median)} points ahead of {second.label}"
+        )
+        is_sure = min(len(first.done), len(second.done)) > 1 and one.low > two.high
+        text += f" {ahead}, {'beyond' if is_sure else 'within'} the spread of their replicates."
+    return text
 
 
 def _elsewhere(section: Section, sections_of: SectionsOf) -> str:
