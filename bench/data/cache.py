@@ -163,13 +163,7 @@ def _verify(folder: Path, head: Mapping[str, Any]) -> _State:
 
 def file_marks(status: os.stat_result) -> _Marks:
     """By which a file is seen to be touched without reading it."""
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def file_digest(path: Path) -> str:

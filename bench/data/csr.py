@@ -80,12 +80,8 @@ class Csr:
         values = None
         if self.values is not None or other.values is not None:
             values = np.concatenate([_values(self), _values(other)])
-        return Csr(
-            np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
-            np.concatenate([self.ids, other.ids]),
-            values,
-            self.num_columns,
-        )
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]])
+        return Csr(offsets, np.concatenate([self.ids, other.ids]), values, self.num_columns)
 
     def column_counts(self) -> Int64s:
         """`(num_columns,)` int64: rows that hold each column."""

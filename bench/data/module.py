@@ -165,11 +165,7 @@ class ExtremeDataModule(lightning.LightningDataModule):
             )
 
     def _in_order(
-        self,
-        features: Csr,
-        labels: Csr,
-        batch_size: int | None,
-        rows: Int64s | None = None,
+        self, features: Csr, labels: Csr, batch_size: int | None, rows: Int64s | None = None
     ) -> BatchLoader:
         size = self.eval_batch_size if batch_size is None else batch_size
         return BatchLoader(

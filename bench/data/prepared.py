@@ -155,11 +155,7 @@ def _to_entry(prepared: Prepared, label_names: tuple[str, ...] | None) -> Entry:
             label_names = tuple(label_names[label] for label in kept.tolist())
     if label_names is not None:
         texts["labels.txt"] = label_names
-    meta = {
-        "facts": data.facts,
-        "columns": columns,
-        "label_fingerprint": data.label_fingerprint,
-    }
+    meta = {"facts": data.facts, "columns": columns, "label_fingerprint": data.label_fingerprint}
     return Entry(arrays, meta, texts)
 
 

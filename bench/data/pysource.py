@@ -101,11 +101,8 @@ class PySource:
     @property
     def vocabulary_size(self) -> int:
         """Identifiers known as context."""
-        return (
-            self.num_labels
-            if self.num_features_vocabulary is None
-            else (self.num_features_vocabulary)
-        )
+        known = self.num_features_vocabulary
+        return self.num_labels if known is None else known
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
         """Versions and checksums of the corpus; see `bench.data.source.Source`."""

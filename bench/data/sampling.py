@@ -29,11 +29,7 @@ def inverse_cdf(
 
 
 def count_rows(drawn: Int32s) -> Counted:
-    """Distinct ids of each row and how often each stands there; negative ones are no ids.
-
-    Args:
-        drawn: `(N, n)` int32, in any order.
-    """
+    """Distinct ids of each row of `(N, n)`, and how often each stands there; below 0 is no id."""
     drawn = np.sort(drawn, axis=1)
     is_first = np.ones(drawn.shape, dtype=bool)
     is_first[:, 1:] = drawn[:, 1:] != drawn[:, :-1]

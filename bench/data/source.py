@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +74,31 @@ class Source(Protocol):
     def build(self, data_dir: Path) -> RawData:
         """Read or generate the data; a `DataError` where it is not what the options promise."""
         ...
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, of one that ends in `.gz` the decompressed ones."""
+    try:
+        with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: broken compression ({error}); expected a whole .gz") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
+
+
+def missing(data_dir: Path, name: str, role: str) -> DataError:
+    """That an option names no file."""
+    return DataError(
+        f"{data_dir / name}: no such file; expected the {role} data (option {role}) in {data_dir}"
+    )
+
+
+def require_task(task: str | None) -> None:
+    """Refuse an option `task` that is none."""
+    if task not in (None, "multiclass", "multilabel"):
+        raise DataError(f"option task is {task!r}; expected 'multiclass' or 'multilabel'")
 
 
 def require_range(source: object, names: Iterable[str], least: float, most: float | None) -> None:

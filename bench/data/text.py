@@ -12,21 +12,19 @@ checksum.
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Float32s, Int32s, Task, offsets_of
 from bench.data.linekernel import parse_bytes
-from bench.data.source import MAX_ID, DataError
+from bench.data.source import MAX_ID, DataError, missing, opened, require_task
 from bench.measure.memory import available_memory_bytes
 
 BLOCK_BYTES = 1 << 24
@@ -43,15 +41,9 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Grammar:
-    """How to read a line.
+    """How to read a line: numbers of the first ids, and L and D, None to accept any id.
 
-    Attributes:
-        dialect: `xmlrepo` or `vw`.
-        label_base: number of the first label in the file.
-        feature_base: number of the first feature in the file.
-        num_labels: L, or None to accept any id.
-        num_features: D, or None to accept any id.
-        base_option: options that state the bases, for error messages.
+    `base_option` names the options that state the bases, for messages.
     """
 
     dialect: Literal["xmlrepo", "vw"]
@@ -196,16 +188,8 @@ def parse_points(
 ) -> Iterator[Points]:
     """The points of a plain or gzip-compressed file, a block at a time.
 
-    Args:
-        path: the file; a name that ends in `.gz` is decompressed.
-        grammar: how to read a line.
-        skip_bytes: bytes of a header that has been read already.
-        first_line: number of the first line after it, for messages.
-        num_points: N as the header promises it; None where nothing does.
-
-    Raises:
-        DataError: a line does not follow the grammar or is endless, the file is empty, has another
-            number of points, or its compression is broken.
+    A header of `skip_bytes` that ends before line `first_line` has been read already; it promises
+    `num_points`, if that is not None. Bad lines and other numbers of points are a `DataError`.
     """
     line_number = first_line
     try:
@@ -252,12 +236,9 @@ def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str,
     """SHA-256 (hex) of each named file, by the option that names it."""
     checksums = {}
     for role, name in files.items():
-        path = data_dir / name
-        if not path.is_file():
-            raise DataError(
-                f"{path}: no such file; expected the {role} data (option {role}) in {data_dir}"
-            )
-        checksums[role] = file_checksum(path, cache_dir)
+        if not (data_dir / name).is_file():
+            raise missing(data_dir, name, role)
+        checksums[role] = file_checksum(data_dir / name, cache_dir)
     return checksums
 
 
@@ -277,13 +258,7 @@ def check_sizes(where: str, num_features: int | None, num_labels: int | None) ->
 def check_ids_seen(
     parts: Sequence[tuple[Path, Csr]], what: Literal["label", "feature"], base: int
 ) -> None:
-    """Refuse an L or D that one line sets far beyond the ids that have a point: a slip of an id.
-
-    Args:
-        parts: path and rows of each file, a line a point.
-        what: the kind of id.
-        base: number of the first id in the files.
-    """
+    """Refuse an L or D that one line sets far beyond the ids that have a point: a slip of an id."""
     num = max(rows.num_columns for _, rows in parts)
     if num <= _PLAUSIBLE_COLUMNS:
         return
@@ -309,15 +284,12 @@ def check_ids_seen(
 def settle_task(
     task: str | None, parts: Sequence[tuple[Path, int, Csr]], *, allow_unlabelled: bool = True
 ) -> Task:
-    """The task that the labels allow, or the stated one if they allow it.
+    """The task that the labels of files (path, first data line, labels) allow; stated or not.
 
-    Args:
-        task: `multiclass`, `multilabel`, or None for multiclass if every point has one label.
-        parts: path, number of the first data line, and labels of each file.
-        allow_unlabelled: whether None may stand for multilabel where a point has no label.
+    Not stated, it is `multiclass` if every point has one label. `allow_unlabelled`: whether it may
+    else be multilabel where a point has none.
     """
-    if task not in (None, "multiclass", "multilabel"):
-        raise DataError(f"option task is {task!r}; expected 'multiclass' or 'multilabel'")
+    require_task(task)
     for path, first_line, labels in parts:
         if not labels.ids.size:
             raise DataError(f"{path}, line {first_line}: no point of the file has a label")
@@ -339,26 +311,21 @@ def settle_task(
 
 def _blocks(path: Path, skip_bytes: int) -> Iterator[bytes]:
     """Blocks of complete lines, each ended by a newline; the file's last one may lack its own."""
-    try:
-        with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
-            stream.read(skip_bytes)
-            rest: list[bytes] = []
-            held = 0
-            while block := stream.read(BLOCK_BYTES):
-                cut = block.rfind(b"\n") + 1
-                if cut:
-                    yield b"".join((*rest, block[:cut]))
-                    rest = []
-                rest.append(block[cut:])
-                held = len(block) - cut + (0 if cut else held)
-                if held > MAX_LINE_BYTES:
-                    raise _EndlessLineError
-            if tail := b"".join(rest):
-                yield tail + b"\n"
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: broken compression ({error}); expected a whole .gz") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
+    with opened(path) as stream:
+        stream.read(skip_bytes)
+        rest: list[bytes] = []
+        held = 0
+        while block := stream.read(BLOCK_BYTES):
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                yield b"".join((*rest, block[:cut]))
+                rest = []
+            rest.append(block[cut:])
+            held = len(block) - cut + (0 if cut else held)
+            if held > MAX_LINE_BYTES:
+                raise _EndlessLineError
+        if tail := b"".join(rest):
+            yield tail + b"\n"
 
 
 def _parse_block(block: bytes, grammar: Grammar, path: Path, line_number: int) -> Points:

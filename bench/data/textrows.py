@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
-from bench.data.source import DataError
+from bench.data.source import DataError, opened
 
 Format = Literal["csv", "tsv", "jsonl"]
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
@@ -30,14 +28,9 @@ MAX_CHARACTERS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """How a file is to be read.
+    """How a file is to be read, and the columns that are handed out.
 
-    Attributes:
-        format: of the file.
-        delimiter: between cells; CSV alone has a choice.
-        has_header: whether the first row names the columns; where it does not, they are called
-            by their position, `1` first.
-        columns: names of those that are wanted, in the order that they are handed out.
+    Without a header columns are called by their position, `1` first.
     """
 
     format: Format
@@ -60,13 +53,7 @@ def read_rows(path: Path, table: Table) -> Iterator[tuple[int, list[Any]]]:
     A `DataError` has the line in which the file is not of its format, broken, or lacks a column.
     """
     lines = _lines(path)
-    rows = _objects(path, lines, table) if table.format == "jsonl" else _cells(path, lines, table)
-    try:
-        yield from rows
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: broken compression ({error}); expected a whole .gz") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
+    return _objects(path, lines, table) if table.format == "jsonl" else _cells(path, lines, table)
 
 
 @contextlib.contextmanager
@@ -80,7 +67,7 @@ def wide_cells() -> Iterator[None]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
+    with opened(path) as stream:
         number = 0
         while line := stream.readline(MAX_CHARACTERS + 1):
             number += 1

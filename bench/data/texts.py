@@ -17,7 +17,7 @@ import numpy as np
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Task
 from bench.data.labels import CellError, label_name, listed_labels
-from bench.data.source import MAX_ID, DataError, RawData, require_range
+from bench.data.source import MAX_ID, DataError, RawData, missing, require_range, require_task
 from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
 from bench.settings import coerce_fields
@@ -108,8 +108,7 @@ class TextsSource:
             raise DataError(
                 f"option delimiter is {self.delimiter!r}; expected one character, and CSV"
             )
-        if self.task not in (None, "multiclass", "multilabel"):
-            raise DataError(f"option task is {self.task!r}; expected 'multiclass' or 'multilabel'")
+        require_task(self.task)
         tokenizer(self.token_pattern, lowercase=self.lowercase)
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
@@ -164,10 +163,7 @@ class TextsSource:
         found = sorted(glob.glob(str(data_dir / name)))  # noqa: PTH207
         paths = [path for path in map(Path, found) if path.is_file()]
         if not paths:
-            raise DataError(
-                f"{data_dir / name}: no such file; expected the {role} data (option {role}) in "
-                f"{data_dir}"
-            )
+            raise missing(data_dir, name, role)
         return paths
 
     def _points(self, data_dir: Path) -> Iterator[_Point]:

@@ -30,10 +30,7 @@ _BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
 def tokenizer(pattern: str | None, *, lowercase: bool) -> Callable[[str], list[str]]:
     """A function from text to its tokens, in order.
 
-    Args:
-        pattern: regular expression of a token, or of what surrounds its one group; None for the
-            default of this module.
-        lowercase: compare without regard to case (`str.lower`: ß stays ß).
+    `pattern` is of a token, or of what surrounds its one group; None is the default of this module.
 
     >>> tokenizer(None, lowercase=True)("Die Größe 1.5x: 東京 한국어")
     ['die', 'größe', '1', '5x', '東', '京', '한국어']

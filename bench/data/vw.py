@@ -59,21 +59,12 @@ class VwSource:
 
     def build(self, data_dir: Path) -> RawData:
         """Parse both files; see `bench.data.source.Source`."""
-        grammar = Grammar(
-            dialect="vw",
-            label_base=self.label_base,
-            feature_base=self.feature_base,
-            num_labels=self.num_labels,
-            num_features=self.num_features,
-            base_option="options label_base, feature_base",
-        )
+        bases, sizes = (self.label_base, self.feature_base), (self.num_labels, self.num_features)
+        grammar = Grammar("vw", *bases, *sizes, base_option="options label_base, feature_base")
         paths = (data_dir / self.train, data_dir / self.test)
         (train_x, train_y), (test_x, test_y) = (parse_file(path, grammar) for path in paths)
-        task = settle_task(
-            self.task,
-            [(paths[0], 1, train_y), (paths[1], 1, test_y)],
-            allow_unlabelled=False,
-        )
+        parts = [(paths[0], 1, train_y), (paths[1], 1, test_y)]
+        task = settle_task(self.task, parts, allow_unlabelled=False)
         if self.num_labels is None:
             labels = [(paths[0], train_y), (paths[1], test_y)]
             check_ids_seen(labels, "label", self.label_base)
@@ -94,8 +85,6 @@ class VwSource:
 
 def _within(rows: Csr, num_columns: int) -> Csr:
     """Rows without their entries in later columns."""
-    if rows.num_columns <= num_columns:
-        return Csr(rows.offsets, rows.ids, rows.values, num_columns)
     is_kept = rows.ids < num_columns
     offsets = np.concatenate([[0], np.cumsum(is_kept)])[rows.offsets]
     values = None if rows.values is None else rows.values[is_kept]

@@ -112,14 +112,8 @@ def read_grammar(path: Path, index_base: int = 0) -> tuple[Grammar, dict[str, in
             raise DataError(f"{path}, line 1: {what} is {number}; expected 1 to {MAX_ID}")
     num_points, num_features, num_labels = header
     check_sizes(f"{path}, line 1", num_features, num_labels)
-    grammar = Grammar(
-        dialect="xmlrepo",
-        label_base=index_base,
-        feature_base=index_base,
-        num_labels=num_labels,
-        num_features=num_features,
-        base_option="option index_base",
-    )
+    sizes = (num_labels, num_features)
+    grammar = Grammar("xmlrepo", index_base, index_base, *sizes, base_option="option index_base")
     return grammar, {"skip_bytes": num_bytes, "first_line": 2, "num_points": num_points}
 
 

@@ -195,10 +195,17 @@ def test_missing_file_is_named(tmp_path):
         load_raw(spec, tmp_path, tmp_path / "cache")
 
 
-def test_stated_task_must_fit(tmp_path):
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("multiclass", "line 3: 2 labels; expected exactly one"),
+        ("ranking", "option task is 'ranking'; expected 'multiclass' or 'multilabel'"),
+    ],
+)
+def test_stated_task_must_fit(tmp_path, task, message):
     (tmp_path / "train.txt").write_bytes(b"2 4 5\n1 0:1\n1,2 0:1\n")
     (tmp_path / "test.txt").write_bytes(XMLREPO_TEST)
-    options = {"train": "train.txt", "test": "test.txt", "task": "multiclass"}
+    options = {"train": "train.txt", "test": "test.txt", "task": task}
     spec = DataSpec(source="xmlrepo", name="bad", options=options)
-    with pytest.raises(DataError, match="line 3: 2 labels; expected exactly one"):
+    with pytest.raises(DataError, match=message):
         load_raw(spec, tmp_path, tmp_path / "cache")

@@ -112,6 +112,11 @@ class PublishedSet:
         )
 
 
+def _sizes(*numbers: int) -> dict[str, Any]:
+    names = ("num_train_points", "num_test_points", "num_features", "num_labels")
+    return dict(zip(names, numbers, strict=True))
+
+
 def _vw(
     name: str,
     title: str,
@@ -123,7 +128,10 @@ def _vw(
     origins: tuple[str, str],
     notes: tuple[str, ...] = (),
 ) -> PublishedSet:
-    num_train_points, num_test_points, num_features, num_labels = sizes
+    known = _sizes(*sizes)
+    options: dict[str, Scalar] = {"label_base": 1, "feature_base": feature_base}
+    options |= {size: known[size] for size in ("num_labels", "num_features")}
+    options["task"] = "multiclass"
     return PublishedSet(
         name=name,
         title=title,
@@ -134,21 +142,10 @@ def _vw(
             for role, each in zip(ROLES, addresses, strict=True)
         ),
         suffix=".vw.gz",
-        num_train_points=num_train_points,
-        num_test_points=num_test_points,
-        num_features=num_features,
-        num_labels=num_labels,
+        **known,
         labels_per_point=1.0,
         unverified=frozenset(unverified),
-        options=MappingProxyType(
-            {
-                "label_base": 1,
-                "feature_base": feature_base,
-                "num_labels": num_labels,
-                "num_features": num_features,
-                "task": "multiclass",
-            }
-        ),
+        options=MappingProxyType(options),
         terms="licence not stated",
         origins=origins,
         notes=(
@@ -169,22 +166,13 @@ def _repository(
     stem: str,
     *identifiers: str,
     sizes: tuple[int, int, int, int],
-    labels_per_point: float,
-    suffix: str = ".txt",
-    propensity: Propensity = "default",
     terms: str = "licence not stated; the repository asks to cite Bhatia et al. 2016 and the set",
-    origins: tuple[str, ...] | None = None,
-    notes: tuple[str, ...] = (),
+    **more: Any,
 ) -> PublishedSet:
     """A multi-label set of the repository, by its files' identifiers on Google Drive."""
-    num_train_points, num_test_points, num_features, num_labels = sizes
-    if origins is None:
-        origins = (f"sizes and address: {_REPOSITORY}",)
-        if len(identifiers) == 2:
-            origins = (
-                f"sizes and first address: {_REPOSITORY}",
-                f"mirror and members: {_NAPKINXC}",
-            )
+    origins: tuple[str, ...] = (f"sizes and address: {_REPOSITORY}",)
+    if len(identifiers) == 2:
+        origins = (f"sizes and first address: {_REPOSITORY}", f"mirror and members: {_NAPKINXC}")
     return PublishedSet(
         name=name,
         title=title,
@@ -192,16 +180,9 @@ def _repository(
         source="xmlrepo",
         downloads=_drive(f"{stem}.zip", identifiers),
         stem=stem,
-        suffix=suffix,
-        num_train_points=num_train_points,
-        num_test_points=num_test_points,
-        num_features=num_features,
-        num_labels=num_labels,
-        labels_per_point=labels_per_point,
-        propensity=propensity,
+        **_sizes(*sizes),
         terms=terms,
-        origins=origins,
-        notes=notes,
+        **({"origins": origins} | more),
     )
 
 
@@ -252,10 +233,7 @@ _MULTILABEL = (
         "1uV-p682ggXQQTiKZyK5M6B0xJJk8_lJx",
         sizes=(14_146, 6_616, 101_938, 30_938),
         labels_per_point=18.64,
-        notes=(
-            _OLD,
-            "its labels are bookmarkers' tags, so that propensities are the default ones",
-        ),
+        notes=(_OLD, "its labels are bookmarkers' tags, so that propensities are the default ones"),
     ),
     _repository(
         "delicious-200k",

@@ -25,15 +25,9 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class FilePin:
-    """An installed file when its content was last checked.
+    """An installed file when its content was last checked: D and L by its header or largest ids.
 
-    Attributes:
-        sha256: of its bytes, hex.
-        num_bytes: its size.
-        num_points: N of the file.
-        num_features: D by its header or its largest id.
-        num_labels: L, likewise.
-        marks: :func:`bench.data.cache.file_marks` of it; none in a file of before they were kept.
+    `marks` are its :func:`bench.data.cache.file_marks`; none in a file of before they were kept.
     """
 
     sha256: str

@@ -13,6 +13,7 @@ import gzip
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -20,7 +21,7 @@ from bench.data.cache import file_digest, file_marks
 from bench.data.download.catalogue import ROLES, SETS, Download, PublishedSet, Role
 from bench.data.download.checksums import FilePin, add_pins, locked, read_pins
 from bench.data.download.download import KeptError, download, has_begun, target_of
-from bench.data.download.members import Member, chosen, files_at, open_archive, recognised
+from bench.data.download.members import Member, chosen, files_at, is_gzip, open_archive, recognised
 from bench.data.source import DataError
 from bench.data.text import Grammar, parse_points
 from bench.data.xmlrepo import parse_header, read_grammar
@@ -51,14 +52,10 @@ class Permissions:
 def named(name: str) -> PublishedSet:
     """The set of a name; a `DataError` where there is none."""
     if name not in SETS:
-        filtered = (
-            "; published numbers of LF data sets are filtered by a file which is not read here"
-            if name.casefold().startswith("lf")
-            else ""
-        )
-        raise DataError(
-            f"no published set is called {name!r}; expected one of {list(SETS)}{filtered}"
-        )
+        told = f"no published set is called {name!r}; expected one of {list(SETS)}"
+        if name.casefold().startswith("lf"):
+            told += "; published numbers of LF data sets are filtered by a file which is not read"
+        raise DataError(told)
     return SETS[name]
 
 
@@ -99,11 +96,8 @@ def fetch(known: PublishedSet, data_dir: Path, *, allowed: Permissions, notify: 
             if found == "changed":
                 raise DataError(f"{folder}: a file is not the pinned one (see --replace)")
         for item in known.downloads:
-            if (
-                item.role is not None
-                and not allowed.replace
-                and _file_state(known, item.role, data_dir, pins) == "verified"
-            ):
+            is_there = item.role and _file_state(known, item.role, data_dir, pins) == "verified"
+            if is_there and not allowed.replace:
                 continue
             try:
                 _fetch_item(known, item, data_dir, allowed=allowed, notify=notify)
@@ -136,7 +130,7 @@ def _fetch_item(
                     members = stack.enter_context(open_archive(target))
                     files = _files(known, chosen(known, members))
                 else:
-                    files = {item.role: _linked(target)}
+                    files = {item.role: partial(_link, target)}
                 _install(known, files, data_dir, consumed=target, allowed=allowed, notify=notify)
             return
         except KeptError:
@@ -149,12 +143,7 @@ def _fetch_item(
 
 
 def import_files(
-    paths: Sequence[Path],
-    data_dir: Path,
-    *,
-    name: str | None,
-    allowed: Permissions,
-    notify: Notify,
+    paths: Sequence[Path], data_dir: Path, *, name: str | None, allowed: Permissions, notify: Notify
 ) -> None:
     """Install files that a person has: an archive, a folder, or the training and test files.
 
@@ -210,7 +199,7 @@ def verify(known: PublishedSet, data_dir: Path, *, notify: Notify) -> list[str]:
         problems += _size_problems(known, found)
     if not problems:
         try:
-            add_pins(data_dir, {_relative_path(known, role): found[role] for role in found})
+            add_pins(data_dir, {_relative_path(known, role): pin for role, pin in found.items()})
         except OSError as error:
             notify(f"{data_dir}: {error.strerror}; the checksums could not be pinned")
     return problems
@@ -359,65 +348,53 @@ def _files(known: PublishedSet, members: Mapping[str, Member]) -> dict[Role, Put
     if "data" in members:
         splits: dict[Role, str] = {"train": "trSplit", "test": "tstSplit"}
         return {
-            role: _selected(members["data"], members[part], known.file_name(role))
-            for role, part in splits.items()
+            role: partial(_select, members["data"], members[part]) for role, part in splits.items()
         }
-    return {role: _copied(members[role]) for role in ROLES if role in members}
+    return {role: partial(_copy, members[role]) for role in ROLES if role in members}
 
 
-def _linked(path: Path) -> Put:
+def _link(path: Path, target: Path) -> None:
     """The file itself by a second name: it may be too large to lie here twice."""
-
-    def put(target: Path) -> None:
-        try:
-            target.hardlink_to(path)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, target)
-
-    return put
+    try:
+        target.hardlink_to(path)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, target)
 
 
-def _copied(member: Member) -> Put:
-    def put(target: Path) -> None:
-        if member.path is not None and target.suffix == ".gz" and _is_gzip(member.path):
-            shutil.copyfile(member.path, target)  # not packed anew: its checksum is known to others
-        else:
-            with _writing(target) as stream:
-                member.copy_to(stream)
-
-    return put
+def _copy(member: Member, target: Path) -> None:
+    if member.path is not None and target.suffix == ".gz" and is_gzip(member.path):
+        shutil.copyfile(member.path, target)  # not packed anew: its checksum is known to others
+    else:
+        with _writing(target) as stream:
+            member.copy_to(stream)
 
 
-def _selected(data: Member, split: Member, name: str) -> Put:
+def _select(data: Member, split: Member, target: Path) -> None:
     """The points of `data` that the first column of `split` numbers, from 1 on.
 
     Other columns are other splits; a 0 fills a column that is shorter than others.
     """
-
-    def put(target: Path) -> None:
-        header = parse_header(data.first_line())
-        with data.opened() as stream:
-            lines = stream.read(_MAX_SPLIT_BYTES).splitlines()[1:]
-        if header is None or len(lines) != header[0]:
-            raise DataError(
-                f"{data.where}: {len(lines):,} points; expected a header 'N D L' and its N points"
-            )
-        kept = []
-        with split.opened() as stream:
-            for number, line in enumerate(stream, start=1):
-                word = (line.split() or [b"0"])[0]
-                if not word.isdigit() or int(word) > len(lines):
-                    raise DataError(
-                        f"{split.where}, line {number}: {word[:20]!r}; expected a point of "
-                        f"{name}, 1 to {len(lines)}"
-                    )
-                if int(word):
-                    kept.append(lines[int(word) - 1])
-        with _writing(target) as output:
-            output.write(b"%d %d %d\n" % (len(kept), header[1], header[2]))
-            output.writelines(line + b"\n" for line in kept)
-
-    return put
+    header = parse_header(data.first_line())
+    with data.opened() as stream:
+        lines = stream.read(_MAX_SPLIT_BYTES).splitlines()[1:]
+    if header is None or len(lines) != header[0]:
+        raise DataError(
+            f"{data.where}: {len(lines):,} points; expected a header 'N D L' and its N points"
+        )
+    kept = []
+    with split.opened() as stream:
+        for number, line in enumerate(stream, start=1):
+            word = (line.split() or [b"0"])[0]
+            if not word.isdigit() or int(word) > len(lines):
+                raise DataError(
+                    f"{split.where}, line {number}: {word[:20]!r}; expected a point of "
+                    f"{target.name}, 1 to {len(lines)}"
+                )
+            if int(word):
+                kept.append(lines[int(word) - 1])
+    with _writing(target) as output:
+        output.write(b"%d %d %d\n" % (len(kept), header[1], header[2]))
+        output.writelines(line + b"\n" for line in kept)
 
 
 @contextlib.contextmanager
@@ -432,8 +409,3 @@ def _writing(path: Path) -> Iterator[IO[bytes]]:
             yield raw
         raw.flush()
         os.fsync(raw.fileno())
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"

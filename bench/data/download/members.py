@@ -19,16 +19,16 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from bench.data.download.catalogue import ROLES, SETS, PublishedSet, Role
 from bench.data.source import DataError
 from bench.data.xmlrepo import parse_header
 
-MAX_MEMBERS = 1000
 MAX_UNPACKED_BYTES = 64 << 30
-"""Limit of all members together: several times the largest published set's."""
+"""Limit of a member: several times the largest published set's."""
 
+_MAX_FILES = 1000
 _COPY_BYTES = 1 << 20
 _LINE_BYTES = 100
 _ADDED = frozenset({"thumbs.db", "desktop.ini"})
@@ -50,13 +50,9 @@ _ROLE_WORDS: Mapping[Role, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Member:
-    """A file within an archive, or a file that is none.
+    """A file within an archive, or (`path`) one that is none; no `.gz` or `.bz2` in its name.
 
-    Attributes:
-        name: without folders and without `.gz` or `.bz2`.
-        where: for messages.
-        opener: gives a stream of its decompressed bytes.
-        path: the file itself, where it is no archive.
+    `where` is for messages; `opener` gives a stream of its decompressed bytes.
     """
 
     name: str
@@ -84,7 +80,10 @@ class Member:
         with self.opened() as stream:
             while block := stream.read(_COPY_BYTES):
                 num_bytes += len(block)
-                _check_unpacked(self.where, num_bytes)
+                if num_bytes > MAX_UNPACKED_BYTES:
+                    raise DataError(
+                        f"{self.where}: unpacks to more than {MAX_UNPACKED_BYTES:,} bytes"
+                    )
                 target.write(block)
 
 
@@ -96,7 +95,7 @@ def files_at(path: Path) -> list[Path]:
         raise DataError(f"{path}: no such file or folder")
     files = (file for file in path.rglob("*") if file.is_file())
     found = sorted(file for file in files if not _is_added(file.relative_to(path).as_posix()))
-    if not 1 <= len(found) <= MAX_MEMBERS:
+    if not 1 <= len(found) <= _MAX_FILES:
         raise DataError(f"{path}: {len(found)} files in this folder; expected those of a data set")
     return found
 
@@ -112,13 +111,13 @@ def open_archive(path: Path) -> Iterator[Sequence[Member]]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            if _starts_as_zip(path):
+            if _first_bytes(path) == b"PK\x03\x04":
                 members = _zip_members(path, stack.enter_context(zipfile.ZipFile(path)))
             elif tarfile.is_tarfile(path):
                 members = _tar_members(path, stack.enter_context(tarfile.open(path)))
             else:
                 name = path.name.removesuffix(".gz").removesuffix(".bz2")
-                members = [Member(name, str(path), lambda: _open_text(path), path)]
+                members = [Member(name, str(path), functools.partial(_open_text, path), path)]
         except _BROKEN as error:
             raise DataError(f"{path}: broken archive ({error})") from error
         yield members
@@ -213,57 +212,47 @@ def _is_added(name: str) -> bool:
 
 
 def _zip_members(path: Path, archive: zipfile.ZipFile) -> list[Member]:
-    infos = archive.infolist()
-    _check_limits(path, len(infos), sum(info.file_size for info in infos))
-    return [
-        _member(path, info.filename, functools.partial(archive.open, info))
-        for info in infos
+    files = [
+        (info.filename, info.file_size, functools.partial(archive.open, info))
+        for info in archive.infolist()
         if not info.is_dir() and stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-        if not _is_added(info.filename)
     ]
+    return _members(path, files)
 
 
 def _tar_members(path: Path, archive: tarfile.TarFile) -> list[Member]:
-    members = []
-    num_bytes = 0
-    for number, info in enumerate(archive, start=1):
-        num_bytes += info.size
-        _check_limits(path, number, num_bytes)
-        if info.isreg() and not _is_added(info.name):
-            opener = functools.partial(archive.extractfile, info)
-            members.append(_member(path, info.name, cast("Callable[[], IO[bytes]]", opener)))
-    return members
+    files = [
+        (info.name, info.size, functools.partial(archive.extractfile, info))
+        for info in archive
+        if info.isreg()
+    ]
+    return _members(path, files)
 
 
-def _member(path: Path, name: str, opener: Callable[[], IO[bytes]]) -> Member:
-    return Member(PurePosixPath(name).name, f"{path}, member {name}", opener)
-
-
-def _check_limits(path: Path, num_members: int, num_bytes: int) -> None:
-    if num_members > MAX_MEMBERS:
-        raise DataError(f"{path}: more than {MAX_MEMBERS} members; expected a data set")
-    _check_unpacked(str(path), num_bytes)
-    free = shutil.disk_usage(path.parent).free
+def _members(path: Path, files: Sequence[tuple[str, int, Callable[[], Any]]]) -> list[Member]:
+    """Members of an archive by path, size and opener, if there is room to unpack them."""
+    num_bytes, free = sum(size for _, size, _ in files), shutil.disk_usage(path.parent).free
     if num_bytes > free:
         raise DataError(f"{path}: unpacks to {num_bytes:,} bytes; {free:,} are free on the disk")
+    return [
+        Member(PurePosixPath(name).name, f"{path}, member {name}", opener)
+        for name, _, opener in files
+        if not _is_added(name)
+    ]
 
 
-def _check_unpacked(where: str, num_bytes: int) -> None:
-    if num_bytes > MAX_UNPACKED_BYTES:
-        raise DataError(f"{where}: unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
-
-
-def _starts_as_zip(path: Path) -> bool:
+def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+        return stream.read(4)
+
+
+def is_gzip(path: Path) -> bool:
+    """By its first bytes."""
+    return _first_bytes(path).startswith(b"\x1f\x8b")
 
 
 def _open_text(path: Path) -> IO[bytes]:
     """The decompressed bytes of a file, by its first bytes: gzip, bzip2 or plain."""
-    with path.open("rb") as stream:
-        magic = stream.read(3)
-    if magic.startswith(b"\x1f\x8b"):
+    if is_gzip(path):
         return cast(IO[bytes], gzip.open(path, "rb"))
-    if magic == b"BZh":
-        return cast(IO[bytes], bz2.open(path, "rb"))
-    return path.open("rb")
+    return bz2.open(path, "rb") if _first_bytes(path).startswith(b"BZh") else path.open("rb")
