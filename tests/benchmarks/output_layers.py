@@ -1,22 +1,24 @@
 """Bytes and seconds of a training step of a wide output layer, method by method, over L.
 
 Claim: a lean full layer trains in its weights and one chunk, within 1.1 times; a full softmax with
-Adam takes four times its weights and more, sampled softmax four times, MACH what its buckets take.
+Adam takes four times its weights and more, sampled softmax three times, MACH what its buckets take.
 
 Command: `OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 python tests/benchmarks/output_layers.py
---out results/benchmarks`. Hardware: 2 cores, 24 GB. Duration: 5 minutes.
-Expected: at L = 49.46 million, H = 64, only MACH and the lean layer in bfloat16 fit 24 GB.
+--out results/benchmarks [--sizes L …]`. Hardware: 2 cores, 24 GB. Duration: 20 minutes, 10 of them
+at L = 49.46 million. Expected: there, H = 64, a full layer fits 24 GB if it is lean alone.
 
-Each row is a process of its own: N = 256 points, H = 64, features hashed into 1,000, so that the
-encoder takes next to nothing. Bytes are the peak of the process above what it held before the model
-was built (label counts, compiled kernels); what by arithmetic exceeds the memory is not tried.
+Each row is a process of its own: N = 256 points, H = 64, 1,000 features, so that the encoder takes
+next to nothing. Bytes are the peak of the process above what it held before the model was built
+(label counts, compiled kernels). What by arithmetic exceeds the machine's memory is `OOM`; what
+exceeds what others leave of it now is left for later. Every row is written when it is measured, and
+one that is there is not measured again: whoever was stopped, or had no room, starts it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
 import subprocess
 import sys
 import time
@@ -30,18 +32,27 @@ from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from bench.data.batch import Batch
 from bench.mach.module import Mach
+from bench.measure.load import LoadMeter
 from bench.measure.memory import (
     HostPeak,
     available_memory_bytes,
     host_current_bytes,
     host_peak_bytes,
+    total_memory_bytes,
 )
 from bench.nn.classifier import DataFacts, ExtremeClassifier
-from bench.store.provenance import git_state, machine, package_versions, utc_now
+from bench.store.provenance import git_state, machine, machine_slug, package_versions, utc_now
 
 NUM_POINTS, WIDTH, NUM_FEATURES, ENTRIES = 256, 64, 1_000, 20
 SIZES = (20_000, 83_071, 670_091, 2_812_281, 49_460_000)
+#: What a lean layer may take, in terms of its weights and one chunk, from so many bytes of weights
+#: on: below, what the libraries allocate for themselves counts for more.
+MOST, SIZABLE = 1.1, 100_000_000
+# A step is timed at least three times, and for so long; once where it takes half a minute.
 _SECONDS = 8.0
+_LONG_SECONDS = 30.0
+# Left to others.
+_SPARE_BYTES = 4_000_000_000
 _BUCKETS = {20_000: 512, 83_071: 1_000, 670_091: 2_000, 2_812_281: 4_000, 49_460_000: 10_000}
 NUM_WORLDS = 16
 
@@ -51,14 +62,14 @@ def build(row: str, facts: DataFacts) -> ExtremeClassifier:
     shared: dict[str, Any] = {"hidden_dims": (WIDTH,), "learning_rate": 0.01}
     if row == "sampled softmax, row Adam":
         return SampledSoftmax(facts, num_samples=2048, **shared)
-    if row == "MACH, row Adam":
+    if row.startswith("MACH"):
         buckets = _BUCKETS.get(facts.num_labels, 16)
         sizes = {"num_buckets": buckets, "num_worlds": NUM_WORLDS}
-        return Mach(facts, **sizes, share_encoder=True, **shared)
+        return Mach(facts, **sizes, share_encoder=True, **ROWS[row], **shared)
     return FullSoftmax(facts, **ROWS[row], **shared)
 
 
-#: Name → options of `FullSoftmax`; the others are built by name.
+#: Name → options of `FullSoftmax` or `Mach`.
 ROWS: Mapping[str, dict[str, Any]] = {
     "full softmax, Adam": {"chunk_size": 64},
     "lean, SGD": {"update": "sgd"},
@@ -66,6 +77,7 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "lean, SGD, bfloat16": {"update": "sgd", "weight_type": "bfloat16"},
     "sampled softmax, row Adam": {},
     "MACH, row Adam": {},
+    "MACH, lean, SGD": {"update": "sgd"},
 }
 
 
@@ -95,16 +107,16 @@ def expected_bytes(row: str, num_labels: int) -> dict[str, int]:
         model = build(row, facts)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    dense = row == "full softmax, Adam" or row.startswith("MACH")
+    dense = row in ("full softmax, Adam", "MACH, row Adam")
     held = weights + (3 if dense else 2) * trained + model.decode_bytes()
     lean = getattr(model, "lean", None)
     if lean is not None:
-        held += 0 if lean.squares is None else 4 * num_labels
+        held += 0 if lean.squares is None else 4 * lean.squares.numel()
     return {"weights": weights, "held": held + model.activation_bytes(NUM_POINTS, ENTRIES)}
 
 
 def measure(row: str, num_labels: int) -> dict[str, Any]:
-    """Peak bytes and seconds a step, in this process."""
+    """Peak bytes, seconds a step, and others' share of the processors, in this process."""
     facts, points = facts_of(num_labels), batch(num_labels)
     warm_up = build(row, facts_of(100))  # compiles, and loads libraries
     _step(warm_up, warm_up.configure_optimizers(), batch(100))
@@ -113,15 +125,26 @@ def measure(row: str, num_labels: int) -> dict[str, Any]:
     peak.begin_phase()
     model = build(row, facts)
     optimizer = model.configure_optimizers()
-    for _ in range(2):
+    began = time.perf_counter()
+    _step(model, optimizer, points)
+    is_long = time.perf_counter() - began > _LONG_SECONDS
+    if not is_long:
         _step(model, optimizer, points)
     seconds: list[float] = []
+    meter = LoadMeter()
+    meter.start()
     began = time.perf_counter()
-    while len(seconds) < 3 or time.perf_counter() - began < _SECONDS:
+    while len(seconds) < (1 if is_long else 3) or time.perf_counter() - began < _SECONDS:
         start = time.perf_counter()
         _step(model, optimizer, points)
         seconds.append(time.perf_counter() - start)
-    return {"bytes": (host_peak_bytes() or 0) - before, "seconds": seconds}
+    meter.stop()
+    others = meter.other_cpu_seconds
+    share = None
+    if others is not None:
+        share = others / (meter.wall_seconds * len(os.sched_getaffinity(0)))
+    peak_bytes = (host_peak_bytes() or 0) - before
+    return {"bytes": peak_bytes, "seconds": seconds, "load_by_others": share}
 
 
 def _step(model: ExtremeClassifier, optimizer: Any, points: Batch) -> None:
@@ -132,65 +155,121 @@ def _step(model: ExtremeClassifier, optimizer: Any, points: Batch) -> None:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: L, row, megabytes, of its arithmetic, ms a step."""
+    """Markdown: L, row, megabytes, of its arithmetic, ms of the best step, load by others."""
     lines = [
-        "| L | output layer | weights MB | training MB | ÷ weights and what is held | ms a step |",
-        "|---:|---|---:|---:|---:|---:|",
+        "| L | output layer | weights MB | training MB | ÷ weights and what is held | ms a step "
+        "| load by others |",
+        "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for found in results:
         weights, held = found["expected"]["weights"], found["expected"]["held"]
-        cells = [f"OOM ({held / 1e6:,.0f})", "–", "–"]
+        cells = [f"OOM ({held / 1e6:,.0f})", "–", "–", "–"]
         if found.get("bytes") is not None:
-            ms = 1000 * statistics.median(found["seconds"])
+            ms, load = 1000 * min(found["seconds"]), found["load_by_others"]
             cells = [f"{found['bytes'] / 1e6:,.0f}", f"{found['bytes'] / held:.2f}", f"{ms:,.0f}"]
+            cells.append("–" if load is None else f"{100 * load:.0f} %")
         cells = [f"{found['num_labels']:,}", found["row"], f"{weights / 1e6:,.0f}", *cells]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure all rows, each in a process of its own, and write the table."""
-    parser = argparse.ArgumentParser(prog="python tests/benchmarks/output_layers.py")
-    parser.add_argument("--out", type=Path, help="folder for the table and the raw seconds")
-    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    parser.add_argument("--row", nargs=2, metavar=("NAME", "L"), help="measure one row here")
-    options = parser.parse_args(arguments)
-    if options.row is not None:
-        name, num_labels = options.row
-        sys.stdout.write(json.dumps(measure(name, int(num_labels))) + "\n")
-        return
+def excess(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lean rows that took more than their weights and one chunk, within `MOST`."""
+    return [
+        f"{found['row']} at L = {found['num_labels']:,} took {found['bytes']:,} bytes; expected at "
+        f"most {MOST} × {found['expected']['held']:,}"
+        for found in results
+        if "lean" in found["row"]
+        and found["expected"]["weights"] >= SIZABLE
+        and (found.get("bytes") or 0) > MOST * found["expected"]["held"]
+    ]
+
+
+def attempt(row: str, num_labels: int) -> dict[str, Any] | None:
+    """A row, measured in a process of its own or `OOM` by arithmetic; None: others leave no room.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    expected = expected_bytes(row, num_labels)
+    found = {"num_labels": num_labels, "row": row, "expected": expected}
+    total, available = total_memory_bytes(), available_memory_bytes()
+    if total is not None and expected["held"] > total:
+        return found
+    if available is not None and expected["held"] + _SPARE_BYTES > available:
+        return None
+    command = [sys.executable, __file__, "--row", row, str(num_labels)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode != 0:
+        raise RuntimeError(f"{row} at L = {num_labels:,} failed: {answer.stderr[-500:]}")
     commit, is_dirty = git_state()
-    results: list[dict[str, Any]] = []
-    for num_labels in options.sizes:
-        for row in ROWS:
-            found: dict[str, Any] = {"num_labels": num_labels, "row": row}
-            found["expected"] = expected_bytes(row, num_labels)
-            available = available_memory_bytes()
-            if available is None or found["expected"]["held"] < available:
-                command = [sys.executable, __file__, "--row", row, str(num_labels)]
-                answer = subprocess.run(command, capture_output=True, text=True)
-                if answer.returncode == 0:
-                    found |= json.loads(answer.stdout.splitlines()[-1])
-                else:
-                    sys.stderr.write(answer.stderr[-500:])
-            results.append(found)
-            sys.stdout.write(table([found]).splitlines()[-1] + "\n")
-            sys.stdout.flush()
-    if options.out is None:
-        return
-    options.out.mkdir(parents=True, exist_ok=True)
-    content = {
+    return found | {
         "measured_at": utc_now(),
         "commit": commit,
         "is_dirty": is_dirty,
         "packages": package_versions(),
-        "machine": machine(accelerator=None),
         "num_threads": torch.get_num_threads(),
-        "results": results,
+        **json.loads(answer.stdout.splitlines()[-1]),
     }
-    (options.out / "output-layers.json").write_text(json.dumps(content, indent=1) + "\n")
-    (options.out / "output-layers.md").write_text(table(results))
+
+
+def write(folder: Path, computer: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
+    """The rows, as JSON and as a table that names the machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"machine": computer, "results": results}
+    (folder / "output_layers.json").write_text(json.dumps(content, indent=1) + "\n")
+    head = (
+        f"One training step of N = {NUM_POINTS} points, H = {WIDTH}, on {machine_slug(computer)}: "
+        f"peak memory above that of the process before, and the best of its steps. MACH has "
+        f"R = {NUM_WORLDS} worlds that share an encoder. OOM: more than the machine has, with the "
+        "megabytes by arithmetic.\n\n"
+    )
+    (folder / "output_layers.md").write_text(head + table(results))
+
+
+def kept(folder: Path, computer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows that this machine has measured before; a table never mixes machines."""
+    path = folder / "output_layers.json"
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    if not content or machine_slug(content["machine"]) != machine_slug(computer):
+        return []
+    return list(content["results"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the rows that are not there yet, and write the table after each.
+
+    Returns:
+        1 if a lean row took more memory than it may, or a row is left for later.
+    """
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks/output_layers.py")
+    parser.add_argument("--out", type=Path, required=True, help="folder for table and raw seconds")
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--again", action="store_true", help="also rows that are there")
+    options = parser.parse_args(arguments)
+    computer = machine(accelerator=None)
+    results = {(row["num_labels"], row["row"]): row for row in kept(options.out, computer)}
+    problems = []
+    for num_labels in options.sizes:
+        for row in ROWS:
+            if (num_labels, row) in results and not options.again:
+                continue
+            found = attempt(row, num_labels)
+            if found is None:
+                problems.append(f"{row} at L = {num_labels:,} has no room now")
+                continue
+            results[num_labels, row] = found
+            order = sorted(results, key=lambda key: (key[0], list(ROWS).index(key[1])))
+            write(options.out, computer, [results[key] for key in order])
+            sys.stdout.write(table([found]).splitlines()[-1] + "\n")
+            sys.stdout.flush()
+    problems += excess(list(results.values()))
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    return int(bool(problems))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--row"]:  # the process of a row
+        sys.stdout.write(json.dumps(measure(sys.argv[2], int(sys.argv[3]))) + "\n")
+        sys.exit(0)
+    sys.exit(main())
