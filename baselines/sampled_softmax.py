@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -107,15 +107,12 @@ def sampled_loss(logits: Tensor, rows: Tensor, batch: Batch, negatives: Negative
     num_points = batch.num_points
     point_ids = batch.label_point_ids
     own_columns = torch.searchsorted(rows, batch.label_ids)
-    own_logits = logits[point_ids, own_columns]
     # One array of log weights does three things: corrects sampled labels, drops rows that are only
     # another point's own label, and (below) masks accidental hits.
     log_weights = logits.new_full((rows.numel(),), -torch.inf)
     log_weights[torch.searchsorted(rows, negatives.labels)] = negatives.log_weights.to(logits.dtype)
-    corrected = (logits + log_weights).index_put(
-        (point_ids, own_columns), logits.new_full((), -torch.inf)
-    )
-    negative_part = torch.logsumexp(corrected, dim=1)
+    split = cast(Any, _OwnAndOthers).apply(logits, log_weights, point_ids, own_columns)
+    own_logits, negative_part = cast(tuple[Tensor, Tensor], split)
     top = own_logits.detach().new_full((num_points,), -torch.inf)
     top = top.scatter_reduce(0, point_ids, own_logits.detach(), "amax")
     has_labels = torch.isfinite(top)
@@ -128,3 +125,35 @@ def sampled_loss(logits: Tensor, rows: Tensor, batch: Batch, negatives: Negative
     counts = batch.label_offsets.diff().clamp(min=1).to(logits.dtype)
     own_mean = torch.zeros_like(shift).index_add(0, point_ids, own_logits) / counts
     return torch.where(has_labels, log_partition - own_mean, torch.zeros_like(shift)).mean()
+
+
+class _OwnAndOthers(torch.autograd.Function):
+    """Own logits `(M,)`, and of each point log Σ exp of the weighted others, `(N,)`.
+
+    What autograd would keep and add up in a dozen arrays of N × U floats, in one that becomes the
+    gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, log_weights: Tensor, point_ids: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        others = logits + log_weights
+        others[point_ids, columns] = -torch.inf
+        total = torch.logsumexp(others, dim=1)
+        ctx.others = others
+        ctx.save_for_backward(total, point_ids, columns)
+        return logits[point_ids, columns], total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.others is None:
+            raise RuntimeError("this loss is differentiable once; its gradient is used up")
+        grad, ctx.others = ctx.others, None
+        total, point_ids, columns = ctx.saved_tensors
+        of_own, of_total = grad_outputs
+        # A point whose sample are its own labels has no others, and a total of −∞.
+        total = total.masked_fill(total.isneginf(), 0.0)
+        grad.sub_(total.unsqueeze(1)).exp_().mul_(of_total.unsqueeze(1))
+        grad[point_ids, columns] += of_own
+        return grad, None, None, None

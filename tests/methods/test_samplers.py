@@ -8,11 +8,12 @@ from batches import facts, perturb, random_batch
 
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce, sampled_bce_loss
-from baselines.sampled_softmax import SampledSoftmax
+from baselines.sampled_softmax import SampledSoftmax, sampled_loss
 from baselines.samplers import (
     DistributionSampler,
     InBatchSampler,
     MixedSampler,
+    Negatives,
     build_sampler,
     log_uniform_probabilities,
 )
@@ -225,3 +226,30 @@ def test_impossible_samplers_are_refused():
         DistributionSampler(torch.zeros(3), 1, seed=0)
     with pytest.raises(ValueError, match="hidden layer"):
         SampledSoftmax(facts(20, 30, "multiclass"), encoder="linear")
+
+
+def test_sampled_loss_and_its_gradient_are_those_of_its_formula():
+    """Point 0 has all of the sample for its own, and so nothing to be told from."""
+    labels, offsets = torch.tensor([3, 5, 3, 7]), torch.tensor([0, 2, 3, 4])
+    batch = dataclasses.replace(
+        random_batch(3, 5, 9, "multilabel"), label_ids=labels, label_offsets=offsets
+    )
+    rows, sample = torch.tensor([3, 5, 7]), torch.tensor([3, 5])
+    weights = torch.tensor([0.4, 1.5])
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    mine, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    terms = []
+    for point, own in enumerate([[3, 5], [3], [7]]):
+        at = {label: plain[point, column] for column, label in enumerate(rows.tolist())}
+        drawn = zip(sample.tolist(), weights, strict=True)
+        total = sum(at[label].exp() for label in own)
+        total = total + sum(w * at[label].exp() for label, w in drawn if label not in own)
+        terms.append(total.log() - sum(at[label] for label in own) / len(own))
+    expected = torch.stack(terms).mean()
+    loss = sampled_loss(mine, rows, batch, Negatives(sample, weights.log()))
+    expected.backward()
+    loss.backward(retain_graph=True)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(mine.grad, plain.grad)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        loss.backward()
