@@ -85,6 +85,33 @@ CARDS = (
         marker="^",
     ),
     Card(
+        name="adaptive_softmax",
+        version=1,
+        label="Adaptive softmax",
+        group="",  # until a study has a row of it
+        target="baselines.adaptive_softmax:AdaptiveSoftmax",
+        options=(
+            OptionFormat(name="num_tails", text="tails={}", default=2),
+            OptionFormat(
+                name="head_share",
+                text="head={}",
+                default=0.075,
+                hidden_by=("num_tails", (0,)),
+            ),
+            OptionFormat(
+                name="div_value",
+                text="÷{}",
+                default=4.0,
+                is_always=False,
+                hidden_by=("num_tails", (0,)),
+            ),
+        ),
+        along="head_share",
+        smoke={"num_tails": 2},
+        color="#332288",
+        marker=">",
+    ),
+    Card(
         name="two_tower",
         version=1,
         option_versions=_SAMPLER_VERSIONS,

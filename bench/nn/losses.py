@@ -35,14 +35,20 @@ class Positives:
         point_ids: `(M,)` int64 in [0, N), ascending.
         weights: `(G, M)` float32; 0 drops an entry (two labels in one bucket count once).
         offsets: `(N + 1,)` int64; point i owns entries `offsets[i]:offsets[i + 1]`.
-        has_labels: `(N,)` bool; None: all points have labels.
+        shares: `(N,)` float32, to what a point's weights add up in a softmax: 0 without labels;
+            None: 1 of all points.
     """
 
     columns: Tensor
     point_ids: Tensor
     weights: Tensor
     offsets: Tensor
-    has_labels: Tensor | None
+    shares: Tensor | None
+
+    @property
+    def has_labels(self) -> Tensor | None:
+        """`(N,)` bool; None: all points have labels."""
+        return None if self.shares is None else self.shares > 0
 
     def point_mass(self, num_points: int) -> Tensor:
         """`(G, N)` float32: total weight of each point's positives."""
@@ -69,14 +75,14 @@ def build_positives(
     """
     num_points = offsets.numel() - 1
     counts = offsets.diff()
-    has_labels = None if bool((counts > 0).all()) else counts > 0
-    if columns.shape[1] == num_points and has_labels is None:  # one label each
+    shares = None if bool((counts > 0).all()) else (counts > 0).float()
+    if columns.shape[1] == num_points and shares is None:  # one label each
         weights = torch.ones_like(columns, dtype=torch.float32)
         return Positives(columns, point_ids, weights, offsets, None)
     keys = (point_ids * num_columns + columns).sort(dim=1).values
     weights = torch.ones_like(keys, dtype=torch.float32)
     weights[:, 1:] = (keys[:, 1:] != keys[:, :-1]).float()
-    positives = Positives(keys % num_columns, point_ids, weights, offsets, has_labels)
+    positives = Positives(keys % num_columns, point_ids, weights, offsets, shares)
     if kind == "softmax":
         mass = positives.point_mass(num_points).clamp_(min=1.0)
         weights = weights / mass.gather(1, point_ids.expand_as(columns))
@@ -161,11 +167,11 @@ class _LogitsLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, positives: Positives, kind: LossKind) -> Tensor:
         num_points, num_columns = logits.shape[1:]
         index = positives.point_ids * num_columns + positives.columns
-        gradient = _softmax_gradient if kind == "softmax" else bce_gradient
         grad = logits.contiguous()
-        loss = gradient(grad, index, positives.weights)
-        if kind == "softmax" and positives.has_labels is not None:
-            grad.mul_(positives.has_labels.to(grad.dtype).unsqueeze(1))
+        if kind == "softmax":
+            loss = _softmax_gradient(grad, index, positives.weights, positives.shares)
+        else:
+            loss = bce_gradient(grad, index, positives.weights)
         ctx.gradients = (grad.mul_(1 / num_points),)
         return (loss / num_points).to(logits.dtype)
 
@@ -470,22 +476,22 @@ def _softmax_tiles(layer: _Layers, positives: Positives, tiles: Tiling) -> Tenso
             rows[..., num_columns:] = -torch.inf  # so that these are probabilities of 0
             row = positives.point_ids[start:stop] - points.start
             index = row * tiles.width + positives.columns[layers, start:stop]
-            total += _softmax_gradient(rows, index, positives.weights[layers, start:stop])
-            if positives.has_labels is not None:
-                logits.mul_(positives.has_labels[points].to(logits.dtype).unsqueeze(1))
+            shares = None if positives.shares is None else positives.shares[points]
+            total += _softmax_gradient(rows, index, positives.weights[layers, start:stop], shares)
             layer.fold(logits, layers, points, slice(0, num_columns))
     return total
 
 
-def _softmax_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+def _softmax_gradient(
+    logits: Tensor, index: Tensor, weights: Tensor, shares: Tensor | None
+) -> Tensor:
     """Summed loss of contiguous `(g, n, c)` logits, which become the gradient of that sum.
-
-    For points with labels; whoever has others sets their gradients to 0.
 
     Args:
         logits: of complete rows.
         index: `(g, m)` indices of the positives in a layer's n × c logits.
-        weights: `(g, m)`; those of a point sum to one.
+        weights: `(g, m)`.
+        shares: `(n,)`, to what the weights of a point add up; None: 1.
     """
     flat = logits.flatten(1)
     hits = flat.gather(1, index)
@@ -496,6 +502,8 @@ def _softmax_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     log_sum = top - logits.amax(dim=2).log()
     row = index // logits.shape[2]
     loss = ((log_sum.gather(1, row) - hits) * weights).sum(dtype=torch.float64)
+    if shares is not None:
+        logits.mul_(shares.to(logits.dtype).unsqueeze(1))
     flat.scatter_add_(1, index, -weights.to(logits.dtype))
     return loss
 

@@ -58,6 +58,10 @@ CASES: dict[str, dict[str, ModelSpec]] = {
         name: _mlp("sampled_softmax", sampler=name, **_SAMPLED)
         for name in ("uniform", "log_uniform", "unigram", "in_batch", "mixed")
     },
+    "adaptive_softmax": {
+        "": _mlp("adaptive_softmax"),
+        "wide head": _mlp("adaptive_softmax", num_tails=3, head_share=0.3, div_value=2.0),
+    },
     "sampled_bce": {"unigram": _mlp("sampled_bce", sampler="unigram", **_SAMPLED)},
     "two_tower": {
         "in_batch": _mlp("two_tower"),

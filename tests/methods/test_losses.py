@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,6 +73,32 @@ def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(
     torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
     for found, wanted in zip(torch.autograd.grad(3 * value, inputs), expected, strict=True):
         torch.testing.assert_close(found, 3 * wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("points", [None, 2])
+def test_a_points_weights_need_not_add_up_to_one(points):
+    positives, _ = _setup("multilabel", "softmax", seed=NO_LABELS_SEED)
+    scale = torch.rand(N, generator=torch.Generator().manual_seed(3))
+    weights = positives.weights * scale[positives.point_ids]
+    shares = scale * positives.has_labels
+    partial = dataclasses.replace(positives, weights=weights, shares=shares)
+    generator = torch.Generator().manual_seed(1)
+    inputs = [
+        torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in ((G, N, H), (G, C, H))
+    ]
+    hidden, weight = inputs
+    logits = torch.bmm(hidden, weight.mT)
+    plain = loss_of_logits(logits, partial, "softmax")  # by autograd, of the weights alone
+    expected = torch.autograd.grad(plain, inputs, retain_graph=True)
+    for value in (
+        chunked_loss(hidden, weight, partial, "softmax", points_per_chunk=points),
+        fused_loss_of_logits(logits.clone(), partial, "softmax"),
+    ):
+        torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
+        found = torch.autograd.grad(value, inputs, retain_graph=True)
+        for own, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(own, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_two_labels_in_one_bucket_count_once():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from batches import facts
 
+from baselines.adaptive_softmax import AdaptiveSoftmax
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
@@ -55,6 +56,9 @@ WORLDS = {"num_buckets": 8, "num_worlds": 2}
         ("sampled_softmax", "num_samples", -1, "a whole number of at least 0"),
         ("sampled_softmax", "power", "half", "a number"),
         ("sampled_bce", "sampler", "zipf", "'in_batch' or 'all'"),
+        ("adaptive_softmax", "num_tails", 1.5, "a whole number of at least 0"),
+        ("adaptive_softmax", "head_share", 0.0, "a number above 0 and below 1"),
+        ("adaptive_softmax", "div_value", 0.5, "a number of at least 1"),
         ("two_tower", "similarity", "euclid", "'cosine' or 'dot'"),
         ("two_tower", "temperature", 0.0, "a number above 0"),
         ("two_tower", "sampler", "zipf", "'in_batch' or 'all'"),
@@ -84,6 +88,7 @@ CLASSES = {
     "mach": Mach,
     "sampled_softmax": SampledSoftmax,
     "sampled_bce": SampledBce,
+    "adaptive_softmax": AdaptiveSoftmax,
     "two_tower": TwoTower,
     "centroid": NearestCentroid,
     "frequency": NearestCentroid,
@@ -129,6 +134,7 @@ def test_training_settings_are_refused_where_they_are_given(kind, option, value,
         (mlp("two_tower", 64, output_std=0.0), "expected above 0 for a cosine"),
         (ModelSpec(method="sampled_bce", encoder="linear"), "needs a hidden layer"),
         (ModelSpec(method="two_tower", encoder="linear"), "expected 'mlp'"),
+        (ModelSpec(method="adaptive_softmax", encoder="linear"), "encoder is 'linear'"),
         (mlp("omikuji", 64), "encoder of method 'omikuji' is 'mlp'; expected 'linear'"),
         (
             ModelSpec(method="omikuji", encoder="linear", options={"preset": "fast"}),

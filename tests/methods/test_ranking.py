@@ -2,6 +2,7 @@ import pytest
 import torch
 from batches import facts, perturb, random_batch
 
+from baselines.adaptive_softmax import AdaptiveSoftmax
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.trivial import ClassFrequency, NearestCentroid
@@ -69,6 +70,7 @@ def _methods() -> dict[str, torch.nn.Module]:
         "full": FullSoftmax(data, hidden_dims=(4,)),
         "linear": FullSoftmax(data, encoder="linear"),
         "sampled": SampledSoftmax(data, hidden_dims=(4,)),
+        "adaptive": AdaptiveSoftmax(data, hidden_dims=(4,)),
         "mach": Mach(data, num_buckets=3, num_worlds=2, hidden_dims=(4,)),
         "frequency": ClassFrequency(data),
         "centroid": NearestCentroid(data),

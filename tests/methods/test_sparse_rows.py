@@ -6,6 +6,7 @@ import pytest
 import torch
 from batches import facts, perturb, random_batch
 
+from baselines.adaptive_softmax import AdaptiveSoftmax
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_bce import SampledBce
 from baselines.sampled_softmax import SampledSoftmax
@@ -40,6 +41,7 @@ def _batch_and_facts() -> tuple[object, DataFacts, float]:
         ("sampled_softmax", SampledSoftmax, {"num_samples": 200, "sampler": "uniform"}),
         ("sampled_softmax", SampledSoftmax, {"sampler": "in_batch"}),
         ("sampled_softmax", SampledSoftmax, {"num_samples": 200, "sampler": "mixed"}),
+        ("adaptive_softmax", AdaptiveSoftmax, {}),
         ("sampled_bce", SampledBce, {"num_samples": 200, "sampler": "uniform"}),
         ("two_tower", TwoTower, {"num_samples": 200, "sampler": "uniform"}),
     ],
