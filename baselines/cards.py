@@ -136,10 +136,16 @@ CARDS = (
         label="Nearest neighbours",
         group="",  # until a study has a row of it
         target="baselines.neighbours:NearestNeighbours",
-        options=(OptionFormat(name="num_neighbours", text="k={}", default=50),),
+        options=(
+            OptionFormat(name="num_neighbours", text="k={}", default=50),
+            OptionFormat(
+                name="exponent", text="cosine^{}", default=1.0, usual=1.0, is_always=False
+            ),
+        ),
         smoke={"num_neighbours": 5},
         search=(
             Dimension("num_neighbours", (5, 10, 20, 50, 100, 200), below=(2, 1), above=(500,)),
+            Dimension("exponent", (0.5, 1.0, 2.0, 4.0), below=(0.0,), above=(8.0,)),
         ),
         color="#56B4E9",
         marker="P",

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from bench.methods.card import Card, OptionFormat
+from bench.methods.card import Card, Dimension, OptionFormat
 
 _ENTRY = "baselines.peers.process"
+
+
+def _if_unusual(name: str, text: str, default: float | str, **words: str) -> OptionFormat:
+    """An option that tables show where it is not its default."""
+    return OptionFormat(
+        name=name, text=text, words=words, default=default, usual=default, is_always=False
+    )
+
+
+_STOP = (
+    _if_unusual("linear_eps", "eps={}", 0.1),
+    _if_unusual("weight_threshold", "threshold={}", 0.1),
+)
+_LINEAR = (
+    _if_unusual("binary_loss", "{}", "hinge", hinge="squared hinge", log="logistic"),
+    _if_unusual("linear_c", "C={}", 1.0),
+    *_STOP,
+)
+# A logistic loss wants some ten times the C that a squared hinge does.
+_COSTS = Dimension("linear_c", (0.1, 0.3, 1.0, 3.0, 10.0), below=(0.03, 0.01), above=(30.0, 100.0))
+_TREES = Dimension("num_trees", (1, 3, 5), above=(10,))
 
 CARDS = (
     Card(
@@ -23,10 +44,34 @@ CARDS = (
                 default="parabel",
             ),
             OptionFormat(name="num_trees", text="{} trees", default=3, is_always=False),
+            OptionFormat(name="branching", text="{} children", is_always=False),
+            OptionFormat(name="max_depth", text="depth={}", is_always=False),
+            _if_unusual("max_leaves", "leaves={}", 100),
+            _if_unusual("beam_size", "beam={}", 10),
+            *_LINEAR,
         ),
         along="num_trees",
+        search=(
+            Dimension("preset", ("parabel", "bonsai")),
+            _TREES,
+            _COSTS,
+            Dimension("binary_loss", ("hinge", "log")),
+        ),
         color="#009E73",
         marker="p",
+    ),
+    Card(
+        name="one_vs_rest",
+        version=1,
+        is_repeatable=False,
+        label="One-vs-rest",
+        group="linear one-vs-rest",
+        target="baselines.peers.omikuji:OneVsRest",
+        entry=_ENTRY,
+        options=_LINEAR,
+        search=(_COSTS, Dimension("binary_loss", ("hinge", "log"))),
+        color="#117733",
+        marker="X",
     ),
     Card(
         name="napkinxc",
@@ -44,8 +89,20 @@ CARDS = (
                 default="plt",
             ),
             OptionFormat(name="num_trees", text="{} trees", default=1, is_always=False),
+            _if_unusual("arity", "{} children", 2),
+            _if_unusual("max_leaves", "leaves={}", 100),
+            _if_unusual("binary_loss", "{}", "log", log="logistic", l2="squared hinge"),
+            _if_unusual("linear_c", "C={}", 10.0),
+            *_STOP,
         ),
         along="num_trees",
+        search=(
+            _TREES,
+            Dimension("arity", (2, 4, 16), above=(64,)),
+            Dimension("max_leaves", (25, 100, 400), below=(10,), above=(1000,)),
+            _COSTS,
+            Dimension("binary_loss", ("log", "l2")),
+        ),
         color="#882255",
         marker="h",
     ),

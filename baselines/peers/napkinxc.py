@@ -9,13 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from baselines.peers.peer import Peer, PeerOptions, import_library
+from baselines.peers.peer import Peer, PeerOptions, import_library, refuse_many_labels
 from baselines.peers.text import row_values
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.settings import SettingsError
-
-#: One-versus-rest trains and asks every label: beyond, hours and gigabytes for nothing new.
-MAX_OVR_LABELS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +25,7 @@ class NapkinXcOptions(PeerOptions):
         num_trees: of the ensemble; `ovr` has none.
         binary_loss: of a node's classifiers: `log` or `l2` (squared hinge).
         linear_c: weight of that loss against the norm of the weights.
+        linear_eps: how near to its optimum a classifier is to come.
         weight_threshold: smaller weights are dropped after training.
         arity: children of an inner node.
         max_leaves: labels below which a node is split no more.
@@ -37,6 +35,7 @@ class NapkinXcOptions(PeerOptions):
     num_trees: int = 1
     binary_loss: Literal["log", "l2"] = "log"
     linear_c: float = 10.0
+    linear_eps: float = 0.1
     weight_threshold: float = 0.1
     arity: int = 2
     max_leaves: int = 100
@@ -47,6 +46,7 @@ class NapkinXcOptions(PeerOptions):
             self.require_at_least(name, least)
         for name in ("linear_c", "weight_threshold"):
             self.require_at_least(name, 0)
+        self.require_above("linear_eps", 0)
         if self.model == "ovr" and self.num_trees != 1:
             raise SettingsError(f"option num_trees is {self.num_trees}; model 'ovr' has no trees")
 
@@ -80,11 +80,8 @@ class NapkinXc(Peer):
         Raises:
             SettingsError: more labels than one-versus-rest is meant for.
         """
-        if self.options.model == "ovr" and dataset.num_labels > MAX_OVR_LABELS:
-            raise SettingsError(
-                f"option model is 'ovr' but there are {dataset.num_labels} labels; "
-                f"expected at most {MAX_OVR_LABELS}"
-            )
+        if self.options.model == "ovr":
+            refuse_many_labels(dataset)
         self._features = _to_scipy(dataset.train_features)
         self._labels = _to_scipy(dataset.train_labels)
         self._is_multilabel = dataset.task == "multilabel"
@@ -109,6 +106,7 @@ class NapkinXc(Peer):
             "seed": self.seed,
             "loss": options.binary_loss,
             "liblinear_c": options.linear_c,
+            "liblinear_eps": options.linear_eps,
             "weights_threshold": options.weight_threshold,
         }
         if options.model == "ovr":

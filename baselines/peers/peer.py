@@ -15,6 +15,9 @@ from bench.measure.processors import num_cores
 from bench.nn.options import is_of, words
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 
+#: One-versus-rest trains and asks every label: beyond, hours and gigabytes for nothing new.
+MAX_OVR_LABELS = 5000
+
 
 class PeerMissing(ImportError):  # noqa: N818 - an outcome of a trial, not a mistake
     """A peer's library is not installed."""
@@ -42,6 +45,15 @@ class PeerOptions:
         value = getattr(self, name)
         if value is not None and value < least:
             raise SettingsError(f"option {name} is {value}; expected at least {least}")
+
+    def require_above(self, name: str, edge: float) -> None:
+        """Refuse a value that is not above an edge.
+
+        Raises:
+            SettingsError: the option's value is not above it.
+        """
+        if not getattr(self, name) > edge:
+            raise SettingsError(f"option {name} is {getattr(self, name)}; expected above {edge}")
 
 
 class Peer(ABC):
@@ -155,9 +167,21 @@ def import_library(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise PeerMissing(
-            f"{package} cannot be imported ({error}); in a clone of the project, "
-            ".venv/bin/python -m pip install -e '.[peers]' installs it"
+            f"{package} cannot be imported ({error}); `pip install 'mach-bench[peers]'` brings "
+            "it, in a clone .venv/bin/python -m pip install -e '.[peers]'"
         ) from None
+
+
+def refuse_many_labels(dataset: Dataset) -> None:
+    """Refuse more labels than one-versus-rest is meant for.
+
+    Raises:
+        SettingsError: there are more than `MAX_OVR_LABELS`.
+    """
+    if dataset.num_labels > MAX_OVR_LABELS:
+        raise SettingsError(
+            f"one-versus-rest of {dataset.num_labels} labels; expected at most {MAX_OVR_LABELS}"
+        )
 
 
 def read_options(kind: type[Peer], spec: ModelSpec) -> PeerOptions:

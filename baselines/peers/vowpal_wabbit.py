@@ -73,8 +73,7 @@ class VowpalWabbitOptions(PeerOptions):
             self.require_at_least(name, 1)
         if self.bits > 40:
             raise SettingsError(f"option bits is {self.bits}; expected at most 40")
-        if not self.initial_rate > 0:
-            raise SettingsError(f"option initial_rate is {self.initial_rate}; expected above 0")
+        self.require_above("initial_rate", 0)
         if self.reduction == "plt" and self.binary_loss != "logistic":
             raise SettingsError(
                 f"option binary_loss is {self.binary_loss!r}; reduction 'plt' is 'logistic'"

@@ -25,6 +25,7 @@ from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 ROOT = Path(__file__).parents[2]
 VARIANTS = {
     "omikuji": [{}, {"preset": "wide"}, {"preset": "bonsai", "binary_loss": "log"}],
+    "one_vs_rest": [{}, {"binary_loss": "log", "linear_c": 10.0}],
     "napkinxc": [{}, {"num_trees": 2}, {"model": "hsm"}, {"model": "ovr", "binary_loss": "l2"}],
     "vowpal_wabbit": [
         {},
@@ -121,6 +122,7 @@ def test_a_peer_learns_and_ranks_best_first(method, options, task, cache_dir, tm
     ("method", "options"),
     [
         ("omikuji", {}),
+        ("one_vs_rest", {}),
         ("napkinxc", {}),
         ("napkinxc", {"model": "ovr"}),
         ("vowpal_wabbit", {}),
@@ -141,6 +143,7 @@ def test_a_shorter_list_is_the_start_of_a_longer_one(method, options, cache_dir,
     ("method", "options"),
     [
         ("omikuji", {}),
+        ("one_vs_rest", {}),
         ("napkinxc", {"num_trees": 2}),
         ("napkinxc", {"model": "ovr"}),
         ("vowpal_wabbit", {}),
@@ -276,12 +279,75 @@ def test_a_reduction_to_one_label_refuses_several(method, reduction, cache_dir):
         run(make_trial(method, {"reduction": reduction}, "multilabel"), cache_dir)
 
 
+@pytest.mark.parametrize(
+    ("method", "options"), [("napkinxc", {"model": "ovr"}), ("one_vs_rest", {})]
+)
+def test_one_versus_rest_is_capped(method, options, cache_dir, monkeypatch):
+    monkeypatch.setattr("baselines.peers.peer.MAX_OVR_LABELS", 100)
+    with pytest.raises(SettingsError, match="of 120 labels; expected at most 100"):
+        run(make_trial(method, options, "multilabel"), cache_dir)
+
+
+@pytest.mark.parametrize("method", ["one_vs_rest"])
+@pytest.mark.parametrize(("loss", "theirs"), [("hinge", "l2"), ("log", "log")])
+def test_one_leaf_is_another_librarys_one_versus_rest(method, loss, theirs, cache_dir, tmp_path):
+    pytest.importorskip("napkinxc")
+    # With a large C, the steps that omikuji takes at most end before the optimum of the hinge.
+    linear = {"linear_c": 0.3, "linear_eps": 0.001, "weight_threshold": 0.0}
+    best = []
+    for name, options in (
+        (method, {"binary_loss": loss}),
+        ("napkinxc", {"binary_loss": theirs, "model": "ovr"}),
+    ):
+        trial = make_trial(name, linear | options, "multilabel")
+        data = load_dataset(trial.data, cache_dir, cache_dir)
+        best.append(answers(trained(trial, data, tmp_path / name), data.test_features, 3))
+    assert (best[0][:, 0] == best[1][:, 0]).mean() > 0.98
+    assert (best[0] == best[1]).mean() > 0.96
+
+
+@pytest.mark.parametrize("method", ["omikuji"])
+@pytest.mark.parametrize(
+    ("options", "theirs"),
+    [
+        ({}, {"cluster_k": 2, "max_depth": 20, "min_branch_size": 100, "cluster_balanced": True}),
+        (
+            {"preset": "bonsai", "max_depth": 2, "max_leaves": 7},
+            {"cluster_k": 100, "max_depth": 2, "min_branch_size": 7, "cluster_balanced": False},
+        ),
+        (
+            {"branching": 4, "num_trees": 2, "linear_c": 0.5, "linear_eps": 0.25},
+            {"cluster_k": 4, "n_trees": 2, "linear_c": 0.5, "linear_eps": 0.25},
+        ),
+        ({"weight_threshold": 0.5, "binary_loss": "log"}, {"linear_weight_threshold": 0.5}),
+    ],
+)
+def test_options_reach_omikuji(method, options, theirs, cache_dir, tmp_path, monkeypatch):
+    trial = make_trial(method, options, "multilabel")
+    data = load_dataset(trial.data, cache_dir, cache_dir)
+    library, told = importlib.import_module("omikuji"), []
+    train = library.Model.train_on_data
+
+    def watched(path, settings, num_threads):
+        told.append(settings)
+        return train(path, settings, num_threads)
+
+    monkeypatch.setattr(library.Model, "train_on_data", watched)
+    trained(trial, data, tmp_path)
+    assert {name: getattr(told[0], name) for name in theirs} == theirs
+
+
 @pytest.mark.parametrize("method", ["napkinxc"])
-def test_one_versus_rest_is_capped(method, cache_dir, monkeypatch):
-    module = importlib.import_module("baselines.peers.napkinxc")
-    monkeypatch.setattr(module, "MAX_OVR_LABELS", 100)
-    with pytest.raises(SettingsError, match="120 labels; expected at most 100"):
-        run(make_trial(method, {"model": "ovr"}, "multilabel"), cache_dir)
+def test_options_reach_napkinxc(method, tmp_path, monkeypatch):
+    models, told = importlib.import_module("napkinxc.models"), []
+    monkeypatch.setattr(models, "PLT", lambda folder, **arguments: told.append(arguments))
+    options = {"arity": 4, "max_leaves": 9, "num_trees": 2, "linear_c": 3.0, "linear_eps": 0.5}
+    kind = method_class(method)
+    spec = make_trial(method, options | {"weight_threshold": 0.0}, "multilabel").model
+    kind(read_options(kind, spec), folder=tmp_path, seed=7).restore(tmp_path)
+    wanted = {"arity": 4, "max_leaves": 9, "ensemble": 2, "liblinear_c": 3.0, "seed": 7}
+    wanted |= {"liblinear_eps": 0.5, "weights_threshold": 0.0, "loss": "log"}
+    assert {name: told[0][name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize("method", ["vowpal_wabbit"])

@@ -200,10 +200,10 @@ def test_options_are_refused_before_data_is_read(tmp_path):
         run(make_trial(encoder="mlp"), tmp_path)
 
 
-@pytest.mark.parametrize("method", ["omikuji", "napkinxc", "vowpal_wabbit"])
+@pytest.mark.parametrize("method", ["omikuji", "one_vs_rest", "napkinxc", "vowpal_wabbit"])
 def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeypatch, method):
-    monkeypatch.setitem(sys.modules, method.replace("_", ""), None)
-    with pytest.raises(PeerMissing, match=r"\.venv/bin/python -m pip install -e '\.\[peers\]' "):
+    monkeypatch.setitem(sys.modules, cards.method_class(method).package, None)
+    with pytest.raises(PeerMissing, match=r"`pip install 'mach-bench\[peers\]'` brings it, in"):
         run(no_data_trial(method), tmp_path)
 
 
@@ -212,6 +212,9 @@ def test_an_absent_library_names_its_extra_before_data_is_read(tmp_path, monkeyp
     [
         ("omikuji", {"preset": "fast"}, "is 'fast'; expected 'parabel', 'wide' or 'bonsai'"),
         ("omikuji", {"num_trees": 0}, "num_trees is 0"),
+        ("omikuji", {"branching": 1}, "branching is 1; expected at least 2"),
+        ("one_vs_rest", {"num_trees": 3}, r"unknown \['num_trees'\]"),
+        ("one_vs_rest", {"linear_eps": 0.0}, "linear_eps is 0.0; expected above 0"),
         ("napkinxc", {"model": "ovr", "num_trees": 3}, "'ovr' has no trees"),
         ("napkinxc", {"arity": 1}, "arity is 1; expected at least 2"),
         ("vowpal_wabbit", {"bits": 41}, "bits is 41"),
