@@ -2,9 +2,12 @@ import dataclasses
 
 import pytest
 
+from baselines.peers import peer
 from bench.cli.commands import main
 from bench.methods.card import TRAINING
 from bench.methods.cards import card, check_options, current_versions
+from bench.settings import DataSpec
+from bench.studies.grids import grid, rivals_of
 from bench.studies.study import load_study, study_names
 
 TRAINED = [name for name in study_names() if load_study(name).kind is TRAINING]
@@ -69,3 +72,18 @@ def test_published_rows_name_their_source():
             if name not in RIVALS:  # those of papers are sizes and times, too
                 continue
             assert all(0 <= value <= 1 for value in row.metrics.values()), dataclasses.asdict(row)
+
+
+@pytest.mark.parametrize("num_labels", [peer.MAX_OVR_LABELS, peer.MAX_OVR_LABELS + 1])
+def test_rivals_without_gradients_take_their_options_and_stand_beside_the_floors(num_labels):
+    data = DataSpec(source="planted", name="planted")
+    trials = grid(data, rivals_of(num_labels))
+    for trial in trials:
+        check_options(trial.model)
+        assert trial.has_validation
+    assert len({trial.trial_id for trial in trials}) == len(trials)
+    methods = {trial.model.method for trial in trials}
+    always = {"frequency", "centroid", "neighbours", "omikuji", "napkinxc"}
+    is_few = num_labels == peer.MAX_OVR_LABELS
+    assert methods == (always | {"one_vs_rest"} if is_few else always)
+    assert all(card(method).search is not None for method in methods - {"frequency"})

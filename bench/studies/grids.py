@@ -16,6 +16,11 @@ TRIVIAL = (
     ModelSpec(method="centroid", encoder="linear"),
 )
 
+#: Of methods that have no steps.
+PLAIN = TrainSpec(batch_size=4096)
+#: Of more labels a linear one-versus-rest is refused (`baselines.peers`).
+MAX_OVR_LABELS = 5000
+
 
 def mlp(method: str, hidden_dim: int, **options: Scalar) -> ModelSpec:
     """A method over one hidden layer."""
@@ -35,8 +40,7 @@ def grid(
     trivial: bool = True,
 ) -> list[Trial]:
     """Trials of every row, replicates outermost; trivial baselines, which have no seed, once."""
-    plain = TrainSpec(batch_size=4096)
-    trials = [Trial(data=data, model=each, train=plain) for each in TRIVIAL] if trivial else []
+    trials = [Trial(data=data, model=each, train=PLAIN) for each in TRIVIAL] if trivial else []
     kept = list(rows)
     for replicate in range(replicates):
         trials += [
@@ -57,13 +61,36 @@ def tuned_grid(
         if train.budget_seconds is None:
             others.append((model, train))
         elif profile == "gpu":
-            batch_size = max(1024, train.batch_size)
-            length = {"budget_seconds": None, "num_epochs": gpu_epochs, "batch_size": batch_size}
-            by_steps.append((model, dataclasses.replace(train, **length)))
+            by_steps.append((model, _on_gpu(train, gpu_epochs)))
         else:
             by_steps.append((model, train))
     own = [(model, train) for model, train in others if model not in TRIVIAL]
     return grid(data, by_steps, replicates=replicates) + grid(data, own, trivial=False)
+
+
+def rivals_of(num_labels: int) -> list[tuple[ModelSpec, TrainSpec]]:
+    """Rows without gradients that any data may have beside the trivial baselines of :func:`grid`.
+
+    kNN, Parabel, Bonsai-like trees, PLT and, of few labels, linear one-versus-rest, with settings
+    as published. All but kNN come with the extra `peers`.
+    """
+    models = [
+        linear("neighbours", num_neighbours=50),
+        linear("omikuji", preset="parabel"),
+        linear("omikuji", preset="bonsai"),
+        linear("napkinxc", model="plt", num_trees=3),
+    ]
+    if num_labels <= MAX_OVR_LABELS:
+        models.append(linear("one_vs_rest"))
+    return [(model, PLAIN) for model in models]
+
+
+def _on_gpu(train: TrainSpec, num_epochs: float) -> TrainSpec:
+    """A tuned training by epochs, in batches that fill a GPU."""
+    batch_size = max(1024, train.batch_size)
+    return dataclasses.replace(
+        train, budget_seconds=None, num_epochs=num_epochs, batch_size=batch_size
+    )
 
 
 def shrink(trials: Iterable[Trial], task: Literal["multiclass", "multilabel"]) -> list[Trial]:
