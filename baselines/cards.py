@@ -108,6 +108,12 @@ CARDS = (
         ),
         along="head_share",
         smoke={"num_tails": 2},
+        search=(
+            *TRAINED,
+            Dimension("head_share", (0.03, 0.075, 0.15), below=(0.01,), above=(0.3,)),
+            Dimension("num_tails", (1, 2, 3), above=(4,)),
+        ),
+        search_task="multiclass",
         color="#332288",
         marker=">",
     ),

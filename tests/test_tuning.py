@@ -137,14 +137,14 @@ def test_no_dropout_and_an_epsilon_without_effect_are_no_edges():
     assert space.edges(tries, num_points=2000) == {}
 
 
-def test_reserve_tries_lie_around_the_best_and_beyond_its_edge():
+def test_tries_near_the_best_change_few_settings_and_pass_its_edge():
     space, points = spaces()["full_softmax"], points_for(Tuning())
     tries = tries_at(space, [(0.02, 0.2), (0.08, 0.4)])
     edges = space.edges(tries, num_points=2000)
-    more = space.reserve_tries(tries, edges, points, 6)
+    more = space.near_tries(tries, edges, points, 6)
     rates = [trial.train.learning_rate for trial in more]
     assert len({trial.trial_id for trial in more} | {t.trial.trial_id for t in tries}) == 8
-    assert set(rates) == {0.16, 0.32}
+    assert set(rates) == {0.08, 0.16, 0.32}
     widths = {trial.model.hidden_dims for trial in more}
     assert widths <= {(32,), (64,), (128,)}
 

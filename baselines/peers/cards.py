@@ -70,6 +70,7 @@ CARDS = (
         entry=_ENTRY,
         options=_LINEAR,
         search=(_COSTS, Dimension("binary_loss", ("hinge", "log"))),
+        most_labels=5000,
         color="#117733",
         marker="X",
     ),

@@ -145,6 +145,7 @@ class Card:
         smoke: option → the most that a smoke trial gives it.
         search: what tuning searches; () leaves it as it is in one try, None does not try it.
         search_task: the only task for which it is tried; "" for both.
+        most_labels: with more it is not tried, nor trained; None: there is no limit.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -168,6 +169,7 @@ class Card:
     smoke: Mapping[str, int] = field(default_factory=dict)
     search: tuple[Dimension, ...] | None = None
     search_task: str = ""
+    most_labels: int | None = None
     color: str = "#999933"
     marker: str = "*"
 

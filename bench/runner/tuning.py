@@ -121,18 +121,24 @@ class Tuner:
     def tune(self) -> Tuned:
         """Make all tries that are not on record, and write down what they come to."""
         started_at = provenance.utc_now()
-        tries = self._tries({space.card.name: self._first(space) for space in self.spaces})
+        rule = self.tuning
+        spread = (rule.tries + 1) // 2
+        tries = self._tries(
+            {space.card.name: space.first_tries(self._points, spread) for space in self.spaces},
+            allowed=spread,
+        )
+        points = self._points[2 * rule.tries :]
+        self._add(tries, {}, points, rule.tries - spread, allowed=rule.tries)
         edges = {s.card.name: s.edges(tries[s.card.name], self.num_points) for s in self.spaces}
-        is_wider = bool(self.tuning.reserve) and any(edges.values())
+        is_wider = bool(rule.reserve) and any(edges.values())
         if is_wider:
             names = [name for name, found in edges.items() if found]
             self.watcher.note(
                 f"{self.study.name}: best at an edge: {', '.join(names)}; all methods get "
-                f"{self.tuning.reserve} more tries"
+                f"{rule.reserve} more tries"
             )
-            more = {space.card.name: self._reserve(space, tries, edges) for space in self.spaces}
-            for name, found in self._tries(more, before=tries).items():
-                tries[name] = [*tries[name], *found]
+            points = self._points[4 * rule.tries :]
+            self._add(tries, edges, points, rule.reserve, allowed=rule.tries + rule.reserve)
         self.tries = tries
         finals = self._finals(tries) if self.tuning.first_share < 1 else {}
         outcome = self._outcome(tries, finals, is_wider=is_wider, started_at=started_at)
@@ -141,18 +147,24 @@ class Tuner:
         replace_file(path, f"{text}\n".encode())
         return outcome
 
-    def _first(self, space: Space) -> list[Trial]:
-        return space.first_tries(self._points, self.tuning.tries)
-
-    def _reserve(
+    def _add(
         self,
-        space: Space,
-        tries: Mapping[str, Sequence[Try]],
+        tries: dict[str, list[Try]],
         edges: Mapping[str, Mapping[str, int]],
-    ) -> list[Trial]:
-        name = space.card.name
-        points = self._points[2 * self.tuning.tries :]
-        return space.reserve_tries(tries[name], edges[name], points, self.tuning.reserve)
+        points: Sequence[Sequence[float]],
+        count: int,
+        *,
+        allowed: int,
+    ) -> None:
+        """Make further tries of every method, around its best."""
+        wanted = {
+            space.card.name: space.near_tries(
+                tries[space.card.name], edges.get(space.card.name, {}), points, count
+            )
+            for space in self.spaces
+        }
+        for name, found in self._tries(wanted, tries, allowed=allowed).items():
+            tries[name] += found
 
     def _seconds(self, count: int) -> float | None:
         """Of training, that so many tries of a method have; None where lengths are no seconds."""
@@ -164,8 +176,16 @@ class Tuner:
         self,
         wanted: Mapping[str, Sequence[Trial]],
         before: Mapping[str, Sequence[Try]] | None = None,
+        *,
+        allowed: int,
     ) -> dict[str, list[Try]]:
-        """Tries of every method; one without steps stops once all others' seconds are spent."""
+        """Tries of every method, in order.
+
+        Args:
+            wanted: method → its tries.
+            before: those that were made.
+            allowed: a method without steps stops once it has used the seconds of so many tries.
+        """
         by_steps = {space.card.name for space in self.spaces if space.trains_by_steps}
         found: dict[str, list[Try]] = {name: [] for name in wanted}
         together = [
@@ -173,14 +193,13 @@ class Tuner:
         ]
         for each in self._run(together):
             found[each.trial.model.method].append(each)
-        count = self.tuning.tries + (self.tuning.reserve if before else 0)
-        allowed = max(self._seconds(count) or float("inf"), _LEAST_SECONDS)
+        seconds = max(self._seconds(allowed) or float("inf"), _LEAST_SECONDS)
         others = [name for name in wanted if name not in by_steps]
         for index in range(max((len(wanted[name]) for name in others), default=0)):
             turn = []
             for name in others:
                 earlier = [*(before or {}).get(name, ()), *found[name]]
-                left = allowed - sum(each.seconds for each in earlier)
+                left = seconds - sum(each.seconds for each in earlier)
                 if index < len(wanted[name]) and left > 0:
                     turn.append(_limited(wanted[name][index], left))
             for each in self._run(turn):

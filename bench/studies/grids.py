@@ -18,8 +18,6 @@ TRIVIAL = (
 
 #: Of methods that have no steps.
 PLAIN = TrainSpec(batch_size=4096)
-#: Of more labels a linear one-versus-rest is refused (`baselines.peers`).
-MAX_OVR_LABELS = 5000
 
 
 def mlp(method: str, hidden_dim: int, **options: Scalar) -> ModelSpec:
@@ -80,9 +78,11 @@ def rivals_of(num_labels: int) -> list[tuple[ModelSpec, TrainSpec]]:
         linear("omikuji", preset="bonsai"),
         linear("napkinxc", model="plt", num_trees=3),
     ]
-    if num_labels <= MAX_OVR_LABELS:
-        models.append(linear("one_vs_rest"))
-    return [(model, PLAIN) for model in models]
+    models.append(linear("one_vs_rest"))
+    limits = [card_of(model.method, "training").most_labels or num_labels for model in models]
+    return [
+        (model, PLAIN) for model, most in zip(models, limits, strict=True) if num_labels <= most
+    ]
 
 
 def _on_gpu(train: TrainSpec, num_epochs: float) -> TrainSpec:

@@ -3,11 +3,12 @@
 Every method has as many tries as any other, each as many seconds long. What all trained methods
 share (`bench.methods.card.TRAINED`) comes from one sequence of quasi-random points, the same for
 all; a method's own settings come from further coordinates of the same points. Its first try is the
-study's own row. Two tries in a row share a shape (all but rate and ε), so that few shapes are to be
-timed.
+study's own row, and half of its tries spread over all that is searched; each of the other half
+changes a few settings of its own best by a level. Two tries in a row share a shape (all but rate
+and ε), so that few shapes are to be timed.
 
-Where any method is best at an edge of what was tried, all methods get the reserve of tries: each
-around its own best, beyond the edge where it is at one.
+Where any method is then best at an edge of what was tried, all methods get the reserve of tries:
+around their own best once more, and beyond the edge where it is at one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Tuning:
     """How a study is tuned.
 
     Attributes:
-        tries: of each method, at first.
+        tries: of each method; half of them spread out, half around its best.
         reserve: tries that each method gets where one is best at an edge.
         seconds: length of a full training; None: the budget of the study's rows.
         first_share: of that, how long the tries are; below 1, the best of them are trained in full
@@ -237,24 +238,28 @@ class Space:
                 found[name] = -1
         return found
 
-    def reserve_tries(
+    def near_tries(
         self,
         tries: Sequence[Try],
         edges: Mapping[str, int],
         points: Sequence[Sequence[float]],
         count: int,
     ) -> list[Trial]:
-        """Tries around the best: a level down or up, or none; one or two beyond an edge."""
+        """Tries around the best: a third of its settings a level up or down.
+
+        Where it lies at an edge, two of three tries go one or two levels beyond.
+        """
         best = best_of(tries)
         centre = self.values_of(best.trial if best else self.base)
 
         def moved(dimension: Dimension, share: float) -> Scalar:
             own = centre[dimension.name]
             if not dimension.is_ordered:
-                levels = self.levels(dimension)
-                return own if share < 0.75 else levels[int((share - 0.75) * 4 * len(levels))]
+                others = [level for level in self.levels(dimension) if level != own]
+                is_moved = share >= 5 / 6 and bool(others)
+                return others[int((share - 5 / 6) * 6 * len(others))] if is_moved else own
             ladder, side = self.ladder(dimension), edges.get(dimension.name, 0)
-            step = (1 + int(share * 2)) * side if side else int(share * 3) - 1
+            step = int(share * 3) * side if side else int(share >= 5 / 6) - int(share < 1 / 6)
             value: Scalar = ladder[min(max(ladder.index(own) + step, 0), len(ladder) - 1)]
             return value
 
@@ -309,6 +314,7 @@ def spaces_of(
         each
         for each in cards()
         if each.search is not None
+        and num_labels <= (each.most_labels or num_labels)
         and (each.name in tuning.methods if tuning.methods else each.search_task in ("", task))
     ]
     if missing := set(tuning.methods) - {each.name for each in chosen}:
