@@ -46,8 +46,8 @@ class ExtremeDataModule(lightning.LightningDataModule):
         self.spec = spec
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self._data_dir = Path(data_dir)
-        self._cache_dir = Path(cache_dir)
+        self.data_dir = Path(data_dir)
+        self.cache_dir = Path(cache_dir)
         self._seed = seed
         self._order = order
         self._drop_last = drop_last
@@ -55,12 +55,12 @@ class ExtremeDataModule(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build the cache entry if it is absent."""
-        load_dataset(self.spec, self._data_dir, self._cache_dir)
+        load_dataset(self.spec, self.data_dir, self.cache_dir)
 
     def setup(self, stage: str | None = None) -> None:
         """Map the data, once."""
         if self._dataset is None:
-            self._dataset = load_dataset(self.spec, self._data_dir, self._cache_dir)
+            self._dataset = load_dataset(self.spec, self.data_dir, self.cache_dir)
 
     @property
     def dataset(self) -> Dataset:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.cache import Entry, cache_key, load_or_build
-from bench.data.csr import Csr, Dataset
+from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.source import DataError, RawData
 from bench.data.sources import build_source, prepared_fingerprint, raw_identity
 from bench.data.transform import Prepared, prepare
@@ -52,6 +52,27 @@ def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
     Raises:
         bench.data.source.DataError: the data is missing, bad, or too small for the spec.
     """
+    entry, fingerprint = _prepared_entry(spec, data_dir, cache_dir)
+    dataset = _from_entry(entry, name=spec.name, fingerprint=fingerprint)
+    _warn(dataset.facts)
+    return dataset
+
+
+def load_labels(
+    spec: DataSpec, data_dir: Path, cache_dir: Path
+) -> tuple[tuple[str, ...] | None, Int64s | None]:
+    """What the L labels of :func:`load_dataset` are called by their source, in order.
+
+    Returns:
+        Names, where the source has some; `(L,)` ids of the source's numbering, where labels were
+        chosen of it.
+    """
+    entry, _ = _prepared_entry(spec, data_dir, cache_dir)
+    names = entry.texts.get("labels.txt")
+    return names and names[: entry.meta["facts"]["num_labels"]], entry.arrays.get("kept_labels")
+
+
+def _prepared_entry(spec: DataSpec, data_dir: Path, cache_dir: Path) -> tuple[Entry, str]:
     fingerprint = prepared_fingerprint(spec, data_dir, cache_dir)
 
     def build() -> Entry:
@@ -59,11 +80,7 @@ def load_dataset(spec: DataSpec, data_dir: Path, cache_dir: Path) -> Dataset:
         return _to_entry(prepare(spec, raw), raw.label_names)
 
     key = cache_key({"prepared": fingerprint, "layout": _LAYOUT})
-    dataset = _from_entry(
-        load_or_build(cache_dir, key, build), name=spec.name, fingerprint=fingerprint
-    )
-    _warn(dataset.facts)
-    return dataset
+    return load_or_build(cache_dir, key, build), fingerprint
 
 
 def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from bench.data.csr import Csr, Int32s, JsonScalar, Task
 from bench.errors import UserError
 
 MAX_ID = 2**31 - 2
+#: What is read where points are predicted; no training file is called so.
+STANDARD_INPUT = Path("-")
 
 
 class DataError(UserError):
@@ -78,14 +81,20 @@ class Source(Protocol):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, of one that ends in `.gz` the decompressed ones."""
+    """The bytes of a file, of one that ends in `.gz` the decompressed ones; `-`: standard input."""
     try:
-        with cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb")) as stream:
+        with _open(path) as stream:
             yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: broken compression ({error}); expected a whole .gz") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a readable file") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    if path == STANDARD_INPUT:
+        return os.fdopen(os.dup(0), "rb")
+    return cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb"))
 
 
 def missing(data_dir: Path, name: str, role: str) -> DataError:

@@ -178,6 +178,12 @@ def read_header(path: Path) -> tuple[bytes, int]:
     raise DataError(f"{path}: the file is empty; expected at least one line")
 
 
+def parse_header(line: bytes) -> tuple[int, int, int] | None:
+    """N, D and L of a first line (without its newline); None where it is no header."""
+    match = re.fullmatch(rb"([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) *", line)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
 def parse_points(
     path: Path,
     grammar: Grammar,
@@ -210,6 +216,41 @@ def parse_points(
         raise DataError(
             f"{path}, line {line_number - 1}: the file ends after {line_number - first_line} "
             f"points; expected {num_points} by its header"
+        )
+
+
+def parse_rows(path: Path, grammar: Grammar) -> Iterator[tuple[int, Points]]:
+    """Points to predict, a block at a time, each block with the line of its first point.
+
+    As :func:`parse_points`, but in one pass, for standard input has no second: a header `N D L` may
+    lead or be missing, and so may all points.
+
+    Args:
+        path: the file; `-` is standard input.
+        grammar: how to read a line; D as the model has it.
+    """
+    line_number, header = 1, None
+    try:
+        for block in _blocks(path, 0):
+            if line_number == 1 and grammar.dialect == "xmlrepo":
+                head, _, rest = block.partition(b"\n")
+                header = parse_header(head)
+                if header is not None:
+                    line_number, block = 2, rest
+                    if grammar.num_features not in (None, header[1]):
+                        raise DataError(
+                            f"{path}, line 1: D is {header[1]}; expected {grammar.num_features}, "
+                            "as the model has features"
+                        )
+            points = _parse_block(block, grammar, path, line_number)
+            yield line_number, points
+            line_number += points.label_lengths.size
+    except _EndlessLineError:
+        raise _too_long(path, line_number) from None
+    if header is not None and line_number - 2 != header[0]:
+        raise DataError(
+            f"{path}, line {line_number - 1}: the file ends after {line_number - 2} points; "
+            f"expected {header[0]} by its header"
         )
 
 

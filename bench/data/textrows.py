@@ -4,6 +4,7 @@
 * TSV: tab separated and never quoted, as its registered type has it. A quoted file with tabs is
   CSV with a tab for its delimiter.
 * JSON Lines: an object a line.
+* Plain lines, of which each is a text: for points without labels alone, and none is skipped.
 
 All are UTF-8; a byte-order mark at the start, as spreadsheets write it, is skipped. Blank lines
 are skipped. No line and no cell may be longer than `MAX_CHARACTERS`.
@@ -21,7 +22,8 @@ from typing import Any, Literal
 
 from bench.data.source import DataError, opened
 
-Format = Literal["csv", "tsv", "jsonl"]
+Format = Literal["csv", "tsv", "jsonl", "lines"]
+#: Of points with labels.
 FORMATS: tuple[Format, ...] = ("csv", "tsv", "jsonl")
 MAX_CHARACTERS = 1 << 24
 
@@ -53,6 +55,8 @@ def read_rows(path: Path, table: Table) -> Iterator[tuple[int, list[Any]]]:
     A `DataError` has the line in which the file is not of its format, broken, or lacks a column.
     """
     lines = _lines(path)
+    if table.format == "lines":
+        return ((number, [line.rstrip("\r\n")]) for number, line in enumerate(lines, start=1))
     return _objects(path, lines, table) if table.format == "jsonl" else _cells(path, lines, table)
 
 

@@ -7,7 +7,7 @@ import glob
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -18,7 +18,7 @@ from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Task
 from bench.data.labels import CellError, label_name, listed_labels
 from bench.data.source import MAX_ID, DataError, RawData, missing, require_range, require_task
-from bench.data.textrows import FORMATS, Table, guess_format, read_rows, wide_cells
+from bench.data.textrows import FORMATS, Format, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
 from bench.settings import coerce_fields
 
@@ -121,16 +121,12 @@ class TextsSource:
     def build(self, data_dir: Path) -> RawData:
         """Read all files twice; see `bench.data.source.Source`."""
         with wide_cells():
-            first = _Survey()
-            for point in self._points(data_dir):
-                first.add(point, None if self.num_hashed_features else self._tokens)
-            first.check(self, data_dir)
+            first = self._survey(data_dir)
             labels = _numbered(first.train_labels, first.test_labels)
-            features = self._features(first)
+            features = self.numbering(self._vocabulary(first))
             train, test = _Rows(), _Rows()
             for point in self._points(data_dir):
-                counts = Counter(map(features.number, self._tokens(point.text)))
-                counts.pop(None, None)
+                counts = self._counts(point.text, features)
                 try:
                     ids = sorted(labels[name] for name in point.labels)
                 except KeyError as error:
@@ -145,6 +141,54 @@ class TextsSource:
             facts={"num_empty_points": train.num_empty + test.num_empty},
             label_names=tuple(labels),
         )
+
+    def vocabulary(self, data_dir: Path) -> tuple[str, ...] | None:
+        """The tokens in the order of their numbers, from one reading; None if they are hashed."""
+        with wide_cells():
+            return self._vocabulary(self._survey(data_dir))
+
+    def numbering(self, vocabulary: Sequence[str] | None) -> Numbering:
+        """Numbers of the tokens of a vocabulary, or of hashed ones."""
+        if vocabulary is not None:
+            numbers = {token: number for number, token in enumerate(vocabulary)}
+            return Numbering(len(numbers), numbers.get)
+        assert self.num_hashed_features is not None
+        hashed = functools.partial(hashed_token, num_hashed_features=self.num_hashed_features)
+        remembered = functools.lru_cache(_REMEMBERED_TOKENS)(hashed)
+        return Numbering(self.num_hashed_features, remembered)
+
+    def read_texts(self, path: Path, format: Format | None) -> Iterator[tuple[int, str]]:
+        """Line and text of each row of a file that need have no labels.
+
+        Args:
+            path: read as the training files are; `-` is standard input.
+            format: of the file; None goes by its name.
+        """
+        columns = [""] if format == "lines" else self._text_names
+        with wide_cells():
+            for line, values in read_rows(path, self._table(path, columns, format)):
+                try:
+                    yield line, "\n".join(map(_text, values))
+                except CellError as error:
+                    raise DataError(
+                        f"{path}, line {line}, column {self.text_columns!r}: {error}"
+                    ) from error
+
+    def features_of(self, texts: Iterable[str], numbering: Numbering) -> Csr:
+        """How often each token occurs in each text, as :meth:`build` counts them."""
+        rows = _Rows()
+        for text in texts:
+            rows.add(self._counts(text, numbering), ())
+        return rows.features(numbering.num_features)
+
+    def _counts(self, text: str, numbering: Numbering) -> Counter[int | None]:
+        counts = Counter(map(numbering.number, self._tokens(text)))
+        counts.pop(None, None)
+        return counts
+
+    @functools.cached_property
+    def _text_names(self) -> list[str]:
+        return [name.strip() for name in self.text_columns.split(",")]
 
     @functools.cached_property
     def _tokens(self) -> Callable[[str], list[str]]:
@@ -167,7 +211,7 @@ class TextsSource:
         return paths
 
     def _points(self, data_dir: Path) -> Iterator[_Point]:
-        texts = [name.strip() for name in self.text_columns.split(",")]
+        texts = self._text_names
         columns = [*texts, self.label_column]
         if self.split_column is not None:
             columns.append(self.split_column)
@@ -191,14 +235,14 @@ class TextsSource:
                         ) from error
                     yield _Point(text, labels, is_test)
 
-    def _table(self, path: Path, columns: Sequence[str]) -> Table:
-        found = self.format or guess_format(path)
+    def _table(self, path: Path, columns: Sequence[str], format: Format | None = None) -> Table:
+        found = format or self.format or guess_format(path)
         if found is None:
             raise DataError(
                 f"{path}: the name has no known ending; expected option format, one of {FORMATS}"
             )
         return Table(
-            format=next(each for each in FORMATS if each == found),
+            format=cast(Format, found),
             delimiter="\t" if found == "tsv" else (self.delimiter or ","),
             has_header=self.has_header,
             columns=columns,
@@ -223,11 +267,16 @@ class TextsSource:
         digest = hashlib.blake2b(key, digest_size=8).digest()
         return int.from_bytes(digest, "little") < self.test_share * 2**64
 
-    def _features(self, first: _Survey) -> _Features:
+    def _survey(self, data_dir: Path) -> _Survey:
+        first = _Survey()
+        for point in self._points(data_dir):
+            first.add(point, None if self.num_hashed_features else self._tokens)
+        first.check(self, data_dir)
+        return first
+
+    def _vocabulary(self, first: _Survey) -> tuple[str, ...] | None:
         if self.num_hashed_features is not None:
-            hashed = functools.partial(hashed_token, num_hashed_features=self.num_hashed_features)
-            remembered = functools.lru_cache(_REMEMBERED_TOKENS)(hashed)
-            return _Features(self.num_hashed_features, remembered)
+            return None
         frequent = {
             token: count
             for token, count in first.document_frequencies.items()
@@ -238,8 +287,7 @@ class TextsSource:
                 f"no token of the training texts occurs in {self.min_document_frequency} of them; "
                 "expected at least one (see options text_columns, token_pattern)"
             )
-        vocabulary = _numbered(frequent, keep=self.max_features)
-        return _Features(len(vocabulary), vocabulary.get)
+        return tuple(_numbered(frequent, keep=self.max_features))
 
 
 @dataclass(frozen=True)
@@ -320,7 +368,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Features:
+class Numbering:
     """D, and what gives a token its number, or None where it is no feature."""
 
     num_features: int

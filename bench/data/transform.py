@@ -169,28 +169,36 @@ def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:
 
 
 def _check_domain(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> None:
-    """Refuse values that the weighting is not made for.
+    """Refuse values that the weighting is not made for; `features` are rows `rows` of a split."""
+    found = outside_domain(spec, features)
+    if found is not None:
+        raise DataError(
+            f"{spec.name}: {split} point {rows[found[0]] + 1:,} (in the order of the file, from 1) "
+            f"has {found[1]}"
+        )
+
+
+def outside_domain(spec: DataSpec, features: Csr) -> tuple[int, str] | None:
+    """Row of the first value that the weighting is not made for, and what of it; None: all are.
 
     `tfidf` takes counts of terms: what is weighted already would be weighted twice, and below 1/e
     become negative. `binary` is for what is there: of a 0 or a negative value that is not known.
-    `features` are the rows `rows` of a split.
     """
     values = features.values
     if values is None or spec.feature_weighting == "raw":
-        return
+        return None
     if spec.feature_weighting == "tfidf":
         is_right, expected = (values >= 1) & (values == np.floor(values)), "counts from 1"
     else:
         is_right, expected = values > 0, "values above 0"
     wrong = np.flatnonzero(~is_right)
-    if wrong.size:
-        row = int(np.searchsorted(features.offsets, wrong[0], side="right")) - 1
-        raise DataError(
-            f"{spec.name}: {split} point {rows[row] + 1:,} (in the order of the file, from 1) has "
-            f"value {values[wrong[0]]:g} of feature {features.ids[wrong[0]]} (from 0); expected "
-            f"{expected} with feature_weighting {spec.feature_weighting!r}, or 'raw' for values "
-            "that are weights already"
-        )
+    if not wrong.size:
+        return None
+    return int(np.searchsorted(features.offsets, wrong[0], side="right")) - 1, (
+        f"value {values[wrong[0]]:g} of feature {features.ids[wrong[0]]} (from 0); expected "
+        f"{expected} with feature_weighting {spec.feature_weighting!r}, or 'raw' for values "
+        "that are weights already"
+    )
 
 
 def weigh(spec: DataSpec, features: Csr, weights: npt.NDArray[np.float64] | None) -> Csr:

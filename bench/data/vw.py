@@ -77,13 +77,13 @@ class VwSource:
         return RawData(
             train_features=train_x,
             train_labels=train_y,
-            test_features=_within(test_x, num_features),
+            test_features=within(test_x, num_features),
             test_labels=Csr(test_y.offsets, test_y.ids, test_y.values, num_labels),
             task=task,
         )
 
 
-def _within(rows: Csr, num_columns: int) -> Csr:
+def within(rows: Csr, num_columns: int) -> Csr:
     """Rows without their entries in later columns."""
     is_kept = rows.ids < num_columns
     offsets = np.concatenate([[0], np.cumsum(is_kept)])[rows.offsets]

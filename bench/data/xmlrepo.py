@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.data.text import (
     check_sizes,
     file_identity,
     parse_file,
+    parse_header,
     read_header,
     settle_task,
 )
@@ -90,12 +90,6 @@ class XmlRepoSource:
             task=task,
             facts={"is_unfiltered": True} if _needs_filter(test) else {},
         )
-
-
-def parse_header(line: bytes) -> tuple[int, int, int] | None:
-    """N, D and L of a first line (without its newline); None where it is no header."""
-    match = re.fullmatch(rb"([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) *", line)
-    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def read_grammar(path: Path, index_base: int = 0) -> tuple[Grammar, dict[str, int]]:

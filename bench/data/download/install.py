@@ -23,8 +23,8 @@ from bench.data.download.checksums import FilePin, add_pins, locked, read_pins
 from bench.data.download.download import KeptError, download, has_begun, target_of
 from bench.data.download.members import Member, chosen, files_at, is_gzip, open_archive, recognised
 from bench.data.source import DataError
-from bench.data.text import Grammar, parse_points
-from bench.data.xmlrepo import parse_header, read_grammar
+from bench.data.text import Grammar, parse_header, parse_points
+from bench.data.xmlrepo import read_grammar
 
 State = Literal["absent", "incomplete", "changed", "not verified", "verified"]
 Notify = Callable[[str], None]

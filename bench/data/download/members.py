@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 
 from bench.data.download.catalogue import ROLES, SETS, PublishedSet, Role
 from bench.data.source import DataError
-from bench.data.xmlrepo import parse_header
+from bench.data.text import parse_header
 
 MAX_UNPACKED_BYTES = 64 << 30
 """Limit of a member: several times the largest published set's."""
