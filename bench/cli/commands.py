@@ -393,6 +393,7 @@ def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
         replicates=getattr(options, "replicates", None),
         shard=getattr(options, "shard", (1, 1)),
         rerun=getattr(options, "rerun", False),
+        keep_models=getattr(options, "keep_models", False),
     )
 
 
@@ -529,6 +530,9 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
     command.add_argument("--rerun", action="store_true", help="also what is recorded already")
     command.add_argument("--dry-run", action="store_true", help="say what would run")
+    command.add_argument(
+        "--keep-models", action="store_true", help="the weights of every replicate, for `export`"
+    )
     command.set_defaults(command=_run)
 
     command = commands.add_parser("cost", help="seconds: time a study's rows in rounds")

@@ -80,7 +80,7 @@ class Prepared:
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
-    """Run a quality trial; its weights are kept in the cache.
+    """Run a quality trial; weights that are timed, or asked for, are kept in the cache.
 
     Where the context says `validation_only`, no test point is scored and no weights are kept.
     """
@@ -92,7 +92,8 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     train_peak = ready.host_peak.phase_bytes()
     allocated, reserved = device_peak_bytes()
     test, analysis = (None, {}) if context.validation_only else score(ready)
-    if test is not None and trial.replicate == 0 and not ready.model.is_closed_form:
+    is_kept = trial.replicate == 0 or context.keep_models  # the first one's are timed
+    if test is not None and is_kept and not ready.model.is_closed_form:
         context.phase("keep weights")
         keep_weights(ready.model, context.cache_dir, _weights_key(ready))
     return {

@@ -1,4 +1,4 @@
-"""Weights of finished trainings, kept in the cache so that inference is timed on trained scores.
+"""Weights of finished trainings, kept in the cache: to be timed, and to be exported.
 
 How long a decode takes depends on how peaked the scores are; an untrained model's tell nothing.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data.cache import Entry, cache_key, read, replace
 from bench.methods.cards import of_behaviour
@@ -39,11 +39,12 @@ def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < _ROOM * num_bytes:
+            _log.warning("the weights are not kept: the disk has no room for %d times them", _ROOM)
             return False
-        arrays = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+        arrays = {name: _as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
         replace(folder, key, Entry(arrays, {}))
     except OSError as error:
-        _log.warning("the weights are not kept for timing: %s", error)
+        _log.warning("the weights are not kept: %s", error)
         return False
     return True
 
@@ -58,5 +59,10 @@ def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
         return False
     with torch.no_grad():
         for name, value in entry.arrays.items():
-            own[name].copy_(torch.from_numpy(np.array(value)))
+            _as_kept(own[name]).copy_(torch.from_numpy(np.array(value)))
     return True
+
+
+def _as_kept(weights: Tensor) -> Tensor:
+    """The same memory as NumPy knows it, which has no bfloat16."""
+    return weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights

@@ -24,6 +24,7 @@ class Context:
         data_dir: where data sources find their files.
         cache_dir: for prepared data, weights and, in `logs/`, what trials print.
         accelerator: what is computed on.
+        keep_models: keep the weights of every replicate, not of the first alone.
         emit: takes events.
         validation_only: score the validation split and no test point, as settings are chosen by it:
             a trial's record then has no `test` block, and none of its weights are kept.
@@ -32,6 +33,7 @@ class Context:
     data_dir: Path
     cache_dir: Path
     accelerator: Accelerator = "cpu"
+    keep_models: bool = False
     emit: Emit = lambda event: None
     validation_only: bool = False
 

@@ -179,6 +179,7 @@ class Child:
                     "cache_dir": str(context.cache_dir.resolve()),
                     "accelerator": context.accelerator,
                     "validation_only": context.validation_only,
+                    "keep_models": context.keep_models,
                     "study_file": None if study_file is None else str(study_file),
                     "parent_pid": os.getpid(),
                     "is_timed": is_timed,

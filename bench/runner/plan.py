@@ -59,6 +59,7 @@ class RunOptions:
         shard: (i, n): every n-th trial, from the i-th on, counted from 1.
         rerun: run also what is there already.
         validation_only: score no test point (`bench.measure.experiment.Context`).
+        keep_models: keep the weights of every replicate.
     """
 
     data_dir: Path
@@ -72,6 +73,7 @@ class RunOptions:
     shard: tuple[int, int] = (1, 1)
     rerun: bool = False
     validation_only: bool = False
+    keep_models: bool = False
 
     def __post_init__(self) -> None:
         index, count = self.shard
@@ -91,6 +93,7 @@ class RunOptions:
             cache_dir=self.cache_dir,
             accelerator=profile,
             validation_only=self.validation_only,
+            keep_models=self.keep_models,
         )
 
 

@@ -77,6 +77,7 @@ def _outcome(
             cache_dir=Path(request["cache_dir"]),
             accelerator=request["accelerator"],
             validation_only=request["validation_only"],
+            keep_models=request["keep_models"],
             emit=channel.emit,
         )
         if request["is_timed"]:

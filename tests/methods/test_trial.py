@@ -227,6 +227,26 @@ def test_kept_weights_are_restored_to_the_bit(method, tmp_path):
     assert not restore_weights(_prepared(wider, tmp_path).model, tmp_path, "key")
 
 
+@pytest.mark.parametrize(
+    ("replicate", "keep_models", "is_kept"), [(0, False, True), (1, False, False), (1, True, True)]
+)
+def test_weights_are_kept_of_the_first_replicate_and_where_asked_of_all(
+    replicate, keep_models, is_kept, tmp_path
+):
+    # An output layer in bfloat16, which NumPy's files have no type for.
+    model = _model("full_softmax", update="sgd", weight_type="bfloat16", output_rate=0.5)
+    trial = _trial("full_softmax", model=model, replicate=replicate, num_steps=3)
+    _run(trial, tmp_path, keep_models=keep_models)
+    other = _prepared(trial, tmp_path)
+    key = trial_module._weights_key(other)
+    assert restore_weights(other.model, tmp_path / "cache", key) == is_kept
+    if is_kept:
+        trained = trial_module.prepare(trial, _context(tmp_path))
+        trial_module.fit(trained)
+        for name, value in other.model.named_parameters():
+            assert torch.equal(value, trained.model.get_parameter(name)), name
+
+
 def test_weights_that_would_fill_the_disk_are_not_kept(tmp_path, monkeypatch):
     model = _prepared(_trial("mach"), tmp_path).model
     usage = shutil.disk_usage(tmp_path)
