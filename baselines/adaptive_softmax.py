@@ -17,7 +17,13 @@ from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.layers import draw_output
 from bench.nn.losses import Positives, chunked_loss, spans, tiling
 from bench.nn.options import Above, AtLeast, Below, Size, check_values
-from bench.nn.ranking import check_k, compile_top_k, exact_top_k, top_k_of_product
+from bench.nn.ranking import (
+    check_k,
+    compile_top_k,
+    exact_top_k,
+    shares_of_product,
+    top_k_of_product,
+)
 from bench.settings import SettingsError, derive_seed
 
 # Logits of a cluster that exist together, in floats. Training wants large products; a query's best
@@ -60,6 +66,7 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
     """
 
     tables = (*ExtremeClassifier.tables, "labels", "places")
+    tables_need_counts = True
 
     def __init__(
         self,
@@ -135,6 +142,10 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
         columns = torch.cat([head, torch.tensor([int(tail.sum()) for tail in tails])])
         for bias, own in zip([self.output_bias, *self.tail_biases], [columns, *tails], strict=True):
             self.start_from_prior(bias.unsqueeze(0), own.unsqueeze(0), "softmax")
+
+    def fill_tables(self) -> None:
+        """The labels by place, and their places."""
+        self._number_labels(self.facts.label_counts)
 
     def identity(self) -> Mapping[str, object]:
         """Which label each weight is of."""
@@ -233,6 +244,10 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
                 for every, own in zip(best, some, strict=True):
                     every[points] = own
         return best
+
+    def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
+        """Shares of the softmax over head and tails: a label's logit has its share of its tail."""
+        return shares_of_product(self.encode(batch), self.output, self.output_bias, scores)
 
     def _bounded(self, hidden: Tensor) -> Tensor:
         """`(N, T)`: of which tails all logits are numbers for certain."""

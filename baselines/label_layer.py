@@ -13,7 +13,7 @@ from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.layers import draw_output
 from bench.nn.losses import LossKind
 from bench.nn.options import Size, check_values
-from bench.nn.ranking import compile_top_k, exact_top_k, top_k_of_product
+from bench.nn.ranking import compile_top_k, exact_top_k, shares_of_product, top_k_of_product
 
 
 class LabelLayer(ExtremeClassifier):
@@ -70,6 +70,15 @@ class LabelLayer(ExtremeClassifier):
         if self.encoder_kind == "linear":
             return hidden
         return torch.addmm(self.output_bias, hidden, self.output.to(hidden.dtype).t())
+
+    def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
+        """Each label's own under BCE, else its share of all L labels' softmax."""
+        if self.loss_kind == "bce":
+            return scores.sigmoid()
+        hidden = self.encode(batch)
+        if self.encoder_kind == "linear":
+            return (scores - hidden.logsumexp(1, keepdim=True)).exp()
+        return shares_of_product(hidden, self.output, self.output_bias, scores)
 
     def prepare_inference(self, k: int) -> None:
         """Compile the kernels of ranking."""

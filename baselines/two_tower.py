@@ -16,7 +16,7 @@ from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts
 from bench.nn.layers import draw_output, row_lookup
 from bench.nn.options import Positive, Size, check_values
-from bench.nn.ranking import compile_top_k, top_k_of_product
+from bench.nn.ranking import compile_top_k, shares_of_product, top_k_of_product
 from bench.settings import SettingsError
 
 Similarity = Literal["cosine", "dot"]
@@ -137,6 +137,10 @@ class TwoTower(SelfDescribing, SampledLabels):
         """Largest scores and their labels, each `(N, k)`, best first; ties by smaller label."""
         vectors, zeros = self._ranked or self._label_side()
         return top_k_of_product(hidden, vectors, zeros, k)
+
+    def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
+        """Shares of the softmax over all L labels, which sampling estimates."""
+        return shares_of_product(self.encode(batch), *(self._ranked or self._label_side()), scores)
 
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""

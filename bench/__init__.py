@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.data.module import ExtremeDataModule as ExtremeDataModule
     from bench.data.source import Source as Source
     from bench.experiments.training import data_facts as data_facts
+    from bench.export.predictor import Predictor as Predictor
+    from bench.export.write import export_model as export_model
     from bench.mach.module import Mach as Mach
     from bench.methods.card import Card as Card
     from bench.nn.classifier import ExtremeClassifier as ExtremeClassifier
@@ -40,6 +42,7 @@ _HOMES = {
     "FullSoftmax": "baselines.full_softmax",
     "Mach": "bench.mach.module",
     "ModelSpec": "bench.settings",
+    "Predictor": "bench.export.predictor",
     "SampledSoftmax": "baselines.sampled_softmax",
     "Source": "bench.data.source",
     "Study": "bench.studies.study",
@@ -47,6 +50,7 @@ _HOMES = {
     "Trial": "bench.settings",
     "Tuning": "bench.studies.tuning",
     "data_facts": "bench.experiments.training",
+    "export_model": "bench.export.write",
     "grid": "bench.studies.grids",
     "linear": "bench.studies.grids",
     "mlp": "bench.studies.grids",

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.cli import data as data_cli
+from bench.cli import export as export_cli
 from bench.cli import progress, timing_view
 from bench.data.download.catalogue import SETS
 from bench.errors import UserError
@@ -501,8 +502,9 @@ def _add_results(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_running(command: argparse.ArgumentParser) -> None:
-    command.add_argument("study", nargs="+", help="name, path of a Python file, or `all`")
+def _add_running(command: argparse.ArgumentParser, nargs: str | None = "+") -> None:
+    names = "name, path of a Python file" + (", or `all`" if nargs else "")
+    command.add_argument("study", nargs=nargs, help=names)
     _add_folders(command)
     command.add_argument("--only", action="append", default=[], metavar="METHOD", help="repeatable")
     command.add_argument(
@@ -580,6 +582,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--results", type=folder_named, help=f"default: {REFERENCE}")
     command.set_defaults(command=_check)
 
+    export_cli.add_commands(commands, add_running=_add_running, run_options=_run_options)
     data_cli.add_commands(commands, default_data_dir=_default_data_dir)
     _add_traceback(parser)
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from bench.mach.hashing import FAMILIES, HashFamily, build_hash
 from bench.metrics.torchmetric import RankingMetrics
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts, EvaluationBatches, ExtremeClassifier
-from bench.nn.layers import draw_output
+from bench.nn.layers import Encoder, draw_output
 from bench.nn.lean import LeanUpdate, Update, WeightType, refuse_without_update
 from bench.nn.losses import (
     LossKind,
@@ -158,10 +158,11 @@ class Mach(SelfDescribing, ExtremeClassifier):
     def _build_encoder(self, seeds: tuple[int, ...], hash_seed: int) -> None:
         """Encoders, each of its world's seed unless they share one."""
         options: dict[str, Any] = {}
+        self.feature_hashes: HashFamily | None = None
         if self.num_hashed_features is not None:
             size = self.num_hashed_features
-            features = self._hash("murmur3", self.num_features, size, hash_seed)
-            options = {"num_hashed_features": size, "feature_table": _table(features)}
+            self.feature_hashes = self._hash("murmur3", self.num_features, size, hash_seed)
+            options = {"num_hashed_features": size, "feature_table": _table(self.feature_hashes)}
         self.encoder = self.build_encoder(
             (self.seed,) if self.is_shared else seeds, self.num_buckets, **options
         )
@@ -342,6 +343,30 @@ class Mach(SelfDescribing, ExtremeClassifier):
         else:
             most = self.filter_buckets
             filtered.prepare(*sizes, num_best_buckets=most, reduction=reduction)
+
+    def fill_tables(self) -> None:
+        """The buckets of all labels and, where they are hashed, of all features."""
+        self.table = self.hashes.table()
+        if self.feature_hashes is not None:
+            cast(Encoder, self.encoder).feature_table = self.feature_hashes.table()
+
+    def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
+        """The unbiased estimate (estimator `mean`) of softmax worlds, within 0 and 1.
+
+        Of BCE worlds there is none: a bucket's sigmoid is that of any of its labels.
+
+        Source: Medini et al. 2019, theorem 1.
+        """
+        if self.loss_kind == "bce":
+            return super().probabilities(batch, scores, labels)
+        chances = self.bucket_logits(batch).softmax(-1).transpose(0, 1)
+        own = torch.zeros_like(scores)
+        for chance, table in zip(chances, self.table, strict=True):
+            own += chance.gather(1, table[labels].long())
+        # Where a bucket is one label, nothing of another is to be taken off.
+        num_buckets = 1 if self.hashes.family == "identity" else self.num_buckets
+        sizes = self.num_worlds, num_buckets
+        return estimators.label_scores(own, *sizes, "mean", "softmax").clamp(0, 1)
 
     def facts_of_inference(self) -> Mapping[str, Any]:
         """`decode_costs`: what `auto` chooses by, where it is the decode method."""

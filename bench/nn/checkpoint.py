@@ -59,7 +59,7 @@ class Restorable(L.LightningModule):
             if name not in self._given and not is_default:
                 del self.hparams[name]
             else:
-                self.hparams[name] = _as_plain(value)
+                self.hparams[name] = as_plain(value)
 
     def identity(self) -> Mapping[str, object]:
         """Plain values that must be the same for weights to mean the same."""
@@ -96,7 +96,7 @@ class Restorable(L.LightningModule):
                 another meaning: another hash, other data.
         """
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
-        own = _own_part(checkpoint)
+        own = own_part(checkpoint)
         if own["method"] not in (kind.__name__ for kind in cls.__mro__):
             raise ValueError(f"the checkpoint is of {own['method']}; expected {cls.__name__}")
         settings = {**checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY], **changes}
@@ -119,7 +119,7 @@ class Restorable(L.LightningModule):
         }
         for name, value in checkpoint.items():
             if name != "state_dict":
-                checkpoint[name] = _as_plain(value)
+                checkpoint[name] = as_plain(value)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights that mean something else in this model, before they are loaded.
@@ -127,7 +127,7 @@ class Restorable(L.LightningModule):
         Raises:
             ValueError: what differs, with both values.
         """
-        own = _own_part(checkpoint)
+        own = own_part(checkpoint)
         for field in dataclasses.fields(self.facts):
             mine, theirs = getattr(self.facts, field.name), own["facts"].get(field.name)
             if isinstance(mine, Tensor):
@@ -203,7 +203,7 @@ class SelfDescribing(Restorable):
 
     def get_extra_state(self) -> Tensor:
         """What :meth:`identity` gives."""
-        text = json.dumps(_as_plain(dict(self.identity())), sort_keys=True)
+        text = json.dumps(as_plain(dict(self.identity())), sort_keys=True)
         return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -218,11 +218,12 @@ class SelfDescribing(Restorable):
         state = state_dict.get(f"{prefix}{_EXTRA_STATE}")
         if state is not None:
             theirs = json.loads(bytes(state.cpu().tolist()))
-            _refuse_differences(_as_plain(dict(self.identity())), theirs, "loaded weights")
+            _refuse_differences(as_plain(dict(self.identity())), theirs, "loaded weights")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _own_part(checkpoint: Mapping[str, Any]) -> _Plain:
+def own_part(checkpoint: Mapping[str, Any]) -> _Plain:
+    """What a checkpoint holds beside Lightning's own: class, facts, identity, places."""
     if _KEY not in checkpoint:
         raise ValueError("the checkpoint is of no model of this suite")
     part: _Plain = checkpoint[_KEY]
@@ -237,7 +238,7 @@ def _refuse_differences(
             raise ValueError(_difference(name, mine.get(name), theirs.get(name), source))
 
 
-def _as_plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """The same of Python's own types alone: what a file holds is read back without a class.
 
     NumPy's scalars and paths become numbers and texts, and so do enumerations of them.
@@ -253,9 +254,9 @@ def _as_plain(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__int__(value)
     if type(value) in (list, tuple):
-        return type(value)(map(_as_plain, value))
+        return type(value)(map(as_plain, value))
     if type(value) is dict:
-        return {_as_plain(name): _as_plain(part) for name, part in value.items()}
+        return {as_plain(name): as_plain(part) for name, part in value.items()}
     return value
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from bench.nn.losses import LossKind, prior_bias
 from bench.nn.num_threads import keep_threads
 from bench.nn.options import Count, Positive, Share, Size, check_options, check_values, keywords
 from bench.nn.rng import Generator
-from bench.settings import ModelSpec, Optimizer, TrainSpec, derive_seed
+from bench.settings import ModelSpec, Optimizer, SettingsError, TrainSpec, derive_seed
 
 Task = Literal["multiclass", "multilabel"]
 EvaluationBatches = Iterable[Batch]
@@ -98,6 +98,8 @@ class ExtremeClassifier(LightningHooks):
     """
 
     facts_type = DataFacts
+    #: Whether tables that prediction needs depend on the training frequencies of labels.
+    tables_need_counts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -224,6 +226,25 @@ class ExtremeClassifier(LightningHooks):
         Layouts of weights, indexes, compiled kernels; called again after further training.
         :meth:`top_k` is right without it, and slower.
         """
+
+    def fill_tables(self) -> None:
+        """Compute what is no weight, in a model that was built on the meta device."""
+
+    def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities `(N, k)` of labels that :meth:`top_k` found, in its order.
+
+        Args:
+            batch: the points.
+            scores: `(N, k)`, as it gave them.
+            labels: `(N, k)` int64, likewise.
+
+        Raises:
+            SettingsError: the method has scores alone.
+        """
+        raise SettingsError(
+            f"probabilities are asked of {type(self).__name__}, which gives scores alone; expected "
+            "probabilities=False"
+        )
 
     def identity(self) -> Mapping[str, object]:
         """What gives weights their meaning: plain values that a checkpoint must share."""

@@ -184,7 +184,7 @@ class LightningHooks(Restorable):
             raise ValueError(
                 f"strategy is {type(trainer.strategy).__name__}; expected one device or 'ddp'"
             )
-        self._refuse_other_data(getattr(trainer, "datamodule", None))
+        self.refuse_other_data(getattr(trainer, "datamodule", None))
         if stage == "fit" and self.is_closed_form:
             raise ValueError(
                 f"{type(self).__name__} is not trained by steps; expected "
@@ -213,7 +213,7 @@ class LightningHooks(Restorable):
 
     def on_train_start(self) -> None:
         """Refuse data of other sizes, which only its loader knows; then go on where it stood."""
-        self._refuse_other_data(*_listed(self.trainer.train_dataloader))
+        self.refuse_other_data(*_listed(self.trainer.train_dataloader))
         super().on_train_start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -242,7 +242,7 @@ class LightningHooks(Restorable):
         """The generator of feature dropout."""
         return {"feature dropout": self._dropout}
 
-    def _refuse_other_data(self, *sources: object) -> None:
+    def refuse_other_data(self, *sources: object) -> None:
         """Refuse labels and features that are numbered or named otherwise than this model's.
 
         Args:
@@ -272,8 +272,8 @@ class LightningHooks(Restorable):
         in the validation of a `fit`.
         """
         trainer = self.trainer
-        self._refuse_other_data(*_listed(trainer.val_dataloaders))
-        self._refuse_other_data(*_listed(trainer.test_dataloaders))
+        self.refuse_other_data(*_listed(trainer.val_dataloaders))
+        self.refuse_other_data(*_listed(trainer.test_dataloaders))
         self.prepare_inference(max(self.ks))
         self._metrics = RankingMetrics(ks=self.ks, task=self.facts.task).to(self.device)
 
@@ -307,7 +307,7 @@ class LightningHooks(Restorable):
 
     def on_predict_start(self) -> None:
         """Compile and lay out before the first batch."""
-        self._refuse_other_data(*_listed(self.trainer.predict_dataloaders))
+        self.refuse_other_data(*_listed(self.trainer.predict_dataloaders))
         self.prepare_inference(max(self.ks))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ refused (:class:`UnrankableError`) by every method and every decode alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -91,12 +92,8 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
     check_k(k, num_labels)
     if num_points == 1 and _has_kernel(hidden, weight):
         return exact_top_k(_single_product(hidden, weight, bias), k)
-    limit = _TILE_FLOATS.get(hidden.device.type, _TILE_FLOATS_ELSEWHERE)
-    width = max(limit // max(num_points, 1), _LEAST_LABELS)
     best_scores, best_labels = [], []
-    for start in range(0, num_labels, width):
-        part = weight[start : start + width].to(hidden.dtype)
-        tile = torch.addmm(bias[start : start + width], hidden, part.t())
+    for start, tile in _tiles(hidden, weight, bias):
         scores, labels = exact_top_k(tile, min(k, tile.shape[1]))
         best_scores.append(scores)
         best_labels.append(labels + start)
@@ -105,6 +102,28 @@ def top_k_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, k: int) -> tu
     # Equal scores stand in the order of their labels, in a tile and from tile to tile.
     scores, columns = exact_top_k(torch.cat(best_scores, dim=1), k)
     return scores, torch.cat(best_labels, dim=1).gather(1, columns)
+
+
+def shares_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, scores: Tensor) -> Tensor:
+    """Softmax over all L labels at some of them: exp(score − log Σ exp(logits)), each row's.
+
+    Args:
+        hidden: `(N, H)`.
+        weight: `(L, H)`.
+        bias: `(L,)`.
+        scores: `(N, k)` logits of the labels that are asked for.
+    """
+    parts = [tile.logsumexp(1) for _, tile in _tiles(hidden, weight, bias)]
+    return (scores - torch.stack(parts).logsumexp(0).unsqueeze(1)).exp()
+
+
+def _tiles(hidden: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Logits `(N, W)` of some labels after others, each with its first label."""
+    limit = _TILE_FLOATS.get(hidden.device.type, _TILE_FLOATS_ELSEWHERE)
+    width = max(limit // max(hidden.shape[0], 1), _LEAST_LABELS)
+    for start in range(0, weight.shape[0], width):
+        part = weight[start : start + width].to(hidden.dtype)
+        yield start, torch.addmm(bias[start : start + width], hidden, part.t())
 
 
 def _has_kernel(hidden: Tensor, weight: Tensor) -> bool:
