@@ -20,7 +20,6 @@ from bench.store import record
 from bench.store.budgets import Budget, read_budgets, write_budgets
 from bench.store.costs import read_costs
 from bench.store.locks import this_user
-from bench.studies import study
 from bench.studies.study import Study
 
 STUDY_FILE = """
@@ -148,13 +147,8 @@ def test_missing_budgets_are_measured_and_written_on_the_first_run(capsys, tmp_p
 
 def test_a_first_run_trains_what_the_reference_trained(tmp_path):
     trial = build_trial(train=BUDGETED)
-    known = Budget(
-        cost_id=trial.cost_id,
-        budget_seconds=20.0,
-        num_steps=7,
-        seconds_per_step=3.0,
-        measured={},
-    )
+    steps = {"budget_seconds": 20.0, "num_steps": 7, "seconds_per_step": 3.0}
+    known = Budget(cost_id=trial.cost_id, measured={}, **steps)
     write_budgets(tmp_path / "results/budgets/brief.json", "brief", [known])
     assert main(["run", "brief"]) == 0
     assert record.read(only_file("records", "brief"))[0][0].settings["train"]["num_steps"] == 7
@@ -319,34 +313,32 @@ def test_a_report_tells_of_lines_that_it_cannot_read(capsys, tmp_path):
     assert capsys.readouterr().err.startswith(f"warning: results/own/records/keen/{path.name}:2: ")
 
 
-@pytest.mark.parametrize("command", [["run", "--dry-run"], ["run"]])
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("source", "options", "wrong", "message"),
     [
-        (
-            'method="mach", options={"num_bucket": 2, "num_worlds": 2}',
-            "unknown ['num_bucket'], missing ['num_buckets']",
-        ),
-        ('method="sampled_softmax", options={"sampler": "unigramm"}', "'unigramm'"),
-        ('method="omikuji"', "'mlp'"),
+        ("planted", {}, 'method="mach", options={"num_bucket": 2, "num_worlds": 2}',
+         "unknown ['num_bucket'], missing ['num_buckets']"),
+        ("planted", {}, 'method="sampled_softmax", options={"sampler": "unigramm"}', "'unigramm'"),
+        ("planted", {}, 'method="omikuji"', "'mlp'"),
+        ("vw", {"train": "a", "test": "b", "num_labels": "9"}, 'method="centroid"',
+         "two.py: VwSource.num_labels is '9'; expected a whole"),
     ],
-)
-def test_an_option_that_a_method_does_not_take_is_refused_before_any_trial(
-    capsys, tmp_path, command, wrong, message
+)  # fmt: skip
+def test_an_option_that_is_not_taken_is_refused_before_any_trial(
+    capsys, tmp_path, source, options, wrong, message
 ):
-    path = tmp_path / "two.py"
-    path.write_text(f"""
+    Path("two.py").write_text(f"""
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.studies.study import Study
-DATA = DataSpec(source="planted", name="p", options={{"num_labels": 2}})
+DATA = DataSpec(source={source!r}, name="p", options={{"num_labels": 2}} | {options})
 def trials(profile):
     models = [ModelSpec(method="frequency", encoder="linear"), ModelSpec({wrong})]
     return [Trial(data=DATA, model=model, train=TrainSpec()) for model in models]
 STUDY = Study(name="two", claim="One is misspelt.", trials=trials, smoke=list)
 """)
-    name, *options = command
-    assert main([name, str(path), *options]) == 2
-    assert message in capsys.readouterr().err
+    for command in (["run", "--dry-run"], ["run"], *([["cost"]] if options else [])):
+        assert main([command[0], "two.py", *command[1:]]) == 2
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
@@ -393,26 +385,25 @@ def test_wrong_names_are_answered_with_the_right_ones(capsys, arguments, message
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--results", "--data-dir", "--cache-dir"])
-def test_a_folder_of_nobody_is_a_usage_error(capsys, option):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        *((f"--{name}=~nobody-of-this-name/x", "~nobody-of-this-name/x: ")
+          for name in ("results", "data-dir", "cache-dir")),
+        *((f"--shard={shard}", "expected i/n") for shard in ("3/2", "0/2", "1", "a/b")),
+    ],
+)  # fmt: skip
+def test_a_folder_of_nobody_and_a_wrong_shard_are_usage_errors(capsys, option, message):
     with pytest.raises(SystemExit) as ending:
-        main(["run", "keen", f"{option}=~nobody-of-this-name/x"])
+        main(["run", "keen", option])
     assert ending.value.code == 2
-    assert "~nobody-of-this-name/x: " in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_tilde_that_no_shell_has_replaced_is_the_users_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["run", "keen", "--results=~/mine"]) == 0
     assert written(tmp_path) == ["mine/records/keen"]
-
-
-@pytest.mark.parametrize("shard", ["3/2", "0/2", "1", "a/b"])
-def test_wrong_shard_is_a_usage_error(capsys, shard):
-    with pytest.raises(SystemExit) as ending:
-        main(["run", "keen", "--shard", shard])
-    assert ending.value.code == 2
-    assert "expected i/n" in capsys.readouterr().err
 
 
 def test_interrupt_is_told_from_failure(monkeypatch):
@@ -428,13 +419,8 @@ def test_reader_that_has_seen_enough_gets_no_traceback():
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
         command = [sys.executable, "-m", "bench", "list"]
-        answer = subprocess.run(
-            command,
-            stdout=pipe,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent.parent,
-        )
+        streams = {"stdout": pipe, "stderr": subprocess.PIPE}
+        answer = subprocess.run(command, text=True, cwd=Path(__file__).parent.parent, **streams)
     assert (answer.returncode, answer.stderr) == (1, "")
 
 
@@ -549,35 +535,6 @@ def test_errors_of_the_disk_are_sentences_and_others_keep_their_traceback(capsys
     fail(FileNotFoundError(errno.ENOENT, "No such file or directory", "template"))
     with pytest.raises(FileNotFoundError):
         main(["report", "keen"])
-
-
-def test_options_that_a_source_does_not_take_are_refused_before_any_trial(capsys, tmp_path):
-    (tmp_path / "own.py").write_text("""
-from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.studies.study import Study
-
-DATA = DataSpec(source="vw", name="n", options={"train": "a", "test": "b", "num_labels": "9"})
-TRIAL = Trial(data=DATA, model=ModelSpec(method="centroid"), train=TrainSpec())
-STUDY = Study(name="own", claim="c", trials=lambda profile: [TRIAL], smoke=lambda: [TRIAL])
-""")
-    for command in (["run", "own.py", "--dry-run"], ["run", "own.py"], ["cost", "own.py"]):
-        assert main(command) == 2
-        assert "own.py: VwSource.num_labels is '9'; expected a whole" in capsys.readouterr().err
-    assert written(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x = 1", "defines no study"),
-        ("STUDY = 3", "gives a int; expected a bench.studies.study.Study"),
-    ],
-)
-def test_study_file_without_a_study_is_refused(tmp_path, text, message):
-    path = tmp_path / "odd.py"
-    path.write_text(text)
-    with pytest.raises(StudyError, match=message):
-        study.load_study(str(path))
 
 
 @pytest.mark.parametrize(

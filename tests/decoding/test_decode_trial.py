@@ -16,17 +16,8 @@ METHODS = [card.name for card in cards("decoding") if card.name != "faiss_pq"]
 
 
 def build_trial(method, num_queries=70, **options):
-    data = DataSpec(
-        source="planted_scores",
-        name="peak 0.9",
-        options={
-            "num_labels": 3000,
-            "num_worlds": 4,
-            "num_buckets": 256,
-            "peak": 0.9,
-            "num_queries": num_queries,
-        },
-    )
+    sizes = {"num_labels": 3000, "num_worlds": 4, "num_buckets": 256, "num_queries": num_queries}
+    data = DataSpec(source="planted_scores", name="peak 0.9", options=sizes | {"peak": 0.9})
     model = ModelSpec(method=method, encoder="linear", options={"k": 5} | options)
     return Trial(data=data, model=model, train=TrainSpec())
 

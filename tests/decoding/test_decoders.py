@@ -124,17 +124,8 @@ def test_planted_scores_are_the_same_again_and_others_with_another_seed(tmp_path
 
 
 def test_scores_of_a_trained_model_are_kept(tmp_path, monkeypatch):
-    spec = DataSpec(
-        source="model_scores",
-        name="planted",
-        options={
-            "dataset": "planted",
-            "num_worlds": 3,
-            "num_buckets": 16,
-            "num_steps": 3,
-            "num_queries": 50,
-        },
-    )
+    sizes = {"num_worlds": 3, "num_buckets": 16, "num_steps": 3, "num_queries": 50}
+    spec = DataSpec(source="model_scores", name="planted", options={"dataset": "planted", **sizes})
     first = problems.build_problem(spec, context(tmp_path))
     assert first.scores.shape == (50, 3, 16)
     assert torch.allclose(first.scores.exp().sum(-1), torch.tensor(1.0), atol=1e-4)

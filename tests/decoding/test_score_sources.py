@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_fingerprint_follows_options_and_version_but_not_the_name(tmp_path, monk
 def test_fingerprint_of_trained_scores_follows_the_data_and_the_method(tmp_path, monkeypatch):
     known = {"data": "a", "version": 1}
     monkeypatch.setattr(sources, "fingerprint_of_data", lambda *given: known["data"])
-    monkeypatch.setattr(sources, "card", lambda name: FakeCard(known["version"]))
+    monkeypatch.setattr(sources, "card", lambda name: SimpleNamespace(version=known["version"]))
     found = [fingerprint(TRAINED, tmp_path)]
     known["data"] = "b"
     found.append(fingerprint(TRAINED, tmp_path))
@@ -42,11 +43,6 @@ def test_fingerprint_of_trained_scores_follows_the_data_and_the_method(tmp_path,
     assert len(set(found)) == 3
     known["data"] = None
     assert fingerprint(TRAINED, tmp_path) is None
-
-
-class FakeCard:
-    def __init__(self, version):
-        self.version = version
 
 
 def test_torch_is_not_needed():

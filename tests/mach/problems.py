@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -12,6 +13,10 @@ from bench.mach.decode import REDUCTIONS, Reduction, top_k_reference
 KINDS = ("random", "tied", "constant", "one_hot", "infinite", "signed_zero")
 #: Harder on methods that bound what a label can score.
 FURTHER_KINDS = ("peaked", "outlier", "far_apart")
+
+
+#: What sums are drawn from.
+SUMS: dict[str, Any] = {"kinds": (*KINDS, *FURTHER_KINDS), "reductions": ("sum",)}
 
 
 @dataclass(frozen=True)

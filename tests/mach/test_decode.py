@@ -30,6 +30,7 @@ from bench.mach.hashing import UniversalHash, build_hash
 from tests.mach.problems import (
     FURTHER_KINDS,
     KINDS,
+    SUMS,
     Drawn,
     assert_same,
     draw_scores,
@@ -123,13 +124,8 @@ def watch_coarse_scans(monkeypatch: pytest.MonkeyPatch, way: str) -> list[bool]:
 
 
 def drawn_sums(num_queries: list[int], most_buckets: int) -> st.SearchStrategy[Drawn]:
-    return drawn_problems(
-        num_queries=num_queries,
-        most_worlds=9,
-        most_buckets=most_buckets,
-        kinds=(*KINDS, *FURTHER_KINDS),
-        reductions=("sum",),
-    )
+    sizes = {"most_worlds": 9, "most_buckets": most_buckets}
+    return drawn_problems(num_queries=num_queries, **sizes, **SUMS)
 
 
 @given(

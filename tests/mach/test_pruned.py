@@ -8,17 +8,11 @@ from bench.mach import decode
 from bench.mach.decode import label_scores_block, pruned, pruned_kernel, top_k_reference
 from bench.mach.decode.index import build_index
 from bench.mach.hashing import build_hash
-from tests.mach.problems import FURTHER_KINDS, KINDS, Drawn, assert_same, drawn_problems
+from tests.mach.problems import KINDS, SUMS, Drawn, assert_same, drawn_problems
 
 
 @given(
-    problem=drawn_problems(
-        num_queries=[1, 2, 5],
-        most_worlds=19,
-        most_buckets=200,
-        kinds=(*KINDS, *FURTHER_KINDS),
-        reductions=("sum",),
-    ),
+    problem=drawn_problems(num_queries=[1, 2, 5], most_worlds=19, most_buckets=200, **SUMS),
     num_immediate=st.sampled_from([0, 1, 20, pruned_kernel.NUM_IMMEDIATE]),
 )
 @settings(max_examples=300, deadline=None)
@@ -96,15 +90,7 @@ def test_a_label_that_may_tie_is_still_looked_for():
     assert found.labels.tolist() == [[0]]
 
 
-@given(
-    problem=drawn_problems(
-        num_queries=[1],
-        most_worlds=19,
-        most_buckets=60,
-        kinds=(*KINDS, *FURTHER_KINDS),
-        reductions=("sum",),
-    )
-)
+@given(problem=drawn_problems(num_queries=[1], most_worlds=19, most_buckets=60, **SUMS))
 @settings(max_examples=150, deadline=None)
 def test_no_label_encountered_once_exceeds_its_bound(problem):
     """And none that was not encountered exceeds the rounded sum of the next buckets' scores."""
@@ -124,8 +110,7 @@ def test_no_label_encountered_once_exceeds_its_bound(problem):
         num_queries=[1],
         most_worlds=30,
         most_buckets=60,
-        kinds=(*KINDS, "peaked", "outlier"),
-        reductions=("sum",),
+        **SUMS | {"kinds": (*KINDS, "peaked", "outlier")},
     )
 )
 @settings(max_examples=150, deadline=None)

@@ -47,24 +47,17 @@ def test_row_lookup_gives_gradients_to_its_rows_alone():
 def test_hashed_features_equal_features_hashed_beforehand(widths):
     batch = random_batch(6, 15, 9, "multiclass")
     table = torch.randint(5, (2, 15), generator=torch.Generator().manual_seed(0))
-    encoder = Encoder(
-        15,
-        widths,
-        copy_seeds=(1, 2),
-        first_layer_std=1.0,
-        num_hashed_features=5,
-        feature_table=table,
-    )
+    hashed = {"num_hashed_features": 5, "feature_table": table}
+    encoder = Encoder(15, widths, copy_seeds=(1, 2), first_layer_std=1.0, **hashed)
     output = encoder(batch)
     assert output.shape == (2, 6, widths[-1])
     for copy in range(2):
         dense = torch.zeros(6, 5)
-        for point in range(6):
-            for entry in range(
-                int(batch.feature_offsets[point]), int(batch.feature_offsets[point + 1])
-            ):
-                hashed = table[copy, batch.feature_ids[entry]]
-                dense[point, hashed] += batch.feature_values[entry]  # collisions add
+        points = torch.repeat_interleave(batch.feature_offsets.diff())
+        for point, feature, value in zip(
+            points, batch.feature_ids, batch.feature_values, strict=True
+        ):
+            dense[point, table[copy, feature]] += value  # collisions add
         hidden = torch.relu(dense @ encoder.first.weight[copy * 5 : (copy + 1) * 5])
         for weight in encoder.weights:
             hidden = torch.relu(hidden @ weight[copy])
@@ -95,13 +88,8 @@ def test_truncated_normal_start_has_the_moments_of_one_in_weights_and_biases(num
 
 
 def test_fan_in_start_is_as_wide_as_that_of_a_linear_layer_of_torch():
-    encoder = Encoder(
-        400,
-        (100, 2000),
-        copy_seeds=(1,),
-        first_layer_std=0.1,
-        start=Start("fan_in_uniform", has_biases=False),
-    )
+    start = Start("fan_in_uniform", has_biases=False)
+    encoder = Encoder(400, (100, 2000), copy_seeds=(1,), first_layer_std=0.1, start=start)
     for weight, num_inputs in ((encoder.first.weight, 400), (encoder.weights[0], 100)):
         reference = nn.Linear(num_inputs, 2000).weight
         assert weight.abs().max().item() == pytest.approx(num_inputs**-0.5, rel=1e-3)

@@ -62,14 +62,8 @@ def test_chunked_loss_equals_the_plain_one_in_value_and_gradient(
     hidden, weight = inputs
     plain = loss_of_logits(torch.bmm(hidden.expand(G, -1, -1), weight), positives, kind)
     expected = torch.autograd.grad(plain, inputs)
-    value = chunked_loss(
-        hidden,
-        weight.mT,
-        positives,
-        kind,
-        points_per_chunk=points,
-        layers_per_chunk=layers,
-    )
+    chunks = {"points_per_chunk": points, "layers_per_chunk": layers}
+    value = chunked_loss(hidden, weight.mT, positives, kind, **chunks)
     torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
     for found, wanted in zip(torch.autograd.grad(3 * value, inputs), expected, strict=True):
         torch.testing.assert_close(found, 3 * wanted, rtol=1e-6, atol=1e-6)
@@ -110,14 +104,9 @@ def test_two_labels_in_one_bucket_count_once():
 
 def test_chunk_below_one_is_refused():
     positives, _ = _setup("multiclass", "softmax")
+    inputs = (torch.zeros(G, N, H), torch.zeros(G, C, H))
     with pytest.raises(ValueError, match="chunk of 0"):
-        chunked_loss(
-            torch.zeros(G, N, H),
-            torch.zeros(G, C, H),
-            positives,
-            "softmax",
-            points_per_chunk=0,
-        )
+        chunked_loss(*inputs, positives, "softmax", points_per_chunk=0)
 
 
 def test_softmax_loss_is_exact_where_a_probability_underflows():
@@ -148,15 +137,8 @@ def test_bias_points_without_labels_and_small_tiles_change_no_gradient(
     logits = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
     plain = _dense_loss(logits, dense.double(), kind)
     expected = torch.autograd.grad(plain, inputs)
-    value = chunked_loss(
-        hidden,
-        weight,
-        positives,
-        kind,
-        bias=bias,
-        points_per_chunk=points,
-        layers_per_chunk=layers,
-    )
+    chunks = {"points_per_chunk": points, "layers_per_chunk": layers}
+    value = chunked_loss(hidden, weight, positives, kind, bias=bias, **chunks)
     torch.testing.assert_close(value, plain.detach(), rtol=1e-6, atol=1e-7)
     for found, wanted in zip(torch.autograd.grad(value, inputs), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)

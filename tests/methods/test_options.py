@@ -42,12 +42,7 @@ WORLDS = {"num_buckets": 8, "num_worlds": 2}
         ("mach", "num_worlds", True, "a whole number of at least 1"),
         ("mach", "hash_family", "md5", "'universal', 'murmur3', 'balanced', 'identity' or 'odp'"),
         ("mach", "hash_seed", "0", "a whole number or None"),
-        (
-            "mach",
-            "estimator",
-            "max",
-            "'mean', 'min', 'median', 'logit_sum', 'log_mean' or None",
-        ),
+        ("mach", "estimator", "max", "'mean', 'min', 'median', 'logit_sum', 'log_mean' or None"),
         ("mach", "decode_method", "fast", "'dense', 'pruned' or 'auto'"),
         ("mach", "worlds_per_step", 0, "a whole number of at least 1 or None"),
         ("mach", "first_world", -1, "a whole number of at least 0"),

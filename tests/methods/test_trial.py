@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import cards, method_class
 from bench.runner.child import TRIAL_ENVIRONMENT
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
+from tests.data.rows import planted
 
 # Sizes of a small model, for methods that need or take them; a new method runs without a line here.
 OPTIONS = {
@@ -41,27 +43,13 @@ TASKS = {"multiclass": 1, "multilabel": 3}
 
 
 def _model(method: str, encoder: str = "mlp", **options) -> ModelSpec:
-    return ModelSpec(
-        method=method,
-        encoder=encoder,
-        hidden_dims=(8,),
-        options=OPTIONS.get(method, {}) | options,
-    )
+    options = OPTIONS.get(method, {}) | options
+    return ModelSpec(method=method, encoder=encoder, hidden_dims=(8,), options=options)
 
 
 def _trial(method: str, task: str = "multiclass", *, model=None, replicate=0, **train) -> Trial:
-    data = DataSpec(
-        source="planted",
-        name="planted",
-        options={
-            "num_train_points": 1200,
-            "num_test_points": 300,
-            "num_features": 300,
-            "num_labels": 40,
-            "labels_per_point": TASKS[task],
-        },
-        num_validation_points=100,
-    )
+    options = planted(1200, 300, 300, 40, labels_per_point=TASKS[task])
+    data = DataSpec(source="planted", name="planted", options=options, num_validation_points=100)
     length = {} if train.keys() & {"num_steps", "budget_seconds"} else {"num_epochs": 4.0}
     settings = {"batch_size": 64, "learning_rate": 0.02, "num_validations": 2} | length | train
     return Trial(
@@ -125,20 +113,12 @@ def test_a_linear_softmax_comes_near_the_bayes_accuracy_of_planted_data(tmp_path
     assert bayes - 0.1 < payload["test"]["P@1"] <= bayes + 0.05
 
 
-def _everything() -> list[Trial]:
-    return [
-        _trial(method, task, replicate=replicate)
-        for method in CARDS
-        for task in TASKS
-        for replicate in range(2)
-    ]
-
-
 def _print_quality(folder: str, order: int) -> None:
     """What settings alone decide of each trial; run by a process of its own."""
     names = ("test", "training", "worlds", "estimators")
     outcomes = {}
-    for trial in _everything()[::order]:
+    every = list(itertools.product(CARDS, TASKS, range(2)))
+    for trial in (_trial(*each, replicate=number) for *each, number in every[::order]):
         payload = _run(trial, Path(folder))
         outcomes[trial.trial_id] = {name: payload[name] for name in names}
     print(json.dumps(outcomes, sort_keys=True))  # noqa: T201
@@ -327,12 +307,21 @@ def test_timed_training_of_an_untrained_model_trains(tmp_path):
 
 
 @pytest.mark.parametrize("method", TRAINED)
-@pytest.mark.parametrize("num_validations", [0, 1])
-def test_weights_that_are_no_numbers_are_an_error(method, num_validations, tmp_path):
-    # The row-wise optimiser refuses such a rate; torch's own makes weights NaN with it.
-    trial = _trial(method, learning_rate=3e38, num_steps=1, num_validations=num_validations)
-    with pytest.raises(FloatingPointError, match=r"smaller learning rate"):
-        _run(trial, tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # The row-wise optimiser refuses such a rate; torch's own makes weights NaN with it.
+        ({"learning_rate": 3e38, "num_steps": 1, "num_validations": 0}, "smaller learning rate"),
+        ({"learning_rate": 3e38, "num_steps": 1, "num_validations": 1}, "smaller learning rate"),
+        # Weights are huge and finite; what they score is not.
+        ({"learning_rate": 1e37, "num_steps": 2}, "finite|NaN"),
+        # A loss that diverges.
+        ({"learning_rate": 1e38, "optimizer": "adam"}, "smaller learning rate"),
+    ],
+)
+def test_training_that_ran_away_is_an_error(method, changes, message, tmp_path):
+    with pytest.raises((FloatingPointError, ValueError), match=message):
+        _run(_trial(method, **changes), tmp_path)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -354,14 +343,6 @@ def test_looking_for_weights_that_are_no_numbers_makes_no_copy_of_them():
     assert 0 < taken < 4 * 1000
 
 
-@pytest.mark.parametrize("method", TRAINED)
-def test_training_that_ran_away_is_an_error(method, tmp_path):
-    # Weights are huge and finite; what they score is not.
-    trial = _trial(method, learning_rate=1e37, num_steps=2)
-    with pytest.raises((FloatingPointError, ValueError), match=r"finite|NaN"):
-        _run(trial, tmp_path)
-
-
 @pytest.mark.parametrize("method", CARDS)
 def test_scores_that_are_no_numbers_are_an_error(method, tmp_path, monkeypatch):
     trial = _trial(method, num_validations=0)
@@ -378,11 +359,6 @@ def test_scores_that_are_no_numbers_are_an_error(method, tmp_path, monkeypatch):
     monkeypatch.setattr(ready.model, "top_k", spoiled)
     with pytest.raises(FloatingPointError, match="NaN"):
         trial_module.score(ready)
-
-
-def test_a_diverging_loss_is_named(tmp_path):
-    with pytest.raises(FloatingPointError, match="smaller learning rate"):
-        _run(_trial("full_softmax", learning_rate=1e38, optimizer="adam"), tmp_path)
 
 
 def test_a_budget_in_seconds_does_not_run(tmp_path):
@@ -402,16 +378,14 @@ def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
     assert phases == [*before, "train", "evaluate", "analyse", "keep weights"]
 
 
-def test_the_rate_decays_along_the_steps(tmp_path, monkeypatch):
+def test_the_rate_decays_along_the_steps_or_after_epochs_as_torch_schedules_it(
+    tmp_path, monkeypatch
+):
     rates: list[float] = []
     monkeypatch.setattr(trainer, "set_learning_rate", lambda trainer, rate: rates.append(rate))
     _run(_trial("mach", num_steps=4, learning_rate=0.8), tmp_path)
     assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
-
-
-def test_the_rate_falls_after_the_epochs_named_as_torch_schedules_it(tmp_path, monkeypatch):
-    rates: list[float] = []
-    monkeypatch.setattr(trainer, "set_learning_rate", lambda trainer, rate: rates.append(rate))
+    rates.clear()
     steps = {"schedule": "step_decay", "decay_epochs": (1, 3), "decay_factor": 0.5}
     _run(_trial("mach", num_epochs=4, batch_size=400, learning_rate=0.8, **steps), tmp_path)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.8)

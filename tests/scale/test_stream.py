@@ -10,13 +10,8 @@ from bench.settings import SettingsError
 
 
 def stream(**changes):
-    sizes = {
-        "num_train_queries": 20_000,
-        "num_test_queries": 500,
-        "num_features": 3000,
-        "num_labels": 1000,
-    }
-    return QueryStream(**(sizes | changes))
+    queries = {"num_train_queries": 20_000, "num_test_queries": 500}
+    return QueryStream(**(queries | {"num_features": 3000, "num_labels": 1000} | changes))
 
 
 def read(of, split, batch_size):

@@ -28,17 +28,9 @@ GIB = 2**30
 
 
 def trial(decode="dense", num_worlds=2, hidden=8, **options):
-    data = DataSpec(
-        source="query_stream",
-        name="tiny",
-        options={
-            "num_train_queries": 400,
-            "num_test_queries": 120,
-            "num_features": 800,
-            "num_labels": 300,
-        },
-        ks=(1, 10),
-    )
+    queries = {"num_train_queries": 400, "num_test_queries": 120}
+    sizes = {"num_features": 800, "num_labels": 300}
+    data = DataSpec(source="query_stream", name="tiny", options=queries | sizes, ks=(1, 10))
     common = {
         "num_buckets": 24,
         "num_worlds": num_worlds,
@@ -83,30 +75,33 @@ def test_a_record_tells_of_every_world_and_of_fewer_of_them(whole_run):
     assert len(memory["host_world_peak_bytes"]) == 2
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """Numbers of the worlds that are trained."""
+    numbers = []
+    train = sequential_worlds.WorldTrainer._train
+
+    def count(self, number):
+        numbers.append(number)
+        return train(self, number)
+
+    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
+    return numbers
+
+
 @pytest.mark.parametrize("decode", ["auto", "recompute"])
-def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, monkeypatch):
+def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, trained):
     first = run(trial(), tmp_path)
-
-    def refuse(self, number):
-        raise AssertionError("a finished world is trained again")
-
-    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", refuse)
     again = run(trial(decode), tmp_path)
+    assert trained == [0, 1]
     assert again["test"] == first["test"]
     assert [row["num_worlds"] for row in again["worlds"]] == [2]
     assert (again["memory"]["decode_bytes"] == 0) == (decode == "recompute")
 
 
-def test_more_worlds_go_on_from_those_that_are_there(tmp_path, monkeypatch):
+def test_more_worlds_go_on_from_those_that_are_there(tmp_path, trained):
     run(trial(), tmp_path)
-    trained = []
-    train = sequential_worlds.WorldTrainer._train
-
-    def count(self, number):
-        trained.append(number)
-        return train(self, number)
-
-    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
+    trained.clear()
     more = run(trial(num_worlds=3), tmp_path)
     assert trained == [2]
     assert [world["world"] for world in more["training"]["worlds"]] == [0, 1, 2]
@@ -151,20 +146,12 @@ here.run(here.trial(), Path({cache!r}), emit)
 
 
 @pytest.mark.parametrize("is_inside", [True, False])
-def test_a_killed_run_goes_on_with_the_world_it_was_at(is_inside, tmp_path, whole_run, monkeypatch):
+def test_a_killed_run_goes_on_with_the_world_it_was_at(is_inside, tmp_path, whole_run, trained):
     script = _KILLED.format(
         folder=str(Path(__file__).parent), inside=is_inside, cache=str(tmp_path)
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert ended.returncode == -9, ended.stderr.decode()
-    trained = []
-    train = sequential_worlds.WorldTrainer._train
-
-    def count(self, number):
-        trained.append(number)
-        return train(self, number)
-
-    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
     resumed = run(trial(), tmp_path)
     assert trained == ([1] if is_inside else [])
     assert outcome(resumed) == outcome(whole_run)

@@ -135,23 +135,13 @@ def test_other_accelerators_and_options_are_refused():
     ],
 )
 def test_claim_agrees_within_its_tolerance_and_errors(relation, measured, error, agrees):
-    claim = Claim(
-        label="x",
-        metrics={"a": 1.0},
-        source="s",
-        tag="A",
-        relation=relation,
-        tolerance=0.1,
-        num_errors=1.0,
-    )
+    allowed = {"relation": relation, "tolerance": 0.1, "num_errors": 1.0}
+    claim = Claim(label="x", metrics={"a": 1.0}, source="s", tag="A", **allowed)
     assert claim.agrees("a", measured, error) is agrees
 
 
 def test_an_order_of_magnitude_is_claimed_of_the_smaller_of_the_two_models():
-    (claim,) = (
-        claim
-        for claim in load_study("table-claims").published
-        if "order of magnitude" in claim.label
-    )
+    claims = load_study("table-claims").published
+    (claim,) = (claim for claim in claims if "order of magnitude" in claim.label)
     assert claim.beside["num_buckets"] == 10_000
     assert "5.77 B" in claim.source
