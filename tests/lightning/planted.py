@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from baselines.adaptive_softmax import AdaptiveSoftmax
 from baselines.full_softmax import FullSoftmax
 from baselines.sampled_softmax import SampledSoftmax
 from baselines.two_tower import TwoTower
@@ -49,10 +50,12 @@ def build(name: str, facts: DataFacts, **options: Any) -> ExtremeClassifier:
         return FullSoftmax(facts, **({"chunk_size": 16} | SHARED | options))
     if name == "sampled_softmax":
         return SampledSoftmax(facts, **({"num_samples": 20} | SHARED | options))
+    if name == "adaptive_softmax":
+        return AdaptiveSoftmax(facts, **(SHARED | options))
     return TwoTower(facts, **(SHARED | options))
 
 
-METHODS = ("mach", "full_softmax", "sampled_softmax", "two_tower")
+METHODS = ("mach", "full_softmax", "sampled_softmax", "adaptive_softmax", "two_tower")
 
 
 def trainer(**options: Any) -> L.Trainer:

@@ -150,6 +150,7 @@ class Network(nn.Module):
         ("mach", 4, {}),
         ("full_softmax", None, {}),
         ("sampled_softmax", None, {}),
+        ("adaptive_softmax", None, {}),
         ("two_tower", None, {}),
     ],
 )
@@ -243,6 +244,7 @@ def test_an_impossible_encoder_is_refused_by_name(options, message, known):
         ("mach", {"hidden_dims": (12, WIDTH), "share_encoder": True}),
         ("full_softmax", {}),
         ("sampled_softmax", {"hidden_dims": (12, WIDTH)}),
+        ("adaptive_softmax", {}),
         ("two_tower", {}),
     ],
 )
@@ -406,6 +408,8 @@ class SaveAt(L.Callback):
         ("mach", {"feature_dropout": 0.3}, STEPS + 3, "batches"),
         ("sampled_softmax", {"feature_dropout": 0.2}, 2 * STEPS, "batches"),
         ("sampled_softmax", {}, STEPS - 2, "points"),
+        ("sampled_softmax", {"sampler": "mixed"}, STEPS + 3, "points"),
+        ("adaptive_softmax", {"feature_dropout": 0.2}, STEPS + 3, "points"),
         ("full_softmax", {"optimizer": "tf_adam"}, STEPS + 1, "points"),
         ("full_softmax", {"encoder": Network()}, STEPS + 3, "points"),
         ("two_tower", {"sampler": "unigram", "num_samples": 9}, STEPS + 2, "points"),
