@@ -15,7 +15,7 @@ STUDIES += table-multiclass figure-tradeoff table-search figure-recall-worlds
 STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow soak fuzz lint types smoke golden losses output-layers digests audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke golden losses output-layers step-limits digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -66,6 +66,9 @@ losses: $(VENV)/installed ## full softmax and one-vs-all against torch's own, in
 
 output-layers: $(VENV)/installed ## bytes and seconds of a step of wide output layers, over L
 	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tests/benchmarks/output_layers.py --out results/benchmarks
+
+step-limits: $(VENV)/installed ## a step of each method beside what its products and traffic take
+	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tests/benchmarks/step_limits.py --data-dir $(DATA) --out results/benchmarks
 
 digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
 	$(BIN)/python tests/benchmarks/digests.py --data-dir $(DATA)
