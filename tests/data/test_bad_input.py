@@ -179,7 +179,7 @@ def test_a_label_far_beyond_the_others_is_taken_where_its_number_is_stated(tmp_p
     assert load_raw(spec, tmp_path, tmp_path / "cache").train_labels.num_columns == 15_193_740
 
 
-ZIPPED = gzip.compress(b"1 | 0 2 5\n" * 1000)
+ZIPPED = gzip.compress(b"1 | 0 2 5\n" * 1000, mtime=0)
 WRONG_CHECKSUM = ZIPPED[:-6] + bytes([ZIPPED[-6] ^ 1]) + ZIPPED[-5:]
 
 
