@@ -54,8 +54,10 @@ from bench.studies.tuning import (
 #: Of timing the seconds a step of what is tried.
 NUM_ROUNDS = 3
 _LOOK_SECONDS = 2.0
-# What a method without steps may take at least, all tries together.
+# What a method without steps may train for at least, all tries together; and how much longer its
+# process may live, to set up and to be scored.
 _LEAST_SECONDS = 60.0
+_SPARE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,7 @@ class Tuner:
         Args:
             wanted: method → its tries.
             before: those that were made.
-            allowed: a method without steps stops once it has used the seconds of so many tries.
+            allowed: a method without steps stops once it has trained for as long as so many tries.
         """
         by_steps = {space.card.name for space in self.spaces if space.trains_by_steps}
         found: dict[str, list[Try]] = {name: [] for name in wanted}
@@ -199,7 +201,7 @@ class Tuner:
             turn = []
             for name in others:
                 earlier = [*(before or {}).get(name, ()), *found[name]]
-                left = seconds - sum(each.seconds for each in earlier)
+                left = seconds - sum(each.train_seconds for each in earlier)
                 if index < len(wanted[name]) and left > 0:
                     turn.append(_limited(wanted[name][index], left))
             for each in self._run(turn):
@@ -261,16 +263,18 @@ class Tuner:
 
     def _outcome_of(self, trial: Trial, found: Record | None, reason: str | None) -> Try:
         if found is None:
-            return Try(trial, None, 0.0, reason or "it has no record")
+            return Try(trial, None, 0.0, reason=reason or "it has no record")
         seconds = found.wall_seconds or 0.0
         if found.status != "done":
-            return Try(trial, None, seconds, f"{found.status}: {found.reason}")
+            return Try(trial, None, seconds, seconds, f"{found.status}: {found.reason}")
+        trained = found.block("clock").get("train_seconds") or 0.0
         curve = found.block("training").get("curve") or []
         values = [point["metrics"].get(self.metric) for point in curve]
         known = [value for value in values if value is not None]
         if not known:
-            return Try(trial, None, seconds, f"{self.metric} was not measured on validation")
-        return Try(trial, max(known), seconds)
+            reason = f"{self.metric} was not measured on validation"
+            return Try(trial, None, seconds, trained, reason)
+        return Try(trial, max(known), seconds, trained)
 
     def _finals(self, tries: Mapping[str, Sequence[Try]]) -> dict[str, list[Try]]:
         """The best tries of each method at full length, several times."""
@@ -355,8 +359,9 @@ class Tuner:
 
 
 def _limited(trial: Trial, seconds: float) -> Trial:
-    """A trial that may take no longer; its id stays."""
-    train = dataclasses.replace(trial.train, trial_timeout_seconds=max(seconds, 1.0))
+    """A trial that may train no longer; its id stays."""
+    limit = seconds + _SPARE_SECONDS
+    train = dataclasses.replace(trial.train, trial_timeout_seconds=limit)
     return dataclasses.replace(trial, train=train)
 
 

@@ -83,12 +83,14 @@ class Try:
         trial: with its length as a budget in seconds, if it trains by steps.
         value: validation quality at its best checkpoint; None where there is none.
         seconds: wall time that it took.
+        train_seconds: of that, training.
         reason: why there is no value; None if there is.
     """
 
     trial: Trial
     value: float | None
     seconds: float
+    train_seconds: float = 0.0
     reason: str | None = None
 
 

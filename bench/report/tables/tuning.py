@@ -96,8 +96,8 @@ def _notes(tuned: Tuned) -> tuple[str, ...]:
         f"{text}. Points: {rule['points']}, seed {rule['seed']}; the first try is the study's own.",
         f"Best checkpoint on {points:,} validation points; no test point was scored. An edge "
         "counts where the best is better than all tries off it by more than the standard error. "
-        "Seconds: of training, by budget; a method without steps may use as much as all tries of "
-        "another. Took: wall seconds with set-up and validation.",
+        "Seconds: of training, by budget; a method without steps may train as long as all tries "
+        "of another. Took: wall seconds with set-up and validation.",
     )
 
 
