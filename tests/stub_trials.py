@@ -168,6 +168,10 @@ def exhaust(options, emit):
     bytearray(1 << 45)
 
 
+def take_bytes(options, emit):
+    bytearray(options["bytes"])
+
+
 def exhaust_torch(options, emit):
     import torch
 
@@ -264,6 +268,7 @@ BEHAVIOURS = {
         hang,
         hang_deaf,
         exhaust,
+        take_bytes,
         exhaust_torch,
         speak_of_memory,
         abort_speaking_of_memory,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -123,6 +124,18 @@ def test_a_trial_has_as_many_threads_as_its_quota_has_cores(run, monkeypatch):
     [failed] = run(build_trial("exhaust_torch"))
     flags = failed.provenance["flags"]
     assert (flags["num_threads"], flags["environment"]["OMP_NUM_THREADS"]) == (1, "1")
+
+
+def test_a_trial_computes_in_the_threads_that_its_job_names(tmp_path):
+    job = dataclasses.replace(build_job(build_trial("exhaust_torch")), num_threads=1)
+    [failed] = LocalEngine(Context(data_dir=tmp_path, cache_dir=tmp_path)).run([None, job])
+    flags = failed.provenance["flags"]
+    assert (flags["num_threads"], flags["environment"]["OMP_NUM_THREADS"]) == (1, "1")
+
+
+@pytest.mark.parametrize(("share", "status"), [(None, "done"), (1 << 28, "oom")])
+def test_a_share_of_memory_is_all_that_a_trial_gets(run, share, status):
+    assert run(build_trial("take_bytes", bytes=1 << 29), memory_bytes=share)[0].status == status
 
 
 def test_a_kill_is_for_want_of_memory_when_the_kernel_has_counted_one(run, monkeypatch):

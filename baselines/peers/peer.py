@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
 from bench.data.csr import Csr, Dataset, Int64s
-from bench.measure.processors import num_cores
+from bench.measure.processors import num_threads
 from bench.nn.options import is_of, words
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 
@@ -77,7 +77,7 @@ class Peer(ABC):
         self.options = options
         self.folder = folder
         self.seed = seed
-        self.num_threads: int = options.num_threads or num_cores()
+        self.num_threads: int = options.num_threads or num_threads()
 
     @classmethod
     def check_spec(cls, model: ModelSpec, train: TrainSpec | None = None) -> None:

@@ -16,9 +16,10 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.cli import data as data_cli
 from bench.cli import export as export_cli
@@ -113,10 +114,45 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     studies = _studies(options)
+    if options.engine == "ray":
+        try:
+            from bench.runner import ray_engine  # Ray takes seconds
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            raise RunError("engine is 'ray', which needs the extra [cluster]") from None
+
+        def on_cluster(chosen: Study, run_options: RunOptions) -> Place:
+            cluster = ray_engine.Cluster(
+                run_options.context,
+                node_cache_dir=options.node_cache_dir,
+                num_threads=options.threads,
+                study_file=chosen.file,
+            )
+            return cluster.machine, functools.partial(ray_engine.RayEngine, cluster)
+
+        with ray_engine.connected(options.address):
+            return _run_on(studies, options, on_cluster)
+    for name in ("address", "node_cache_dir"):
+        if (value := getattr(options, name)) is not None:
+            raise RunError(f"{name} is {value!r}; expected none but of --engine ray")
+    return _run_on(studies, options, lambda chosen, run_options: (None, None))
+
+
+#: The `machine` block of where trials run, and what runs them; None: here, by the local engine.
+Place = tuple[Mapping[str, Any] | None, run.BuildEngine | None]
+
+
+def _run_on(
+    studies: Sequence[Study],
+    options: argparse.Namespace,
+    place: Callable[[Study, RunOptions], Place],
+) -> int:
     failures = []
     for chosen in studies:
         run_options = _run_options(options, chosen)
-        plan = plan_run(chosen, run_options)
+        machine, build_engine = place(chosen, run_options)
+        plan = plan_run(chosen, run_options, machine)
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         _warn(plan.warnings)
         if options.dry_run:
@@ -124,13 +160,13 @@ def _run(options: argparse.Namespace) -> int:
             continue
         _print_absent(chosen, plan.absent)
         _try_folders(run_options, "records", chosen.name)
-        if plan.unbudgeted:
+        if plan.unbudgeted and build_engine is None:
             count = len(plan.unbudgeted)
             print(f"{chosen.name}: {count} trials have a budget in seconds, which is turned into")
             print("  steps by the measured seconds a step, and written down")
             _set_budgets(chosen, plan.unbudgeted, run_options)
             plan = plan_run(chosen, run_options)
-        records = run.run_plan(plan, run_options, progress.Progress())
+        records = run.run_plan(plan, run_options, progress.Progress(), build_engine)
         _print_summary(plan, records)
         failed = [entry for entry in records if entry.status == "error"]
         failures += [(entry, run_options, plan.names) for entry in failed]
@@ -395,6 +431,7 @@ def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
         shard=getattr(options, "shard", (1, 1)),
         rerun=getattr(options, "rerun", False),
         keep_models=getattr(options, "keep_models", False),
+        num_threads=getattr(options, "threads", None),
     )
 
 
@@ -534,6 +571,20 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.add_argument(
         "--keep-models", action="store_true", help="the weights of every replicate, for `export`"
+    )
+    command.add_argument(
+        "--threads", type=int, metavar="N", help="of a trial; default: all that its machine has"
+    )
+    command.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: nodes of a cluster"
+    )
+    command.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster; default: this machine's own"
+    )
+    command.add_argument(
+        "--node-cache-dir",
+        metavar="FOLDER",
+        help="on each node, $VARIABLES as there; default: --cache-dir",
     )
     command.set_defaults(command=_run)
 

@@ -72,7 +72,7 @@ class Running:
 
     def __init__(self, guess: Guess, began_at: float) -> None:
         self._guess = guess
-        self._began_at = began_at
+        self.began_at = began_at
         self._first: tuple[float, float] | None = None
         self._last: tuple[float, float] | None = None
 
@@ -84,7 +84,7 @@ class Running:
     def seconds_left(self, now: float) -> float | None:
         """The rest; None as long as nothing is known."""
         total = self._guess.seconds
-        guessed = None if total is None else max(0.0, total - (now - self._began_at))
+        guessed = None if total is None else max(0.0, total - (now - self.began_at))
         by_steps = self._by_steps(now)
         if by_steps is None:
             return guessed

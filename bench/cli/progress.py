@@ -161,9 +161,9 @@ class Progress(View):
         self._waiting: dict[str, float | None] = {}
         self._trials: dict[str, Trial] = {}
         self._num_trials = self._num_over = 0
-        self._opened_at = self._trial_began_at = now()
+        self._opened_at = now()
         self._forecast = Forecast()
-        self._running: Running | None = None
+        self._running: dict[str, Running] = {}
         self._sizes_said: set[str] = set()
         self._notes_said: set[str] = set()
 
@@ -196,17 +196,17 @@ class Progress(View):
         """A trial has something to say."""
         kind = event.get("event")
         if kind == "start":
-            self._trial_began_at = self._now()
             expected = self._waiting.pop(job.trial.trial_id, None)
             guess = self._forecast.guess(job.trial, expected)
-            self._running = Running(guess, self._trial_began_at)
+            self._running[job.trial.trial_id] = Running(guess, self._now())
             self._show(job, ["starts"], must=True)
         elif kind == "phase":
             self._show(job, [str(event.get("phase"))], must=self._line.is_live)
         elif kind == "step":
             fraction = _number(event, "fraction")
-            if self._running is not None and fraction is not None:
-                self._running.reached(fraction, self._now())
+            running = self._running.get(job.trial.trial_id)
+            if running is not None and fraction is not None:
+                running.reached(fraction, self._now())
             self._show(job, _step_texts(event))
         elif kind == "note":
             # Every trial has the notes of its data, and so had its preparation.
@@ -224,8 +224,9 @@ class Progress(View):
         """A trial is over."""
         self._waiting.pop(record.trial_id, None)
         self._num_over += 1
-        self._running = None
-        seconds = self._now() - self._trial_began_at  # with the start of the process
+        running = self._running.pop(record.trial_id, None)
+        began_at = self._opened_at if running is None else running.began_at
+        seconds = self._now() - began_at  # with the start of the process
         trial = _trial_of(record)
         # What broke off is no measure of how long the others take.
         if trial is not None and record.status == "done":
@@ -258,7 +259,7 @@ class Progress(View):
     def end_trial(self, text: str) -> None:
         """A line that stays, at the end of a trial."""
         self._num_over += 1
-        self._running = None
+        self._running.clear()
         self._line.say(printable(text))
 
     def close(self) -> None:
@@ -298,15 +299,14 @@ class Progress(View):
         return f"{elapsed} elapsed, {duration(self._seconds_left())} left"
 
     def _seconds_left(self) -> float | None:
-        """Estimate for the rest of the study; None as long as nothing is known."""
+        """Estimate for the rest of the study, with as many trials at once as now; None: unknown."""
         guesses = [
             self._forecast.guess(self._trials.get(trial_id), seconds).seconds
             for trial_id, seconds in self._waiting.items()
         ]
-        if self._running is not None:
-            guesses.append(self._running.seconds_left(self._now()))
+        guesses += [running.seconds_left(self._now()) for running in self._running.values()]
         known = [guess for guess in guesses if guess is not None]
-        return sum(known) if len(known) == len(guesses) else None
+        return sum(known) / max(1, len(self._running)) if len(known) == len(guesses) else None
 
 
 def _trial_of(record: Record) -> Trial | None:

@@ -28,6 +28,8 @@ class Context:
         emit: takes events.
         validation_only: score the validation split and no test point, as settings are chosen by it:
             a trial's record then has no `test` block, and none of its weights are kept.
+        memory_bytes: the most that a trial on a CPU may take, where it shares the machine; None:
+            what is free.
     """
 
     data_dir: Path
@@ -36,6 +38,7 @@ class Context:
     keep_models: bool = False
     emit: Emit = lambda event: None
     validation_only: bool = False
+    memory_bytes: int | None = None
 
     def require_cpu(self) -> None:
         """Refuse another accelerator.

@@ -107,10 +107,18 @@ def total_memory_bytes() -> int | None:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that this process can still take without swapping or being killed."""
-    known = [_meminfo_bytes("MemAvailable")]
+    """Memory that this process can still take without swapping, being killed or refused it."""
+    known = [_meminfo_bytes("MemAvailable"), _left_of_limit()]
     known += [max(0, limit - used) for limit, used in _cgroup_limits()]
     return min((value for value in known if value is not None), default=None)
+
+
+def _left_of_limit() -> int | None:
+    """What `RLIMIT_DATA` leaves to this process; None without a limit."""
+    import resource  # not on Windows
+
+    limit, used = resource.getrlimit(resource.RLIMIT_DATA)[0], host_data_bytes()
+    return None if limit == resource.RLIM_INFINITY or used is None else max(0, limit - used)
 
 
 def num_oom_kills() -> int | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.measure.cgroups import groups_of
 
 _CPUINFO = Path("/proc/cpuinfo")
-# What the threads of torch and of our kernels are counted by.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+#: What the threads of torch and of our kernels are counted by.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 # ARM's main ID register names who made a core, and which one it is. Source: the kernel's
 # arch/arm64/include/asm/cputype.h. Where a core is not listed its numbers are its name.
 _IMPLEMENTERS = {
@@ -83,6 +83,12 @@ def num_cores() -> int:
     return usable if quota is None else max(1, min(usable, int(quota)))
 
 
+def num_threads() -> int:
+    """Threads that this process computes in: as many as it was given, or else as it has cores."""
+    given = os.environ.get(THREAD_VARIABLES[0], "")
+    return min(int(given), num_cores()) if given.isdecimal() and int(given) else num_cores()
+
+
 def thread_limits(environment: Mapping[str, str]) -> dict[str, str]:
     """What a process needs in its environment so as to compute in as many threads as cores.
 
@@ -94,7 +100,7 @@ def thread_limits(environment: Mapping[str, str]) -> dict[str, str]:
     cores = num_cores()
     if cores >= _num_usable():
         return {}
-    return {name: str(cores) for name in _THREAD_VARIABLES if name not in environment}
+    return {name: str(cores) for name in THREAD_VARIABLES if name not in environment}
 
 
 def _num_usable() -> int:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from bench.measure.experiment import Context
 from bench.measure.memory import num_oom_kills
-from bench.measure.processors import thread_limits
+from bench.measure.processors import THREAD_VARIABLES, thread_limits
 from bench.methods.cards import card, current_versions
 from bench.runner.worker import without_folders
 from bench.settings import Trial
@@ -63,6 +63,7 @@ class Job:
         versions: the record's `versions` block.
         provenance: the record's `provenance` block; the engine adds the process's flags.
         study_file: Python file to import first, for a study that a file defines.
+        num_threads: that it computes in; None: as many as the machine has cores. Bits go by it.
     """
 
     study: str
@@ -71,10 +72,15 @@ class Job:
     versions: Mapping[str, int]
     provenance: Mapping[str, Any]
     study_file: Path | None = None
+    num_threads: int | None = None
 
 
 def build_job(
-    study: Study, trial: Trial, machine: Mapping[str, Any], source: Mapping[str, Any]
+    study: Study,
+    trial: Trial,
+    machine: Mapping[str, Any],
+    source: Mapping[str, Any],
+    num_threads: int | None = None,
 ) -> Job:
     """The job of a study's trial, by today's code."""
     return Job(
@@ -83,6 +89,7 @@ def build_job(
         entry=card(trial.model.method, study.kind.name).entry,
         versions=current_versions(trial, study.kind),
         study_file=study.file,
+        num_threads=num_threads,
         provenance={**source, "machine": dict(machine)},
     )
 
@@ -99,7 +106,14 @@ def run_job(job: Job, context: Context) -> Record:
     limit = job.trial.train.trial_timeout_seconds
     ending: dict[str, Any] = {"status": "done", "reason": None}
     try:
-        with Child(job.trial, job.entry, context, log=log, study_file=job.study_file) as child:
+        with Child(
+            job.trial,
+            job.entry,
+            context,
+            log=log,
+            study_file=job.study_file,
+            num_threads=job.num_threads,
+        ) as child:
             message = child.wait_for("result", limit)
         payload, flags = message["payload"], message.get("flags", {})
     except ChildFailed as failure:
@@ -109,19 +123,35 @@ def run_job(job: Job, context: Context) -> Record:
             ending["reason"] = f"not done after {limit:g} seconds (trial_timeout_seconds)"
     # With the start of the process, which the trial's own clock does not see.
     payload = merged(payload, {"clock": {"wall_seconds": time.monotonic() - began}})
-    common: dict[str, Any] = {
-        "study": job.study,
-        "trial_id": job.trial.trial_id,
-        "settings": job.trial.to_dict(),
-        "started_at": started_at,
-        "versions": dict(job.versions),
-        "provenance": dict(job.provenance) | {"flags": flags},
-    }
+    common = {"started_at": started_at, "flags": flags}
     try:
-        return record.build(payload=payload, **ending, **common)
+        return build_record(job, payload=payload, **ending, **common)
     except RecordError as error:
         reason = f"the trial's result is no record: {error}"
-        return record.build(status="error", reason=reason, payload={}, **common)
+        return build_record(job, status="error", reason=reason, payload={}, **common)
+
+
+def build_record(
+    job: Job,
+    *,
+    started_at: str,
+    status: Status,
+    reason: str | None,
+    payload: Mapping[str, Any],
+    flags: Mapping[str, Any] | None = None,
+) -> Record:
+    """The record of a job's trial; see `bench.store.record.build`."""
+    return record.build(
+        study=job.study,
+        trial_id=job.trial.trial_id,
+        settings=job.trial.to_dict(),
+        status=status,
+        reason=reason,
+        started_at=started_at,
+        versions=dict(job.versions),
+        payload=payload,
+        provenance=dict(job.provenance) | {"flags": flags or {}},
+    )
 
 
 class ChildFailed(Exception):  # noqa: N818 - an outcome of a trial, not a mistake
@@ -152,6 +182,7 @@ class Child:
         context: where and on what it runs; takes the events that are not waited for.
         log: file that takes what it prints.
         study_file: a user's file to import first.
+        num_threads: that it computes in; None: as many as this machine has cores.
         is_timed: times the trial, instead of running it.
     """
 
@@ -163,13 +194,14 @@ class Child:
         *,
         log: Path,
         study_file: Path | None = None,
+        num_threads: int | None = None,
         is_timed: bool = False,
     ) -> None:
         self._emit = context.emit
         self.partial: dict[str, Any] = {}
         self._log = log
         self._pending = bytearray()
-        self._start()
+        self._start(num_threads)
         try:
             self.send(
                 {
@@ -180,6 +212,7 @@ class Child:
                     "accelerator": context.accelerator,
                     "validation_only": context.validation_only,
                     "keep_models": context.keep_models,
+                    "memory_bytes": context.memory_bytes,
                     "study_file": None if study_file is None else str(study_file),
                     "parent_pid": os.getpid(),
                     "is_timed": is_timed,
@@ -189,10 +222,12 @@ class Child:
             self.kill()
             raise
 
-    def _start(self) -> None:
+    def _start(self, num_threads: int | None) -> None:
         self._num_oom_kills = num_oom_kills()
         self._events, child_end = os.pipe()
         environment = os.environ | TRIAL_ENVIRONMENT
+        if num_threads is not None:
+            environment |= dict.fromkeys(THREAD_VARIABLES, str(num_threads))
         # -u: the log is complete up to the moment of a kill.
         command = [sys.executable, "-u", "-X", "faulthandler", "-m", "bench.runner.worker"]
         try:

@@ -60,6 +60,7 @@ class RunOptions:
         rerun: run also what is there already.
         validation_only: score no test point (`bench.measure.experiment.Context`).
         keep_models: keep the weights of every replicate.
+        num_threads: that each trial computes in; None: as many as its machine has cores.
     """
 
     data_dir: Path
@@ -74,13 +75,15 @@ class RunOptions:
     rerun: bool = False
     validation_only: bool = False
     keep_models: bool = False
+    num_threads: int | None = None
 
     def __post_init__(self) -> None:
         index, count = self.shard
         if not 1 <= index <= count:
             raise RunError(f"shard is {index}/{count}; expected i/n with 1 ≤ i ≤ n")
-        if self.replicates is not None and self.replicates < 1:
-            raise RunError(f"replicates is {self.replicates}; expected at least 1")
+        for name in ("replicates", "num_threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise RunError(f"{name} is {value}; expected at least 1")
 
     @property
     def context(self) -> Context:
@@ -269,8 +272,13 @@ def names_of_rows(study: Study, options: RunOptions, records: Sequence[Record] =
     return names
 
 
-def plan_run(study: Study, options: RunOptions) -> Plan:
+def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | None = None) -> Plan:
     """What a run would do; nothing is started or written.
+
+    Args:
+        study: the study.
+        options: which of its trials, and where things are.
+        machine: the record's `machine` block, where trials do not run on this one.
 
     Raises:
         RunError: see :func:`chosen_trials`; there is no GPU for its profile, or a trial's precision
@@ -286,7 +294,7 @@ def plan_run(study: Study, options: RunOptions) -> Plan:
     absent = absent_data(study, wanted, options)
     if not options.is_smoke:
         wanted, missing = resolve(wanted, study_budgets(study, options.results_dir))
-    machine = machine_of(options.profile)
+    machine = machine or machine_of(options.profile)
     slug = provenance.machine_slug(machine)
     path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
     records, warnings = record.read(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from bench.runner.child import Child, ChildFailed, Job, build_job, run_job
 from bench.runner.plan import Plan, Planned, RunError, RunOptions, plan_run
 from bench.settings import Trial
 from bench.store import provenance, record
-from bench.store.locks import Lock, claimed, measuring
+from bench.store.locks import LOOK_SECONDS, Lock, claimed, measuring
 from bench.store.record import Record
 from bench.studies.study import Study
 
@@ -31,11 +32,20 @@ OnEvent = Callable[[Job, Event], None]
 class Engine(Protocol):
     """Runs trials and gives one record for each, whatever becomes of it."""
 
-    def run(self, jobs: Iterable[Job]) -> Generator[Record]:
+    def prepare(self, trials: Sequence[Trial], note: Callable[[str], None]) -> None:
+        """Prepare the trials' data wherever they may run, so that their own peaks are without it.
+
+        Args:
+            trials: those to come.
+            note: takes what a person should know, such as that a damaged entry is built again.
+        """
+        ...
+
+    def run(self, jobs: Iterable[Job | None]) -> Generator[Record]:
         """Records as trials end, in any order; closed, it ends the trials that still run.
 
         A job is asked for when it can start: it is then kept from other runners until its record
-        has been given.
+        has been given. None in its place: others have what is left in hand, so ask again later.
         """
         ...
 
@@ -47,9 +57,16 @@ class LocalEngine:
         self._context = context
         self._on_event = on_event
 
-    def run(self, jobs: Iterable[Job]) -> Generator[Record]:
+    def prepare(self, trials: Sequence[Trial], note: Callable[[str], None]) -> None:
+        """Prepare the trials' data here."""
+        prepare_apart(trials, self._context, note)
+
+    def run(self, jobs: Iterable[Job | None]) -> Generator[Record]:
         """Records in the order of the jobs."""
         for job in jobs:
+            if job is None:
+                time.sleep(LOOK_SECONDS)
+                continue
             emit = functools.partial(self._on_event, job)
             yield run_job(job, dataclasses.replace(self._context, emit=emit))
 
@@ -149,17 +166,25 @@ def _run_divided(plan: Plan, options: RunOptions, progress: View, engine: Engine
     )
     # Sources of a user's study file are registered in the trials' processes alone.
     if plan.study.kind.prepares_data and plan.study.file is None:
-        trials = (planned.trial for planned in to_run)
-        prepare_apart(trials, options.context, progress.note)
+        engine.prepare([planned.trial for planned in to_run], progress.note)
     source = provenance.collect(accelerator=plan.machine["accelerator"])
+    threads = options.num_threads
     new = []
     held: dict[str, Lock] = {}
     try:
         with closing(_claimed(plan, plan.shared, progress)) as shared:
             for planned in shared:
-                _take_over(plan, planned, progress)
+                if planned is None:
+                    time.sleep(LOOK_SECONDS)
+                else:
+                    _take_over(plan, planned, progress)
         with closing(_claimed(plan, to_run, progress, held)) as mine:
-            jobs = (build_job(plan.study, each.trial, plan.machine, source) for each in mine)
+            jobs = (
+                None
+                if each is None
+                else build_job(plan.study, each.trial, plan.machine, source, threads)
+                for each in mine
+            )
             with closing(engine.run(jobs)) as outcomes:
                 for outcome in outcomes:
                     record.append(plan.records_path, outcome)
@@ -175,7 +200,7 @@ def _run_divided(plan: Plan, options: RunOptions, progress: View, engine: Engine
 
 def _claimed(
     plan: Plan, trials: Sequence[Planned], progress: View, held: dict[str, Lock] | None = None
-) -> Generator[Planned]:
+) -> Generator[Planned | None]:
     """Those of a plan's trials that no other runner has in hand or has recorded since the plan."""
     read_again = _reader(plan.records_path)
 

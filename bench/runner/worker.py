@@ -59,7 +59,7 @@ def main() -> int:
     channel = _Channel(arguments.events_fd)
     logging.getLogger("bench").addHandler(_Notes(channel))
     if request["accelerator"] == "cpu":
-        limit_memory()
+        limit_memory(request["memory_bytes"])
     channel.send(_outcome(request, lines, channel))
     return 0
 
@@ -187,15 +187,19 @@ def without_folders(text: str) -> str:
     return _FOLDERS.sub("", text)
 
 
-def limit_memory() -> None:
-    """Let allocations beyond the available memory fail, before the kernel kills the process."""
+def limit_memory(most_bytes: int | None = None) -> None:
+    """Let allocations beyond the available memory fail, before the kernel kills the process.
+
+    Args:
+        most_bytes: that the process may have, where it is to leave some to others.
+    """
     import resource  # where there is none, nothing is run, but what there is can be listed
 
     available, used = available_memory_bytes(), host_data_bytes()
     if available is None or used is None:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = used + available
+    soft = used + available if most_bytes is None else min(used + available, most_bytes)
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

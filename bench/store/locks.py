@@ -11,7 +11,6 @@ import errno
 import os
 import platform
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import TypeVar
 from bench.errors import StorageError, UserError, os_message
 
 _NOTE_BYTES = 4096
-_LOOK_SECONDS = 0.25
+#: After so long it is worth asking again what others had in hand.
+LOOK_SECONDS = 0.25
 # What file systems without locks answer, networks' among them: some want files open for writing.
 _NO_LOCKS = frozenset(
     {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -168,11 +168,12 @@ def claimed(
     is_over: Callable[[T], bool],
     notify: Callable[[str], None],
     held: dict[str, Lock] | None = None,
-) -> Generator[T]:
+) -> Generator[T | None]:
     """Trials of one file of records to run now, so that runners of it divide the work.
 
     Each is locked until the next one is asked for, or for as long as whoever gives `held` likes.
-    What other runners have in hand comes last, once they have recorded it or died.
+    What other runners have in hand comes last, once they have recorded it or died. Nobody is kept
+    waiting for it who has trials to record meanwhile: None is given where it is all that is left.
 
     Args:
         records_path: the file; the locks lie beside it.
@@ -207,7 +208,7 @@ def claimed(
             notify(text)
             last = text
         if waiting:
-            time.sleep(_LOOK_SECONDS)
+            yield None
 
 
 @contextlib.contextmanager

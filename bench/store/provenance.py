@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -19,7 +20,8 @@ from bench.measure.processors import cpu_model, num_cores
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "numba", "llvmlite")
 _ROOT = Path(__file__).resolve().parents[2]
-_DECIDING = ("bench", "baselines", "pyproject.toml", "constraints.txt")
+_CODE = ("bench", "baselines")
+_DECIDING = (*_CODE, "pyproject.toml", "constraints.txt")
 
 
 def collect(*, accelerator: str | None) -> dict[str, Any]:
@@ -62,6 +64,15 @@ def package_versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def code_digest(root: Path = _ROOT) -> str:
+    """Of all that `bench` and `baselines` are made of, wherever they are installed."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _CODE for path in (root / name).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def machine(*, accelerator: str | None) -> dict[str, Any]:

@@ -1,0 +1,522 @@
+"""Trials as tasks of a Ray cluster; the only file that imports Ray (extra `[cluster]`).
+
+A task starts the trial's own process on its node, by `bench.runner.child.run_job`: Ray knows of its
+threads, its share of memory and GPUs, and its record. It tries no task twice: what is run again,
+and why, is decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports each cluster to its makers
+
+import ray
+import ray._private.worker as ray_worker
+from ray.exceptions import (
+    GetTimeoutError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from bench.errors import UserError
+from bench.measure.experiment import Context
+from bench.measure.processors import num_cores
+from bench.runner.child import ChildFailed, Job, build_record, merged, run_job
+from bench.runner.run import Event, OnEvent, facts_of
+from bench.settings import Trial
+from bench.store import files, provenance
+from bench.store.locks import LOOK_SECONDS
+from bench.store.record import Record
+
+#: Of Ray's store of objects, which holds no more than events and records.
+STORE_BYTES = 256 << 20
+_ANSWER_SECONDS = 120.0
+_END_SECONDS = 10.0
+# A node may die under a trial, but hardly so many under one that has no part in it.
+_MOST_DEATHS = 3
+
+
+# Ray prints the last lines of a dead node's log among ours, and has no option against it.
+ray_worker.print_to_stdstream = lambda data, ignore_prefix: None
+
+
+class ClusterError(UserError):
+    """A cluster cannot be reached, or its records would not be what they are here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What a trial takes of a node, or all that a node has.
+
+    Attributes:
+        num_threads: and as many of Ray's CPUs.
+        num_gpus: a part of one where a node runs more trials than it has GPUs.
+        memory_bytes: the most that the trial's process may take.
+    """
+
+    num_threads: int
+    num_gpus: float
+    memory_bytes: int
+
+    def to_ray(self) -> dict[str, float]:
+        """Options of a task."""
+        return {
+            "num_cpus": self.num_threads,
+            "num_gpus": self.num_gpus,
+            "memory": self.memory_bytes,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node that can run trials.
+
+    Attributes:
+        node_id: Ray's.
+        address: for messages.
+        whole: all that Ray may give of it.
+    """
+
+    node_id: str
+    address: str
+    whole: Share
+
+    def place(self) -> NodeAffinitySchedulingStrategy:
+        """Of a task that is for this node alone."""
+        return NodeAffinitySchedulingStrategy(self.node_id, soft=False)
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Be the driver of a cluster; left, none of its tasks runs on.
+
+    Args:
+        address: `host:port` of its head; None: a cluster of this machine alone, for so long.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        options |= {
+            "num_cpus": num_cores(),
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+        }
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"address is {address!r}; expected that of a Ray cluster: {_first_line(error)}"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own in its place
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Cluster:
+    """The nodes of the cluster that this process drives, of one kind and with this code.
+
+    Args:
+        context: of trials. Its folders are paths on every node.
+        node_cache_dir: the cache on a node, `~` and `$VARIABLES` as there; None: the context's.
+        num_threads: of a trial; None: all of the smallest node's, or a GPU's part of them.
+        study_file: of a user, which must be the same everywhere.
+
+    Attributes:
+        machine: the record's `machine` block.
+        share: of a trial.
+        whole: the most that a trial can have: all of the smallest node.
+
+    Raises:
+        ClusterError: no node can run trials; or one has other versions, code, processors or
+            memory, which the message names.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        node_cache_dir: str | None = None,
+        num_threads: int | None = None,
+        study_file: Path | None = None,
+    ) -> None:
+        cache_dir = context.cache_dir.resolve() if node_cache_dir is None else Path(node_cache_dir)
+        self.context = dataclasses.replace(
+            context, data_dir=context.data_dir.resolve(), cache_dir=cache_dir
+        )
+        self.study_file = study_file and study_file.resolve()
+        self.versions = _versions(self.study_file)
+        nodes = self.nodes()
+        if not nodes:
+            what = "a GPU" if self._is_gpu else "CPUs"
+            raise ClusterError(f"no node of the cluster has {what} for trials")
+        self.whole = Share(
+            num_threads=min(node.whole.num_threads for node in nodes),
+            num_gpus=min(node.whole.num_gpus for node in nodes),
+            memory_bytes=min(node.whole.memory_bytes for node in nodes),
+        )
+        self.share = share_of(self.whole, num_threads)
+        # Without a GPU of its own a task sees none.
+        own = {"num_cpus": 0, "num_gpus": 0.01 if self._is_gpu else 0}
+        asked = [
+            _look.options(scheduling_strategy=node.place(), **own).remote(
+                self.context, self.study_file
+            )
+            for node in nodes
+        ]
+        machines = {}
+        for node, ref in zip(nodes, asked, strict=True):
+            versions, machines[node.node_id] = _answer(ref, node)
+            refuse_other(node.address, versions, self.versions)
+        self.machine = machines[nodes[0].node_id]
+        for node in nodes:
+            refuse_other(node.address, _kind(machines[node.node_id]), _kind(self.machine))
+
+    @property
+    def _is_gpu(self) -> bool:
+        return self.context.accelerator == "gpu"
+
+    def nodes(self) -> list[Node]:
+        """Those that are alive and can run trials."""
+        found = []
+        for each in ray.nodes():
+            resources = each["Resources"]
+            whole = Share(
+                num_threads=int(resources.get("CPU", 0)),
+                num_gpus=resources.get("GPU", 0.0) if self._is_gpu else 0.0,
+                memory_bytes=int(resources.get("memory", 0)),
+            )
+            if each["Alive"] and whole.num_threads and (whole.num_gpus or not self._is_gpu):
+                address = f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}"
+                found.append(Node(node_id=each["NodeID"], address=address, whole=whole))
+        return sorted(found, key=lambda node: node.address)
+
+    def num_places(self) -> int:
+        """Trials that can run at once now.
+
+        Raises:
+            ClusterError: none can, as all nodes are gone.
+        """
+        found = sum(node.whole.num_threads // self.share.num_threads for node in self.nodes())
+        if not found:
+            raise ClusterError("no node of the cluster is left to run trials")
+        return found
+
+
+@dataclass(kw_only=True)
+class _Attempt:
+    """A trial in hand: its job, what it may take, and what is known of it so far."""
+
+    job: Job
+    share: Share
+    num_deaths: int = 0
+    started_at: str = ""
+    partial: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class RayEngine:
+    """Runs as many trials at once as the nodes of a cluster have room for.
+
+    A trial whose node dies is run again on another one; one for which its share of a node's memory
+    is not enough, with all of it.
+
+    Args:
+        cluster: where.
+        on_event: takes each trial's start and the events that it emits.
+    """
+
+    def __init__(self, cluster: Cluster, on_event: OnEvent = lambda job, event: None) -> None:
+        self._cluster = cluster
+        self._on_event = on_event
+        self._memory_bytes: dict[str, int] = {}
+        self._running: dict[Any, _Attempt] = {}
+        self._by_name: dict[str, _Attempt] = {}
+        here = ray.get_runtime_context().get_node_id()
+        place = NodeAffinitySchedulingStrategy(here, soft=False)
+        # Where a node's memory runs out Ray may end this as well as a trial.
+        lives_on = {"max_restarts": -1, "max_task_retries": -1}
+        actor = ray.remote(_Events).options(num_cpus=0, scheduling_strategy=place, **lives_on)
+        self._events = actor.remote()
+
+    def prepare(self, trials: Sequence[Trial], note: Callable[[str], None]) -> None:
+        """Prepare the trials' data once on every node, and find it to be the same.
+
+        Raises:
+            ClusterError: a node has other data under the same name.
+        """
+        cluster, nodes = self._cluster, self._cluster.nodes()
+        for trial in {repr(trial.data): trial for trial in trials}.values():
+            asked = [
+                _prepare.options(
+                    scheduling_strategy=node.place(), num_cpus=cluster.share.num_threads
+                ).remote(trial, cluster.context)
+                for node in nodes
+            ]
+            found: dict[str, str | None] = {}
+            for node, ref in zip(nodes, asked, strict=True):
+                found[node.address], notes = _answer(ref, node, seconds=None)
+                for text in notes:
+                    note(f"node {node.address}: {text}")
+            for address, fingerprint in found.items():
+                name = f"fingerprint of {trial.data.name}"
+                refuse_other(address, {name: fingerprint}, {name: found[nodes[0].address]})
+
+    def run(self, jobs: Iterable[Job | None]) -> Generator[Record]:
+        """Records as trials end."""
+        waiting: Iterator[Job | None] | None = iter(jobs)
+        try:
+            while waiting is not None or self._running:
+                while waiting is not None and len(self._running) < self._cluster.num_places():
+                    try:
+                        job = next(waiting)
+                    except StopIteration:
+                        waiting = None
+                        break
+                    if job is None:
+                        break
+                    self._start(self._attempt(job))
+                yield from self._ended()
+        finally:
+            self._cancel()
+
+    def _attempt(self, job: Job) -> _Attempt:
+        share = self._cluster.share
+        known = self._memory_bytes.get(job.trial.cost_id, share.memory_bytes)
+        return _Attempt(
+            job=dataclasses.replace(
+                job, num_threads=share.num_threads, study_file=self._cluster.study_file
+            ),
+            share=dataclasses.replace(share, memory_bytes=known),
+        )
+
+    def _start(self, attempt: _Attempt) -> None:
+        attempt.started_at, attempt.partial = provenance.utc_now(), {}
+        name = f"{attempt.job.trial.trial_id}-{len(self._by_name)}"
+        context = dataclasses.replace(
+            self._cluster.context, memory_bytes=attempt.share.memory_bytes
+        )
+        told = self._cluster.versions | _kind(self._cluster.machine)
+        ref = _run.options(name=name, **attempt.share.to_ray()).remote(
+            attempt.job, context, told, name, self._events
+        )
+        self._running[ref] = self._by_name[name] = attempt
+
+    def _ended(self) -> Iterator[Record]:
+        """Records of the trials that end within a moment; what is run again is started."""
+        refs = list(self._running)
+        if refs:
+            ended, _ = ray.wait(refs, num_returns=len(refs), timeout=LOOK_SECONDS)
+        else:
+            time.sleep(LOOK_SECONDS)
+            return
+        self._hear()
+        for ref in ended:
+            attempt = self._running.pop(ref)
+            outcome = self._outcome(ref, attempt)
+            if outcome is None:
+                self._start(attempt)
+            else:
+                yield outcome
+
+    def _hear(self) -> None:
+        """Pass on what trials have emitted, but for those that have been given up."""
+        current = {id(attempt) for attempt in self._running.values()}
+        for name, event in ray.get(self._events.take.remote()):
+            attempt = self._by_name[name]
+            if id(attempt) not in current:
+                continue
+            if event["event"] == "partial":
+                blocks = {key: block for key, block in event.items() if key != "event"}
+                attempt.partial = merged(attempt.partial, blocks)
+            self._on_event(attempt.job, event)
+
+    def _outcome(self, ref: Any, attempt: _Attempt) -> Record | None:
+        """The record of a task that has ended; None where it is to run again."""
+        try:
+            found: Record = ray.get(ref)
+        except OutOfMemoryError:
+            reason = "killed by Ray because the memory of its node ran out"
+            found = self._failed(attempt, "oom", reason)
+        except (NodeDiedError, WorkerCrashedError, ObjectLostError) as error:
+            attempt.num_deaths += 1
+            if attempt.num_deaths < _MOST_DEATHS:
+                self._note(attempt, f"its node died ({type(error).__name__})")
+                return None
+            reason = f"{attempt.num_deaths} times its node or Ray's worker there died"
+            return self._failed(attempt, "error", reason)
+        except RayError as error:
+            raise ClusterError(_first_line(error)) from error
+        whole = self._cluster.whole.memory_bytes
+        if found.status == "oom" and attempt.share.memory_bytes < whole:
+            self._memory_bytes[attempt.job.trial.cost_id] = whole
+            attempt.share = dataclasses.replace(attempt.share, memory_bytes=whole)
+            self._note(attempt, "its share of a node's memory was not enough")
+            return None
+        return found
+
+    def _note(self, attempt: _Attempt, why: str) -> None:
+        text = f"{attempt.job.trial.trial_id} runs again: {why}"
+        self._on_event(attempt.job, {"event": "note", "text": text})
+
+    def _failed(self, attempt: _Attempt, status: Any, reason: str) -> Record:
+        origin = dict(attempt.job.provenance) | {"machine": self._cluster.machine}
+        return build_record(
+            dataclasses.replace(attempt.job, provenance=origin),
+            started_at=attempt.started_at,
+            status=status,
+            reason=reason,
+            payload=attempt.partial,
+        )
+
+    def _cancel(self) -> None:
+        """End what still runs: a trial's process dies with Ray's worker."""
+        for ref in self._running:
+            ray.cancel(ref, force=True)
+        refs = list(self._running)
+        self._running.clear()
+        if refs:
+            ray.wait(refs, num_returns=len(refs), timeout=_END_SECONDS)
+
+
+class _Events:
+    """What trials emit, until the driver asks for it; lives on the driver's node."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[str, Event]] = []
+
+    def put(self, name: str, event: Event) -> None:
+        self._events.append((name, event))
+
+    def take(self) -> list[tuple[str, Event]]:
+        events, self._events = self._events, []
+        return events
+
+
+@ray.remote(max_retries=0, max_calls=1)
+def _look(context: Context, study_file: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Versions on this node, and what machine it is."""
+    files.require_writable(_local(context).cache_dir, "logs")
+    return _versions(study_file), _machine(context)
+
+
+@ray.remote(max_retries=0, max_calls=1)
+def _prepare(trial: Trial, context: Context) -> tuple[str | None, list[str]]:
+    """Fingerprint of a trial's data, prepared on this node; None: the trial will say why not."""
+    notes: list[str] = []
+    try:
+        facts = facts_of(trial, _local(context), notes.append)
+    except ChildFailed:
+        return None, notes
+    return facts.get("fingerprint"), notes
+
+
+@ray.remote(max_retries=0, max_calls=1)
+def _run(
+    job: Job,
+    context: Context,
+    told: Mapping[str, Any],
+    name: str,
+    events: Any,
+) -> Record:
+    """Run a trial on this node, which may have joined the cluster since the driver looked."""
+    machine = _machine(context)
+    here = ray.get_runtime_context().get_node_id()
+    refuse_other(here, _versions(job.study_file) | _kind(machine), told)
+    origin = dict(job.provenance) | {"machine": machine}
+    context = dataclasses.replace(
+        _local(context), emit=lambda event: events.put.remote(name, dict(event)) and None
+    )
+    return run_job(dataclasses.replace(job, provenance=origin), context)
+
+
+def _local(context: Context) -> Context:
+    """A context with its cache where this node has it."""
+    text = os.path.expandvars(context.cache_dir)
+    if "$" in text:
+        raise ClusterError(f"node_cache_dir is {text!r}; expected variables that a node has")
+    return dataclasses.replace(context, cache_dir=Path(text).expanduser())
+
+
+def _machine(context: Context) -> Mapping[str, Any]:
+    is_gpu = context.accelerator == "gpu"
+    return provenance.machine(accelerator=provenance.accelerator_name() if is_gpu else None)
+
+
+def _kind(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Machines are of one kind where their files of records are called the same."""
+    return {"machine": provenance.machine_slug(machine)}
+
+
+def _versions(study_file: Path | None) -> dict[str, str | None]:
+    """All that must be the same on every node, by name."""
+    found = {"python": platform.python_version(), **provenance.package_versions()}
+    found["code of bench and baselines"] = provenance.code_digest()
+    if study_file is not None:
+        content = study_file.read_bytes() if study_file.is_file() else None
+        digest = None if content is None else hashlib.sha256(content).hexdigest()[:16]
+        found[f"study file {study_file}"] = digest
+    return found
+
+
+def refuse_other(node: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a node of which something is not what it is elsewhere."""
+    for name, value in expected.items():
+        if found[name] != value:
+            raise ClusterError(f"node {node}: {name} is {found[name]}; expected {value}")
+
+
+def share_of(whole: Share, num_threads: int | None) -> Share:
+    """A trial's, who has the same share of a node's CPUs, memory and GPUs, but never two GPUs."""
+    default = whole.num_threads // max(1, int(whole.num_gpus)) or 1
+    num_threads = num_threads or default
+    if num_threads > whole.num_threads:
+        raise ClusterError(
+            f"num_threads is {num_threads}; expected at most {whole.num_threads}, the CPUs of the "
+            "smallest node"
+        )
+    part = num_threads / whole.num_threads
+    return Share(
+        num_threads=num_threads,
+        num_gpus=min(1.0, int(1e4 * part * whole.num_gpus) / 1e4),
+        memory_bytes=int(part * whole.memory_bytes),
+    )
+
+
+def _answer(ref: Any, node: Node, seconds: float | None = _ANSWER_SECONDS) -> Any:
+    """What a task on a node returned."""
+    try:
+        return ray.get(ref, timeout=seconds)
+    except GetTimeoutError:
+        raise ClusterError(
+            f"node {node.address} has not answered for {seconds:g} seconds"
+        ) from None
+    except RayTaskError as error:
+        raise ClusterError(f"node {node.address}: {_first_line(error.cause or error)}") from error
+    except RayError as error:
+        raise ClusterError(f"node {node.address}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error.cause or error) if isinstance(error, RayTaskError) else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[-1 if "Traceback" in text else 0]
