@@ -29,6 +29,7 @@ from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
 from bench.runner import audit, costing, run
+from bench.runner.merging import merge_records
 from bench.runner.plan import (
     OWN,
     REFERENCE,
@@ -387,6 +388,17 @@ def _reported(asked: Sequence[str], results: Path) -> list[str]:
     return sorted(path.name for path in (results / "records").glob("*"))
 
 
+def _merge_results(options: argparse.Namespace) -> int:
+    into = _results_dir(options)
+    folders = [_existing(folder, folder) for folder in options.folder]
+    files.require_writable(into, "records")
+    given = merge_records(folders, into)
+    for path, count in given.items():
+        print(f"{path}: {count} records more")
+    print(f"{sum(given.values())} records joined into {into}; costs stay with their machines")
+    return _OK
+
+
 def _check(options: argparse.Namespace) -> int:
     from bench.report.check import check  # brings Matplotlib
 
@@ -628,6 +640,13 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_results(command)
     command.add_argument("--out", type=folder_named, help="default: the results folder")
     command.set_defaults(command=_report)
+
+    command = commands.add_parser(
+        "merge-results", help="join records that machines of one kind made apart"
+    )
+    command.add_argument("folder", nargs="+", type=folder_named, help="with records/ in it")
+    _add_results(command)
+    command.set_defaults(command=_merge_results)
 
     command = commands.add_parser("check", help="are tables and figures those of the records?")
     command.add_argument("--results", type=folder_named, help=f"default: {REFERENCE}")
