@@ -15,6 +15,8 @@ from stub_trials import build_study, build_trial
 from bench.cli import commands
 from bench.cli.commands import main
 from bench.errors import StudyError
+from bench.report import check, write
+from bench.report.tables import comparison
 from bench.runner import run
 from bench.store import record
 from bench.store.budgets import Budget, read_budgets, write_budgets
@@ -444,15 +446,17 @@ STUDY = build_study([build_trial("of my own")], name="own")
     assert main(["run", str(path)]) == 0
 
 
-def test_report_and_check_use_the_report_package(monkeypatch, capsys, tmp_path):
-    module = ModuleType("bench.report")
-    module.build = lambda results, out_dir=None, studies=None, reference_dir=None, warn=None: [
-        results / f"{studies} beside {reference_dir}.md"
-    ]
+def test_report_and_check_use_the_report_package(monkeypatch, capsys):
+    def build(results, out_dir=None, studies=None, reference_dir=None, warn=None):
+        return [results / f"{studies} beside {reference_dir}.md"]
+
+    def terminal_summary(own, reference, name, width):
+        return f"{own} | {reference}: {name}"
+
     found = SimpleNamespace(problems=["table is old"], notes=["a row is stale"])
-    module.check = lambda results, reference_dir=None: found
-    module.terminal_summary = lambda own, reference, name, width: f"{own} | {reference}: {name}"
-    monkeypatch.setitem(sys.modules, "bench.report", module)
+    monkeypatch.setattr(write, "build", build)
+    monkeypatch.setattr(check, "check", lambda results, reference_dir=None: found)
+    monkeypatch.setattr(comparison, "terminal_summary", terminal_summary)
     assert main(["report", "keen"]) == 0
     assert capsys.readouterr().out == "results/own | results: keen\nwritten: results/own\n"
     assert main(["report", "keen", "--publish"]) == 0
@@ -527,7 +531,7 @@ def test_errors_of_the_disk_are_sentences_and_others_keep_their_traceback(capsys
         def build(*arguments, **options):
             raise error
 
-        monkeypatch.setitem(sys.modules, "bench.report", SimpleNamespace(build=build))
+        monkeypatch.setattr(write, "build", build)
 
     fail(OSError(errno.ENOSPC, "No space left on device", "tables/keen.md"))
     assert main(["report", "keen"]) == 2
