@@ -32,6 +32,13 @@ _TRAINING = (
         },
         is_always=False,
     ),
+    OptionFormat(
+        name="keep_best",
+        words={True: "best checkpoint", False: ""},
+        default=False,
+        is_always=False,
+        usual=False,
+    ),
     OptionFormat(name="precision", text="{}", is_always=False),
     OptionFormat(name="adam_epsilon", text="ε={}", is_always=False, usual=1e-8),
     OptionFormat(name="weight_decay", text="decay={}", is_always=False),
