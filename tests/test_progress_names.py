@@ -111,7 +111,7 @@ def test_a_training_setting_is_told_though_methods_and_not_rows_of_one_differ_in
         for of in (trial("full_softmax", train={"keep_best": True}), trial("centroid", "linear"))
     ]
     other = Named.of(trial("sampled_softmax").to_dict(), "training", "multiclass")
-    assert "keep best=True" in describe_rows([*rows, other])[0]
+    assert "best checkpoint" in describe_rows([*rows, other])[0]
 
 
 def test_another_epsilon_of_adam_is_told_where_all_rows_have_it() -> None:

@@ -24,8 +24,8 @@ def test_limits_are_of_the_products_and_of_what_is_moved(tmp_path: Path) -> None
     assert list(found) == list(rows)
     assert found["full"]["flops"] == 6 * 256 * H * L
     assert found["MACH"]["flops"] == 6 * 256 * H * 16 * 3
-    # 50 labels are fewer than a batch holds, and so all of them are touched.
-    assert 0.9 * 6 * 256 * H * L < found["sampled"]["flops"] <= 6 * 256 * H * L
+    # A batch holds most of the 50 labels.
+    assert 0.6 * 6 * 256 * H * L < found["sampled"]["flops"] <= 6 * 256 * H * L
     # All 200 features are in every batch: 9 floats of their rows, 7 of what is dense.
     assert found["full"]["bytes"] == pytest.approx(4 * (9 * D * H + 7 * (H + L * H + L)), rel=0.05)
     for each in found.values():

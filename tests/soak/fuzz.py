@@ -277,7 +277,7 @@ def label_names_slowly(path: Path, source: TextsSource) -> set[str]:
         items = cell
         if isinstance(cell, str) and cell.strip().startswith("["):
             with contextlib.suppress(ValueError):
-                items = json.loads(cell)
+                items = json.loads(cell.strip())
         if isinstance(items, str):
             items = items.split(source.label_separator) if source.label_separator else [items]
         elif not isinstance(items, list):
@@ -337,7 +337,7 @@ class _Ended(child.Child):
 
     output = b""
 
-    def _start(self) -> None:
+    def _start(self, num_threads: int | None) -> None:
         self._events, end = os.pipe()
         os.write(end, self.output)
         os.close(end)
