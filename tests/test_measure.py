@@ -166,6 +166,7 @@ def test_load_is_what_others_computed_in_the_interval(now):
     meter.stop()
     assert meter.wall_seconds == 5
     assert meter.other_cpu_seconds == 8 - 6
+    assert meter.other_share == (8 - 6) / (5 * len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,10 @@ def test_load_is_never_below_nothing_and_unknown_where_the_kernel_is_silent(
 ):
     meter = build_meter(now, busy, own)
     meter.start()
+    now.seconds += 1
     meter.stop()
     assert meter.other_cpu_seconds == expected
+    assert (meter.other_share is None) == (expected is None)
 
 
 def test_load_of_this_machine_counts_another_process():

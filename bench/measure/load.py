@@ -72,3 +72,10 @@ class LoadMeter:
         if busy is not None and busy_before is not None:
             own = self._own() - own_before
             self.other_cpu_seconds = max(0.0, busy - busy_before - own)
+
+    @property
+    def other_share(self) -> float | None:
+        """Those seconds as a share of what this process's cores had; None likewise."""
+        if self.other_cpu_seconds is None:
+            return None
+        return self.other_cpu_seconds / (self.wall_seconds * len(os.sched_getaffinity(0)))

@@ -31,13 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.nn.losses import LossKind, Positives, build_positives, chunked_loss, loss_of_logits
-from bench.store.provenance import (
-    accelerator_name,
-    git_state,
-    machine,
-    package_versions,
-    utc_now,
-)
+from bench.store.provenance import accelerator_name, collect, utc_now
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -289,9 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args(arguments)
     torch.set_flush_denormal(True)
-    commit, is_dirty = git_state()  # before a long run, in which files may change
     results = []
     is_cpu = options.device == "cpu"
+    # Before a long run, in which files may change.
+    source = collect(accelerator=None if is_cpu else accelerator_name())
     name = "losses" if is_cpu else "losses-gpu"
     for shape in SHAPES if is_cpu else DEVICE_SHAPES:
         results.append((shape, measure(shape, options.rounds, options.device)))
@@ -302,10 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     content = {
         "measured_at": utc_now(),
-        "commit": commit,
-        "is_dirty": is_dirty,
-        "packages": package_versions(),
-        "machine": machine(accelerator=None if is_cpu else accelerator_name()),
+        **source,
         "num_threads": torch.get_num_threads(),
         "results": [{"shape": asdict(shape), "seconds": times} for shape, times in results],
     }

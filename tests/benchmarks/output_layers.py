@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -139,12 +138,8 @@ def measure(row: str, num_labels: int) -> dict[str, Any]:
         _step(model, optimizer, points)
         seconds.append(time.perf_counter() - start)
     meter.stop()
-    others = meter.other_cpu_seconds
-    share = None
-    if others is not None:
-        share = others / (meter.wall_seconds * len(os.sched_getaffinity(0)))
     peak_bytes = (host_peak_bytes() or 0) - before
-    return {"bytes": peak_bytes, "seconds": seconds, "load_by_others": share}
+    return {"bytes": peak_bytes, "seconds": seconds, "load_by_others": meter.other_share}
 
 
 def _step(model: ExtremeClassifier, optimizer: Any, points: Batch) -> None:

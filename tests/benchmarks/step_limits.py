@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
@@ -42,7 +41,7 @@ from bench.measure.experiment import Context
 from bench.measure.load import LoadMeter
 from bench.nn.classifier import ExtremeClassifier
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
-from bench.store.provenance import git_state, machine, machine_slug, package_versions, utc_now
+from bench.store.provenance import collect, machine_slug, utc_now
 from bench.studies import mlp
 from bench.studies.grids import fastest_chunk
 
@@ -242,21 +241,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache/bench"))
     options = parser.parse_args(arguments)
     torch.set_flush_denormal(True)
-    commit, is_dirty = git_state()
+    source = collect(accelerator=None)  # before a long run, in which files may change
     data = data_spec(options.data_dir)
     meter = LoadMeter()
     meter.start()
     context = Context(data_dir=options.data_dir, cache_dir=options.cache_dir)
     results = measure(ROWS, data, context, options.rounds)
     meter.stop()
-    computer, load = machine(accelerator=None), "an unknown load"
-    share = None
-    if meter.other_cpu_seconds is not None:
-        share = meter.other_cpu_seconds / (meter.wall_seconds * len(os.sched_getaffinity(0)))
-        load = f"{100 * share:.0f} % of load"
+    share = meter.other_share
+    load = "an unknown load" if share is None else f"{100 * share:.0f} % of load"
     text = (
         f"{data.name}, L = {NUM_LABELS:,}, batches of {BATCH_SIZE}, row Adam, on "
-        f"{machine_slug(computer)} under {load} by others.\n\n{table(results)}"
+        f"{machine_slug(source['machine'])} under {load} by others.\n\n{table(results)}"
     )
     sys.stdout.write(text)
     if options.out is None:
@@ -264,10 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     content = {
         "measured_at": utc_now(),
-        "commit": commit,
-        "is_dirty": is_dirty,
-        "packages": package_versions(),
-        "machine": computer,
+        **source,
         "num_threads": torch.get_num_threads(),
         "load_by_others": share,
         "results": results,
