@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -160,6 +161,32 @@ def test_a_method_that_cannot_be_tuned_and_a_study_without_rows_are_named():
     trivial = Trial(data=data, model=ModelSpec(method="frequency"), train=TrainSpec())
     with pytest.raises(StudyError, match="no trained row"):
         spaces_of([trivial], Tuning(), num_labels=10, task="multiclass")
+
+
+def test_all_tries_have_the_same_seconds_whatever_a_method_s_own_row_has():
+    rows = [
+        trial
+        if trial.model.method != "mach"
+        else dataclasses.replace(trial, train=dataclasses.replace(trial.train, budget_seconds=90.0))
+        for trial in load_study("quickstart").build_trials("cpu")
+    ]
+    found = spaces_of(rows, Tuning(), num_labels=20_000, task="multiclass")
+    assert {each.base.train.budget_seconds for each in found} == {20.0, None}
+    by_steps = [
+        dataclasses.replace(trial, train=trial.train.with_steps(7))
+        for trial in rows
+        if trial.train.budget_seconds is not None
+    ]
+    with pytest.raises(StudyError, match="no budget in seconds"):
+        spaces_of(by_steps, Tuning(), num_labels=20_000, task="multiclass")
+    found = spaces_of(by_steps, Tuning(seconds=5.0), num_labels=20_000, task="multiclass")
+    assert {each.base.train.budget_seconds for each in found} == {5.0, None}
+
+
+def test_a_study_that_trains_nothing_is_refused_by_its_kind(tmp_path, capsys):
+    folders = ["--results", str(tmp_path / "r"), "--cache-dir", str(tmp_path / "c")]
+    assert main(["tune", "figure-theory", *folders]) == 2
+    assert "is of theory; expected one that trains" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

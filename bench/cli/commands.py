@@ -28,6 +28,8 @@ from bench.data.download.catalogue import SETS
 from bench.errors import UserError
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
+from bench.report.render import render_text
+from bench.report.tables.tuning import curves_table, tuning_table
 from bench.runner import audit, costing, run
 from bench.runner.merging import merge_records
 from bench.runner.plan import (
@@ -286,9 +288,6 @@ def _tune(options: argparse.Namespace) -> int:
         )
         tuner = Tuner(chosen, rule, run_options, watcher)
         outcome = tuner.tune()
-        from bench.report.render import render_text
-        from bench.report.tables.tuning import curves_table, tuning_table  # brings Matplotlib
-
         width = shutil.get_terminal_size((120, 40)).columns
         for table in (tuning_table(outcome), curves_table(outcome)):
             print(render_text(table, width))

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bench.methods.card import TRAINING, TRAINING_ENTRY
+from bench.export import FORMATS
+from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import card, cards
-from bench.runner.plan import OWN, REFERENCE, Plan, RunError, RunOptions, plan_run
+from bench.runner.plan import OWN, REFERENCE, Plan, RunError, RunOptions, plan_run, require_training
 from bench.settings import Trial
 from bench.store.files import folder_named
 from bench.store.locks import own_name
@@ -23,7 +24,6 @@ from bench.studies import study
 from bench.studies.study import Study
 
 _OK = 0
-_FORMATS = ("texts", "csv", "tsv", "jsonl", "lines", "xmc", "vw")
 
 
 def add_commands(
@@ -50,7 +50,7 @@ def add_commands(
     command.add_argument("folder", type=folder_named, help="of `export`")
     command.add_argument("file", type=Path, help="texts or rows, labelled or not; - reads stdin")
     command.add_argument("-k", type=int, default=5, help="labels a point; default: 5")
-    command.add_argument("--format", choices=_FORMATS, help="default: by the file's name")
+    command.add_argument("--format", choices=FORMATS, help="default: by the file's name")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     command.add_argument("--to", choices=("jsonl", "tsv"), help="default: by --out, else jsonl")
     command.add_argument("--probabilities", action="store_true", help="in place of scores")
@@ -63,8 +63,7 @@ def _export(
     options: argparse.Namespace, run_options: Callable[[argparse.Namespace, Study], RunOptions]
 ) -> int:
     chosen = study.load_study(options.study)
-    if chosen.kind != TRAINING:
-        raise RunError(f"study {chosen.name} is of {chosen.kind.name}; expected one that trains")
+    require_training(chosen)
     wanted = run_options(options, chosen)
     plan = plan_run(chosen, wanted)
     trial = _one(plan, options.replicate)

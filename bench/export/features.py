@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,9 @@ from bench.data.texts import Numbering, TextsSource
 from bench.data.transform import inverse_document_weights, outside_domain, weigh
 from bench.data.vw import VwSource, within
 from bench.data.xmlrepo import XmlRepoSource
+from bench.export import FORMATS, Format
 from bench.export.folder import FEATURES, VOCABULARY, ModelError, read_lines, read_tensors
 from bench.settings import DataSpec
-
-#: Of files to predict; `texts` goes by the file's name.
-Format = Literal["texts", "csv", "tsv", "jsonl", "lines", "xmc", "vw"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @runtime_checkable

@@ -19,7 +19,8 @@ from bench.data.csr import Csr
 from bench.data.loader import to_batch
 from bench.data.source import DataError
 from bench.data.sources import SOURCES
-from bench.export.features import FeatureMap, Format, Points
+from bench.export import Format
+from bench.export.features import FeatureMap, Points
 from bench.export.folder import (
     LABELS,
     META,

@@ -196,6 +196,16 @@ def absent_data(study: Study, trials: Iterable[Trial], options: RunOptions) -> l
     return [name for name, spec in specs.items() if fingerprint(spec) is None]
 
 
+def require_training(study: Study) -> None:
+    """Refuse a study whose trials train nothing.
+
+    Raises:
+        RunError: it is of another kind.
+    """
+    if study.kind.name != TRAINING.name:
+        raise RunError(f"study {study.name} is of {study.kind.name}; expected one that trains")
+
+
 def chosen_trials(study: Study, options: RunOptions) -> list[Trial]:
     """A study's trials that were asked for, in its order, budgets not yet resolved.
 

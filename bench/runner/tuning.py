@@ -28,6 +28,7 @@ from bench.runner.plan import (
     chosen_trials,
     machine_of,
     plan_run,
+    require_training,
     study_budgets,
 )
 from bench.runner.run import View, facts_of, run_plan
@@ -92,6 +93,7 @@ class Tuner:
     def __init__(self, study: Study, tuning: Tuning, options: RunOptions, watcher: Watcher) -> None:
         self.study, self.tuning, self.watcher = study, tuning, watcher
         self.results_dir = options.results_dir
+        require_training(study)
         trials = chosen_trials(study, options)
         self.options = replace(
             options,
@@ -103,7 +105,6 @@ class Tuner:
             is_smoke=False,
         )
         self.metric = study.primary_metrics[0]
-
         data = data_of(trials)
         try:
             facts = facts_of(trials[0], self.options.context, watcher.note, study.file)
@@ -170,9 +171,9 @@ class Tuner:
 
     def _seconds(self, count: int) -> float | None:
         """Of training, that so many tries of a method have; None where lengths are no seconds."""
-        budgets = [space.base.train.budget_seconds for space in self.spaces]
-        given = [seconds for seconds in budgets if seconds is not None]
-        return count * max(given) if given else None
+        budgets = (space.base.train.budget_seconds for space in self.spaces)
+        seconds = next(filter(None, budgets), None)
+        return None if seconds is None else count * seconds
 
     def _tries(
         self,
@@ -305,6 +306,7 @@ class Tuner:
         started_at: str,
     ) -> Tuned:
         every = [each.trial for found in tries.values() for each in found]
+        allowed = self.tuning.tries + (self.tuning.reserve if is_wider else 0)
         methods, failed = [], {}
         for space in self.spaces:
             name = space.card.name
@@ -325,11 +327,7 @@ class Tuner:
                     best_so_far=[each.value if each else None for each in curve],
                     num_tries=len(made),
                     num_failed=sum(each.value is None for each in made),
-                    seconds=self._seconds(
-                        len(made)
-                        if space.trains_by_steps
-                        else self.tuning.tries + (self.tuning.reserve if is_wider else 0)
-                    ),
+                    seconds=self._seconds(len(made) if space.trains_by_steps else allowed),
                     wall_seconds=sum(each.seconds for each in (*made, *finals.get(name, ()))),
                     edges=space.edges(made, self.num_points),
                     distances=_distances(space, made, best),

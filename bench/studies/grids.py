@@ -10,14 +10,12 @@ from bench.methods.labels import card_of
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.study import Profile, Study
 from bench.studies.tuned import tuned
+from bench.studies.tuning import PLAIN
 
 TRIVIAL = (
     ModelSpec(method="frequency", encoder="linear"),
     ModelSpec(method="centroid", encoder="linear"),
 )
-
-#: Of methods that have no steps.
-PLAIN = TrainSpec(batch_size=4096)
 
 
 def mlp(method: str, hidden_dim: int, **options: Scalar) -> ModelSpec:

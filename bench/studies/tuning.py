@@ -34,6 +34,11 @@ _COSTLESS = {"learning_rate", "adam_epsilon"}
 _NUM_COORDINATES = 12
 # Points looked at for a try before it is given up: settings with few levels repeat.
 _MOST_REPEATS = 8
+# A point's coordinates are below 1: they choose one of so many levels.
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
+#: Settings of training of what does not train by steps.
+PLAIN = TrainSpec(batch_size=4096)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,7 @@ class Space:
     @property
     def trains_by_steps(self) -> bool:
         """Whether a try has a length."""
-        return any(each.name in _TRAINING for each in self.card.search or ())
+        return _trains_by_steps(self.card)
 
     def levels(self, dimension: Dimension) -> list[Scalar]:
         """Levels of the first tries, in order."""
@@ -208,9 +213,7 @@ class Space:
         found: dict[str, Scalar] = {}
         for coordinate, dimension in self.dimensions.items():
             levels = self.levels(dimension)
-            found[dimension.name] = levels[
-                min(int(point[coordinate] * len(levels)), len(levels) - 1)
-            ]
+            found[dimension.name] = levels[int(point[coordinate] * len(levels))]
         return found
 
     def edges(self, tries: Sequence[Try], num_points: int) -> dict[str, int]:
@@ -228,9 +231,8 @@ class Space:
                 continue
             name, ladder = dimension.name, self.ladder(dimension)
             own = self.values_of(best.trial)[name]
-            others = [each for each in tries if self.values_of(each.trial)[name] != own]
             tried: list[Any] = [self.values_of(each.trial)[name] for each in tries]
-            inner = best_of(others)
+            inner = best_of(t for t, value in zip(tries, tried, strict=True) if value != own)
             margin = best.value - (inner.value or 0.0) if inner else math.inf
             if len(set(tried)) < 2 or margin <= standard_error(best.value, num_points):
                 continue
@@ -303,7 +305,7 @@ def spaces_of(
         is_smoke: sizes stay those of smoke trials.
 
     Raises:
-        StudyError: no method of these can be tuned, or nothing says how long a try is.
+        StudyError: no method of these can be tuned, or nothing says how many seconds a try has.
     """
     first: dict[str, Trial] = {}
     for trial in trials:
@@ -312,6 +314,12 @@ def spaces_of(
     if not by_steps and not tuning.methods:
         raise StudyError("the study has no trained row that could be tuned")
     pattern = (by_steps or list(trials))[0]
+    seconds = tuning.seconds or pattern.train.budget_seconds
+    if seconds is None and by_steps and not is_smoke:
+        raise StudyError(
+            "the study's rows have no budget in seconds, which all tries are to have alike; "
+            "expected some, by --seconds or Tuning.seconds"
+        )
     chosen = [
         each
         for each in cards()
@@ -333,7 +341,15 @@ def spaces_of(
         ]
         limits = {**each.smoke, "hidden_dims": 8} if is_smoke else {}
         found.append(
-            _space(each, own, pattern, tuning, searched, num_labels=num_labels, limits=limits)
+            _space(
+                each,
+                own,
+                pattern,
+                seconds and seconds * tuning.first_share,
+                searched,
+                num_labels=num_labels,
+                limits=limits,
+            )
         )
     return found
 
@@ -346,7 +362,7 @@ def _space(
     method: Card,
     own: Trial | None,
     pattern: Trial,
-    tuning: Tuning,
+    seconds: float | None,
     searched: Sequence[Dimension],
     **sizes: Any,
 ) -> Space:
@@ -356,7 +372,7 @@ def _space(
         method: its card.
         own: the study's first row of it; None: it has none.
         pattern: a trained row of the study.
-        tuning: how long tries are.
+        seconds: that a try trains for; None, in smoke runs: as long as the study's row.
         searched: what is searched of it.
         **sizes: further fields of a space.
     """
@@ -370,12 +386,12 @@ def _space(
         widths = pattern.model.hidden_dims if is_trained else ()
         encoder: Encoder = "mlp" if widths else "linear"
         model = ModelSpec(method=method.name, encoder=encoder, hidden_dims=widths or (1,))
-        train = pattern.train if is_trained else TrainSpec(batch_size=4096)
+        train = pattern.train if is_trained else PLAIN
         bare = dataclasses.replace(pattern, model=model, train=train)
         space = Space(card=method, base=bare, dimensions=coordinates, **sizes)
         own = space.trial(_middle(space))
     if is_trained:
-        own = dataclasses.replace(own, train=_length(own.train, tuning))
+        own = dataclasses.replace(own, train=_length(own.train, seconds))
     own = dataclasses.replace(own, replicate=0)
     return Space(card=method, base=own, dimensions=coordinates, **sizes)
 
@@ -390,12 +406,10 @@ def _middle(space: Space) -> dict[str, Scalar]:
     return values
 
 
-def _length(train: TrainSpec, tuning: Tuning) -> TrainSpec:
-    """A training of the rung's seconds that ends with its best checkpoint."""
-    seconds = tuning.seconds or train.budget_seconds
+def _length(train: TrainSpec, seconds: float | None) -> TrainSpec:
+    """A training of so many seconds that ends with its best checkpoint."""
     length: dict[str, Any] = {}
     if seconds is not None:
-        seconds *= tuning.first_share
         length = {"budget_seconds": seconds, "num_steps": None, "num_epochs": None}
     return dataclasses.replace(
         train, keep_best=True, num_validations=max(train.num_validations, 4), **length
@@ -431,7 +445,7 @@ def points_for(tuning: Tuning) -> list[tuple[float, ...]]:
     for _ in range(count):
         asked = study.ask(space)
         study.tell(asked, 0.0)
-        points.append(tuple(asked.params[name] for name in space))
+        points.append(tuple(min(asked.params[name], _BELOW_ONE) for name in space))
     return points
 
 

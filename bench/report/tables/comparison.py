@@ -21,9 +21,9 @@ from bench.report.tables.tables import (
     machine_text,
     mark_notes,
     marked,
-    standard_error,
     status_text,
 )
+from bench.studies.tuning import standard_error
 
 #: `identical`: every metric and the curve of each replicate, to the last digit. `reproduced`: every
 #: leading metric within the reference's replicates, widened. `–`: there is no such row. Metrics

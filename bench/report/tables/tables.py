@@ -5,7 +5,6 @@ What its cells hold is in `bench.report.columns`; no syntax here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from bench.report.columns import Column, shown_columns, training_columns, validation_column
@@ -13,6 +12,7 @@ from bench.report.render import GAP, Cell, Table, counted, gibibytes, number, pe
 from bench.report.sections import Row, Section, best_row
 from bench.report.summary import Record, clean, dig
 from bench.store.costs import CostLine
+from bench.studies.tuning import standard_error
 
 _MEANING = (
     "Quality: median (range) over n replicates; times: best of rounds (range over all of them); "
@@ -137,11 +137,6 @@ def published_lines(section: Section, columns: Sequence[Column]) -> list[tuple[C
         name = Cell(f"elsewhere: {entry.label}", is_italic=True)
         rows.append((name, Cell(entry.source), Cell(""), *map(Cell, texts)))
     return rows
-
-
-def standard_error(share: float, num_points: int) -> float:
-    """Standard error of a share that was counted over points."""
-    return math.sqrt(max(share * (1 - share), 0.0) / num_points)
 
 
 def _quality_note(section: Section) -> str:

@@ -19,6 +19,7 @@ from bench.studies.papers.multiclass_published import (
 from bench.studies.papers.rows import peer, repeat, set_title
 from bench.studies.presets import linear_softmax
 from bench.studies.study import Profile, Study
+from bench.studies.tuning import PLAIN
 
 _STAND_IN = "simplewiki, for ODP"
 _IMPORTED: tuple[Literal["odp", "imagenet"], ...] = ("odp", "imagenet")
@@ -69,7 +70,7 @@ def table_multiclass(profile: Profile) -> list[Trial]:
         *(_linear_mach(data, B, R, num_epochs) for B, R in RUNS.values()),
         _one_against_all(data, num_epochs),
         *_trees(data, _LOMTREE, _RECALL_TREE),
-        *(Trial(data=data, model=each, train=TrainSpec(batch_size=4096)) for each in TRIVIAL),
+        *(Trial(data=data, model=each, train=PLAIN) for each in TRIVIAL),
     ]
     return repeat(rows, 1)
 
