@@ -10,13 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
+from baselines.peers.cards import MAX_OVR_LABELS
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.measure.processors import num_threads
 from bench.nn.options import is_of, words
 from bench.settings import ModelSpec, SettingsError, TrainSpec
-
-#: One-versus-rest trains and asks every label: beyond, hours and gigabytes for nothing new.
-MAX_OVR_LABELS = 5000
 
 
 class PeerMissing(ImportError):  # noqa: N818 - an outcome of a trial, not a mistake
