@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from stub_trials import TUNABLE, quality_of
 
@@ -19,6 +20,8 @@ from bench.errors import StudyError
 from bench.report.tables.tuning import curves_table, tuning_table, write_tuning
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store import record
+from bench.studies import tuned as outcomes
+from bench.studies.grids import is_tuned, tuned_grid
 from bench.studies.study import load_study
 from bench.studies.tuned import TunedError, read_tuned, tuned
 from bench.studies.tuning import Try, Tuning, points_for, spaces_of, standard_error
@@ -43,7 +46,8 @@ def whole(tmp_path_factory):
 
 
 def spaces(study="quickstart", num_labels=20_000, task="multiclass", **rule):
-    trials = load_study(study).build_trials("cpu")
+    own = load_study(study)
+    trials = own.start() if own.start else own.build_trials("cpu")
     found = spaces_of(trials, Tuning(**rule), num_labels=num_labels, task=task)
     return {space.card.name: space for space in found}
 
@@ -77,7 +81,7 @@ def test_two_tries_in_a_row_share_a_shape_so_that_few_are_timed():
 
 
 def test_the_first_try_is_the_study_s_own_row():
-    rows = load_study("quickstart").build_trials("cpu")
+    rows = load_study("quickstart").start()
     for name, space in spaces().items():
         own = [trial for trial in rows if trial.model.method == name]
         first = space.first_tries(points_for(Tuning()), 3)[0]
@@ -168,7 +172,7 @@ def test_all_tries_have_the_same_seconds_whatever_a_method_s_own_row_has():
         trial
         if trial.model.method != "mach"
         else dataclasses.replace(trial, train=dataclasses.replace(trial.train, budget_seconds=90.0))
-        for trial in load_study("quickstart").build_trials("cpu")
+        for trial in load_study("quickstart").start()
     ]
     found = spaces_of(rows, Tuning(), num_labels=20_000, task="multiclass")
     assert {each.base.train.budget_seconds for each in found} == {20.0, None}
@@ -327,3 +331,46 @@ def test_tuned_settings_are_rows_of_a_study(tmp_path):
         tuned(path)
     with pytest.raises(TunedError, match=r"nothing\.json: .*`bench tune` writes it"):
         tuned("nothing")
+
+
+def test_a_study_s_rows_are_what_tuning_found_and_mach_s_other_shapes(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(outcomes, "_REFERENCE", tmp_path / "tuned")
+    data = DataSpec(source="planted", name="planted")
+    train = TrainSpec(budget_seconds=9.0, batch_size=64)
+    start = [(ModelSpec(method="full_softmax"), train)]
+    shapes = [{"num_buckets": 8, "num_worlds": 2}, {"num_buckets": 16, "num_worlds": 2}]
+
+    def rows(profile="cpu"):
+        trials = tuned_grid(
+            "mine", data, start, profile, gpu_epochs=3.0, replicates=2, shapes=shapes
+        )
+        return [trial for trial in trials if trial.model.method not in ("frequency", "centroid")]
+
+    assert [trial.model for trial in rows()] == [start[0][0]] * 2
+
+    mach = ModelSpec(method="mach", options={"estimator": "min", **shapes[0]})
+    best = Trial(data=data, model=mach, train=dataclasses.replace(train, learning_rate=0.5))
+    linear = ModelSpec(method="neighbours", encoder="linear", options={"num_neighbours": 7})
+    plain = Trial(data=data, model=linear, train=TrainSpec(batch_size=4096))
+    first = whole.methods[0]
+    methods = [
+        msgspec.structs.replace(first, method=each.model.method, settings=each.to_dict())
+        for each in (best, plain)
+    ]
+    path = tmp_path / "tuned" / "mine.json"
+    path.parent.mkdir()
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(whole, methods=methods)))
+    made = rows()
+    assert [(t.model.method, t.replicate) for t in made] == [
+        ("mach", 0),
+        ("mach", 0),
+        ("mach", 1),
+        ("mach", 1),
+        ("neighbours", 0),
+    ]
+    assert [t.model.options["num_buckets"] for t in made[:2]] == [8, 16]
+    assert {t.model.options["estimator"] for t in made[:4]} == {"min"}
+    assert {t.train.learning_rate for t in made[:4]} == {0.5}
+    assert list(map(is_tuned("mine"), made)) == [True, False, True, False, True]
+    on_gpu = rows("gpu")[0].train
+    assert (on_gpu.budget_seconds, on_gpu.num_epochs, on_gpu.batch_size) == (None, 3.0, 1024)

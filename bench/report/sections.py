@@ -50,6 +50,7 @@ class Row:
         setting: what distinguishes it in its section, in short.
         timing: what was timed; None: nothing.
         is_stale: some record was measured by an older version of the method, source or protocol.
+        is_chosen: it may stand for its method (`Study.is_chosen`).
     """
 
     settings: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Row:
     setting: str = ""
     timing: Timing | None = None
     is_stale: bool = False
+    is_chosen: bool = True
 
     @property
     def label(self) -> str:
@@ -132,13 +134,17 @@ def _final(record: Record, metric: str) -> Number | None:
 
 
 def best_row(rows: Sequence[Row], metric: str) -> Row | None:
-    """The finished row that ends best on validation; one without a curve comes after all others."""
+    """The finished row that ends best on validation; one without a curve comes after all others.
+
+    Where settings of some were chosen as all methods' were, it is one of these.
+    """
 
     def merit(row: Row) -> float:
         found = row.validation(metric)
         return found.median if found else -1.0
 
-    return max((row for row in rows if row.done), key=merit, default=None)
+    done = [row for row in rows if row.done]
+    return max([row for row in done if row.is_chosen] or done, key=merit, default=None)
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ def select_sections(
                     machine=clean(machine),
                     part=clean(part),
                     data_name=clean(data_name),
-                    rows=_rows(same_data, part, study.kind.name, timings, shared, is_stale),
+                    rows=_rows(same_data, part, study, timings, shared, is_stale),
                     facts=facts,
                     is_only=len(groups) == 1,
                 )
@@ -349,11 +355,12 @@ def _fingerprint(record: Record) -> str | None:
 def _rows(
     records: Sequence[Record],
     part: str,
-    kind: str,
+    study: Study,
     timings: Timings,
     shared: frozenset[str],
     is_stale: IsStale,
 ) -> tuple[Row, ...]:
+    kind = study.kind.name
     task = str(next((t for r in records if (t := dig(r, "data", "task"))), ""))
     order = card_order(kind)
 
@@ -370,7 +377,8 @@ def _rows(
         trial = trial_of(replicates[0])
         if trial is None:
             return row
-        return replace(row, timing=timings.find(part, trial, row.fingerprint, shared))
+        timing = timings.find(part, trial, row.fingerprint, shared)
+        return replace(row, timing=timing, is_chosen=study.is_chosen(trial))
 
     def order_of(row: Row) -> tuple[Any, ...]:
         name = row.card.name

@@ -94,7 +94,9 @@ class Tuner:
         self.study, self.tuning, self.watcher = study, tuning, watcher
         self.results_dir = options.results_dir
         require_training(study)
-        trials = chosen_trials(study, options)
+        start = study.start
+        first = study if start is None else replace(study, trials=lambda profile: start())
+        trials = chosen_trials(first, options)
         self.options = replace(
             options,
             results_dir=options.results_dir / "tuning",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bench.methods.labels import card_of
 from bench.settings import DataSpec, ModelSpec, Scalar, TrainSpec, Trial
 from bench.studies.study import Profile, Study
-from bench.studies.tuned import tuned
+from bench.studies.tuned import tuned_or_none
 from bench.studies.tuning import PLAIN
+
+#: A model, and how it is trained.
+Setup = tuple[ModelSpec, TrainSpec]
 
 TRIVIAL = (
     ModelSpec(method="frequency", encoder="linear"),
@@ -30,7 +33,7 @@ def linear(method: str, **options: Scalar) -> ModelSpec:
 
 def grid(
     data: DataSpec,
-    rows: Iterable[tuple[ModelSpec, TrainSpec]],
+    rows: Iterable[Setup],
     *,
     replicates: int = 1,
     trivial: bool = True,
@@ -46,25 +49,55 @@ def grid(
 
 
 def tuned_grid(
-    data: DataSpec, study: str, profile: Profile, *, gpu_epochs: float, replicates: int
+    study: str,
+    data: DataSpec,
+    start: Sequence[Setup],
+    profile: Profile,
+    *,
+    gpu_epochs: float,
+    replicates: int,
+    shapes: Iterable[Mapping[str, Scalar]] = (),
 ) -> list[Trial]:
     """A row for each method of a study that was tuned, with the settings that this found.
 
-    What does not train by steps has one replicate.
+    Args:
+        study: its name.
+        data: its data.
+        start: what tuning starts with: the rows until there is an outcome.
+        profile: on a GPU, training is by epochs.
+        gpu_epochs: how many.
+        replicates: of what trains by steps; the others have one.
+        shapes: options of MACH of further rows, beside the chosen one; see :func:`is_tuned`.
     """
-    by_steps, others = [], []
-    for model, train in tuned(study).values():
-        if train.budget_seconds is None:
-            others.append((model, train))
-        elif profile == "gpu":
-            by_steps.append((model, _on_gpu(train, gpu_epochs)))
-        else:
-            by_steps.append((model, train))
-    own = [(model, train) for model, train in others if model not in TRIVIAL]
-    return grid(data, by_steps, replicates=replicates) + grid(data, own, trivial=False)
+    found = tuned_or_none(study)
+    rows = list(start) if found is None else list(found.values())
+    if found is not None and "mach" in found:
+        model, train = found["mach"]
+        others = (
+            dataclasses.replace(model, options={**model.options, **shape}) for shape in shapes
+        )
+        rows += [(other, train) for other in others if other != model]
+    by_steps = [
+        (model, _on_gpu(train, gpu_epochs) if profile == "gpu" else train)
+        for model, train in rows
+        if train.budget_seconds is not None
+    ]
+    whole = [
+        (model, train)
+        for model, train in rows
+        if train.budget_seconds is None and model not in TRIVIAL
+    ]
+    return grid(data, by_steps, replicates=replicates) + grid(data, whole, trivial=False)
 
 
-def rivals_of(num_labels: int) -> list[tuple[ModelSpec, TrainSpec]]:
+def is_tuned(study: str) -> Callable[[Trial], bool]:
+    """Tells a study's tuned rows from MACH's others, which only B and R set apart."""
+    found = tuned_or_none(study)
+    chosen = found["mach"][0] if found and "mach" in found else None
+    return lambda trial: trial.model.method != "mach" or chosen in (None, trial.model)
+
+
+def rivals_of(num_labels: int) -> list[Setup]:
     """Rows without gradients that any data may have beside the trivial baselines of :func:`grid`.
 
     kNN, Parabel, Bonsai-like trees, PLT and, of few labels, linear one-versus-rest, with settings

@@ -67,7 +67,10 @@ class Study:
         file: the user's file that defines the study, set on loading; trials' processes import it,
             so that data sources and methods that it registers exist there too.
         kind: what its trials are.
-        tuning: how its methods are tuned; a method's first trial is its first try.
+        tuning: how its methods are tuned.
+        start: trials of which a method's first is its first try; None: those of the study.
+        is_chosen: whether a trial's settings were chosen as all methods' were; others are shown
+            beside these, and none of them stands for its method.
     """
 
     name: str
@@ -86,6 +89,8 @@ class Study:
     file: Path | None = None
     kind: Kind = TRAINING
     tuning: Tuning = field(default_factory=Tuning)
+    start: Callable[[], list[Trial]] | None = None
+    is_chosen: Callable[[Trial], bool] = lambda trial: True
 
     def __post_init__(self) -> None:
         name, claim = self.name, self.claim
@@ -97,7 +102,7 @@ class Study:
             )
         if not isinstance(claim, str) or not claim.strip():
             raise StudyError(f"study {name} has no claim; give its function a docstring")
-        for what in ("trials", "smoke", "part"):
+        for what in ("trials", "smoke", "part", "is_chosen"):
             if not callable(getattr(self, what)):
                 raise StudyError(
                     f"{what} of study {name} is a {type(getattr(self, what)).__name__}; "

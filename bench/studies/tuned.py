@@ -125,3 +125,8 @@ def tuned(study: str | Path) -> Mapping[str, tuple[ModelSpec, TrainSpec]]:
     path = study if str(study).endswith(".json") else _REFERENCE / f"{study}.json"
     found = read_tuned(Path(path))
     return {each.method: (each.trial.model, each.trial.train) for each in found.methods}
+
+
+def tuned_or_none(study: str) -> Mapping[str, tuple[ModelSpec, TrainSpec]] | None:
+    """Likewise of a built-in study; None while there is no outcome."""
+    return tuned(study) if tuned_path(_REFERENCE.parent, study).exists() else None

@@ -65,3 +65,17 @@ def test_a_winner_is_named_beyond_the_spread_of_replicates_alone() -> None:
     assert "within the spread" in _leaders((0.30, 0.41), (0.40, 0.42))
     # One replicate has no spread.
     assert "within the spread" in _leaders((0.30,), (0.40,))
+
+
+def test_a_row_that_was_not_chosen_alike_stands_for_no_method() -> None:
+    records = [
+        made.record(made.trial("mach", num_buckets=64, num_worlds=4), accuracy=0.4),
+        made.record(made.trial("mach", num_buckets=128, num_worlds=4), accuracy=0.6),
+    ]
+    study = made.study(
+        "imaginary",
+        primary_metrics=("P@1",),
+        is_chosen=lambda trial: trial.model.options["num_buckets"] == 64,
+    )
+    (line,) = overview_table(made.sections(records, of=study)).groups[0]
+    assert line[1].text.startswith("40.0")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from bench.data.download.catalogue import SETS
 from bench.settings import Scalar
 from bench.studies.papers.rows import published_rows, shares
-from bench.studies.published import PaperRow
+from bench.studies.published import PaperRow, Published
 
 _P = ("P@1", "P@3", "P@5")
 _PSP = ("PSP@1", "PSP@3", "PSP@5")
@@ -216,3 +216,13 @@ def _drafts() -> Iterator[PaperRow]:
                 part=SETS[name].title,
                 tag="A",
             )
+
+
+def known_of(name: str, labels: Collection[str]) -> tuple[Published, ...]:
+    """Numbers of some systems on a set, for a study of this set alone."""
+    rows = [*_pages({}), *_third_parties({})]
+    return tuple(
+        Published(label=row.label, metrics=row.metrics, source=row.source)
+        for row in rows
+        if row.part == SETS[name].title and row.label in labels
+    )
