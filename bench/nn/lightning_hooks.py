@@ -6,6 +6,7 @@ No method overrides any of it; what one fills in is in `bench.nn.classifier`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -219,7 +220,7 @@ class LightningHooks(Restorable):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, for Lightning; `feature_dropout` acts here, on training alone.
 
-        It is logged as `train/loss`, the last step's and on its device: nothing waits for it.
+        It is logged as `train_loss`, the last step's and on its device: nothing waits for it.
         """
         if self.feature_dropout:
             values = batch.feature_values
@@ -235,7 +236,7 @@ class LightningHooks(Restorable):
     def on_before_backward(self, loss: Tensor) -> None:
         """Log the loss as :meth:`training_step` gave it: unscaled, outside of what compiles."""
         if self._loss is not None:
-            self.log("train/loss", self._loss, on_step=True, on_epoch=False, batch_size=1)
+            self.log("train_loss", self._loss, on_step=True, on_epoch=False, batch_size=1)
             self._loss = None
 
     def generators(self) -> dict[str, Generator]:
@@ -291,16 +292,17 @@ class LightningHooks(Restorable):
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/P@1` and the others."""
+        """Log `val_P_at_1` and the others."""
         self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log `test/P@1` and the others."""
+        """Log `test_P_at_1` and the others."""
         self._log_metrics("test")
 
     def _log_metrics(self, prefix: str) -> None:
         if self._metrics is not None:
-            named = {f"{prefix}/{name}": value for name, value in self._metrics.compute().items()}
+            found = self._metrics.compute()
+            named = {f"{prefix}_{logged_name(name)}": value for name, value in found.items()}
             # Every process has the sums of all; with `sync_dist` Lightning asks for nothing.
             self.log_dict(named, sync_dist=self.trainer.world_size > 1)
             self._metrics = None
@@ -321,6 +323,15 @@ class LightningHooks(Restorable):
         are N × L, and some methods never have them.
         """
         return self.top_k(batch, max(self.ks))
+
+
+def logged_name(metric: str) -> str:
+    """A metric's name as Lightning logs it: one that trackers, files and formats all take.
+
+    >>> logged_name("P@1"), logged_name("R@5 head")
+    ('P_at_1', 'R_at_5_head')
+    """
+    return re.sub(r"\W", "_", metric.replace("@", "_at_"))
 
 
 def _listed(loaders: Any) -> Iterable[object]:

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import enum
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,13 +87,13 @@ def test_a_model_is_validated_trained_tested_asked_and_called_in_any_order(name,
     before = trained.validate(model, datamodule=data, verbose=False)[0]
     trained.fit(model, datamodule=data)
     after = trained.validate(model, datamodule=data, verbose=False)[0]
-    assert after["val/P@1"] > before["val/P@1"]
+    assert after["val_P_at_1"] > before["val_P_at_1"]
     tested = trained.test(model, datamodule=data, verbose=False)[0]
     scores, labels = trained.predict(model, datamodule=data)[0]
     assert scores.shape == labels.shape == (90, 5)
     batch = next(iter(data.predict_dataloader()))
     found = (labels[:, 0] == batch.label_ids).double().mean()
-    assert float(found) == pytest.approx(tested["test/P@1"])
+    assert float(found) == pytest.approx(tested["test_P_at_1"])
     with torch.no_grad():
         assert same_answers(model(batch), (scores, labels))
         assert same_answers(model.top_k(batch, 5), (scores, labels))
@@ -100,8 +101,10 @@ def test_a_model_is_validated_trained_tested_asked_and_called_in_any_order(name,
 
 def test_callbacks_and_loggers_find_our_metrics_and_settings(data, known, tmp_path):
     model = mach(known, hash_seed=3)
-    best = ModelCheckpoint(tmp_path, monitor="val/P@1", mode="max")
-    stop = EarlyStopping("val/P@1", mode="max", patience=1)
+    best = ModelCheckpoint(
+        tmp_path, monitor="val_P_at_1", mode="max", filename="{epoch}-{val_P_at_1:.3f}"
+    )
+    stop = EarlyStopping("val_P_at_1", mode="max", patience=1)
     logger = CSVLogger(tmp_path, name="", version="")
     trained = trainer(
         max_epochs=30,
@@ -113,6 +116,8 @@ def test_callbacks_and_loggers_find_our_metrics_and_settings(data, known, tmp_pa
     trained.fit(model, datamodule=data)
     assert trained.current_epoch < 30
     tested = trained.test(model, datamodule=data, ckpt_path="best", verbose=False)[0]
+    assert Path(best.best_model_path).parent == tmp_path
+    assert all(re.fullmatch(r"\w+", name) for name in trained.callback_metrics)
     loaded = Mach.load_from_checkpoint(best.best_model_path)
     assert trainer().test(loaded, datamodule=data, verbose=False)[0] == tested
     assert "hash_seed: 3" in (tmp_path / "hparams.yaml").read_text()
@@ -210,7 +215,7 @@ def test_an_own_encoder_takes_any_batch_with_labels(name, known):
     trained = trainer(max_epochs=60, limit_val_batches=0)
     trained.fit(model, train_dataloaders=batches)
     found = trainer().validate(model, dataloaders=batches, verbose=False)[0]
-    assert found["val/P@1"] > 0.9
+    assert found["val_P_at_1"] > 0.9
 
 
 def test_an_own_encoder_of_another_shape_is_refused_with_both(data, known):
@@ -731,16 +736,16 @@ def test_the_training_loss_is_logged_and_changes_nothing(name, data, known, tmp_
     silent, logged = build(name, known), build(name, known)
     silent.logs_loss = False
     trainer().fit(silent, datamodule=data)
-    kept = ModelCheckpoint(tmp_path, monitor="train/loss", save_on_train_epoch_end=True)
+    kept = ModelCheckpoint(tmp_path, monitor="train_loss", save_on_train_epoch_end=True)
     logger = CSVLogger(tmp_path, name="", version="")
     trained = trainer(
         callbacks=[kept], enable_checkpointing=True, logger=logger, log_every_n_steps=1
     )
     trained.fit(logged, datamodule=data)
     assert same_weights(silent, logged)
-    assert float(trained.callback_metrics["train/loss"]) == pytest.approx(float(kept.current_score))
+    assert float(trained.callback_metrics["train_loss"]) == pytest.approx(float(kept.current_score))
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
-    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    losses = [float(row["train_loss"]) for row in rows if row["train_loss"]]
     assert len(losses) == 2 * STEPS
     assert losses[-1] < losses[0]
 
