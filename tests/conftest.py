@@ -32,6 +32,7 @@ def _alone_on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Whoever measures on this machine meanwhile is not the tests' concern, nor they theirs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setattr(locks, "MACHINE_FOLDER", Path(os.environ["TMPDIR"]) / "mach-bench-runners")
         yield
 

@@ -176,3 +176,18 @@ def test_a_summary_tells_times_ratios_load_and_failures():
     assert "100 ms a step, 20 × the first" in text
     assert "others took up to 50 % of the processor time" in text
     assert "OOM too large" in text
+
+
+def test_a_table_shows_the_costs_of_one_host_and_no_table_of_two():
+    data = SETTINGS["data"] | {"name": "q"}
+    old = [build(part="1"), build(part="2"), build(group={"part": "2", "data": data})]
+    new = [build(part=part, started_at="2026-01-02T00:00:00Z") for part in "123"]
+    lines = costs.of_one_host([old, new])
+    assert [(line.group["part"], line in new) for line in lines] == [
+        ("1", True),
+        ("2", False),  # where the other has timed more of the table
+        ("2", False),
+        ("3", True),
+    ]
+    failed = build(row(status="error"), part="1", started_at="2026-01-03T00:00:00Z")
+    assert costs.of_one_host([old, [failed]])[0] is old[0]

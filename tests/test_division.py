@@ -108,9 +108,8 @@ def test_what_another_runner_has_recorded_since_the_plan_is_not_run(options, tmp
 def test_the_waiting_runner_goes_on_when_the_claim_is_given_up(tmp_path, options):
     study = build_study([build_trial()])
     plan = plan_run(study, options)
-    path = plan.records_path.with_name(
-        f".{plan.records_path.stem}.{plan.trials[0].trial.trial_id}.claim"
-    )
+    shared = plan.claims_path
+    path = shared.with_name(f".{shared.stem}.{plan.trials[0].trial.trial_id}.claim")
     path.parent.mkdir(parents=True)
     lock, notes = locks.try_lock(path, "process 7"), []
 
@@ -118,7 +117,7 @@ def test_the_waiting_runner_goes_on_when_the_claim_is_given_up(tmp_path, options
         notes.append(text)
         lock.release()
 
-    trials = claimed(plan.records_path, {plan.trials[0].trial.trial_id: 1}, lambda _: False, notify)
+    trials = claimed(plan.claims_path, {plan.trials[0].trial.trial_id: 1}, lambda _: False, notify)
     assert [next(trials), next(trials)] == [None, 1]
     assert notes == ["1 trials run elsewhere (process 7); waiting for them"]
     assert path.exists()
@@ -155,7 +154,7 @@ def test_an_engine_with_many_trials_in_hand_keeps_each_until_its_record_is_there
 
 def test_claims_of_dead_runners_are_taken_away(tmp_path, options):
     study = build_study([build_trial()])
-    path = plan_run(study, options).records_path
+    path = plan_run(study, options).claims_path
     path.parent.mkdir(parents=True)
     dead = path.with_name(f".{path.stem}.feedbeef.claim")
     dead.touch()

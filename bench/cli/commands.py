@@ -31,7 +31,7 @@ from bench.methods.labels import RowNames
 from bench.report.render import render_text
 from bench.report.tables.tuning import curves_table, tuning_table
 from bench.runner import audit, costing, run
-from bench.runner.merging import merge_records
+from bench.runner.merging import merge_results
 from bench.runner.plan import (
     OWN,
     REFERENCE,
@@ -49,8 +49,9 @@ from bench.runner.tuning import NUM_ROUNDS, Tuner, Watcher
 from bench.settings import Trial
 from bench.store import files, locks, provenance
 from bench.store.budgets import budgets_path
-from bench.store.costs import CostLine, read_costs
+from bench.store.costs import CostLine
 from bench.store.files import folder_named
+from bench.store.hosts import own_path
 from bench.store.record import Record
 from bench.studies import study
 from bench.studies.study import PROFILES, Study, located
@@ -233,7 +234,7 @@ def _check_sources(chosen: Study, trials: Iterable[Trial]) -> None:
 
 def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
     """Costs on record; with a warning for what is no line of them."""
-    lines, warnings = read_costs(costing.costs_path(chosen, run_options))
+    lines, warnings = costing.recorded_costs(chosen, run_options)
     _warn(warnings)
     return lines
 
@@ -319,7 +320,7 @@ def _audit(options: argparse.Namespace) -> int:
     )
     files.require_writable(outcomes, "audits")
     files.require_writable(options.cache_dir, "logs")
-    path = outcomes / "audits" / f"{provenance.machine_slug(machine)}.jsonl"
+    path = own_path(outcomes / "audits", provenance.machine_slug(machine))
     counts: Counter[str] = Counter()
     view = progress.Progress()
     view.open("audit", {each.trial.trial_id: each.old.wall_seconds for each in chosen}, num_kept=0)
@@ -391,10 +392,11 @@ def _merge_results(options: argparse.Namespace) -> int:
     into = _results_dir(options)
     folders = [_existing(folder, folder) for folder in options.folder]
     files.require_writable(into, "records")
-    given = merge_records(folders, into)
+    given, notes = merge_results(folders, into)
     for path, count in given.items():
-        print(f"{path}: {count} records more")
-    print(f"{sum(given.values())} records joined into {into}; costs stay with their machines")
+        print(f"{path}: {count} more")
+    _warn(notes)
+    print(f"{sum(given.values())} lines and budgets joined into {into}")
     return _OK
 
 
@@ -640,9 +642,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=folder_named, help="default: the results folder")
     command.set_defaults(command=_report)
 
-    command = commands.add_parser(
-        "merge-results", help="join records that machines of one kind made apart"
-    )
+    command = commands.add_parser("merge-results", help="join results that machines made apart")
     command.add_argument("folder", nargs="+", type=folder_named, help="with records/ in it")
     _add_results(command)
     command.set_defaults(command=_merge_results)

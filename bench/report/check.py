@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from bench.report.load import MachineResults, load_results
 from bench.report.readme import read_audits, readme_problems
@@ -20,6 +21,7 @@ from bench.store.budgets import BudgetError, read_budgets
 from bench.store.costs import CostLine
 from bench.store.lines import RecordError
 from bench.store.record import Record, machine_key
+from bench.studies.study import repeats
 from bench.studies.tuned import TunedError
 
 _MARK = re.compile(rb"mach-bench report; matplotlib (\S+); facts ([0-9a-f]{16})")
@@ -62,8 +64,12 @@ def check(results_dir: Path, reference_dir: Path | None = None) -> Findings:
 
 
 def check_lines(results_dir: Path) -> list[str]:
-    """Torn lines, lines of another schema, and files that mix studies or machines."""
+    """Torn lines, lines of another schema, files that mix studies or machines, contradictions.
+
+    These are records of one trial by machines of one kind that differ in quality.
+    """
     problems: list[str] = []
+    records: dict[Path, Sequence[Record]] = {}
     for pattern, read in _READERS.items():
         for path in sorted(results_dir.glob(pattern)):
             name = path.relative_to(results_dir).as_posix()
@@ -77,6 +83,9 @@ def check_lines(results_dir: Path) -> list[str]:
             problems += [f"{name}: holds lines of study {study!r}" for study in sorted(foreign)]
             machines = {machine_key(line.machine) for line in lines}
             problems += [f"{name}: mixes {len(machines)} machines"] if len(machines) > 1 else []
+            if read is record.read:
+                records[Path(name)] = cast(Sequence[Record], lines)
+    problems += record.contradictions(records, repeats)
     return problems
 
 
@@ -106,13 +115,13 @@ def _stale(loaded: Sequence[MachineResults]) -> list[str]:
         rows = [row for section in results.sections for row in section.rows if row.is_stale]
         for method, count in sorted(Counter(row.card.name for row in rows).items()):
             notes.append(
-                f"records/{results.study.name}/{results.machine}.jsonl: "
+                f"{results.study.name} on {results.machine}: "
                 f"{counted(count, 'configuration')} of {method} made by older versions (†)"
             )
         count = sum(map(_num_older, results.sections))
         if count:
             notes.append(
-                f"records/{results.study.name}/{results.machine}.jsonl: "
+                f"{results.study.name} on {results.machine}: "
                 f"{counted(count, 'configuration')} with metrics that are computed otherwise today "
                 "(† at the metric)"
             )

@@ -21,18 +21,21 @@ from bench.report.summary import Record, Timings
 from bench.settings import SettingsError, Trial
 from bench.store import costs, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.store.hosts import files_of_kind, kind_of
 from bench.studies.study import Study, load_study
 
 
 @dataclass(frozen=True)
 class MachineResults:
-    """One study on one machine.
+    """One study on one kind of machine.
 
     Attributes:
+        machine: the kind, whose hosts' records are one another's; costs are of one host a table.
         num_records: latest records of distinct trials.
         num_missing: trials of the profile that was begun without a record.
         warnings: one for each line of records or costs that could not be read, and is left out.
         num_failed_sessions: sessions of timing since those shown, in which a row failed.
+        num_other_sessions: sessions of timing that would count, but for another host's.
     """
 
     study: Study
@@ -42,6 +45,7 @@ class MachineResults:
     num_missing: int = 0
     warnings: tuple[str, ...] = ()
     num_failed_sessions: int = 0
+    num_other_sessions: int = 0
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -79,6 +83,11 @@ class MachineResults:
                 f"Left out: {counted(self.num_failed_sessions, 'later session')} of timing in "
                 "which a row failed."
             )
+        if self.num_other_sessions:
+            notes.append(
+                f"Left out: {counted(self.num_other_sessions, 'session')} of timing on other hosts "
+                "of this kind."
+            )
         return (*notes, *self.damage)
 
     @property
@@ -92,10 +101,10 @@ class MachineResults:
 def load_results(
     results_dir: Path, studies: Sequence[str] | None = None, reference_dir: Path | None = None
 ) -> list[MachineResults]:
-    """One entry for each study and machine with records, in their order.
+    """One entry for each study and kind of machine with records, in their order.
 
     Args:
-        results_dir: folder with `records/<study>/<machine>.jsonl`.
+        results_dir: folder with `records/<study>/<machine>-<host>.jsonl`.
         studies: names, or paths of Python files that define one; None: all that have records.
         reference_dir: whose budgets own rows were trained by.
 
@@ -113,19 +122,23 @@ def load_results(
         paths = sorted((folder / study.name).glob("*.jsonl"))
         if not paths and studies is not None:
             raise StudyError(f"study {study.name!r} has no records under {folder}")
-        found += [load_machine(results_dir, study, path.stem, trials) for path in paths]
+        kinds = sorted({kind_of(path) for path in paths})
+        found += [load_machine(results_dir, study, kind, trials) for kind in kinds]
     return found
 
 
 def load_machine(
     results_dir: Path, study: Study, machine: str, trials: Sequence[Sequence[Trial]]
 ) -> MachineResults:
-    """One study on one machine."""
-    entries, warnings = record.read(results_dir / "records" / study.name / f"{machine}.jsonl")
-    lines, more = costs.read_costs(costs.costs_path(results_dir, study.name, machine))
+    """One study on one kind of machine."""
+    name = f"{machine}.jsonl"
+    entries, warnings = record.read_kind(results_dir / "records" / study.name / name)
+    paths = files_of_kind(results_dir / "costs" / study.name / name)
+    hosts = [costs.read_costs(path) for path in paths]
     records = [entry.raw for entry in record.latest(entries)]
     kept, num_missing = asked_for(records, study, trials)
-    counting = costs.latest_costs(lines)
+    candidates = [costs.latest_costs(lines) for lines, _ in hosts]
+    counting = costs.of_one_host(candidates)
     timings = Timings(counting)
     sections = select_sections(kept, study, machine, timings, partial(is_stale, kind=study.kind))
     return MachineResults(
@@ -134,8 +147,12 @@ def load_machine(
         rendering_of(study).arrange(sections),
         len(records),
         num_missing,
-        warnings=(*warnings, *more),
-        num_failed_sessions=costs.num_failed_since(lines, counting),
+        warnings=(*warnings, *(warning for _, more in hosts for warning in more)),
+        num_failed_sessions=sum(
+            costs.num_failed_since(lines, own)
+            for (lines, _), own in zip(hosts, candidates, strict=True)
+        ),
+        num_other_sessions=sum(map(len, candidates)) - len(counting),
     )
 
 

@@ -24,6 +24,7 @@ from bench.report.sections import Section
 from bench.report.tables.overview import leaders_text, overview_table
 from bench.store import record
 from bench.store.files import replace_file
+from bench.store.hosts import kind_of
 from bench.store.lines import Audit, check
 
 _BLOCK = re.compile(
@@ -140,15 +141,18 @@ def _audit(value: Any) -> dict[str, Any]:
 
 def _audits(folder: Path) -> str:
     """How many audited records were found again; of one audited twice the last time counts."""
-    newest: dict[tuple[str, str, str], str] = {}
+    found: list[tuple[str, dict[str, Any]]] = []
     num_unreadable = 0
     for path in sorted(folder.glob("*.jsonl")):
         audits, warnings = read_audits(path)
         num_unreadable += len(warnings)
-        for audit in audits:
-            newest[path.stem, audit["study"], audit["trial_id"]] = audit["outcome"]
+        found += [(kind_of(path), audit) for audit in audits]
+    newest = {
+        (kind, audit["study"], audit["trial_id"]): audit["outcome"]
+        for kind, audit in sorted(found, key=lambda each: str(each[1]["at"]))
+    }
     damage = f" {counted(num_unreadable, 'unreadable line')} left out." if num_unreadable else ""
     if not newest:
         return f"*Not audited yet.*{damage}\n"
-    found = sum(outcome == "found" for outcome in newest.values())
-    return f"{found} of {len(newest)} audited quality records found again.{damage}\n"
+    num_found = sum(outcome == "found" for outcome in newest.values())
+    return f"{num_found} of {len(newest)} audited quality records found again.{damage}\n"

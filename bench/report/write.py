@@ -30,7 +30,7 @@ def build(
     """Render tables and figures from the records and costs of a results folder.
 
     Args:
-        results_dir: folder with `records/<study>/<machine>.jsonl`.
+        results_dir: folder with `records/<study>/<machine>-<host>.jsonl`.
         out_dir: `tables/` and `figures/` go below it; None: the results folder itself, and the
             marked blocks of the README beside the results folder are refreshed too.
         studies: names, or paths of Python files that define one; None: all that have records.

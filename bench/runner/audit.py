@@ -22,7 +22,7 @@ from bench.settings import Trial
 from bench.store import provenance, record
 from bench.store.lines import Outcome
 from bench.store.locks import measuring
-from bench.store.record import Record
+from bench.store.record import Record, quality
 from bench.studies.study import Study
 
 
@@ -53,7 +53,7 @@ class Finding:
     reason: str | None = None
 
     def to_json(self) -> str:
-        """A line for `results/audits/<machine>.jsonl`."""
+        """A line for `results/audits/<machine>-<host>.jsonl`."""
         commit, is_dirty = provenance.git_state()
         return json.dumps(
             {
@@ -75,12 +75,12 @@ def candidates(
     machine: Mapping[str, Any],
     warn: Callable[[str], object] = lambda warning: None,
 ) -> list[Candidate]:
-    """Finished records of this machine that today's code should give again."""
+    """Finished records of this kind of machine that today's code should give again."""
     found = []
     slug = provenance.machine_slug(machine)
     for study in studies:
         path = results_dir / "records" / study.name / f"{slug}.jsonl"
-        records, warnings = record.read(path)
+        records, warnings = record.read_kind(path)
         for warning in warnings:
             warn(warning)
         for old in record.latest(records):
@@ -145,12 +145,6 @@ def compared(candidate: Candidate, new: Record) -> Finding:
     if math.isinf(difference):  # a number on one side alone
         return Finding(candidate, "differs", None, "a number is missing")
     return Finding(candidate, "found" if difference == 0 else "differs", difference)
-
-
-def quality(measured: Record) -> dict[str, Any]:
-    """All of a record that settings alone decide."""
-    names = ("test", "worlds", "estimators", "training")
-    return {name: measured.raw.get(name) for name in names}
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:

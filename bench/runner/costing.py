@@ -15,15 +15,24 @@ from bench.settings import Trial
 from bench.store import budgets, costs
 from bench.store.budgets import Budget, BudgetError, budgets_path
 from bench.store.costs import CostLine
+from bench.store.hosts import path_of_kind
 from bench.store.locks import measuring
 from bench.store.provenance import machine_slug
 from bench.studies.study import Study
 
 
 def costs_path(study: Study, options: RunOptions) -> Path:
-    """File of a study's costs on this machine."""
+    """File of a study's costs on this host."""
     slug = machine_slug(machine_of(options.profile))
     return costs.costs_path(options.results_dir, study.name, slug)
+
+
+def recorded_costs(study: Study, options: RunOptions) -> tuple[list[CostLine], list[str]]:
+    """Costs on this host, after those of its kind from before hosts had ids, and warnings."""
+    path = costs_path(study, options)
+    old, warnings = costs.read_costs(path_of_kind(path))
+    own, more = costs.read_costs(path)
+    return [*old, *own], [*warnings, *more]
 
 
 def are_timed(

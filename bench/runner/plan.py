@@ -21,6 +21,7 @@ from bench.methods.labels import RowNames
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
 from bench.store.budgets import Budgets, budgets_path, read_budgets, resolve
+from bench.store.hosts import own_path, path_of_kind
 from bench.store.lines import RecordError
 from bench.store.record import Record
 from bench.studies.study import Profile, Study, study_names
@@ -48,7 +49,7 @@ class RunOptions:
 
     Attributes:
         data_dir: where data sources find their files.
-        results_dir: records go to `records/<study>/<machine>.jsonl` below it.
+        results_dir: records go to `records/<study>/<machine>-<host>.jsonl` below it.
         cache_dir: prepared data, weights and the trials' logs.
         profile: which of the study's grids, and what it computes on.
         is_smoke: the study's tiny grid instead.
@@ -110,7 +111,7 @@ class Planned:
             changed); `retry` (an error); `again` (asked for); `kept` (settled, not run); `shared`
             (settled in another study's records, whose line is taken over); `other shard` (not run
             here); `no data` (of a published set that is not there).
-        previous: its latest record on this machine.
+        previous: its latest record on this kind of machine.
     """
 
     trial: Trial
@@ -138,9 +139,9 @@ class Plan:
         trials: its trials and what becomes of them.
         unbudgeted: trials whose budget in seconds nobody has turned into steps yet.
         machine: the record's `machine` block.
-        records_path: file that the records go to.
-        warnings: lines that could not be read, of that file and of other studies' that may hold the
-            same trials; what such a line holds is run again.
+        records_path: file that the records go to; those of its kind count as well.
+        warnings: lines that could not be read, of these files and of other studies' that may hold
+            the same trials; what such a line holds is run again.
         absent: names of the study's optional data sets that are not there.
         names: what all rows of the study are called, also where few of them were asked for.
     """
@@ -153,6 +154,11 @@ class Plan:
     warnings: tuple[str, ...]
     absent: tuple[str, ...] = ()
     names: RowNames = field(default_factory=RowNames)
+
+    @property
+    def claims_path(self) -> Path:
+        """What runners on all hosts of the kind claim trials by."""
+        return path_of_kind(self.records_path)
 
     @property
     def shared(self) -> list[Planned]:
@@ -306,8 +312,8 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
         wanted, missing = resolve(wanted, study_budgets(study, options.results_dir))
     machine = machine or machine_of(options.profile)
     slug = provenance.machine_slug(machine)
-    path = options.results_dir / "records" / study.name / f"{slug}.jsonl"
-    records, warnings = record.read(path)
+    path = own_path(options.results_dir / "records" / study.name, slug)
+    records, warnings = record.read_kind(path)
     previous = {old.trial_id: old for old in records}
     lacking = {trial.trial_id for trial in wanted} - set(previous)
     elsewhere, more = _records_of_others(study, path, lacking)
@@ -356,7 +362,7 @@ def _records_of_others(
         if name == study.name:
             continue
         try:
-            records, more = record.read(path.parent.with_name(name) / path.name)
+            records, more = record.read_kind(path.parent.with_name(name) / path.name)
         except RecordError as error:
             warnings.append(str(error))
             continue

@@ -21,6 +21,7 @@ from bench.runner.child import Child, ChildFailed, Job, build_job, run_job
 from bench.runner.plan import Plan, Planned, RunError, RunOptions, plan_run
 from bench.settings import Trial
 from bench.store import provenance, record
+from bench.store.hosts import files_of_kind
 from bench.store.locks import LOOK_SECONDS, Lock, claimed, measuring
 from bench.store.record import Record
 from bench.studies.study import Study
@@ -213,20 +214,20 @@ def _claimed(
         return True
 
     by_id = {planned.trial.trial_id: planned for planned in trials}
-    return claimed(plan.records_path, by_id, is_over, progress.note, held)
+    return claimed(plan.claims_path, by_id, is_over, progress.note, held)
 
 
 def _reader(path: Path) -> Callable[[], Mapping[str, Record]]:
-    """Reads the latest record of each trial in a file, anew where that has changed."""
+    """Reads the latest record of each trial by a kind of machine, anew where a file has changed."""
     known: dict[str, Record] = {}
-    size = -1
+    sizes: dict[Path, int] = {}
 
     def read() -> Mapping[str, Record]:
-        nonlocal size
-        now = path.stat().st_size if path.exists() else 0
-        if now != size:
-            size = now
-            known.update((each.trial_id, each) for each in record.read(path)[0])
+        nonlocal sizes
+        now = {each: each.stat().st_size for each in files_of_kind(path)}
+        if now != sizes:
+            sizes = now
+            known.update((each.trial_id, each) for each in record.read_kind(path)[0])
         return known
 
     return read

@@ -231,7 +231,7 @@ class Tuner:
             phase = dataclasses.replace(phase, trials=lambda profile: timed)
             plan = plan_run(phase, self.options)
             run_plan(plan, self.options, self.watcher.view())
-            records, warnings = record.read(plan.records_path)
+            records, warnings = record.read_kind(plan.records_path)
             for warning in warnings:
                 self.watcher.note(warning)
             found = {each.trial_id: each for each in records}

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from bench.settings import Trial
 from bench.store import record
+from bench.store.hosts import own_path
 from bench.store.lines import CostsLine, Phases, RecordError, check
 from bench.store.record import SCHEMA, check_id, check_schema, machine_key, to_plain
 
@@ -117,8 +118,8 @@ def _rounded(value: Any) -> Any:
 
 
 def costs_path(results_dir: Path, study: str, slug: str) -> Path:
-    """File of one study's costs on one machine."""
-    return results_dir / "costs" / study / f"{slug}.jsonl"
+    """File of one study's costs on this host, a machine of a kind."""
+    return own_path(results_dir / "costs" / study, slug)
 
 
 def append(path: Path, line: CostLine) -> None:
@@ -160,6 +161,29 @@ def latest_costs(lines: Iterable[CostLine]) -> list[CostLine]:
         if known is None or known.has_failed or not line.has_failed:
             counting[line.key] = line
     return list(counting.values())
+
+
+def of_one_host(hosts: Iterable[Sequence[CostLine]]) -> list[CostLine]:
+    """Of each part of a study, which is what a table shows, the lines of one host alone.
+
+    That is the host which has timed most of the part's groups, or else timed them last.
+
+    Args:
+        hosts: lines of each that count, see :func:`latest_costs`.
+    """
+    chosen: dict[str, list[CostLine]] = {}
+
+    def merit(lines: Sequence[CostLine]) -> tuple[int, int, str]:
+        whole = sum(not line.has_failed for line in lines)
+        return whole, len(lines), max((line.started_at for line in lines), default="")
+
+    for lines in hosts:
+        parts: dict[str, list[CostLine]] = {}
+        for line in lines:
+            parts.setdefault(str(line.group["part"]), []).append(line)
+        for part, own in parts.items():
+            chosen[part] = max(chosen.get(part, []), own, key=merit)
+    return [line for lines in chosen.values() for line in lines]
 
 
 def num_failed_since(lines: Iterable[CostLine], counting: Iterable[CostLine]) -> int:

@@ -169,14 +169,14 @@ def claimed(
     notify: Callable[[str], None],
     held: dict[str, Lock] | None = None,
 ) -> Generator[T | None]:
-    """Trials of one file of records to run now, so that runners of it divide the work.
+    """Trials to run now, so that runners of the same records divide the work.
 
     Each is locked until the next one is asked for, or for as long as whoever gives `held` likes.
     What other runners have in hand comes last, once they have recorded it or died. Nobody is kept
     waiting for it who has trials to record meanwhile: None is given where it is all that is left.
 
     Args:
-        records_path: the file; the locks lie beside it.
+        records_path: the file, or what stands for those of a kind; the locks lie beside it.
         trials: trial id → trial.
         is_over: whether a trial that is locked now has been recorded meanwhile.
         notify: takes a line about what is waited for.

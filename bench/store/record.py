@@ -14,7 +14,7 @@ import math
 import os
 import reprlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -24,6 +24,7 @@ import msgspec
 from bench.errors import StorageError, os_message
 from bench.settings import SettingsError, Trial
 from bench.store import lines
+from bench.store.hosts import files_of_kind
 from bench.store.lines import RecordError, Status
 from bench.store.locks import lock_open
 
@@ -244,6 +245,61 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
         RecordError: the file cannot be read.
     """
     return read_lines(path, _own)
+
+
+def read_kind(path: Path) -> tuple[list[Record], list[str]]:
+    """Records of all hosts of a file's kind, the oldest first, and warnings; see :func:`read`.
+
+    Those of one host are in their order.
+    """
+    paths = files_of_kind(path)
+    found = [read(each) for each in paths]
+    records = [each for records, _ in found for each in records]
+    if len(paths) > 1:
+        records.sort(key=lambda each: str(each.raw["started_at"]))
+    return records, [warning for _, warnings in found for warning in warnings]
+
+
+def quality(measured: Record) -> dict[str, Any]:
+    """All of a record that settings alone decide."""
+    names = ("test", "worlds", "estimators", "training")
+    return {name: measured.raw.get(name) for name in names}
+
+
+def contradictions(
+    files: Mapping[Path, Sequence[Record]], repeats: Callable[[str, str], bool]
+) -> Iterator[str]:
+    """A sentence for each record that is not what another one of the same trial says.
+
+    Args:
+        files: records, by where they stand.
+        repeats: whether a method gives the same again, by study and name.
+    """
+    first: dict[tuple[Any, ...], tuple[Path, Record]] = {}
+    for path, records in files.items():
+        for each in records:
+            where, other = first.setdefault(_identity(each), (path, each))
+            method = each.settings["model"]["method"]
+            if quality(other) != quality(each) and repeats(each.study, method):
+                yield (
+                    f"{path}: trial {each.trial_id} differs from that in {where}; expected "
+                    "the same quality of the same versions, data, threads and processors"
+                )
+
+
+def _identity(each: Record) -> tuple[Any, ...]:
+    """What decides a record's quality; one that is not done stands for itself."""
+    if each.status != "done":
+        return (each.to_json(),)
+    return (
+        each.study,
+        each.trial_id,
+        machine_key(each.machine),
+        tuple(sorted(each.versions.items())),
+        each.block("data").get("fingerprint"),
+        each.provenance["flags"].get("num_threads"),
+        each.raw["test"] is None,  # tuning scores validation alone
+    )
 
 
 def _own(raw: Any) -> Record:

@@ -22,7 +22,8 @@ from typing import Any, Literal, get_args
 
 from bench.errors import Stopped, StudyError, UserError, message_of
 from bench.methods.card import TRAINING, Kind
-from bench.settings import Trial
+from bench.methods.cards import card
+from bench.settings import SettingsError, Trial
 from bench.studies.published import Curve, Published
 from bench.studies.tuning import Tuning
 
@@ -180,6 +181,14 @@ class Study:
 def study_names() -> list[str]:
     """Names of the registered studies, in their order."""
     return list(_registry())
+
+
+def repeats(name: str, method: str) -> bool:
+    """Whether a method gives the same again in a study; true of a person's own, not at hand."""
+    try:
+        return card(method, load_study(name).kind.name).is_repeatable
+    except (StudyError, SettingsError):
+        return True
 
 
 def load_study(name_or_path: str) -> Study:

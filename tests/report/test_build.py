@@ -74,6 +74,32 @@ def test_new_line_makes_tables_outdated(results: Path, kind: str) -> None:
     assert f"{TABLE}: differs from what the records give" in _problems(results)
 
 
+def test_hosts_of_a_kind_share_a_table_whose_costs_are_of_one(results: Path) -> None:
+    build(results)
+    before = (results / TABLE).read_text()
+    for name in (RECORDS, COSTS):
+        path = results / name
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:1]) if name == RECORDS else "".join(lines))
+        others = lines[1:] if name == RECORDS else lines
+        path.with_stem(f"{path.stem}-0abcde").write_text("".join(others))
+    assert {path.name for path in build(results)} >= {Path(TABLE).name}
+    after = (results / TABLE).read_text()
+    assert "of timing on other hosts of this kind." in after
+    assert [line for line in after.splitlines() if line.startswith("|")] == [
+        line for line in before.splitlines() if line.startswith("|")
+    ]
+    assert _problems(results) == []
+    path = (results / RECORDS).with_stem("imaginary-2c-1abcde")
+    line = json.loads((results / RECORDS).read_text().splitlines()[0])
+    line["test"]["P@1"] += 1e-9
+    path.write_text(json.dumps(line) + "\n")
+    build(results)
+    (problem,) = _problems(results)
+    assert "records/imaginary/imaginary-2c.jsonl: trial" in problem
+    assert "differs from that in records/imaginary/imaginary-2c-1abcde.jsonl" in problem
+
+
 def test_figure_of_another_matplotlib_is_compared_by_what_it_shows(results: Path) -> None:
     build(results)
     path = results / f"{FIGURE}.svg"
@@ -188,7 +214,9 @@ def test_stale_record_is_noted_but_fails_in_the_readme_alone(results: Path) -> N
     assert "Class frequency†" in (results / TABLE).read_text()
     found = check(results)
     assert found.problems == ()
-    assert found.notes == (f"{RECORDS}: 1 configuration of frequency made by older versions (†)",)
+    assert found.notes == (
+        "imaginary on imaginary-2c: 1 configuration of frequency made by older versions (†)",
+    )
     (results.parent / "README.md").write_text("<!-- table: imaginary -->\n<!-- end -->\n")
     build(results)
     assert _problems(results) == [

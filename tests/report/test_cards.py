@@ -76,7 +76,7 @@ def test_record_of_a_lower_version_than_the_card_is_stale(tmp_path: Path, toy: C
     write(tmp_path / "results", [record(trial("toy", depth=4), version=1)])
     build(tmp_path / "results")
     assert check(tmp_path / "results").notes == (
-        "records/imaginary/imaginary-2c.jsonl: 1 configuration of toy made by older versions (†)",
+        "imaginary on imaginary-2c: 1 configuration of toy made by older versions (†)",
     )
 
 

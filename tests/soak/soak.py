@@ -33,10 +33,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT)]
 from harms import HARMS, Scene  # noqa: E402
 from soak_command import STUDIES  # noqa: E402
 
-from bench.runner.audit import quality  # noqa: E402
 from bench.runner.plan import SETTLED  # noqa: E402
 from bench.store import record  # noqa: E402
-from bench.store.record import Record  # noqa: E402
+from bench.store.record import Record, quality  # noqa: E402
 
 #: What must not be.
 BAD = ("lost", "doubled", "invented", "left running", "left behind", "tracebacks")
