@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "report": {"data", "methods", "store", "studies"},
     "runner": {"measure", "methods", "store", "studies"},
     "studies": {"data", "methods"},
-    "export": {"data", "experiments", "measure", "methods", "nn", "store"},
+    "export": {"data", "experiments", "mach", "measure", "methods", "nn", "store"},
     "experiments": {"data", "mach", "measure", "methods", "metrics", "nn", "store"},
     "baselines": {"data", "measure", "methods", "metrics", "nn", "store"},
     "mach": {"data", "methods", "metrics", "nn", "store"},

@@ -432,6 +432,9 @@ def _studies(options: argparse.Namespace) -> list[Study]:
 
 
 def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
+    worlds = getattr(options, "worlds", None)
+    if worlds is not None and options.publish:
+        raise RunError("--worlds trains a part of a row; --publish is for whole ones")
     return RunOptions(
         data_dir=options.data_dir or _default_data_dir(),
         results_dir=_smoke_dir(options) if options.smoke else _results_dir(options),
@@ -444,6 +447,7 @@ def _run_options(options: argparse.Namespace, chosen: Study) -> RunOptions:
         shard=getattr(options, "shard", (1, 1)),
         rerun=getattr(options, "rerun", False),
         keep_models=getattr(options, "keep_models", False),
+        worlds=worlds,
         num_threads=getattr(options, "threads", None),
     )
 
@@ -580,6 +584,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_running(command)
     command.add_argument("--replicates", type=int, metavar="N", help="only the first N")
     command.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help="from 1/n on")
+    export_cli.add_worlds(command)
     command.add_argument("--rerun", action="store_true", help="also what is recorded already")
     command.add_argument("--dry-run", action="store_true", help="say what would run")
     command.add_argument(

@@ -43,8 +43,15 @@ def add_commands(
     add_running(command, None)
     command.add_argument("folder", type=folder_named, help="to be made")
     command.add_argument("--replicate", type=int, default=0, metavar="R", help="default: 0")
+    add_worlds(command)
     command.add_argument("--replace", action="store_true", help="an exported model that is there")
     command.set_defaults(command=lambda options: _export(options, run_options))
+
+    command = commands.add_parser("merge", help="one model of worlds that were trained apart")
+    command.add_argument("part", nargs="+", type=folder_named, help="of `export --worlds`")
+    command.add_argument("folder", type=folder_named, help="to be made")
+    command.add_argument("--replace", action="store_true", help="an exported model that is there")
+    command.set_defaults(command=_merge)
 
     command = commands.add_parser("predict", help="the best labels of a file's points")
     command.add_argument("folder", type=folder_named, help="of `export`")
@@ -59,6 +66,31 @@ def add_commands(
     command.set_defaults(command=_predict)
 
 
+def add_worlds(command: argparse.ArgumentParser) -> None:
+    """Add `--worlds` to a command that takes rows of a study."""
+    command.add_argument(
+        "--worlds",
+        type=_worlds,
+        metavar="a:b",
+        help="of MACH with encoders of their own, those from a to b - 1 alone",
+    )
+
+
+def _worlds(text: str) -> tuple[int, int]:
+    first, colon, stop = text.partition(":")
+    if not (colon and first.isdecimal() and stop.isdecimal() and int(first) < int(stop)):
+        raise argparse.ArgumentTypeError(f"{text!r} are no worlds; expected a:b with a < b")
+    return int(first), int(stop)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from bench.export.merge import merge_models
+
+    worlds = merge_models(options.part, options.folder, replace=options.replace)
+    print(f"{worlds} worlds of {len(options.part)} parts: merged to {options.folder}")
+    return _OK
+
+
 def _export(
     options: argparse.Namespace, run_options: Callable[[argparse.Namespace, Study], RunOptions]
 ) -> int:
@@ -67,6 +99,9 @@ def _export(
     wanted = run_options(options, chosen)
     plan = plan_run(chosen, wanted)
     trial = _one(plan, options.replicate)
+    whole = None
+    if wanted.worlds is not None:
+        whole = _one(plan_run(chosen, replace(wanted, worlds=None)), options.replicate)
     own = card(trial.model.method)
     if own.entry != TRAINING_ENTRY:
         ours = ", ".join(each.name for each in cards() if each.entry == TRAINING_ENTRY)
@@ -80,7 +115,7 @@ def _export(
     if record is None:
         raise RunError(
             f"{plan.names.full(trial)}: there is no finished record of it, by today's code and "
-            f"data, in {wanted.results_dir}; `{how}` makes one"
+            f"data, in {wanted.records_dir}; `{how}` makes one"
         )
     from bench.export.write import export_trial
 
@@ -90,6 +125,7 @@ def _export(
         options.folder,
         record=record.raw,
         how=f"{how} --rerun",
+        part_of=whole,
         replace=options.replace,
     )
     print(f"{plan.names.full(trial)}: exported to {options.folder}")
@@ -123,6 +159,8 @@ def _command(options: argparse.Namespace) -> str:
     words = ["bench", "run", options.study]
     words += [word for method in options.only for word in ("--only", method)]
     words += [word for name, value in options.where for word in ("--where", f"{name}={value}")]
+    if options.worlds is not None:
+        words += ["--worlds", "{}:{}".format(*options.worlds)]
     words += ["--replicates", str(options.replicate + 1), "--keep-models"]
     for name in ("data_dir", "results"):
         if (value := getattr(options, name)) is not None:

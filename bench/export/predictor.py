@@ -82,7 +82,7 @@ class Predictor:
         num_threads = torch.get_num_threads()
         thread = ThreadPoolExecutor(1, "predictor", initializer=_settle, initargs=(threads,))
         try:
-            model = thread.submit(_model_of, path, meta).result()
+            model = thread.submit(model_of, path, meta).result()
         finally:
             # What a thread sets is what threads begin with that are started later.
             torch.set_num_threads(num_threads)
@@ -217,7 +217,7 @@ def _spec(meta: Mapping[str, Any]) -> DataSpec:
     return DataSpec(**meta["data"])
 
 
-def _model_of(folder: Path, meta: Mapping[str, Any]) -> ExtremeClassifier:
+def model_of(folder: Path, meta: Mapping[str, Any]) -> ExtremeClassifier:
     """The model with its weights mapped and its hash tables made."""
     state = read_tensors(folder / WEIGHTS)
     counts = label_counts(state, meta["facts"]["num_labels"])

@@ -81,6 +81,7 @@ def export_trial(
     *,
     record: Mapping[str, Any],
     how: str,
+    part_of: Trial | None = None,
     replace: bool = False,
 ) -> Path:
     """Write the model of a study's finished trial; a closed form is computed once more.
@@ -91,6 +92,7 @@ def export_trial(
         folder: to be made.
         record: the trial's.
         how: the command that brings its weights where they were not kept.
+        part_of: the trial of all worlds, where this one has some of them.
         replace: put it in the place of an exported model that is there.
 
     Raises:
@@ -108,7 +110,7 @@ def export_trial(
         raise ModelError(
             f"{context.cache_dir} holds no weights of trial {trial.trial_id}; `{how}` brings them"
         )
-    return _write(model, data, folder, record=record, replace=replace)
+    return _write(model, data, folder, record=record, part_of=part_of, replace=replace)
 
 
 def _of_checkpoint(path: Path, data: ExtremeDataModule) -> ExtremeClassifier:
@@ -130,6 +132,7 @@ def _write(
     folder: Path,
     *,
     record: Mapping[str, Any] | None,
+    part_of: Trial | None = None,
     replace: bool,
 ) -> Path:
     model.refuse_other_data(data)
@@ -163,6 +166,7 @@ def _write(
             "labels": {"first": first},
             "versions": versions_today(data.spec, method, settings),
             "record": record,
+            "part_of": None if part_of is None else part_of.to_dict(),
             "provenance": provenance.collect(accelerator=None)
             | {"exported_at": provenance.utc_now()},
         },

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
+from bench.settings import ModelSpec, SettingsError
+
+
+def worlds_of(model: ModelSpec, first: int, stop: int) -> ModelSpec:
+    """A MACH of the worlds `first` to `stop` − 1 alone, as `bench.mach.merge` joins them."""
+    options = dict(model.options)
+    start, count = int(options.get("first_world") or 0), int(options["num_worlds"] or 0)
+    if options.get("share_encoder") and model.encoder != "linear":
+        raise SettingsError(
+            "share_encoder is True, and worlds of one encoder are trained together; expected "
+            "share_encoder=False, or all worlds on one machine (worlds_per_step bounds its memory)"
+        )
+    if not start <= first < stop <= start + count:
+        raise SettingsError(
+            f"worlds are {first}:{stop}; expected a:b with {start} ≤ a < b ≤ {start + count}"
+        )
+    options |= {"num_worlds": stop - first, "first_world": first}
+    if not first:
+        del options["first_world"]  # its default: the first worlds are a smaller MACH
+    return dataclasses.replace(model, options=options)
+
 
 CARDS = (
     Card(
@@ -37,6 +60,7 @@ CARDS = (
             OptionFormat(name="hash_family", text="hash={}", is_always=False),
             OptionFormat(name="num_hashed_features", text="hashed features={}", is_always=False),
             OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
+            OptionFormat(name="first_world", text="from world {} on", is_always=False),
             *UPDATES,
         ),
         along="num_worlds",
@@ -54,6 +78,7 @@ CARDS = (
             Dimension("share_encoder", (True, False)),
             LOSSES,
         ),
+        part=worlds_of,
         color="#0072B2",
         marker="o",
     ),

@@ -5,9 +5,11 @@ Never imports torch. The methods' cards are where `bench.methods.cards.MODULES` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from bench.settings import ModelSpec
 
 KindName = Literal["training", "decoding", "theory", "scale"]
 
@@ -146,6 +148,8 @@ class Card:
         search: what tuning searches; () leaves it as it is in one try, None does not try it.
         search_task: the only task for which it is tried; "" for both.
         most_labels: with more it is not tried, nor trained; None: there is no limit.
+        part: of a model and a, b its parts a to b − 1, which are trained without the others; raises
+            `SettingsError` for a model without such parts. None: the method has none.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -170,6 +174,7 @@ class Card:
     search: tuple[Dimension, ...] | None = None
     search_task: str = ""
     most_labels: int | None = None
+    part: Callable[[ModelSpec, int, int], ModelSpec] | None = None
     color: str = "#999933"
     marker: str = "*"
 

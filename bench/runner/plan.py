@@ -16,7 +16,7 @@ from typing import Any, Literal
 from bench.errors import UserError
 from bench.measure.experiment import Context
 from bench.methods.card import TRAINING, Kind
-from bench.methods.cards import check_options, current_versions, is_older
+from bench.methods.cards import cards, check_options, current_versions, is_older
 from bench.methods.labels import RowNames
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
@@ -61,6 +61,9 @@ class RunOptions:
         rerun: run also what is there already.
         validation_only: score no test point (`bench.measure.experiment.Context`).
         keep_models: keep the weights of every replicate.
+        worlds: (a, b): of rows whose method has parts that are trained apart (MACH's worlds), those
+            from a to b − 1; their records lie in `worlds/` below the results, their weights are
+            kept. None: whole rows.
         num_threads: that each trial computes in; None: as many as its machine has cores.
     """
 
@@ -76,6 +79,7 @@ class RunOptions:
     rerun: bool = False
     validation_only: bool = False
     keep_models: bool = False
+    worlds: tuple[int, int] | None = None
     num_threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -97,8 +101,13 @@ class RunOptions:
             cache_dir=self.cache_dir,
             accelerator=profile,
             validation_only=self.validation_only,
-            keep_models=self.keep_models,
+            keep_models=self.keep_models or self.worlds is not None,
         )
+
+    @property
+    def records_dir(self) -> Path:
+        """Where records go: those of parts lie apart from the study's own rows."""
+        return self.results_dir if self.worlds is None else self.results_dir / "worlds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,9 +319,11 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
     absent = absent_data(study, wanted, options)
     if not options.is_smoke:
         wanted, missing = resolve(wanted, study_budgets(study, options.results_dir))
+    if options.worlds is not None:
+        wanted, missing = _parts(wanted, missing, study, options.worlds), []
     machine = machine or machine_of(options.profile)
     slug = provenance.machine_slug(machine)
-    path = own_path(options.results_dir / "records" / study.name, slug)
+    path = own_path(options.records_dir / "records" / study.name, slug)
     records, warnings = record.read_kind(path)
     previous = {old.trial_id: old for old in records}
     lacking = {trial.trial_id for trial in wanted} - set(previous)
@@ -344,6 +355,32 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
         absent=tuple(absent),
         names=names_of_rows(study, options, records),
     )
+
+
+def _parts(
+    trials: Sequence[Trial], missing: Sequence[Trial], study: Study, worlds: tuple[int, int]
+) -> list[Trial]:
+    """Some of the worlds of each trial that has any."""
+    kind = study.kind.name
+    parts = {each.name: each.part for each in cards(kind) if each.part is not None}
+    for trial in missing:
+        if trial.model.method in parts:
+            raise RunError(
+                f"budget_seconds of {RowNames(kind=kind).full(trial)} has not been turned into "
+                "steps, which each machine would do otherwise; expected num_steps or num_epochs"
+            )
+    found = []
+    for trial in trials:
+        if (part := parts.get(trial.model.method)) is not None:
+            try:
+                found.append(replace(trial, model=part(trial.model, *worlds)))
+            except SettingsError as error:
+                raise SettingsError(f"{RowNames(kind=kind).full(trial)}: {error}") from None
+    if not found:
+        raise RunError(
+            f"no trial that was asked for has worlds; expected one of {', '.join(parts) or 'none'}"
+        )
+    return found
 
 
 def _records_of_others(
