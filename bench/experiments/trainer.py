@@ -222,6 +222,7 @@ class TimedTraining(L.Callback):
         learning_rate: what the steps are taken with.
         synchronize: drains the device.
         infer: times inference in a repetition.
+        parts: steps that are one step of the model: of worlds in turn, one for each world.
     """
 
     def __init__(
@@ -231,7 +232,9 @@ class TimedTraining(L.Callback):
         learning_rate: float,
         synchronize: Callable[[], None],
         infer: Callable[[Repetition], None],
+        parts: int = 1,
     ) -> None:
+        self._parts = parts
         self._repetitions = repetitions
         self._learning_rate = learning_rate
         self._synchronize = synchronize
@@ -300,8 +303,10 @@ class TimedTraining(L.Callback):
         if taken < _WARM_UP_SECONDS[index]:
             return
         # From the last steps alone one would know better, but the device is drained only here.
-        self._window = max(1, round(_TIMED_SECONDS / _NUM_WINDOWS / (taken / self._steps)))
-        self._seconds = self._stack.enter_context(repetition.timed("train", units=self._window))
+        seconds = self._parts * taken / self._steps
+        units = max(1, round(_TIMED_SECONDS / _NUM_WINDOWS / seconds))
+        self._window = units * self._parts
+        self._seconds = self._stack.enter_context(repetition.timed("train", units=units))
         self._steps = 0
         self._edge = time.perf_counter()
 

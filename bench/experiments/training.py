@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -54,7 +54,8 @@ class Prepared:
         trial: what is run.
         context: of the trial.
         data: set up.
-        model: untrained, on its device, its kernels compiled.
+        model: untrained, on its device, its kernels compiled; of worlds in turn there is none yet,
+            but its shapes (`meta`).
         device: where it computes.
         watch: of training.
         host_peak: of the process.
@@ -69,6 +70,12 @@ class Prepared:
     watch: Stopwatch
     host_peak: HostPeak
     memory: dict[str, int | None]
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the trained weights stay in the cache: the first replicate's are timed."""
+        context = self.context
+        return not context.validation_only and (self.trial.replicate == 0 or context.keep_models)
 
     def synchronize(self) -> None:
         """Drain the device."""
@@ -88,25 +95,26 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     ready = prepare(trial, context)
     reset_device_peaks()
     ready.host_peak.begin_phase()
-    training = fit(ready)
-    train_peak = ready.host_peak.phase_bytes()
+    if is_in_turn(trial):
+        ready, training, worlds = fit_in_turn(ready)
+    else:
+        training, worlds = fit(ready), {}
+        ready.memory["host_train_peak_bytes"] = ready.host_peak.phase_bytes()
     allocated, reserved = device_peak_bytes()
     test, analysis = (None, {}) if context.validation_only else score(ready)
-    is_kept = trial.replicate == 0 or context.keep_models  # the first one's are timed
-    if test is not None and is_kept and not ready.model.is_closed_form:
+    if ready.keeps_weights and not ready.model.is_closed_form:
         context.phase("keep weights")
         keep_weights(ready.model, context.cache_dir, _weights_key(ready))
     return {
         "data": ready.data.facts,
         "memory": ready.memory
         | {
-            "host_train_peak_bytes": train_peak,
             "host_peak_bytes": ready.host_peak.total_bytes(),
             "device_allocated_peak_bytes": allocated,
             "device_reserved_peak_bytes": reserved,
             "decode_bytes": ready.model.decode_bytes(),
         },
-        "clock": {"train_seconds": ready.watch.seconds},
+        "clock": {"train_seconds": ready.watch.seconds, **worlds},
         "training": training,
         "test": test,
         "worlds": analysis.get("worlds"),
@@ -124,6 +132,8 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     Where the cache does not have them, those of an untrained model do.
     """
     ready = prepare(trial, context)
+    if is_in_turn(trial):
+        ready = replace(ready, model=build_model(trial, ready.model.facts).to(ready.device))
     model = ready.model
     weights = None
     if not model.is_closed_form:
@@ -147,11 +157,22 @@ def prepare(trial: Trial, context: Context) -> Prepared:
     context.phase("build")
     facts = data_facts(data)
     baseline_bytes = host_current_bytes()
-    memory = predicted_memory(trial, facts, data.entries_per_point)
+    if is_in_turn(trial):
+        from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
+
+        plan = in_turn.Plan.of(trial)
+        memory = in_turn.forecast(plan, facts, data.entries_per_point)
+    else:
+        memory = predicted_memory(trial, facts, data.entries_per_point)
     memory["host_baseline_bytes"] = baseline_bytes
     # What is known now is recorded even if the trial does not reach its end.
     context.partial(data=data.facts, memory=memory)
     refuse_what_cannot_fit(memory, device)
+    if is_in_turn(trial):
+        with torch.device("meta"):
+            model = build_model(trial, facts)
+        warm_up_row_adam(device)
+        return Prepared(trial, context, data, model, device, watch, host_peak, memory)
     model = build_model(trial, facts).to(device)
     if not model.is_closed_form:
         # On the first start of an environment this takes some 15 seconds.
@@ -198,12 +219,7 @@ def fit(ready: Prepared) -> dict[str, Any]:
     """Train the model; the record's `training` block."""
     ready.context.phase("train")
     model, data = ready.model, ready.data
-    metrics = ranking_metrics(ready)
-
-    def validate() -> dict[str, float]:
-        refuse_what_is_not_finite(model)
-        return evaluate(model, _on(ready.device, data.val_dataloader()), metrics)
-
+    validate = functools.partial(validated, ready)
     if model.is_closed_form:
         with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
@@ -224,6 +240,48 @@ def fit(ready: Prepared) -> dict[str, Any]:
     callback.restore_best(model)
     refuse_what_is_not_finite(model)
     return callback.to_record()
+
+
+def is_in_turn(trial: Trial) -> bool:
+    """Whether a trial's worlds are trained one after another."""
+    return bool(trial.model.options.get("worlds_in_turn"))
+
+
+def fit_in_turn(ready: Prepared) -> tuple[Prepared, dict[str, Any], dict[str, Any]]:
+    """Train the worlds that are not in the cache yet, and merge all.
+
+    Returns:
+        What is ready with its model, trained; the record's `training` block; seconds of the worlds.
+    """
+    from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
+
+    trainer = in_turn.WorldTrainer(
+        plan=in_turn.Plan.of(ready.trial),
+        train=ready.data.train_dataloader(),
+        facts=ready.model.facts,
+        fingerprint=str(ready.data.facts["fingerprint"]),
+        device=ready.device,
+        context=ready.context,
+        watch=ready.watch,
+        host_peak=ready.host_peak,
+    )
+    worlds = trainer.all_worlds()
+    peaks = [world["host_peak_bytes"] for world in worlds]
+    ready.memory["host_train_peak_bytes"] = None if None in peaks else max(peaks)
+    ready.context.phase("merge")
+    ready = replace(ready, model=trainer.merged().to(ready.device))
+    if not ready.keeps_weights:
+        trainer.forget()
+    steps = {name: worlds[0][name] for name in ("num_steps", "num_epochs", "points_seen")}
+    end = {
+        "step": steps["num_steps"],
+        "epoch": steps["num_epochs"],
+        "loss": sum(world["loss"] for world in worlds),
+        "metrics": validated(ready) if ready.trial.has_validation else {},
+    }
+    losses = [{"world": world["world"], "loss": world["loss"]} for world in worlds]
+    seconds = {"world_seconds": [world["seconds"] for world in worlds]}
+    return ready, {**steps, "curve": [end], "worlds": losses}, seconds
 
 
 def refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
@@ -267,13 +325,21 @@ def measure(ready: Prepared, repetitions: Iterator[Repetition], *, is_trained: b
             with torch.inference_mode():
                 _time_inference(ready, repetition)
         return
+    trained, worlds = model, 1
+    if is_in_turn(ready.trial):
+        from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
+
+        numbers = (plan := in_turn.Plan.of(ready.trial)).numbers
+        worlds = len(numbers)
+        trained = build_model(plan.world(numbers[0]), model.facts).to(ready.device)
     callback = TimedTraining(
         repetitions,
+        parts=worlds,
         learning_rate=STANDSTILL_RATE if is_trained else ready.trial.train.learning_rate,
         synchronize=ready.synchronize,
         infer=lambda repetition: _time_inference(ready, repetition),
     )
-    _train(ready, callback, max_steps=-1)
+    _train(replace(ready, model=trained), callback, max_steps=-1)
 
 
 def data_facts(data: ExtremeDataModule) -> DataFacts:
@@ -356,6 +422,13 @@ def predicted_memory(
         + activation_bytes
         + kept_bytes,
     }
+
+
+def validated(ready: Prepared) -> dict[str, float]:
+    """Metrics of the validation split."""
+    refuse_what_is_not_finite(ready.model)
+    batches = _on(ready.device, ready.data.val_dataloader())
+    return evaluate(ready.model, batches, ranking_metrics(ready))
 
 
 def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:

@@ -9,8 +9,10 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -41,8 +43,7 @@ def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
         if shutil.disk_usage(folder).free < _ROOM * num_bytes:
             _log.warning("the weights are not kept: the disk has no room for %d times them", _ROOM)
             return False
-        arrays = {name: _as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
-        replace(folder, key, Entry(arrays, {}))
+        replace(folder, key, Entry(arrays_of(model), {}))
     except OSError as error:
         _log.warning("the weights are not kept: %s", error)
         return False
@@ -57,10 +58,20 @@ def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
         name: tuple(value.shape) for name, value in own.items()
     }:
         return False
-    with torch.no_grad():
-        for name, value in entry.arrays.items():
-            _as_kept(own[name]).copy_(torch.from_numpy(np.array(value)))
+    give_arrays(model, entry.arrays)
     return True
+
+
+def arrays_of(model: nn.Module) -> dict[str, npt.NDArray[Any]]:
+    """A model's parameters by name, as the cache keeps them."""
+    return {name: _as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
+
+
+@torch.no_grad()
+def give_arrays(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put parameters of :func:`arrays_of` into a model of the same shapes."""
+    for name, parameter in model.named_parameters():
+        _as_kept(parameter).copy_(torch.from_numpy(np.array(arrays[name])))
 
 
 def _as_kept(weights: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ CARDS = (
             ),
             OptionFormat(name="hash_family", text="hash={}", is_always=False),
             OptionFormat(name="num_hashed_features", text="hashed features={}", is_always=False),
+            OptionFormat(
+                name="worlds_in_turn", words={True: "worlds in turn", False: ""}, default=False
+            ),
             OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
             OptionFormat(name="first_world", text="from world {} on", is_always=False),
             *UPDATES,

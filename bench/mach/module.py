@@ -64,6 +64,9 @@ class Mach(SelfDescribing, ExtremeClassifier):
             multiclass data and `bce` for multi-label data.
         loss_reduction: of BCE over the buckets, `sum`, or `mean` as the papers' code: the same
             gradient divided by B, which Adam cancels but for its ε.
+        worlds_in_turn: of a study's row: its worlds are trained one after another, each to its end,
+            and merged, so that one of them stands in memory in training and a killed trial goes on
+            with the next; needs independent encoders. A trainer of one's own has all at once.
         worlds_per_step: worlds whose bucket logits exist together in training; None: all. Those of
             an update while the loss is computed are taken one by one.
         update: of the output layers, as of :class:`baselines.full_softmax.FullSoftmax`: `optimizer`
@@ -104,6 +107,7 @@ class Mach(SelfDescribing, ExtremeClassifier):
         share_encoder: bool = False,
         loss: LossKind | None = None,
         loss_reduction: Reduction = "sum",
+        worlds_in_turn: bool = False,
         worlds_per_step: Count | None = None,
         update: Update = "optimizer",
         weight_type: WeightType = "float32",
@@ -199,6 +203,16 @@ class Mach(SelfDescribing, ExtremeClassifier):
         super().refuse_together(settings)
         if settings.get("num_hashed_features") is not None and settings.get("share_encoder"):
             raise SettingsError("num_hashed_features is per world; expected share_encoder=False")
+        if settings.get("worlds_in_turn") and settings.get("share_encoder"):
+            raise SettingsError(
+                "worlds_in_turn is True and worlds share an encoder; expected share_encoder=False, "
+                "or worlds_per_step to bound the memory of a step"
+            )
+        if settings.get("worlds_in_turn") and settings.get("keep_best"):
+            raise SettingsError(
+                "worlds_in_turn is True and keep_best, and there is no model to validate before "
+                "the last world's end; expected keep_best=False"
+            )
         most, num_buckets = settings.get("filter_buckets"), settings["num_buckets"]
         if most is not None and most > num_buckets:
             raise SettingsError(

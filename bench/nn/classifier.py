@@ -172,7 +172,7 @@ class ExtremeClassifier(LightningHooks):
         if model.hidden_dims:
             settings["hidden_dims"] = model.hidden_dims
         if train is not None:
-            settings["optimizer"] = train.optimizer
+            settings |= {"optimizer": train.optimizer, "keep_best": train.keep_best}
         cls.refuse_together(settings)
 
     @classmethod

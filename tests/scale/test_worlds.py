@@ -46,6 +46,15 @@ def in_cache(cache, emit=lambda event: None):
     return dataclasses.replace(NOWHERE, cache_dir=cache, emit=emit)
 
 
+def bytes_of(plan):
+    points = load_points(plan.trial, NOWHERE)
+    return forecast(plan, points.described, points.entries_per_point)
+
+
+def fingerprint():
+    return load_points(trial(), NOWHERE).facts["fingerprint"]
+
+
 def run(of, cache, emit=lambda event: None):
     return scale_trial.run(of, in_cache(cache, emit))
 
@@ -71,7 +80,7 @@ def test_a_record_tells_of_every_world_and_of_fewer_of_them(whole_run):
     memory = whole_run["memory"]
     assert memory["parameter_bytes"] == 2 * memory["world_bytes"]
     plan = Plan.of(trial())
-    assert memory["world_bytes"] == forecast(plan, load_points(trial(), NOWHERE))["world_bytes"]
+    assert memory["world_bytes"] == bytes_of(plan)["world_bytes"]
     assert len(memory["host_world_peak_bytes"]) == 2
 
 
@@ -109,17 +118,16 @@ def test_more_worlds_go_on_from_those_that_are_there(tmp_path, trained):
 
 def test_merged_worlds_are_the_model_that_is_trained_at_once(tmp_path):
     of = trial()
-    trainer, _ = scale_trial._open(of, in_cache(tmp_path))
+    trainer, points, _ = scale_trial._open(of, in_cache(tmp_path))
     trainer.all_worlds()
     merged = trainer.merged()
     options = {name: v for name, v in of.model.options.items() if name != "decode"}
     model = ModelSpec(method="mach", hidden_dims=(8,), options=options)
     together = build_model(dataclasses.replace(of, model=model), trainer.facts)
     optimizer = together.configure_optimizers()
-    steps = trainer.points.steps_per_epoch
-    for number, batch in enumerate(trainer.points.train):
+    for number, batch in enumerate(points.train):
         for group in optimizer.param_groups:
-            group["lr"] = of.train.learning_rate * (1 - number / steps)
+            group["lr"] = of.train.learning_rate * (1 - number / points.steps_per_epoch)
         together.training_step(batch, 0).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -159,7 +167,7 @@ def test_a_killed_run_goes_on_with_the_world_it_was_at(is_inside, tmp_path, whol
 
 def test_a_world_written_in_part_is_trained_again(tmp_path, whole_run):
     run(trial(), tmp_path)
-    folder = tmp_path / "worlds" / Plan.of(trial()).key(0)
+    folder = tmp_path / "worlds" / Plan.of(trial()).key(0, fingerprint())
     weights = folder / "output.npy"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert outcome(run(trial(), tmp_path)) == outcome(whole_run)
@@ -169,16 +177,15 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
     trials = load_study("amazon").build_trials("cpu")
     found = {}
     for each in trials:
-        points = load_points(each, NOWHERE)
         if each.model.method == "mach_in_turn":
             plan = Plan.of(each)
-            found[plan.decode, plan.is_complete, each.model.hidden_dims] = forecast(plan, points)
+            found[plan.decode, plan.is_complete, each.model.hidden_dims] = bytes_of(plan)
     for (_, is_complete, _), memory in found.items():
         # A process of torch and Numba has about 1 GB before.
         assert memory["predicted_bytes"] < 7e9, memory
         assert is_complete or memory["all_at_once_bytes"] > 60e9
     (many,) = load_study("amazon-r32").build_trials("cpu")
-    bytes_of_many = forecast(Plan.of(many), load_points(many, NOWHERE))
+    bytes_of_many = bytes_of(Plan.of(many))
     assert bytes_of_many["predicted_bytes"] < 7e9
     assert found["auto", True, (64,)]["decode_bytes"] == 49_460_000 * 8 * (2 + 2 + 4) + (
         8 * 8 * 10_001
@@ -231,7 +238,7 @@ def test_a_world_is_gone_before_the_next_one_is_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sequential_worlds, "build_model", build)
     of = trial(num_worlds=3)
-    trainer, _ = scale_trial._open(of, in_cache(tmp_path))
+    trainer, *_ = scale_trial._open(of, in_cache(tmp_path))
     trainer.all_worlds()
     assert len(made) == 3
 
@@ -280,12 +287,13 @@ def test_bad_options_are_refused(options, said):
 
 
 def test_a_world_is_the_same_in_every_plan_that_has_it():
-    keys = {Plan.of(trial(decode, sequential_worlds)).key(1) for decode in ("auto", "dense")
-            for sequential_worlds in (2, 3)}  # fmt: skip
+    keys = {Plan.of(trial(decode, num_worlds)).key(1, "f") for decode in ("auto", "dense")
+            for num_worlds in (2, 3)}  # fmt: skip
     assert len(keys) == 1
-    assert Plan.of(trial()).key(0) not in keys
+    assert Plan.of(trial()).key(0, "f") not in keys
     wider = dataclasses.replace(trial(), replicate=1)
-    assert Plan.of(wider).key(1) not in keys
+    assert Plan.of(wider).key(1, "f") not in keys
+    assert Plan.of(trial()).key(1, "other data") not in keys
 
 
 def test_counts_of_worlds_that_are_shown():

@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 
-from bench.data.cache import Entry, cache_key, load_or_build, read
-from bench.data.sources import source_version
-from bench.experiments.scale.batches import Points
+from bench.data.batch import Batch
+from bench.data.cache import Entry, load_or_build, read
 from bench.experiments.trainer import SteppedTraining, train_by_steps
 from bench.experiments.training import build_model, predicted_memory, refuse_what_is_not_finite
+from bench.experiments.weights import arrays_of, give_arrays, weights_key
+from bench.mach.card import worlds_of
+from bench.mach.decode import INDEXED
 from bench.mach.decode.index import index_bytes
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak
-from bench.methods.cards import PROTOCOL, card, check_options
+from bench.methods.card import TRAINING
+from bench.methods.cards import check_options, current_versions
 from bench.nn.classifier import DataFacts
-from bench.settings import ModelSpec, SettingsError, Trial
+from bench.settings import SettingsError, Trial
 
 DECODES = ("auto", "dense", "recompute")
 
@@ -39,23 +43,27 @@ class Plan:
 
     Attributes:
         trial: its settings.
+        whole: a MACH of all its worlds.
         num_worlds: R.
         num_trained: worlds that are trained; fewer than R where only costs are wanted.
         decode: how labels are found: `auto` keeps an index, `dense` the hash table, `recompute`
             neither.
-        options: of each world's MACH.
     """
 
     trial: Trial
+    whole: Trial
     num_worlds: int
     num_trained: int
     decode: str
-    options: Mapping[str, Any]
 
     @classmethod
     def of(cls, trial: Trial) -> Self:
-        """From a trial's settings."""
+        """From the settings of a row with `worlds_in_turn`, or of one of the largest sizes."""
         options = dict(trial.model.options)
+        if options.pop("worlds_in_turn", False):
+            is_indexed = options.get("decode_method") in INDEXED or "filter_buckets" in options
+            num = cast(int, options["num_worlds"])
+            return cls(trial, _of_mach(trial, options), num, num, "auto" if is_indexed else "dense")
         decode = options.pop("decode", "dense")
         num_worlds = options.pop("num_worlds", None)
         num_trained = options.pop("trained_worlds", None)
@@ -71,8 +79,9 @@ class Plan:
                 raise SettingsError(f"{name} is set; worlds that stand alone leave no choice")
         if decode == "recompute" and options.get("hash_family") != "universal":
             raise SettingsError("decode is 'recompute'; expected hash_family 'universal' with it")
-        plan = cls(trial, num_worlds, num_trained, str(decode), options)
-        check_options(plan.world(0).model)
+        options["num_worlds"] = num_worlds
+        plan = cls(trial, _of_mach(trial, options), num_worlds, num_trained, str(decode))
+        check_options(plan.whole.model)
         return plan
 
     @property
@@ -80,38 +89,42 @@ class Plan:
         """Whether all worlds are trained, so that labels can be found."""
         return self.num_trained == self.num_worlds
 
+    @property
+    def numbers(self) -> range:
+        """Of the worlds that are trained."""
+        first = int(cast(int, self.whole.model.options.get("first_world", 0)))
+        return range(first, first + self.num_trained)
+
     def world(self, number: int) -> Trial:
         """The trial of one world: the same in every plan that has it."""
-        spec = self.trial.model
-        options = {**self.options, "num_worlds": 1, "first_world": number}
-        model = ModelSpec(
-            method="mach", encoder=spec.encoder, hidden_dims=spec.hidden_dims, options=options
-        )
-        return dataclasses.replace(self.trial, model=model)
+        model = worlds_of(self.whole.model, number, number + 1)
+        return dataclasses.replace(self.whole, model=model)
 
-    def key(self, number: int) -> str:
+    def key(self, number: int, fingerprint: str) -> str:
         """Cache key of a world's weights, for one version of code and data."""
-        versions = {
-            "mach": card("mach").version,
-            "in_turn": card("mach_in_turn", "scale").version,
-            "source": source_version(self.trial.data),
-            "protocol": PROTOCOL,
-        }
-        return cache_key({"world": self.world(number).trial_id, "versions": versions})
+        trial = self.world(number)
+        return weights_key(trial.trial_id, current_versions(trial, TRAINING), fingerprint)
 
 
-def forecast(plan: Plan, points: Points) -> dict[str, int | None]:
+def _of_mach(trial: Trial, options: Mapping[str, Any]) -> Trial:
+    """A MACH of these options, of which there is no best before its end."""
+    model = dataclasses.replace(trial.model, method="mach", options=options)
+    train = dataclasses.replace(trial.train, keep_best=False)
+    return dataclasses.replace(trial, model=model, train=train)
+
+
+def forecast(plan: Plan, facts: DataFacts, entries_per_point: float) -> dict[str, int | None]:
     """Bytes by arithmetic, and the most that any phase needs; nothing is allocated.
 
     `parameter_bytes` are those of all worlds, the other parts those of the one in training. The
     largest phase is a world's training beside the label counts, or the merge, in which the weights
     of worlds and merged model stand side by side, or the decode with its table or index.
     """
-    facts = points.described
-    one = predicted_memory(plan.world(0), facts, points.entries_per_point)
+    trial = plan.world(plan.numbers[0])
+    one = predicted_memory(trial, facts, entries_per_point)
     world_bytes = int(one["parameter_bytes"] or 0)
     with torch.device("meta"):
-        world = cast(Mach, build_model(plan.world(0), facts))
+        world = cast(Mach, build_model(trial, facts))
     table = world.table.numel() * world.table.element_size()
     counts = facts.label_counts.numel() * 8
     # Counting a world's buckets widens its table to the counts' type.
@@ -144,8 +157,9 @@ class WorldTrainer:
 
     Attributes:
         plan: the trial.
-        points: what they are trained on.
+        train: batches of a pass, of which it knows the number.
         facts: sizes and label counts.
+        fingerprint: of the data.
         device: where it computes.
         context: of the trial; finished worlds lie in `worlds/` below its cache.
         watch: of the training in this process.
@@ -153,8 +167,9 @@ class WorldTrainer:
     """
 
     plan: Plan
-    points: Points
+    train: Iterable[Batch]
     facts: DataFacts
+    fingerprint: str
     device: torch.device
     context: Context
     watch: Stopwatch
@@ -163,17 +178,23 @@ class WorldTrainer:
     def all_worlds(self) -> list[Mapping[str, Any]]:
         """Train the plan's worlds that are not in the cache yet; what is known of each."""
         self.context.phase("train")
-        return [self._world(number) for number in range(self.plan.num_trained)]
+        return [self._world(number) for number in self.plan.numbers]
 
     def _world(self, number: int) -> Mapping[str, Any]:
         if self.plan.is_complete:
-            folder, key = self.context.cache_dir / "worlds", self.plan.key(number)
-            facts = dict(load_or_build(folder, key, lambda: self._train(number)).meta)
+            folder = self._folder(number)
+            entry = load_or_build(folder.parent, folder.name, lambda: self._train(number))
+            facts = dict(entry.meta)
+            self.context.emit({"event": "world", "world": number, "key": folder.name})
         else:  # a sample for its costs, which nobody will ask for again
             facts = dict(self._train(number).meta)
         # Trainer, model and optimiser refer to each other: the next world would stand beside them.
         gc.collect()
         return facts
+
+    def _folder(self, number: int) -> Path:
+        """Where a trained world lies in the cache."""
+        return self.context.cache_dir / "worlds" / self.plan.key(number, self.fingerprint)
 
     def _train(self, number: int) -> Entry:
         """Train one world from its start to its end."""
@@ -182,15 +203,15 @@ class WorldTrainer:
         trial = self.plan.world(number)
         model = build_model(trial, self.facts).to(self.device)
         callback = SteppedTraining(
-            dataclasses.replace(trial.train, num_validations=0, keep_best=False),
-            steps_per_epoch=self.points.steps_per_epoch,
+            trial.train,
+            steps_per_epoch=len(self.train),  # type: ignore[arg-type]
             watch=self.watch,
             validate=dict,
             emit=lambda event: self.context.emit(self._of_all(event, number, before)),
         )
         train_by_steps(
             model,
-            self.points.train,
+            self.train,
             callback,
             device=self.device,
             precision=trial.train.precision,
@@ -208,31 +229,28 @@ class WorldTrainer:
             "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
             "host_peak_bytes": self.host_peak.phase_bytes(),
         }
-        weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-        return Entry(weights if self.plan.is_complete else {}, facts)
+        return Entry(arrays_of(model) if self.plan.is_complete else {}, facts)
 
     def _of_all(self, event: Mapping[str, Any], number: int, before: float) -> Mapping[str, Any]:
         """Progress of one world as that of all; `before` are seconds of those done in this run."""
         share, total = event["fraction"], self.plan.num_trained
-        left = (self.watch.seconds - before) / share * (total - number - share)
-        return {**event, "fraction": (number + share) / total, "seconds_left": left}
+        done = number - self.plan.numbers[0] + share
+        left = (self.watch.seconds - before) / share * (total - done)
+        return {**event, "fraction": done / total, "seconds_left": left}
 
     def has_all(self) -> bool:
         """Whether all worlds lie in the cache."""
-        return all(
-            read(self.context.cache_dir / "worlds" / self.plan.key(number)) is not None
-            for number in range(self.plan.num_worlds)
-        )
+        return all(read(self._folder(number)) is not None for number in self.plan.numbers)
 
     def merged(self) -> Mach:
         """One model of all worlds in the cache; its table is empty where hashes are recomputed."""
         plan, table, models = self.plan, None, []
-        for number in range(plan.num_worlds):
+        for place, number in enumerate(plan.numbers):
             model = self._restored(number)
             if plan.decode != "recompute":
                 if table is None:
                     table = model.table.new_empty(plan.num_worlds, model.num_labels)
-                table[number] = model.table[0]
+                table[place] = model.table[0]
             # The merge would have all tables twice.
             model.table = model.table[:, :0].clone()
             models.append(model)
@@ -242,11 +260,14 @@ class WorldTrainer:
         return merged
 
     def _restored(self, number: int) -> Mach:
-        entry = read(self.context.cache_dir / "worlds" / self.plan.key(number))
+        entry = read(self._folder(number))
         if entry is None:
             raise FileNotFoundError(f"world {number} is not in the cache; expected it trained")
         model = cast(Mach, build_model(self.plan.world(number), self.facts))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(torch.from_numpy(np.array(entry.arrays[name])))
+        give_arrays(model, entry.arrays)
         return model
+
+    def forget(self) -> None:
+        """Take the worlds out of the cache."""
+        for number in self.plan.numbers:
+            shutil.rmtree(self._folder(number), ignore_errors=True)

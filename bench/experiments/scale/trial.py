@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bench.experiments.scale.batches import load_points
+from bench.experiments.scale.batches import Points, load_points
 from bench.experiments.scale.sequential_worlds import Plan, WorldTrainer, forecast
 from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.training import (
@@ -108,7 +108,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     """
     if context.validation_only:
         raise SettingsError("validation_only is True; worlds one after another have no validation")
-    trainer, memory = _open(trial, context)
+    trainer, points, memory = _open(trial, context)
     plan, device = trainer.plan, trainer.device
     worlds = trainer.all_worlds()
     allocated, reserved = device_peaks()
@@ -125,12 +125,12 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         labels.prepare(model.num_buckets, max(trial.data.ks))
         context.phase("evaluate")
         with torch.inference_mode():
-            rows = _score(model, labels, trainer, max(trial.data.ks))
+            rows = _score(model, labels, trainer, points)
         test = rows[-1]["metrics"] if rows else {}
         memory["host_decode_peak_bytes"] = trainer.host_peak.phase_bytes()
     peaks = [world["host_peak_bytes"] for world in worlds]
     return {
-        "data": _facts_of(trainer),
+        "data": _facts_of(trainer, points),
         "memory": memory
         | {
             "host_train_peak_bytes": None if None in peaks else max(peaks),
@@ -166,12 +166,12 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     Where all worlds are trained, their logits of test queries are decoded; else random ones, flat
     as those of untrained worlds.
     """
-    trainer, _ = _open(trial, context)
-    plan, points = trainer.plan, trainer.points
+    trainer, points, _ = _open(trial, context)
+    plan = trainer.plan
     context.phase("build")
     is_trained = plan.is_complete and trainer.has_all()
     k = min(max(trial.data.ks), points.described.num_labels)
-    labels, logits = _decode_problem(trainer, is_trained)
+    labels, logits = _decode_problem(trainer, points, is_trained)
     labels.prepare(logits.shape[2], k)
     world = cast(Mach, build_model(plan.world(0), trainer.facts).to(trainer.device))
 
@@ -208,14 +208,14 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> d
     }
 
 
-def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, dict[str, int | None]]:
+def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, Points, dict[str, int | None]]:
     """Everything up to the first world, and the bytes known by then."""
     device = settle(trial, context)
     host_peak = HostPeak()
     plan = Plan.of(trial)
     context.phase("data")
     points = load_points(trial, context)
-    memory = forecast(plan, points)
+    memory = forecast(plan, points.described, points.entries_per_point)
     memory["host_baseline_bytes"] = host_current_bytes()
     context.partial(data=points.facts, memory=memory)
     refuse_what_cannot_fit(memory, device)
@@ -224,26 +224,29 @@ def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, dict[str, int |
     reset_device_peaks()
     trainer = WorldTrainer(
         plan=plan,
-        points=points,
+        train=points.train,
         facts=facts,
+        fingerprint=points.facts["fingerprint"],
         device=device,
         context=context,
         watch=Stopwatch(drain_of(device)),
         host_peak=host_peak,
     )
-    return trainer, memory
+    return trainer, points, memory
 
 
-def _facts_of(trainer: WorldTrainer) -> Mapping[str, Any]:
+def _facts_of(trainer: WorldTrainer, points: Points) -> Mapping[str, Any]:
     seen = int((trainer.facts.label_counts > 0).sum())
-    return {**trainer.points.facts, "num_labels_seen": seen}
+    return {**points.facts, "num_labels_seen": seen}
 
 
 def _batch_size(num_worlds: int, num_buckets: int) -> int:
     return max(1, min(BATCH_SIZE, _LOGIT_FLOATS // (num_worlds * num_buckets)))
 
 
-def _score(model: Mach, labels: Labels, trainer: WorldTrainer, most: int) -> list[dict[str, Any]]:
+def _score(
+    model: Mach, labels: Labels, trainer: WorldTrainer, points: Points
+) -> list[dict[str, Any]]:
     """Recall at each cut-off with the first 1, 2 … R worlds, of labels with training points.
 
     Worlds are independent: the first r are what a training with r would give. Recall is the share
@@ -255,18 +258,18 @@ def _score(model: Mach, labels: Labels, trainer: WorldTrainer, most: int) -> lis
     sizes = worlds_shown(plan.num_worlds) if plan.decode == "dense" else [plan.num_worlds]
     hits = torch.zeros(len(sizes), len(ks), dtype=torch.int64)
     num_seen = num_asked = 0
-    for batch in trainer.points.test(_batch_size(plan.num_worlds, model.num_buckets)):
+    for batch in points.test(_batch_size(plan.num_worlds, model.num_buckets)):
         # Ids of L or more are of labels that training has not.
         is_seen = (counts[batch.label_ids.clamp(max=counts.numel() - 1)] > 0) & (
             batch.label_ids < counts.numel()
         )
-        wanted, points = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
-        asked, row_of = torch.unique(points, return_inverse=True)
+        wanted, asking = batch.label_ids[is_seen].unsqueeze(1), batch.label_point_ids[is_seen]
+        asked, row_of = torch.unique(asking, return_inverse=True)
         logits = model.bucket_logits(batch.to(trainer.device))[asked.to(trainer.device)]
         num_asked += batch.label_ids.numel()
         num_seen += wanted.shape[0]
         for row, size in enumerate(sizes):
-            found = labels.top_k(logits, min(most, model.num_labels), size).cpu()
+            found = labels.top_k(logits, min(max(plan.trial.data.ks), model.num_labels), size).cpu()
             is_hit = found[row_of] == wanted
             for index, k in enumerate(ks):
                 hits[row, index] += int(is_hit[:, :k].sum())
@@ -294,14 +297,16 @@ def worlds_shown(num_worlds: int) -> list[int]:
     return sorted({*small, *(r for r in (16, 32, 64) if r < num_worlds), num_worlds})
 
 
-def _decode_problem(trainer: WorldTrainer, is_trained: bool) -> tuple[Labels, Tensor]:
+def _decode_problem(
+    trainer: WorldTrainer, points: Points, is_trained: bool
+) -> tuple[Labels, Tensor]:
     """What finds labels, and bucket logits to find them from."""
     plan, num = trainer.plan, _DECODE_BATCHES * DECODE_BATCH
     if is_trained:
         model = trainer.merged().to(trainer.device)
         with torch.inference_mode():
             size = _batch_size(plan.num_worlds, model.num_buckets)
-            batches = itertools.islice(trainer.points.test(size), -(-num // size))
+            batches = itertools.islice(points.test(size), -(-num // size))
             parts = [model.bucket_logits(batch.to(trainer.device)) for batch in batches]
         return Labels.of(model, plan.decode), torch.cat(parts)[:num]
     world = cast(Mach, build_model(plan.world(0), trainer.facts))
