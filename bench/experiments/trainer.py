@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.data.batch import Batch
+from bench.experiments.checkpoints import Checkpoints
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Emit
 from bench.measure.phases import Repetition
@@ -137,6 +138,28 @@ class SteppedTraining(L.Callback):
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights.pop(name))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training goes on with, of plain values and tensors."""
+        return {
+            "done": self._done,
+            "points_seen": self._points_seen,
+            "curve": self._curve,
+            "loss_sum": self._loss_sum,
+            "loss_steps": self._loss_steps,
+            "quality": self._quality,
+            "best": None if self._best is None else vars(self._best),
+            "seconds": self._watch.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`."""
+        state = dict(state_dict)
+        self._watch.add(state.pop("seconds"))
+        best = state.pop("best")
+        self._best = None if best is None else _Best(**best)
+        for name, value in state.items():
+            setattr(self, f"_{name}", value)
 
     def _report(self, loss: float) -> None:
         share = self._done / self.num_steps
@@ -318,6 +341,7 @@ def train_by_steps(
     device: torch.device,
     precision: str,
     max_steps: int,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train a model on batches, over and over; callbacks set the learning rate and look on.
 
@@ -328,6 +352,7 @@ def train_by_steps(
         device: where it computes.
         precision: Lightning's flag.
         max_steps: length; −1: a callback ends it.
+        checkpoints: from which a broken-off training goes on, and which keep this one.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     model.train()
@@ -350,8 +375,10 @@ def train_by_steps(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             limit_val_batches=0,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *([] if checkpoints is None else [checkpoints])],
+            plugins=None if checkpoints is None else checkpoints.store,
         )
-        trainer.fit(model, train_dataloaders=batches)
+        found = None if checkpoints is None else checkpoints.store.find()
+        trainer.fit(model, train_dataloaders=batches, ckpt_path=found)
     model.zero_grad(set_to_none=True)
     model.to(device)  # Lightning hands a model back on the CPU after training

@@ -18,6 +18,7 @@ import torch
 
 from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
+from bench.experiments.checkpoints import Checkpoints, Store
 from bench.experiments.trainer import SteppedTraining, TimedTraining, train_by_steps
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure.clock import Stopwatch
@@ -236,7 +237,10 @@ def fit(ready: Prepared) -> dict[str, Any]:
         validate=validate,
         emit=ready.context.emit,
     )
-    _train(ready, callback, max_steps=callback.num_steps)
+    kept_bytes = sum(ready.memory[f"{part}_bytes"] or 0 for part in ("parameter", "optimizer"))
+    store = Store(ready.trial, ready.context, str(data.facts["fingerprint"]))
+    checkpoints = Checkpoints(store, kept_bytes, ready.watch)
+    _train(ready, callback, max_steps=callback.num_steps, checkpoints=checkpoints)
     callback.restore_best(model)
     refuse_what_is_not_finite(model)
     return callback.to_record()
@@ -444,7 +448,13 @@ def ranking_metrics(ready: Prepared) -> RankingMetrics:
     return found.to(ready.device)
 
 
-def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
+def _train(
+    ready: Prepared,
+    callback: L.Callback,
+    *,
+    max_steps: int,
+    checkpoints: Checkpoints | None = None,
+) -> None:
     train_by_steps(
         ready.model,
         ready.data.train_dataloader(),
@@ -452,6 +462,7 @@ def _train(ready: Prepared, callback: L.Callback, *, max_steps: int) -> None:
         device=ready.device,
         precision=ready.trial.train.precision,
         max_steps=max_steps,
+        checkpoints=checkpoints,
     )
 
 

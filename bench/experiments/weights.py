@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from bench.data.cache import Entry, cache_key, read, replace
 from bench.methods.cards import of_behaviour
 
-# A disk is left at least this many times what is written.
-_ROOM = 4
+#: A disk is left at least this many times what is written.
+ROOM = 4
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
     num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < _ROOM * num_bytes:
-            _log.warning("the weights are not kept: the disk has no room for %d times them", _ROOM)
+        if shutil.disk_usage(folder).free < ROOM * num_bytes:
+            _log.warning("the weights are not kept: the disk has no room for %d times them", ROOM)
             return False
         replace(folder, key, Entry(arrays_of(model), {}))
     except OSError as error:
@@ -64,16 +64,16 @@ def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
 
 def arrays_of(model: nn.Module) -> dict[str, npt.NDArray[Any]]:
     """A model's parameters by name, as the cache keeps them."""
-    return {name: _as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
+    return {name: as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
 
 
 @torch.no_grad()
 def give_arrays(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Put parameters of :func:`arrays_of` into a model of the same shapes."""
     for name, parameter in model.named_parameters():
-        _as_kept(parameter).copy_(torch.from_numpy(np.array(arrays[name])))
+        as_kept(parameter).copy_(torch.from_numpy(np.array(arrays[name])))
 
 
-def _as_kept(weights: Tensor) -> Tensor:
+def as_kept(weights: Tensor) -> Tensor:
     """The same memory as NumPy knows it, which has no bfloat16."""
     return weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights

@@ -32,6 +32,10 @@ class Stopwatch:
             return self._total_seconds
         return self._total_seconds + self._now() - self._started_at
 
+    def add(self, seconds: float) -> None:
+        """Count seconds of before, of a process that was broken off."""
+        self._total_seconds += seconds
+
     def start(self) -> None:
         """Count from here on."""
         self._synchronize()

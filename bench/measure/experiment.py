@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,17 @@ class Context:
                 f"{trial.data.num_validation_points} and num_validations "
                 f"{trial.train.num_validations}; expected both above 0"
             )
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where trainings are kept in their middle."""
+        return self.cache_dir / "checkpoints"
+
+    def forget_checkpoints(self, trial: Trial) -> None:
+        """Take away what was kept of a trial's training, whose record is written."""
+        for path in self.checkpoints_dir.glob(f"*{trial.trial_id}-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def phase(self, name: str) -> None:
         """Say what the trial is at from now on."""

@@ -69,7 +69,11 @@ class LocalEngine:
                 time.sleep(LOOK_SECONDS)
                 continue
             emit = functools.partial(self._on_event, job)
-            yield run_job(job, dataclasses.replace(self._context, emit=emit))
+            record = run_job(job, dataclasses.replace(self._context, emit=emit))
+            yield record
+            # Whoever asks for the next one has written this; a timeout may be given longer.
+            if record.status in ("done", "oom"):
+                self._context.forget_checkpoints(job.trial)
 
 
 class View:
