@@ -31,6 +31,7 @@ from bench.methods.labels import RowNames
 from bench.report.render import render_text
 from bench.report.tables.tuning import curves_table, tuning_table
 from bench.runner import audit, costing, run
+from bench.runner.deciding import decided
 from bench.runner.merging import merge_results
 from bench.runner.plan import (
     OWN,
@@ -156,6 +157,7 @@ def _run_on(
     for chosen in studies:
         run_options = _run_options(options, chosen)
         machine, build_engine = place(chosen, run_options)
+        chosen = decided(chosen, run_options, machine, _note)
         plan = plan_run(chosen, run_options, machine)
         _check_sources(chosen, [*(planned.trial for planned in plan.trials), *plan.unbudgeted])
         _warn(plan.warnings)
@@ -189,6 +191,7 @@ def _cost(options: argparse.Namespace) -> int:
     failed = 0
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
+        chosen = decided(chosen, run_options, note=_note)
         trials = trials_by_steps(chosen, run_options)
         _check_sources(chosen, trials)
         absent = absent_data(chosen, trials, run_options)
@@ -239,6 +242,10 @@ def _read_costs(chosen: Study, run_options: RunOptions) -> list[CostLine]:
     return lines
 
 
+def _note(text: str) -> None:
+    print(progress.printable(text), flush=True)
+
+
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         print(f"warning: {progress.printable(warning)}", file=sys.stderr)
@@ -247,6 +254,7 @@ def _warn(warnings: Iterable[str]) -> None:
 def _budget(options: argparse.Namespace) -> int:
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
+        chosen = decided(chosen, run_options, note=_note)
         trials = [t for t in chosen.build_trials("cpu") if t.train.budget_seconds is not None]
         if not trials:
             print(f"{chosen.name}: no trial has a budget in seconds")
@@ -270,6 +278,7 @@ def _set_budgets(chosen: Study, trials: Sequence[Trial], run_options: RunOptions
 def _tune(options: argparse.Namespace) -> int:
     for chosen in _studies(options):
         run_options = _run_options(options, chosen)
+        chosen = decided(chosen, run_options, note=_note)
         rule = replace(
             chosen.tuning,
             methods=tuple(options.only) or chosen.tuning.methods,
@@ -285,7 +294,7 @@ def _tune(options: argparse.Namespace) -> int:
         watcher = Watcher(
             view=progress.Progress,
             timing=functools.partial(timing_view.shown, NUM_ROUNDS),
-            note=lambda text: print(progress.printable(text), flush=True),
+            note=_note,
         )
         tuner = Tuner(chosen, rule, run_options, watcher)
         outcome = tuner.tune()

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from bench.export import FORMATS
 from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import card, cards
+from bench.runner.deciding import decided
 from bench.runner.plan import OWN, REFERENCE, Plan, RunError, RunOptions, plan_run, require_training
 from bench.settings import Trial
 from bench.store.files import folder_named
@@ -97,6 +98,7 @@ def _export(
     chosen = study.load_study(options.study)
     require_training(chosen)
     wanted = run_options(options, chosen)
+    chosen = decided(chosen, wanted)
     plan = plan_run(chosen, wanted)
     trial = _one(plan, options.replicate)
     whole = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -433,6 +433,20 @@ def validated(ready: Prepared) -> dict[str, float]:
     refuse_what_is_not_finite(ready.model)
     batches = _on(ready.device, ready.data.val_dataloader())
     return evaluate(ready.model, batches, ranking_metrics(ready))
+
+
+def predicted_bytes(trial: Trial, facts: Mapping[str, Any]) -> int:
+    """What a trial's training needs, by the facts of its data as records have them."""
+    described = DataFacts(
+        num_features=facts["num_features"],
+        num_labels=facts["num_labels"],
+        task=facts["task"],
+        label_counts=torch.empty(facts["num_labels"], dtype=torch.int64, device="meta"),
+        num_train_points=facts["num_train_points"],
+    )
+    return int(
+        predicted_memory(trial, described, facts["features_per_point"])["predicted_bytes"] or 0
+    )
 
 
 def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
-from bench.settings import ModelSpec, SettingsError
+from bench.settings import ModelSpec, Scalar, SettingsError
 
 
 def worlds_of(model: ModelSpec, first: int, stop: int) -> ModelSpec:
@@ -25,6 +25,20 @@ def worlds_of(model: ModelSpec, first: int, stop: int) -> ModelSpec:
     if not first:
         del options["first_world"]  # its default: the first worlds are a smaller MACH
     return dataclasses.replace(model, options=options)
+
+
+def by_worlds_per_step(model: ModelSpec) -> tuple[ModelSpec, ...]:
+    """Of `worlds_per_step` 'auto': all worlds together, then half as many, down to one."""
+    if model.options.get("worlds_per_step") != "auto":
+        return (model,)
+    options = {name: value for name, value in model.options.items() if name != "worlds_per_step"}
+    together: list[dict[str, Scalar]] = [{}]
+    most = int(options.get("num_worlds") or 1)
+    # Of a linear model, and of worlds in turn, a step's worlds are not taken apart.
+    while most > 1 and model.encoder != "linear" and not options.get("worlds_in_turn"):
+        most = -(-most // 2)
+        together.append({"worlds_per_step": most})
+    return tuple(dataclasses.replace(model, options=options | each) for each in together)
 
 
 CARDS = (
@@ -82,6 +96,7 @@ CARDS = (
             LOSSES,
         ),
         part=worlds_of,
+        choices=by_worlds_per_step,
         color="#0072B2",
         marker="o",
     ),

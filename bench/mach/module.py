@@ -67,8 +67,9 @@ class Mach(SelfDescribing, ExtremeClassifier):
         worlds_in_turn: of a study's row: its worlds are trained one after another, each to its end,
             and merged, so that one of them stands in memory in training and a killed trial goes on
             with the next; needs independent encoders. A trainer of one's own has all at once.
-        worlds_per_step: worlds whose bucket logits exist together in training; None: all. Those of
-            an update while the loss is computed are taken one by one.
+        worlds_per_step: worlds whose bucket logits exist together in training; None: all; of a
+            study's row also `auto`, as many as half of the machine's memory holds. Those of an
+            update while the loss is computed are taken one by one.
         update: of the output layers, as of :class:`baselines.full_softmax.FullSoftmax`: `optimizer`
             as of all layers, or `sgd` or `row_adagrad` while the loss is computed, without
             gradients or moments in memory (`bench.nn.lean`).

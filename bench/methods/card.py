@@ -150,6 +150,8 @@ class Card:
         most_labels: with more it is not tried, nor trained; None: there is no limit.
         part: of a model and a, b its parts a to b − 1, which are trained without the others; raises
             `SettingsError` for a model without such parts. None: the method has none.
+        choices: of a model that leaves something to the memory at hand (MACH's `worlds_per_step`),
+            what it can become: what needs most first. Others become themselves alone.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -175,6 +177,7 @@ class Card:
     search_task: str = ""
     most_labels: int | None = None
     part: Callable[[ModelSpec, int, int], ModelSpec] | None = None
+    choices: Callable[[ModelSpec], tuple[ModelSpec, ...]] = lambda model: (model,)
     color: str = "#999933"
     marker: str = "*"
 

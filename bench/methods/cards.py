@@ -8,6 +8,7 @@ Never imports torch; what a card names is imported only when it is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import re
@@ -71,6 +72,12 @@ def card(name: str, kind: KindName = "training") -> Card:
     if name not in known:
         raise SettingsError(f"{_NOUNS[kind]} is {name!r}; expected one of {', '.join(known)}")
     return known[name]
+
+
+def choices_of(trial: Trial, kind: Kind) -> list[Trial]:
+    """What a trial can become by the memory at hand, see `Card.choices`; itself, mostly."""
+    own = card(trial.model.method, kind.name)
+    return [dataclasses.replace(trial, model=model) for model in own.choices(trial.model)]
 
 
 def method_class(name: str, kind: KindName = "training") -> Any:

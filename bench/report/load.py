@@ -5,7 +5,7 @@ That is what the study still asks for; `bench.report.sections` makes rows of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.data.source import DataError
 from bench.errors import StudyError
 from bench.methods.card import Kind
-from bench.methods.cards import current_versions, is_older
+from bench.methods.cards import choices_of, current_versions, is_older
 from bench.report.render import counted
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section, select_sections
@@ -215,6 +215,8 @@ def asked_for(
     """
     if not study.profiles:
         return list(records), 0
+    made = {record["trial_id"] for record in records}
+    profiles = [[_as_made(trial, made, study.kind) for trial in trials] for trials in profiles]
     known = {trial.trial_id for trials in profiles for trial in trials}
     kept = [record for record in records if record["trial_id"] in known]
     seen = {str(record["trial_id"]) for record in kept}
@@ -224,6 +226,12 @@ def asked_for(
         for trials in profiles[:-1]
     ]
     return kept, min((len(ids - seen) for ids in expected if ids & seen), default=0)
+
+
+def _as_made(trial: Trial, trial_ids: Container[str], kind: Kind) -> Trial:
+    """A trial as its machine's memory had it (`Card.choices`), where it has been run."""
+    choices = choices_of(trial, kind)
+    return next((each for each in choices if each.trial_id in trial_ids), choices[0])
 
 
 def is_stale(record: Record, kind: Kind) -> bool:

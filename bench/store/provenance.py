@@ -93,6 +93,14 @@ def accelerator_name() -> str | None:
     return answer.stdout.strip() or None
 
 
+@functools.cache
+def accelerator_bytes() -> int | None:
+    """Memory of the first CUDA device, asked as :func:`accelerator_name`."""
+    code = "import torch; print(torch.cuda.get_device_properties(0).total_memory)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return int(answer.stdout) if answer.returncode == 0 else None
+
+
 def machine_slug(machine: Mapping[str, Any]) -> str:
     """File name of a machine's records.
 
