@@ -88,7 +88,7 @@ CARDS = (
         name="adaptive_softmax",
         version=1,
         label="Adaptive softmax",
-        group="",  # until a study has a row of it
+        group="adaptive softmax",
         target="baselines.adaptive_softmax:AdaptiveSoftmax",
         options=(
             OptionFormat(name="num_tails", text="tails={}", default=2),
@@ -140,7 +140,7 @@ CARDS = (
         name="neighbours",
         version=1,
         label="Nearest neighbours",
-        group="",  # until a study has a row of it
+        group="nearest neighbours",
         target="baselines.neighbours:NearestNeighbours",
         options=(
             OptionFormat(name="num_neighbours", text="k={}", default=50),

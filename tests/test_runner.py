@@ -16,6 +16,7 @@ import pytest
 import stub_trials
 from stub_trials import build_study, build_trial, stub_card
 
+from bench.cli import commands
 from bench.cli.progress import Progress, fitted
 from bench.errors import StudyError
 from bench.methods import cards
@@ -224,6 +225,20 @@ def test_what_is_shared_needs_no_data_at_hand(of_two_studies, options, monkeypat
     monkeypatch.setitem(stub_trials.SOURCE, "fingerprint", None)
     brought = dataclasses.replace(second, optional_data=("nothing",))
     assert states(plan_run(brought, options())) == ["shared", "no data"]
+
+
+def test_rows_of_a_peer_that_is_not_installed_are_left_out_and_the_extra_is_named(
+    options, monkeypatch, capsys
+):
+    lacking = stub_card("lacking", library="no_such_library")
+    monkeypatch.setattr(cards, "_registered", [*cards._registered, lacking])
+    study = build_study([build_trial(), build_trial(method="lacking")])
+    plan = plan_run(study, options())
+    assert (states(plan), plan.uninstalled) == (["new", "no library"], ("no_such_library",))
+    commands._print_absent(study, plan.absent, plan.uninstalled)
+    shown = capsys.readouterr().out
+    assert "no_such_library is not installed, its rows are left out" in shown
+    assert "mach-bench[peers]" in shown
 
 
 def test_what_is_shared_is_taken_over_once_by_runners_side_by_side(of_two_studies, options):

@@ -37,6 +37,7 @@ CARDS = (
         label="Omikuji",
         group="label trees",
         target="baselines.peers.omikuji:Omikuji",
+        library="omikuji",
         entry=_ENTRY,
         options=(
             OptionFormat(
@@ -69,6 +70,7 @@ CARDS = (
         label="One-vs-rest",
         group="linear one-vs-rest",
         target="baselines.peers.omikuji:OneVsRest",
+        library="omikuji",
         entry=_ENTRY,
         options=_LINEAR,
         search=(_COSTS, Dimension("binary_loss", ("hinge", "log"))),
@@ -83,6 +85,7 @@ CARDS = (
         label="napkinXC",
         group="label trees",
         target="baselines.peers.napkinxc:NapkinXc",
+        library="napkinxc",
         entry=_ENTRY,
         options=(
             OptionFormat(
@@ -115,6 +118,7 @@ CARDS = (
         label="Vowpal Wabbit",
         group="online: Vowpal Wabbit",
         target="baselines.peers.vowpal_wabbit:VowpalWabbit",
+        library="vowpalwabbit",
         entry=_ENTRY,
         options=(
             OptionFormat(

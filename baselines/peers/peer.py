@@ -13,6 +13,7 @@ from typing import Any, ClassVar, get_type_hints
 from baselines.peers.cards import MAX_OVR_LABELS
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.measure.processors import num_threads
+from bench.methods.card import HOW_TO_INSTALL
 from bench.nn.options import is_of, words
 from bench.settings import ModelSpec, SettingsError, TrainSpec
 
@@ -164,10 +165,7 @@ def import_library(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise PeerMissing(
-            f"{package} cannot be imported ({error}); `pip install 'mach-bench[peers]'` brings "
-            "it, in a clone .venv/bin/python -m pip install -e '.[peers]'"
-        ) from None
+        raise PeerMissing(f"{package} cannot be imported ({error}); {HOW_TO_INSTALL}") from None
 
 
 def refuse_many_labels(dataset: Dataset) -> None:

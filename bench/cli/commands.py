@@ -26,6 +26,7 @@ from bench.cli import export as export_cli
 from bench.cli import progress, timing_view
 from bench.data.download.catalogue import SETS
 from bench.errors import UserError
+from bench.methods.card import HOW_TO_INSTALL
 from bench.methods.cards import card
 from bench.methods.labels import RowNames
 from bench.report.render import render_text
@@ -45,6 +46,7 @@ from bench.runner.plan import (
     names_of_rows,
     plan_run,
     trials_by_steps,
+    uninstalled_libraries,
 )
 from bench.runner.tuning import NUM_ROUNDS, Tuner, Watcher
 from bench.settings import Trial
@@ -164,7 +166,7 @@ def _run_on(
         if options.dry_run:
             _print_plan(chosen, plan)
             continue
-        _print_absent(chosen, plan.absent)
+        _print_absent(chosen, plan.absent, plan.uninstalled)
         _try_folders(run_options, "records", chosen.name)
         if plan.unbudgeted and build_engine is None:
             count = len(plan.unbudgeted)
@@ -195,8 +197,14 @@ def _cost(options: argparse.Namespace) -> int:
         trials = trials_by_steps(chosen, run_options)
         _check_sources(chosen, trials)
         absent = absent_data(chosen, trials, run_options)
-        trials = [trial for trial in trials if trial.data.name not in absent]
-        _print_absent(chosen, absent)
+        uninstalled = uninstalled_libraries(chosen, trials)
+        methods = [card(trial.model.method, chosen.kind.name) for trial in trials]
+        trials = [
+            trial
+            for trial, method in zip(trials, methods, strict=True)
+            if trial.data.name not in absent and method.library not in uninstalled
+        ]
+        _print_absent(chosen, absent, uninstalled)
         if not any(card(trial.model.method, chosen.kind.name).is_timed for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")
             continue
@@ -497,14 +505,16 @@ def _default_data_dir() -> Path:
     return next((folder for folder in _DATA_DIRS if folder.is_dir()), _DATA_DIRS[0])
 
 
-def _print_absent(chosen: Study, absent: Iterable[str]) -> None:
-    """What brings the optional data sets that are not there."""
+def _print_absent(chosen: Study, absent: Iterable[str], uninstalled: Iterable[str]) -> None:
+    """What brings the optional data sets, and the peers, that are not there."""
     for name in absent:
         text = f"{chosen.name}: {name} is not at hand, its rows are left out"
         if name in SETS:
             text += f"; `bench data fetch {name}` downloads it, `bench data import FILE … --as "
             text += f"{name}` takes files that you have"
         print(text)
+    for name in uninstalled:
+        print(f"{chosen.name}: {name} is not installed, its rows are left out; {HOW_TO_INSTALL}")
 
 
 def _print_plan(chosen: Study, plan: Plan) -> None:

@@ -16,6 +16,12 @@ KindName = Literal["training", "decoding", "theory", "scale"]
 #: Experiment of our own methods, which share one LightningModule and one way to be measured.
 TRAINING_ENTRY = "bench.experiments.training"
 
+#: What brings the libraries of peers.
+HOW_TO_INSTALL = (
+    "`pip install 'mach-bench[peers]'` brings it, in a clone "
+    ".venv/bin/python -m pip install -e '.[peers]'"
+)
+
 #: What a method trains by where its options leave that open.
 LOSS_OF_TASK: Mapping[str, str] = {"multilabel": "bce", "multiclass": "softmax"}
 
@@ -136,6 +142,7 @@ class Card:
         entry: module with `run` and `time` (`bench.measure.experiment.Experiment`).
         is_timed: whether its trials have a cost.
         target: `module:Class` that the entry builds; "" where it needs none.
+        library: module of the extra `peers` without which its trials are left out; "": none.
         kind: of the studies that it stands in.
         is_repeatable: whether a trial gives the same again; one that draws from the system's
             entropy or adds up in the order of its threads does not, and is not audited.
@@ -165,6 +172,7 @@ class Card:
     entry: str = TRAINING_ENTRY
     is_timed: bool = True
     target: str = ""
+    library: str = ""
     kind: KindName = "training"
     is_trivial: bool = False
     is_repeatable: bool = True

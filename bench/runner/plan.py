@@ -10,13 +10,14 @@ import importlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import UserError
 from bench.measure.experiment import Context
 from bench.methods.card import TRAINING, Kind
-from bench.methods.cards import cards, check_options, current_versions, is_older
+from bench.methods.cards import card, cards, check_options, current_versions, is_older
 from bench.methods.labels import RowNames
 from bench.settings import DataSpec, SettingsError, Trial
 from bench.store import provenance, record
@@ -30,7 +31,16 @@ from bench.studies.study import Profile, Study, study_names
 SETTLED = ("done", "oom", "timeout")
 
 State = Literal[
-    "new", "stale", "other data", "retry", "again", "kept", "shared", "other shard", "no data"
+    "new",
+    "stale",
+    "other data",
+    "retry",
+    "again",
+    "kept",
+    "shared",
+    "other shard",
+    "no data",
+    "no library",
 ]
 _STATES_TO_RUN: tuple[State, ...] = ("new", "stale", "other data", "retry", "again")
 
@@ -119,7 +129,8 @@ class Planned:
         state: `new`; `stale` (the code behaves differently since); `other data` (the data has
             changed); `retry` (an error); `again` (asked for); `kept` (settled, not run); `shared`
             (settled in another study's records, whose line is taken over); `other shard` (not run
-            here); `no data` (of a published set that is not there).
+            here); `no data` (of a published set that is not there); `no library` (of a
+            peer that is not installed).
         previous: its latest record on this kind of machine.
     """
 
@@ -152,6 +163,7 @@ class Plan:
         warnings: lines that could not be read, of these files and of other studies' that may hold
             the same trials; what such a line holds is run again.
         absent: names of the study's optional data sets that are not there.
+        uninstalled: libraries of peers that are not there.
         names: what all rows of the study are called, also where few of them were asked for.
     """
 
@@ -162,6 +174,7 @@ class Plan:
     records_path: Path
     warnings: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    uninstalled: tuple[str, ...] = ()
     names: RowNames = field(default_factory=RowNames)
 
     @property
@@ -200,6 +213,12 @@ def machine_of(profile: Profile) -> dict[str, Any]:
     if profile == "gpu" and accelerator is None:
         raise RunError("profile is 'gpu', but torch finds no CUDA device on this machine")
     return provenance.machine(accelerator=accelerator)
+
+
+def uninstalled_libraries(study: Study, trials: Iterable[Trial]) -> list[str]:
+    """Libraries of a study's peers that cannot be imported here."""
+    libraries = (card(trial.model.method, study.kind.name).library for trial in trials)
+    return [name for name in dict.fromkeys(libraries) if name and find_spec(name) is None]
 
 
 def absent_data(study: Study, trials: Iterable[Trial], options: RunOptions) -> list[str]:
@@ -317,6 +336,7 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
     wanted = chosen_trials(study, options)
     _check_precision(wanted, options.profile)
     absent = absent_data(study, wanted, options)
+    uninstalled = uninstalled_libraries(study, wanted)
     if not options.is_smoke:
         wanted, missing = resolve(wanted, study_budgets(study, options.results_dir))
     if options.worlds is not None:
@@ -340,8 +360,11 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
             other = elsewhere.get(trial.trial_id)
             if _state(other, trial, versions, fingerprint, options) == "kept":
                 state, old = "shared", other
-            if trial.data.name in absent and state not in ("kept", "shared"):
-                state = "no data"
+            if state not in ("kept", "shared"):
+                if trial.data.name in absent:
+                    state = "no data"
+                elif card(trial.model.method, study.kind.name).library in uninstalled:
+                    state = "no library"
         planned.append(Planned(trial=trial, state=state, previous=old))
     to_run = [each.trial for each in planned if each.will_run]
     _check_methods(study.kind, [*to_run, *missing])
@@ -353,6 +376,7 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
         records_path=path,
         warnings=(*warnings, *more),
         absent=tuple(absent),
+        uninstalled=tuple(uninstalled),
         names=names_of_rows(study, options, records),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,10 +50,8 @@ def _quickstart_start() -> list[Setup]:
     of_mach = dataclasses.replace(train, adam_epsilon=1e-4)
     return [
         (mlp("full_softmax", 64, chunk_size=128), train),
-        (mlp("full_softmax", 64, chunk_size=None), train),
         (mlp("sampled_softmax", 64, sampler="log_uniform", num_samples=2048), train),
-        (mlp("sampled_softmax", 64, sampler="unigram", num_samples=2048), train),
-        *((mlp("mach", 64, **shape, **_LOG_MEAN), of_mach) for shape in _SHAPES),
+        (mlp("mach", 64, num_buckets=2048, num_worlds=4, **_LOG_MEAN), of_mach),
     ]
 
 
@@ -76,34 +73,6 @@ def quickstart(profile: Profile) -> list[Trial]:
         replicates=3,
         shapes=_SHAPES,
     )
-
-
-def quickstart_grid(profile: Profile) -> list[Trial]:
-    """The quickstart's settings: rate and Adam's epsilon of each method, fifteen tries alike.
-
-    Claim: what holds a full softmax back at Adam's usual epsilon of 1e-8 does not hold its rivals.
-    Command: `bench run quickstart-grid`. Hardware: 2 CPU cores.
-    Duration: about 30 minutes on 2 cores.
-    Expected: a full softmax gains several points of validation P@1 from a larger epsilon, the
-    others less than the validation's standard error. The test column chooses nothing.
-    """
-    rows = []
-    # As many steps as 20 seconds came to: `results/budgets/quickstart.json` of 2026-11-30.
-    for model, num_steps in (
-        (mlp("full_softmax", 64, chunk_size=128), 601),
-        (mlp("sampled_softmax", 64, sampler="log_uniform", num_samples=2048), 1895),
-        (mlp("mach", 64, num_buckets=512, num_worlds=16, **_LOG_MEAN), 1210),
-    ):
-        for rate, epsilon in itertools.product((0.01, 0.02, 0.04, 0.08, 0.16), (1e-8, 1e-5, 1e-4)):
-            train = TrainSpec(
-                batch_size=512,
-                learning_rate=rate,
-                adam_epsilon=epsilon,
-                num_steps=num_steps,
-                num_validations=6,
-            )
-            rows.append((model, train))
-    return grid(_IDENTIFIERS, rows)
 
 
 def _bibtex_start() -> list[Setup]:
@@ -355,11 +324,6 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
         primary_metrics=("P@1", "top-5"),
         start=lambda: grid(_IDENTIFIERS, _quickstart_start()),
         is_chosen=is_tuned("quickstart"),
-    ),
-    "quickstart-grid": lambda: study(
-        quickstart_grid,
-        profiles=("cpu",),
-        primary_metrics=("P@1", "top-5"),
     ),
     "bibtex": lambda: study(
         bibtex,
