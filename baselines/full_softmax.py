@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from baselines.heads import SoftmaxHead
 from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
-from bench.nn.lean import LeanUpdate, Update, WeightType, refuse_without_update
-from bench.nn.losses import (
-    LossKind,
-    Reduction,
-    build_positives,
-    chunked_loss,
-    fused_loss_of_logits,
-    loss_scale,
-    refuse_mean_of_softmax,
-    tiling,
-)
+from bench.nn.lean import Update, WeightType, refuse_without_update
+from bench.nn.losses import LossKind, Reduction, refuse_mean_of_softmax, tiling
 from bench.nn.options import Count, Positive, Size, check_values
-from bench.settings import derive_seed
 
 
 class FullSoftmax(LabelLayer):
@@ -50,6 +40,8 @@ class FullSoftmax(LabelLayer):
     cross-entropy (Hsu et al. 2024); spread targets: Menon et al. 2019 (PAL, normalised).
     """
 
+    head: SoftmaxHead
+
     def __init__(
         self,
         facts: DataFacts,
@@ -66,19 +58,30 @@ class FullSoftmax(LabelLayer):
         given = locals()
         check_values(FullSoftmax.__init__, given)
         self.refuse_together(given | shared)
-        default: LossKind = "softmax" if facts.task == "multiclass" else "bce"
-        self.weight_dtype = getattr(torch, weight_type)
-        super().__init__(facts, loss or default, output_std=output_std, **shared)
-        self.chunk_size = chunk_size
-        self.loss_scale = loss_scale(loss_reduction, self.loss_kind, self.num_labels)
+        super().__init__(facts, **shared)
         self.output_rate = output_rate
-        self.lean: LeanUpdate | None = None
         self.updates_in_loss = update != "optimizer"
-        if update != "optimizer":
-            self.output.requires_grad_(False)
-            self.output_bias.requires_grad_(False)
-            seed = derive_seed("rounding", self.seed)
-            self.lean = LeanUpdate([seed], self.num_labels, rule=update)
+        is_linear = self.encoder_kind == "linear"
+        self.head = SoftmaxHead(
+            None if is_linear else self.hidden_dims[-1],
+            self.num_labels,
+            loss=loss or ("softmax" if self.task == "multiclass" else "bce"),
+            label_counts=facts.label_counts if self.prior_start else None,
+            num_points=facts.num_train_points,
+            seed=self.seed,
+            chunk_size=chunk_size,
+            loss_reduction=loss_reduction,
+            update=update,
+            weight_type=weight_type,
+            output_rate=self.learning_rate if self.updates_in_loss else None,
+            weight_decay=self.weight_decay,
+            output_std=output_std,
+            start=self.start,
+        )
+        self.encoder = self.build_encoder((self.seed,), self.num_labels)
+        if is_linear:
+            counts = self.head.column_counts(facts.label_counts)
+            self.start_from_prior(None, counts, self.head.loss_kind)
 
     @classmethod
     def refuse_together(cls, settings: Mapping[str, Any]) -> None:
@@ -89,37 +92,9 @@ class FullSoftmax(LabelLayer):
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean loss of the batch's points over all L labels."""
-        positives = build_positives(
-            batch.label_ids.unsqueeze(0),
-            batch.label_offsets,
-            batch.label_point_ids,
-            self.num_labels,
-            self.loss_kind,
-        )
-        hidden: Tensor = self.encoder(batch)
-        if self.encoder_kind == "linear":
-            loss = fused_loss_of_logits(hidden, positives, self.loss_kind)
-        elif self.lean is not None:
-            return self.lean.loss(
-                hidden,
-                self.output.unsqueeze(0),
-                self.output_bias.unsqueeze(0),
-                positives,
-                self.loss_kind,
-                rate=(self.output_rate or self.learning_rate) * self.rate_factor,
-                scale=self.loss_scale,
-                weight_decay=self.weight_decay,
-            )
-        else:
-            loss = chunked_loss(
-                hidden,
-                self.output.unsqueeze(0),
-                positives,
-                self.loss_kind,
-                bias=self.output_bias.unsqueeze(0),
-                points_per_chunk=self.chunk_size,
-            )
-        return loss * self.loss_scale if self.loss_scale != 1 else loss
+        if self.updates_in_loss:
+            self.head.output_rate = (self.output_rate or self.learning_rate) * self.rate_factor
+        return self.head.loss(self.encoder(batch), batch)
 
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Logits, whose gradient takes their place, of a batch or of a tile of it.
@@ -128,11 +103,12 @@ class FullSoftmax(LabelLayer):
         """
         if self.encoder_kind == "linear":
             return 4 * 2 * batch_size * self.num_labels
-        if self.lean is not None:
-            chunk = self.lean.chunk_bytes(batch_size, self.output)
+        head = self.head
+        if head.lean is not None:
+            chunk = head.lean.chunk_bytes(batch_size, head.weight)
             return chunk + 4 * self.hidden_floats(batch_size)
         tiles = tiling(
-            1, batch_size, self.num_labels, self.loss_kind, points_per_chunk=self.chunk_size
+            1, batch_size, self.num_labels, head.loss_kind, points_per_chunk=head.chunk_size
         )
-        copies = 1 if self.loss_kind == "softmax" else 2
+        copies = 1 if head.loss_kind == "softmax" else 2
         return 4 * (copies * tiles.floats + self.hidden_floats(batch_size))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName
-from baselines.sampled_softmax import sampled_loss
+from baselines.sampled_labels import NumSamples, SampledLabels, SamplerName, Sampling
+from baselines.sampled_losses import sampled_loss
 from bench.data.batch import Batch
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts
@@ -74,7 +74,14 @@ class TwoTower(SelfDescribing, SampledLabels):
         super().__init__(facts, **shared)
         width = self.hidden_dims[-1]
         std = 1 / math.sqrt(width) if output_std is None else output_std
-        self.sample_by(sampler, facts, num_samples=num_samples, power=power)
+        self.sampling = Sampling(
+            sampler,
+            facts.label_counts,
+            facts.num_train_points,
+            num_samples=num_samples,
+            power=power,
+            seed=self.seed,
+        )
         self.similarity: Similarity = similarity
         self.temperature = temperature
         self.encoder = self.build_encoder((self.seed,), None, activate_last=rectify)
@@ -145,11 +152,11 @@ class TwoTower(SelfDescribing, SampledLabels):
     def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
         """Rows of features, and of own and sampled labels."""
         shared = super().sparse_rows(batch_size, entries_per_point)
-        return shared | {"output": self.touched_labels(batch_size)}
+        return shared | {"output": self.sampling.touched_labels(batch_size)}
 
     def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
         """Scores, their masked copy and gradient; gathered rows, scaled, with their gradients."""
-        rows = self.touched_labels(batch_size)
+        rows = self.sampling.touched_labels(batch_size)
         hidden = 4 * batch_size * sum(self.hidden_dims)
         return 4 * (3 * batch_size * rows + 4 * rows * self.hidden_dims[-1] + hidden)
 

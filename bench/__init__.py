@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from baselines.full_softmax import FullSoftmax as FullSoftmax
+    from baselines.heads import SampledSoftmaxHead as SampledSoftmaxHead
+    from baselines.heads import SoftmaxHead as SoftmaxHead
     from baselines.sampled_softmax import SampledSoftmax as SampledSoftmax
     from bench.data.module import ExtremeDataModule as ExtremeDataModule
     from bench.data.source import Source as Source
     from bench.experiments.training import data_facts as data_facts
     from bench.export.predictor import Predictor as Predictor
     from bench.export.write import export_model as export_model
+    from bench.mach.head import MachHead as MachHead
     from bench.mach.module import Mach as Mach
     from bench.methods.card import Card as Card
     from bench.nn.classifier import ExtremeClassifier as ExtremeClassifier
@@ -41,9 +44,12 @@ _HOMES = {
     "ExtremeDataModule": "bench.data.module",
     "FullSoftmax": "baselines.full_softmax",
     "Mach": "bench.mach.module",
+    "MachHead": "bench.mach.head",
     "ModelSpec": "bench.settings",
     "Predictor": "bench.export.predictor",
     "SampledSoftmax": "baselines.sampled_softmax",
+    "SampledSoftmaxHead": "baselines.heads",
+    "SoftmaxHead": "baselines.heads",
     "Source": "bench.data.source",
     "Study": "bench.studies.study",
     "TrainSpec": "bench.settings",

@@ -83,11 +83,11 @@ def test_hash_functions_are_the_published_ones_in_every_replicate():
     preset = PRESETS["bibtex-159-third-party"]
     facts = DataFacts(1836, 159, "multilabel", torch.ones(159, dtype=torch.int64), 4380)
     first, second = (build_model(preset.trial(replicate), facts) for replicate in range(2))
-    assert torch.equal(first.table, second.table)
-    assert not torch.equal(first.output, second.output)
+    assert torch.equal(first.head.table, second.head.table)
+    assert not torch.equal(first.head.weight, second.head.weight)
     # Signed murmur3 of labels 0 to 5 with seed 0, floor-modulo B.
     values = [593689054, -68075478, 1085422463, 847579505, 1889779975, 236698494]
-    assert first.table[0, :6].tolist() == [value % 100 for value in values]
+    assert first.head.table[0, :6].tolist() == [value % 100 for value in values]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.data.cache import Entry, cache_key, read, replace
 from bench.methods.cards import of_behaviour
+from bench.nn.checkpoint import Restorable
 
 #: A disk is left at least this many times what is written.
 ROOM = 4
@@ -31,7 +32,7 @@ def weights_key(trial_id: str, versions: Mapping[str, int], fingerprint: str | N
     return cache_key({"trial_id": trial_id, "versions": behaviour, "fingerprint": fingerprint})
 
 
-def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
+def keep_weights(model: Restorable, cache_dir: Path, key: str) -> bool:
     """Keep a model's parameters in place of those kept before; False where there is no room.
 
     Where they cannot be written this is logged: a finished training's outcome must not be lost.
@@ -50,10 +51,10 @@ def keep_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
     return True
 
 
-def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
+def restore_weights(model: Restorable, cache_dir: Path, key: str) -> bool:
     """Put kept parameters into a model of the same shapes; False where none fit or are complete."""
     entry = read(cache_dir / "weights" / key)
-    own = dict(model.named_parameters())
+    own = model.kept_parameters()
     if entry is None or {name: value.shape for name, value in entry.arrays.items()} != {
         name: tuple(value.shape) for name, value in own.items()
     }:
@@ -62,15 +63,15 @@ def restore_weights(model: nn.Module, cache_dir: Path, key: str) -> bool:
     return True
 
 
-def arrays_of(model: nn.Module) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(model: Restorable) -> dict[str, npt.NDArray[Any]]:
     """A model's parameters by name, as the cache keeps them."""
-    return {name: as_kept(p.detach()).cpu().numpy() for name, p in model.named_parameters()}
+    return {name: as_kept(p.detach()).cpu().numpy() for name, p in model.kept_parameters().items()}
 
 
 @torch.no_grad()
-def give_arrays(model: nn.Module, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def give_arrays(model: Restorable, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Put parameters of :func:`arrays_of` into a model of the same shapes."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.kept_parameters().items():
         as_kept(parameter).copy_(torch.from_numpy(np.array(arrays[name])))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.mach.hashing import build_hash
+from bench.mach.head import MachHead
 from bench.mach.module import Mach
 from bench.nn.layers import Encoder
 
@@ -29,9 +30,9 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
     """
     if not models:
         raise ValueError("no models to merge; expected at least one")
-    ordered = sorted(models, key=lambda model: model.world_ids)
+    ordered = sorted(models, key=lambda model: model.head.world_ids)
     first = ordered[0]
-    worlds = tuple(world for model in ordered for world in model.world_ids)
+    worlds = tuple(world for model in ordered for world in model.head.world_ids)
     if len(set(worlds)) != len(worlds):
         raise ValueError(f"a world stands twice among {worlds}; expected each once")
     encoders = []
@@ -45,26 +46,27 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
             raise ValueError(f"hashes disagree: {_hash(model)} and {_hash(first)}")
     family, seed = _hash(first)
     merged = copy.deepcopy(first)
-    merged.world_ids, merged.num_worlds = worlds, len(worlds)
-    merged.hashes = build_hash(
-        family, first.num_labels, first.num_buckets, max(worlds) + 1, seed
-    ).subset(worlds)
-    merged.table = torch.cat([model.table for model in ordered])
+    head = merged.head
+    head.world_ids = worlds
+    head.world_seeds = tuple(seed for model in ordered for seed in model.head.world_seeds)
+    hashes = build_hash(family, first.num_labels, head.num_buckets, max(worlds) + 1, seed)
+    head.hashes = hashes.subset(worlds)
+    head.table = torch.cat([model.head.table for model in ordered])
     merged.hparams.update(first_world=worlds[0], num_worlds=len(worlds))
     if isinstance(merged.encoder, Encoder):
         _merge_encoders(merged.encoder, encoders)
     if merged.encoder_kind == "mlp":
-        merged.output = _joined([model.output for model in ordered], dim=0)
-        _merge_updates(merged, ordered)
+        head.weight = _joined([model.head.weight for model in ordered], dim=0)
+        _merge_updates(head, [model.head for model in ordered])
     return merged
 
 
-def _merge_updates(merged: Mach, models: Sequence[Mach]) -> None:
+def _merge_updates(merged: MachHead, heads: Sequence[MachHead]) -> None:
     """What worlds that are updated while their loss is computed have beside their weights."""
-    updates = [model.lean for model in models if model.lean is not None]
+    updates = [head.lean for head in heads if head.lean is not None]
     if merged.lean is None or not updates:
         return
-    merged.output_bias = _joined([model.output_bias for model in models], dim=0)
+    merged.bias = _joined([head.bias for head in heads], dim=0)
     merged.lean.seeds = tuple(seed for update in updates for seed in update.seeds)
     squares = [update.squares for update in updates if update.squares is not None]
     if squares:
@@ -92,7 +94,7 @@ def _joined(tensors: Sequence[Tensor], *, dim: int) -> nn.Parameter:
 
 def _hash(model: Mach) -> tuple[str, int]:
     """Family and seed."""
-    words = model.hashes.to_dict()
+    words = model.head.hashes.to_dict()
     return words["family"], words["seed"]
 
 
@@ -100,10 +102,10 @@ def _shape(model: Mach) -> tuple[object, ...]:
     return (
         model.num_features,
         model.num_labels,
-        model.num_buckets,
+        model.head.num_buckets,
         model.encoder_kind,
         model.hidden_dims,
-        model.loss_kind,
+        model.head.loss_kind,
         model.encoder.num_hashed_features,
         model.hparams["update"],
         model.hparams["weight_type"],

@@ -12,12 +12,12 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self, cast
 
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from bench.nn.options import keywords
 from bench.nn.rng import Generator
@@ -25,6 +25,41 @@ from bench.nn.rng import Generator
 _KEY = "extreme_classifier"
 _EXTRA_STATE = "_extra_state"  # torch's name for what `get_extra_state` gives
 _Plain = dict[str, Any]
+# What files call a head's parameters, whose others go by their own names: as when models had none.
+_IN_FILES = {"weight": "output", "bias": "output_bias"}
+
+
+class SelfDescribing(nn.Module):
+    """A model or a head whose `state_dict` describes its weights' meaning, checkpoint or not.
+
+    Its identity stands there as JSON in a tensor `(bytes,)` of uint8, as all else is a tensor: what
+    copies, averages or writes state dicts takes it.
+    """
+
+    def get_extra_state(self) -> Tensor:
+        """What :meth:`identity` gives."""
+        text = json.dumps(_plain_identity(self), sort_keys=True)
+        return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing is taken over: it was compared before any weight was loaded."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Refuse weights that mean something else here, before torch copies any of them.
+
+        Raises:
+            ValueError: what differs, with both values.
+        """
+        state = state_dict.get(f"{prefix}{_EXTRA_STATE}")
+        if state is not None:
+            theirs = json.loads(bytes(state.cpu().tolist()))
+            _refuse_differences(_plain_identity(self), theirs, "loaded weights")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _plain_identity(module: Any) -> _Plain:
+    found: _Plain = as_plain(dict(module.identity()))
+    return found
 
 
 class Restorable(L.LightningModule):
@@ -72,6 +107,30 @@ class Restorable(L.LightningModule):
     def generators(self) -> dict[str, Generator]:
         """The generators of training, by a name each."""
         raise NotImplementedError
+
+    def kept_parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters, by the names that files have them under."""
+        return {_in_files(name): parameter for name, parameter in self.named_parameters()}
+
+    def state_dict(self, *arguments: Any, prefix: str = "", **options: Any) -> Any:
+        """As torch's, with a head's parameters by the names that files have them under."""
+        found = super().state_dict(*arguments, prefix=prefix, **options)
+        for name in [name for name in found if name.startswith(f"{prefix}head.")]:
+            value = found.pop(name)
+            if not name.endswith(_EXTRA_STATE):  # the model says it
+                found[prefix + _in_files(name.removeprefix(prefix))] = value
+        return found
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Give a head its parameters by their own names."""
+        head = self._modules.get("head")
+        for name in () if head is None else head.state_dict():
+            own = f"head.{name}"
+            if name == _EXTRA_STATE:
+                state_dict[prefix + own] = cast(SelfDescribing, head).get_extra_state()
+            elif prefix + _in_files(own) in state_dict:
+                state_dict[prefix + own] = state_dict.pop(prefix + _in_files(own))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -194,32 +253,10 @@ class Restorable(L.LightningModule):
         }
 
 
-class SelfDescribing(Restorable):
-    """A model whose `state_dict` describes its weights' meaning, checkpoint or not.
-
-    Its identity stands there as JSON in a tensor `(bytes,)` of uint8, as all else is a tensor: what
-    copies, averages or writes state dicts takes it.
-    """
-
-    def get_extra_state(self) -> Tensor:
-        """What :meth:`identity` gives."""
-        text = json.dumps(as_plain(dict(self.identity())), sort_keys=True)
-        return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Nothing is taken over: it was compared before any weight was loaded."""
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        """Refuse weights that mean something else here, before torch copies any of them.
-
-        Raises:
-            ValueError: what differs, with both values.
-        """
-        state = state_dict.get(f"{prefix}{_EXTRA_STATE}")
-        if state is not None:
-            theirs = json.loads(bytes(state.cpu().tolist()))
-            _refuse_differences(as_plain(dict(self.identity())), theirs, "loaded weights")
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+def _in_files(name: str) -> str:
+    """A parameter's name in files."""
+    own = name.removeprefix("head.")
+    return _IN_FILES.get(own, own) if own != name else name
 
 
 def own_part(checkpoint: Mapping[str, Any]) -> _Plain:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from bench.data.batch import Batch
 from bench.metrics.torchmetric import RankingMetrics
+from bench.nn.head import ranked
 from bench.nn.layers import Encoder, OwnEncoder, Start, StartKind
 from bench.nn.lightning_hooks import LightningHooks
 from bench.nn.losses import LossKind, prior_bias
@@ -134,7 +135,6 @@ class ExtremeClassifier(LightningHooks):
         self._own_encoder = [encoder] if isinstance(encoder, nn.Module) else []
         self.facts = facts
         self.encoder: Encoder | OwnEncoder
-        self.output: nn.Parameter
         self._num_train_points = facts.num_train_points
         self.num_features = facts.num_features
         self.num_labels = facts.num_labels
@@ -214,11 +214,7 @@ class ExtremeClassifier(LightningHooks):
 
         In 32 bits whatever the precision of training: many labels have equal bfloat16 scores.
         """
-        hidden = self.encode(batch)
-        if not torch.is_autocast_enabled(hidden.device.type):
-            return _ranked(self, hidden, k)
-        with torch.autocast(hidden.device.type, enabled=False):
-            return _ranked(self, hidden.float(), k)
+        return ranked(self, self.encode(batch), k)
 
     def prepare_inference(self, k: int) -> None:
         """Make ready what prediction needs and training does not, off every clock.
@@ -336,15 +332,6 @@ class ExtremeClassifier(LightningHooks):
         if self.prior_start and biases.device.type != "meta":
             with torch.no_grad():
                 biases.copy_(prior_bias(counts, self._num_train_points, kind))
-
-
-def _ranked(model: ExtremeClassifier, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """A ranking is kernels of ours over arrays: where a model is compiled, there is no graph."""
-    return model.rank(hidden, k)
-
-
-if not TYPE_CHECKING:
-    _ranked = torch.compiler.disable(_ranked)
 
 
 def as_tuple(value: int | Sequence[int]) -> tuple[int, ...]:

@@ -69,6 +69,17 @@ def refuse_without_update(settings: Mapping[str, Any]) -> None:
         )
 
 
+def rate_of_update(update: Update, rate: float | None) -> float:
+    """The rate of a head's own update, which has no optimiser to take one from.
+
+    Raises:
+        SettingsError: there is an update and no rate.
+    """
+    if update != "optimizer" and rate is None:
+        raise SettingsError(f"output_rate is None and update {update!r}; expected a learning rate")
+    return rate or 0.0
+
+
 class LeanUpdate(nn.Module):
     """Trains the weights of G output layers of C columns while their loss is computed.
 

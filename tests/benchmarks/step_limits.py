@@ -114,7 +114,7 @@ def product_of(model: ExtremeClassifier, batches: Sequence[Batch]) -> Product:
     """The output layer's products, of the mean number of labels where these are sampled."""
     width = model.hidden_dims[-1]
     if isinstance(model, Mach):
-        return Product(model.num_worlds, BATCH_SIZE, width, model.num_buckets)
+        return Product(model.head.num_worlds, BATCH_SIZE, width, model.head.num_buckets)
     columns = model.num_labels
     if isinstance(model, SampledSoftmax):
         columns = sum(model.sample(batch)[0].numel() for batch in batches) // len(batches)

@@ -248,7 +248,7 @@ def test_mach_gives_the_unbiased_estimate_of_its_softmax_worlds(folder, rows):
     raw = predictor._features.weighted(predictor._features.raw(rows), str)
     nothing = Csr(np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.int32), None, 40)
     chances = model.bucket_logits(to_batch(raw, nothing)).softmax(-1).numpy()
-    table = model.table.numpy()
+    table = model.head.table.numpy()
     for point, row in enumerate(labels):
         for rank, label in enumerate(row):
             mean = np.mean([chances[point, world, table[world, label]] for world in range(3)])

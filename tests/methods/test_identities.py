@@ -50,7 +50,7 @@ def test_mach_with_one_world_and_identity_hash_is_full_softmax(task, encoder, ch
 def test_sampling_all_labels_is_the_full_loss(method, loss, task):
     full = FullSoftmax(facts(D, L, task), loss=loss, hidden_dims=(6,))
     sampled = method(facts(D, L, task), sampler="all", hidden_dims=(6,))
-    assert torch.equal(sampled.output_bias, full.output_bias)  # both start at the prior
+    assert torch.equal(sampled.head.bias, full.head.bias)  # both start at the prior
     perturb(full)
     sampled.load_state_dict(full.state_dict())
     batch = random_batch(8, D, L, task)
@@ -100,7 +100,7 @@ def test_stacked_training_equals_separate_trainings_world_by_world(
     together = stacked.bucket_logits(batch)
     for world in range(3):
         alone = Mach(facts(D, L, task), num_worlds=1, first_world=world, **settings)
-        assert torch.equal(alone.table[0], stacked.table[world])
+        assert torch.equal(alone.head.table[0], stacked.head.table[world])
         _train(alone, task)
         torch.testing.assert_close(
             alone.bucket_logits(batch)[:, 0], together[:, world], rtol=1e-4, atol=1e-5
@@ -180,7 +180,7 @@ def test_mean_reduction_is_bce_over_batch_and_columns(method, encoder):
         found.append((loss.detach(), gradients(model)))
         if method == "mach":
             logits = model.bucket_logits(batch).transpose(0, 1)
-            columns = model.table[:, batch.label_ids].long()
+            columns = model.head.table[:, batch.label_ids].long()
         else:
             logits, columns = model.logits(batch).detach()[None], batch.label_ids[None]
     (total, summed), (mean, averaged) = found
@@ -225,8 +225,8 @@ def test_biases_at_the_training_frequencies_stay_whatever_the_start():
     own, drawn = (FullSoftmax(data, start=start) for start in ("own", "truncated_normal"))
     assert torch.equal(own.output_bias, drawn.output_bias)
     bare = FullSoftmax(data, start="truncated_normal", start_biases=False, prior_start=False)
-    assert bare.output_bias.eq(0).all()
-    assert bare.output.ne(0).all()
+    assert bare.head.bias.eq(0).all()
+    assert bare.head.weight.ne(0).all()
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -220,10 +220,10 @@ def test_a_full_softmax_trains_its_output_layer_by_sgd():
     plain, lean = _model(optimizer="adam"), _model(optimizer="adam", update="sgd")
     trained = {name for name, p in lean.named_parameters() if p.requires_grad}
     assert trained == {"encoder.first.weight", "encoder.first_bias"}
-    before = plain.output.detach().clone()
+    before = plain.head.weight.detach().clone()
     for model in (plain, lean):
         model.training_loss(_batch()).backward()
-    torch.testing.assert_close(lean.output.data, before - 0.1 * plain.output.grad)
+    torch.testing.assert_close(lean.head.weight.data, before - 0.1 * plain.head.weight.grad)
     for name, parameter in lean.named_parameters():
         if parameter.requires_grad:
             torch.testing.assert_close(parameter.grad, plain.get_parameter(name).grad)
@@ -232,7 +232,7 @@ def test_a_full_softmax_trains_its_output_layer_by_sgd():
 def test_labels_of_narrow_weights_are_those_of_their_float32_values():
     narrow = _model(update="sgd", weight_type="bfloat16")
     wide = _model()
-    wide.output.data.copy_(narrow.output.float())
+    wide.head.weight.data.copy_(narrow.head.weight.float())
     for batch in (_batch(), _batch(1)):
         for found, expected in zip(narrow.top_k(batch, 4), wide.top_k(batch, 4), strict=True):
             torch.testing.assert_close(found, expected)
@@ -306,8 +306,8 @@ def _pair(**options):
     """A plain MACH and a lean one of the same weights."""
     update = {name: options.pop(name) for name in ("update", "output_rate")}
     plain, lean = _mach(**options), _mach(**options, **update)
-    lean.output.data.copy_(plain.output.data[:, :-1].mT)
-    assert torch.equal(lean.output_bias, plain.output[:, -1])  # at the prior
+    lean.head.weight.data.copy_(plain.head.weight.data[:, :-1].mT)
+    assert torch.equal(lean.head.bias, plain.head.weight[:, -1])  # at the prior
     return plain, lean
 
 
@@ -323,7 +323,7 @@ def _pair(**options):
 def test_the_worlds_of_a_mach_take_the_steps_of_the_plain_loss(options, update):
     plain, lean = _pair(update=update, output_rate=0.5, **options)
     assert {p.dtype for p in lean.parameters()} == {torch.float32}
-    weight, bias = lean.output.detach().clone(), lean.output_bias.detach().clone()
+    weight, bias = lean.head.weight.detach().clone(), lean.head.bias.detach().clone()
     squares = torch.zeros(R, B)
     for step in range(3):
         losses = [model.training_loss(_batch(step)) for model in (plain, lean)]
@@ -335,16 +335,16 @@ def test_the_worlds_of_a_mach_take_the_steps_of_the_plain_loss(options, update):
             if parameter.requires_grad:
                 mine, own = parameter.grad, plain.get_parameter(name).grad
                 torch.testing.assert_close(mine.to_dense(), own.to_dense(), rtol=1e-5, atol=1e-6)
-        of_weight, of_bias = plain.output.grad[:, :-1].mT, plain.output.grad[:, -1]
+        of_weight, of_bias = plain.head.weight.grad[:, :-1].mT, plain.head.weight.grad[:, -1]
         factor = torch.full((R, B), 0.5)
         if update == "row_adagrad":
             squares += (of_weight.square().sum(2) + of_bias.square()) / (H + 1)
             factor /= squares.sqrt() + 1e-8
         weight = weight - factor.unsqueeze(2) * of_weight
         bias = bias - factor * of_bias
-        torch.testing.assert_close(lean.output.data, weight, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(lean.output_bias.data, bias, rtol=1e-5, atol=1e-5)
-        plain.output.data[:, :-1], plain.output.data[:, -1] = weight.mT, bias
+        torch.testing.assert_close(lean.head.weight.data, weight, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lean.head.bias.data, bias, rtol=1e-5, atol=1e-5)
+        plain.head.weight.data[:, :-1], plain.head.weight.data[:, -1] = weight.mT, bias
     for found, expected in zip(lean.top_k(_batch(), 4), plain.top_k(_batch(), 4), strict=True):
         torch.testing.assert_close(found, expected)
 
@@ -365,14 +365,16 @@ def test_a_lean_world_is_trained_as_it_would_be_alone(weight_type, is_merged):
         alone = [merge_worlds(alone)]
         for model in (together, *alone):
             model.training_loss(_batch(4))
-    joined = torch.cat([model.output.data for model in alone])
+    joined = torch.cat([model.head.weight.data for model in alone])
     assert joined.dtype == getattr(torch, weight_type)
     limit = 1e-5 if weight_type == "float32" else 2**-7
-    torch.testing.assert_close(joined.float(), together.output.data.float(), rtol=limit, atol=1e-5)
-    same = (joined == together.output.data).float().mean()
+    torch.testing.assert_close(
+        joined.float(), together.head.weight.data.float(), rtol=limit, atol=1e-5
+    )
+    same = (joined == together.head.weight.data).float().mean()
     assert weight_type == "float32" or float(same) > 0.99  # draws are a world's own
-    squares = torch.cat([model.lean.squares for model in alone])
-    torch.testing.assert_close(squares, together.lean.squares)
+    squares = torch.cat([model.head.lean.squares for model in alone])
+    torch.testing.assert_close(squares, together.head.lean.squares)
 
 
 def test_a_lean_mach_is_predicted_without_gradients_and_moments_of_its_output():

@@ -34,9 +34,9 @@ def _model(**options) -> Mach:
 def test_a_subset_of_worlds_decodes_as_these_worlds_alone():
     model = _model()
     logits = model.bucket_logits(random_batch(5, 20, 30, "multiclass"))
-    scores, labels = model.decode_logits(logits, 3, estimator="mean", worlds=[2, 0])
+    scores, labels = model.head.decode_logits(logits, 3, estimator="mean", worlds=[2, 0])
     probs = torch.softmax(logits, dim=2)
-    total = sum(probs[:, world, model.table[world].long()] for world in (2, 0))
+    total = sum(probs[:, world, model.head.table[world].long()] for world in (2, 0))
     torch.testing.assert_close(scores, (8 * total.gather(1, labels) / 2 - 1) / 7)
     torch.testing.assert_close(total.gather(1, labels), torch.topk(total, 3, dim=1).values)
 
@@ -64,7 +64,7 @@ def test_analysis_prepares_no_index_for_each_subset_of_worlds(monkeypatch):
     assert tables == []
     model.top_k(random_batch(9, 20, 30, "multiclass"), 1)
     assert tables
-    assert all(table is model.table for table in tables)
+    assert all(table is model.head.table for table in tables)
 
 
 def num_compiled() -> int:
@@ -102,7 +102,7 @@ def test_prepared_model_compiles_and_builds_nothing_in_top_k(
         monkeypatch.setattr(dense._Scan, way, recorded)
     with torch.no_grad():
         for scale in (0.0, 30.0):  # labels that are all alike, and some that stand out
-            model.output.mul_(scale)
+            model.head.weight.mul_(scale)
             for num_points in (1, 3, 40):
                 model.top_k(random_batch(num_points, 20, num_labels, "multiclass"), 3)
             perturb(model)
@@ -124,11 +124,11 @@ def test_top_k_ranks_the_hidden_vectors_as_the_plain_product_does(encoder, share
         assert torch.equal(found, expected)
     logits = hidden
     if encoder == "mlp":
-        logits = torch.einsum("rnh,rhb->rnb", hidden.expand(4, -1, -1), model.output[:, :-1])
-        logits = logits + model.output[:, -1:]
+        logits = torch.einsum("rnh,rhb->rnb", hidden.expand(4, -1, -1), model.head.weight[:, :-1])
+        logits = logits + model.head.weight[:, -1:]
     if task == "multiclass":
         logits = logits.log_softmax(-1)
-    total = sum(logits[world][:, model.table[world].long()] for world in range(4))
+    total = sum(logits[world][:, model.head.table[world].long()] for world in range(4))
     if task == "multiclass":
         total = total / 4
     torch.testing.assert_close(total.topk(4, dim=1).values, scores)
@@ -139,12 +139,12 @@ def test_top_k_ranks_the_hidden_vectors_as_the_plain_product_does(encoder, share
 def test_replicates_draw_their_hashes_anew_unless_a_seed_is_given(family):
     options = {"hash_family": family, "num_hashed_features": 7}
     first, again, other = (_model(seed=seed, **options) for seed in (1, 1, 2))
-    assert torch.equal(first.table, again.table)
-    assert not torch.equal(first.table, other.table)
+    assert torch.equal(first.head.table, again.head.table)
+    assert not torch.equal(first.head.table, other.head.table)
     assert not torch.equal(first.encoder.feature_table, other.encoder.feature_table)
     fixed = [_model(seed=seed, hash_seed=0, **options) for seed in (1, 2)]
-    assert torch.equal(fixed[0].table, fixed[1].table)
-    assert torch.equal(fixed[0].table, build_hash(family, 30, 8, 4, 0).table())
+    assert torch.equal(fixed[0].head.table, fixed[1].head.table)
+    assert torch.equal(fixed[0].head.table, build_hash(family, 30, 8, 4, 0).table())
 
 
 def test_described_model_computes_no_table_and_knows_its_bytes(monkeypatch):
@@ -170,7 +170,7 @@ def test_decode_bytes_count_tables_and_the_index_where_there_is_one(method):
     model = _model(num_buckets=300, decode_method=method)
     expected = 4 * 30 * 2
     if method != "dense":
-        expected += build_index(model.table, 300).num_bytes
+        expected += build_index(model.head.table, 300).num_bytes
     assert model.decode_bytes() == expected
 
 
@@ -190,8 +190,8 @@ def test_world_subsets_are_distinct_and_within_range():
 
 
 def test_default_estimator_follows_the_loss():
-    assert _model().estimator == "log_mean"
-    assert _model(task="multilabel").estimator == "logit_sum"
+    assert _model().head.estimator == "log_mean"
+    assert _model(task="multilabel").head.estimator == "logit_sum"
 
 
 @pytest.mark.parametrize(
@@ -212,11 +212,11 @@ def test_one_worlds_best_buckets_filter_what_all_worlds_rank(estimator):
     batch = random_batch(6, 20, 30, "multiclass")
     model.prepare_inference(30)
     scores, labels = model.top_k(batch, 30)
-    every, order = model.decode_logits(model.bucket_logits(batch), 30, estimator=estimator)
+    every, order = model.head.decode_logits(model.bucket_logits(batch), 30, estimator=estimator)
     first = model.bucket_logits(batch)[:, 0]
     for point in range(6):
         best = set(first[point].topk(3).indices.tolist())
-        is_kept = [int(model.table[0, label]) in best for label in order[point].tolist()]
+        is_kept = [int(model.head.table[0, label]) in best for label in order[point].tolist()]
         kept = torch.tensor(is_kept)
         size = int(kept.sum())
         assert labels[point].tolist() == order[point, kept].tolist() + [-1] * (30 - size)
@@ -251,10 +251,10 @@ def test_analysis_of_a_filtered_model_finds_labels_as_its_prediction_does(estima
     def filtered_by_hand(batch):
         logits = model.bucket_logits(batch)[:, worlds]
         best = logits[:, 0].topk(2).indices
-        kept = (model.table[worlds[0]].long()[None, :, None] == best[:, None, :]).any(2)
+        kept = (model.head.table[worlds[0]].long()[None, :, None] == best[:, None, :]).any(2)
         scores = estimators.bucket_scores(logits, "softmax", estimator)
         total = label_scores_block(
-            scores, model.table[worlds], estimators.reduction(estimator)
+            scores, model.head.table[worlds], estimators.reduction(estimator)
         ).masked_fill(~kept, -torch.inf)
         ranked, labels = total.sort(dim=1, descending=True, stable=True)
         return labels.masked_fill(torch.isneginf(ranked), -1)[:, :10]

@@ -55,7 +55,7 @@ def parts(model: ExtremeClassifier) -> tuple[list[nn.Parameter], list[nn.Paramet
     weights, biases = [], []
     for name, parameter in model.named_parameters():
         held = [parameter.detach().clone()]
-        if isinstance(model, Mach) and name == "output":
+        if isinstance(model, Mach) and name == "head.weight":
             held = [held[0][:, :-1].clone(), held[0][:, -1:].clone()]
         is_bias = name.endswith("bias") or ".biases." in name
         (biases if is_bias else weights).append(nn.Parameter(held[0]))
@@ -123,9 +123,9 @@ def test_a_lean_layer_decays_as_torchs_sgd_does(update):
         build("full softmax", "adam", update=update, weight_decay=decay, output_rate=0.5)
         for decay in (0.2, 0.0)
     )
-    weight, bias = (p.detach().clone() for p in (model.output, model.output_bias))
+    weight, bias = (p.detach().clone() for p in (model.head.weight, model.head.bias))
     for each in (model, still):
         next(gradients(each))
-    torch.testing.assert_close(model.output.data, still.output.data - 0.5 * 0.2 * weight)
-    assert torch.equal(model.output_bias, still.output_bias)
-    assert not torch.equal(model.output_bias, bias)
+    torch.testing.assert_close(model.head.weight.data, still.head.weight.data - 0.5 * 0.2 * weight)
+    assert torch.equal(model.head.bias, still.head.bias)
+    assert not torch.equal(model.head.bias, bias)

@@ -7,8 +7,9 @@ import torch
 from batches import facts, perturb, random_batch
 
 from baselines.full_softmax import FullSoftmax
-from baselines.sampled_bce import SampledBce, sampled_bce_loss
-from baselines.sampled_softmax import SampledSoftmax, sampled_loss
+from baselines.sampled_bce import SampledBce
+from baselines.sampled_losses import sampled_bce_loss, sampled_loss
+from baselines.sampled_softmax import SampledSoftmax
 from baselines.samplers import (
     DistributionSampler,
     InBatchSampler,

@@ -131,8 +131,8 @@ def test_merged_worlds_are_the_model_that_is_trained_at_once(tmp_path):
         together.training_step(batch, 0).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert merged.world_ids == (0, 1)
-    assert torch.equal(merged.table, together.table)
+    assert merged.head.world_ids == (0, 1)
+    assert torch.equal(merged.head.table, together.head.table)
     for (name, own), other in zip(merged.named_parameters(), together.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5, msg=name)
 

@@ -125,7 +125,7 @@ def forecast(plan: Plan, facts: DataFacts, entries_per_point: float) -> dict[str
     world_bytes = int(one["parameter_bytes"] or 0)
     with torch.device("meta"):
         world = cast(Mach, build_model(trial, facts))
-    table = world.table.numel() * world.table.element_size()
+    table = world.head.table.numel() * world.head.table.element_size()
     counts = facts.label_counts.numel() * 8
     # Counting a world's buckets widens its table to the counts' type.
     training = int(one["predicted_bytes"] or 0) + table + 2 * counts
@@ -133,7 +133,7 @@ def forecast(plan: Plan, facts: DataFacts, entries_per_point: float) -> dict[str
     tables = 0 if plan.decode == "recompute" else plan.num_worlds * table
     decode = tables
     if plan.decode == "auto":
-        decode += index_bytes(facts.num_labels, plan.num_worlds, world.num_buckets)
+        decode += index_bytes(facts.num_labels, plan.num_worlds, world.head.num_buckets)
     phases = [training]
     if plan.is_complete:
         merge = 2 * parameters + tables + table + 2 * counts
@@ -249,14 +249,14 @@ class WorldTrainer:
             model = self._restored(number)
             if plan.decode != "recompute":
                 if table is None:
-                    table = model.table.new_empty(plan.num_worlds, model.num_labels)
-                table[place] = model.table[0]
+                    table = model.head.table.new_empty(plan.num_worlds, model.num_labels)
+                table[place] = model.head.table[0]
             # The merge would have all tables twice.
-            model.table = model.table[:, :0].clone()
+            model.head.table = model.head.table[:, :0].clone()
             models.append(model)
         merged = merge_worlds(models)
         if table is not None:
-            merged.table = table
+            merged.head.table = table
         return merged
 
     def _restored(self, number: int) -> Mach:

@@ -64,12 +64,13 @@ class Labels:
     def of(cls, model: Mach, how: str) -> Labels:
         """Of a model's hash; what is not needed is not kept."""
         is_kept = how != "recompute"
-        hashes = model.hashes if isinstance(model.hashes, UniversalHash) else None
+        head = model.head
+        hashes = head.hashes if isinstance(head.hashes, UniversalHash) else None
         return cls(
-            model.table if is_kept else None,
+            head.table if is_kept else None,
             None if is_kept else hashes,
-            model.loss_kind,
-            model.estimator,
+            head.loss_kind,
+            head.estimator,
             how if is_kept else "dense",
         )
 
@@ -122,7 +123,7 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
         trainer.host_peak.begin_phase()
         labels = Labels.of(model, plan.decode)
         context.phase("index")
-        labels.prepare(model.num_buckets, max(trial.data.ks))
+        labels.prepare(model.head.num_buckets, max(trial.data.ks))
         context.phase("evaluate")
         with torch.inference_mode():
             rows = _score(model, labels, trainer, points)
@@ -258,7 +259,7 @@ def _score(
     sizes = worlds_shown(plan.num_worlds) if plan.decode == "dense" else [plan.num_worlds]
     hits = torch.zeros(len(sizes), len(ks), dtype=torch.int64)
     num_seen = num_asked = 0
-    for batch in points.test(_batch_size(plan.num_worlds, model.num_buckets)):
+    for batch in points.test(_batch_size(plan.num_worlds, model.head.num_buckets)):
         # Ids of L or more are of labels that training has not.
         is_seen = (counts[batch.label_ids.clamp(max=counts.numel() - 1)] > 0) & (
             batch.label_ids < counts.numel()
@@ -305,17 +306,18 @@ def _decode_problem(
     if is_trained:
         model = trainer.merged().to(trainer.device)
         with torch.inference_mode():
-            size = _batch_size(plan.num_worlds, model.num_buckets)
+            size = _batch_size(plan.num_worlds, model.head.num_buckets)
             batches = itertools.islice(points.test(size), -(-num // size))
             parts = [model.bucket_logits(batch.to(trainer.device)) for batch in batches]
         return Labels.of(model, plan.decode), torch.cat(parts)[:num]
     world = cast(Mach, build_model(plan.world(0), trainer.facts))
-    hashes = world.hashes.to_dict()
-    world.hashes = build_hash(
-        hashes["family"], world.num_labels, world.num_buckets, plan.num_worlds, hashes["seed"]
+    head = world.head
+    hashes = head.hashes.to_dict()
+    head.hashes = build_hash(
+        hashes["family"], head.num_labels, head.num_buckets, plan.num_worlds, hashes["seed"]
     )
     if plan.decode != "recompute":
-        world.table = world.hashes.table().to(trainer.device)
+        head.table = head.hashes.table().to(trainer.device)
     generator = torch.Generator().manual_seed(derive_seed("flat logits", trainer.plan.num_worlds))
-    logits = torch.randn(num, plan.num_worlds, world.num_buckets, generator=generator)
+    logits = torch.randn(num, plan.num_worlds, head.num_buckets, generator=generator)
     return Labels.of(world, plan.decode), logits.to(trainer.device)
