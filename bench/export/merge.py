@@ -71,7 +71,7 @@ def merge_models(parts: Sequence[Path], folder: Path, *, replace: bool = False) 
         lines={name: read_lines(first / name) for name in texts},
         replace=replace,
     )
-    return merged.num_worlds
+    return merged.head.num_worlds
 
 
 def _wrong(metas: Mapping[str, Meta]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bench.studies.grids import (
     is_tuned,
     linear,
     mlp,
+    rivals_of,
     study,
     tuned_grid,
 )
@@ -127,13 +128,15 @@ def delicious(profile: Profile) -> list[Trial]:
         mlp("full_softmax", 256, chunk_size=128, loss="softmax", **common),
         mlp("sampled_softmax", 256, sampler="unigram", num_samples=256, **common),
         mlp("sampled_softmax", 256, sampler="in_batch", num_samples=0, **common),
+        mlp("sampled_softmax", 256, sampler="mixed", num_samples=256, **common),
         mlp("sampled_bce", 256, sampler="unigram", num_samples=256, **common),
         *(
             mlp("mach", 256, num_buckets=b, num_worlds=8, share_encoder=shared, **common)
             for b, shared in ((50, True), (100, True), (200, True), (200, False))
         ),
     ]
-    return grid(data, [(model, train) for model in models], replicates=3)
+    rows = [(model, train) for model in models]
+    return grid(data, rows, replicates=3) + grid(data, rivals_of(983), trivial=False)
 
 
 def bible(profile: Profile) -> list[Trial]:
@@ -171,6 +174,8 @@ def bible(profile: Profile) -> list[Trial]:
         (mlp("mach", 512, num_buckets=512, num_worlds=8, **mach), train()),
         (mlp("mach", 512, num_buckets=1024, num_worlds=8, share_encoder=True, **mach), train()),
         (linear("mach", num_buckets=512, num_worlds=16, **mach), train(0.1)),
+        (mlp("adaptive_softmax", 256), train()),
+        *rivals_of(31_086),
     ]
     return grid(data, rows)
 
@@ -218,6 +223,8 @@ def citeulike(profile: Profile) -> list[Trial]:
         (mlp("mach", 256, num_buckets=2000, num_worlds=8, loss="softmax", **mach), train()),
         (mlp("mach", 256, num_buckets=1000, num_worlds=16, loss="softmax", **mach), train()),
         (mlp("mach", 256, num_buckets=4000, num_worlds=4, loss="softmax", **mach), train()),
+        (mlp("sampled_bce", 256, sampler="mixed", **sampled), train()),
+        *rivals_of(52_946),
     ]
     return grid(data, rows)
 
@@ -286,11 +293,16 @@ def _simplewiki_rows(data: DataSpec, seconds: float, profile: Profile) -> list[T
             train(0.005),
         ),
         (linear("mach", num_buckets=512, num_worlds=16, **mach), train(0.1)),
+        (mlp("adaptive_softmax", 256), train(0.01)),
+        (mlp("sampled_softmax", 512, sampler="mixed", num_samples=2048), train(0.005)),
+        *rivals_of(data.num_top_labels or 83_071),
     ]
     return grid(data, rows)
 
 
 def _leads(model: ModelSpec) -> bool:
+    if model.method == "napkinxc":
+        return False  # an hour
     if model.method == "full_softmax":
         return model.hidden_dims == (64,)
     if model.method == "sampled_softmax":
