@@ -46,9 +46,9 @@ def merge_models(parts: Sequence[Path], folder: Path, *, replace: bool = False) 
     """
     refuse_existing(folder, replace=replace)
     metas = [read_meta(part, verify=True) for part in parts]
-    wrong = list(_wrong(dict(zip(map(str, parts), metas, strict=True))))
+    wrong = list(_wrong(list(zip(map(str, parts), metas, strict=True))))
     if wrong:
-        raise ModelError("\n  ".join(["the parts make no model:", *wrong]))
+        raise ModelError(f"the parts make no model: {'; '.join(wrong)}")
     models = [model_of(part, meta) for part, meta in zip(parts, metas, strict=True)]
     merged = merge_worlds(cast(list[Mach], models))
     first, meta = parts[0], metas[0]
@@ -63,7 +63,7 @@ def merge_models(parts: Sequence[Path], folder: Path, *, replace: bool = False) 
             "identity": identity_of(merged),
             "record": None,
             "part_of": None,
-            "parts": [{"record": each["record"], "of": each["part_of"]} for each in metas],
+            "parts": [{"record": each["record"], "of": each.get("part_of")} for each in metas],
             "provenance": provenance.collect(accelerator=None)
             | {"exported_at": provenance.utc_now()},
         },
@@ -74,24 +74,24 @@ def merge_models(parts: Sequence[Path], folder: Path, *, replace: bool = False) 
     return merged.head.num_worlds
 
 
-def _wrong(metas: Mapping[str, Meta]) -> Iterator[str]:
-    """What keeps folders from being the parts of one model, a line each."""
-    first, *_ = metas
-    for name, meta in metas.items():
+def _wrong(parts: Sequence[tuple[str, Meta]]) -> Iterator[str]:
+    """What keeps folders from being the parts of one model."""
+    first, told = parts[0]
+    for name, meta in parts:
         if method_class(meta["method"]) is not Mach:
             yield f"{name} is of {meta['method']}; expected MACH, which has worlds"
         elif _settings(meta).get("share_encoder"):
             yield f"{name}: its worlds share an encoder; expected share_encoder=False"
-        for what, mine, theirs in _differences(meta, metas[first]):
+        for what, mine, theirs in _differences(meta, told):
             yield f"{name}: {what} is {mine!r}, in {first} {theirs!r}"
     owners: dict[int, list[str]] = {}
-    for name, meta in metas.items():
+    for name, meta in parts:
         for world in _worlds(meta):
             owners.setdefault(world, []).append(name)
     for world, names in sorted(owners.items()):
         if len(names) > 1:
             yield f"world {world} is in {' and in '.join(names)}; expected each once"
-    whole = metas[first].get("part_of")
+    whole = told.get("part_of")
     options = whole["model"]["options"] if whole else {}
     start = options.get("first_world", 0) if whole else min(owners, default=0)
     stop = start + options["num_worlds"] if whole else max(owners, default=-1) + 1
