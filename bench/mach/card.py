@@ -11,7 +11,7 @@ from bench.settings import ModelSpec, Scalar, SettingsError
 def worlds_of(model: ModelSpec, first: int, stop: int) -> ModelSpec:
     """A MACH of the worlds `first` to `stop` − 1 alone, as `bench.mach.merge` joins them."""
     options = dict(model.options)
-    start, count = int(options.get("first_world") or 0), int(options["num_worlds"] or 0)
+    start, count = int(options.get("first_world") or 0), int(options.get("num_worlds") or 0)
     if options.get("share_encoder") and model.encoder != "linear":
         raise SettingsError(
             "share_encoder is True, and worlds of one encoder are trained together; expected "
@@ -77,7 +77,7 @@ CARDS = (
                 name="worlds_in_turn", words={True: "worlds in turn", False: ""}, default=False
             ),
             OptionFormat(name="worlds_per_step", text="worlds a step={}", is_always=False),
-            OptionFormat(name="first_world", text="from world {} on", is_always=False),
+            OptionFormat(name="first_world", text="first world={}", is_always=False),
             *UPDATES,
         ),
         along="num_worlds",

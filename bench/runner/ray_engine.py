@@ -447,7 +447,10 @@ def _run(
     context = dataclasses.replace(
         _local(context), emit=lambda event: events.put.remote(name, dict(event)) and None
     )
-    return run_job(dataclasses.replace(job, provenance=origin), context)
+    record = run_job(dataclasses.replace(job, provenance=origin), context)
+    if record.status in ("done", "oom"):  # as the local engine does when it is written
+        context.forget_checkpoints(job.trial)
+    return record
 
 
 def _local(context: Context) -> Context:

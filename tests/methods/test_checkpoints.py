@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.commands import main
 from bench.experiments import checkpoints, training
 from bench.measure.clock import Stopwatch
 from bench.runner.child import Job, build_record
@@ -176,3 +178,48 @@ def test_checkpoints_are_taken_away_when_the_record_is_written(tmp_path, monkeyp
     assert len(list(records)) == 1
     left = sorted(path.name for path in context.checkpoints_dir.iterdir())
     assert [trial("lean").trial_id in name for name in left] == [True, True]
+
+
+STUDY = """
+import os, signal, sys
+from pathlib import Path
+from bench import Study
+from bench.experiments import checkpoints
+from tests.methods.test_checkpoints import trial
+
+killed = Path(__file__).with_name("killed")
+write = checkpoints.Store.save_checkpoint
+
+def save(self, checkpoint, path, storage_options=None):
+    write(self, checkpoint, path)
+    if checkpoint["global_step"] == 9 and not killed.exists():
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if "bench.runner.worker" in str(sys.modules["__main__"].__spec__):
+    checkpoints.EVERY_SECONDS, checkpoints._MOST_SHARE = 0.0, 1e9
+    checkpoints.Store.save_checkpoint = save
+
+STUDY = Study(name="mine", claim="Goes on.", trials=lambda profile: [trial("mach")], smoke=list)
+"""
+
+
+def test_a_run_after_a_kill_records_what_an_uninterrupted_one_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "mine.py").write_text(STUDY)
+    found, reasons = [], []
+    for name, statuses in (("first", ["error", "done"]), ("other", ["done"])):
+        folder = tmp_path / name
+        places = [f"--{kind}={folder / kind}" for kind in ("data-dir", "results", "cache-dir")]
+        for status in statuses:
+            ended = main(["run", str(tmp_path / "mine.py"), *places])
+            assert ended == (1 if status == "error" else 0)
+            left = list((folder / "cache-dir" / "checkpoints").glob("*-*"))
+            assert bool(left) == (status == "error")
+        [path] = (folder / "results" / "records" / "mine").glob("*.jsonl")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["status"] for line in lines] == statuses
+        found.append(lines[-1])
+        reasons += [line["reason"] for line in lines]
+    assert "killed by SIGKILL" in reasons[0]
+    assert quality(found[0]) == quality(found[1])
