@@ -77,6 +77,15 @@ def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entr
     Raises:
         CacheError: the folder does not let this user write.
     """
+    return load_or_write(cache_dir, key, lambda folder: build())
+
+
+def load_or_write(cache_dir: Path, key: str, build: Callable[[Path], Entry]) -> Entry:
+    """As :func:`load_or_build`, of arrays that need not fit into memory.
+
+    `build` is given a folder of its own to write to. An array that is all of a `.npy` file there
+    (`bench.data.rowwriter`) becomes part of the entry as it is; what else lies there is removed.
+    """
     with contextlib.suppress(FileNotFoundError, _Damaged):
         return _read(cache_dir / key)
     with _building(cache_dir, key):
@@ -86,7 +95,7 @@ def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entr
             pass
         except _Damaged as damage:
             _log.warning("cache entry %s is built again: %s", key, damage)
-        _write(cache_dir, key, build())
+        _write(cache_dir, key, build)
     entry = read(cache_dir / key)
     if entry is None:
         raise CacheError(f"{cache_dir / key}: the cache entry just written cannot be read back")
@@ -96,7 +105,7 @@ def load_or_build(cache_dir: Path, key: str, build: Callable[[], Entry]) -> Entr
 def replace(cache_dir: Path, key: str, entry: Entry) -> None:
     """Write an entry, instead of whatever is there."""
     with _building(cache_dir, key):
-        _write(cache_dir, key, entry)
+        _write(cache_dir, key, lambda folder: entry)
 
 
 def read(folder: Path) -> Entry | None:
@@ -206,37 +215,66 @@ def _sweep(cache_dir: Path) -> None:
     locks.sweep(cache_dir, "*.lock")
 
 
-def _write(cache_dir: Path, key: str, entry: Entry) -> None:
+def _write(cache_dir: Path, key: str, build: Callable[[Path], Entry]) -> None:
     partial, target = cache_dir / f".{key}.partial", cache_dir / key
     with _permitted(cache_dir):
         _remove(partial)  # of a builder that died; the lock is ours
         partial.mkdir()
-        try:
+    try:
+        entry = build(partial)
+        with _permitted(cache_dir):
             _fill(partial, key, entry)
             _remove(target)  # damaged, or replaced
             partial.replace(target)
-            folder = os.open(cache_dir, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _sync(cache_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(folder: Path, key: str, entry: Entry) -> None:
     for name, array in entry.arrays.items():
-        with (folder / f"{name}.npy").open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path = folder / f"{name}.npy"
+        if (written := _file_of(folder, array)) is not None:
+            written.rename(path)
+        else:
+            with path.open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+        _sync(path)
     for name, lines in entry.texts.items():
         _write_text(folder / name, "".join(f"{line}\n" for line in lines))
-    digests = {path.name: file_digest(path) for path in folder.iterdir()}
     names = {"arrays": list(entry.arrays), "texts": list(entry.texts)}
+    files = {*(f"{name}.npy" for name in names["arrays"]), *names["texts"]}
+    digests = {}
+    for path in folder.iterdir():
+        if path.name in files:
+            digests[path.name] = file_digest(path)
+        else:
+            path.unlink()
     _write_text(
         folder / _META, sealed({"key": key, "meta": entry.meta, **names, "sha256": digests})
     )
+
+
+def _file_of(folder: Path, array: npt.NDArray[Any]) -> Path | None:
+    """The file in a folder that an array is all of."""
+    mapped = array.base
+    if (
+        not isinstance(mapped, np.memmap)
+        or mapped.size != array.size
+        or mapped.filename is None
+        or Path(mapped.filename).parent != folder.resolve()
+    ):
+        return None
+    return folder / Path(mapped.filename).name
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

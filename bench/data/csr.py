@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,11 @@ JsonScalar = str | int | float | bool | None
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
+
+#: What is read or written at a time of rows that do not fit into memory: about so many entries,
+#: and at most so many rows.
+BLOCK_ENTRIES = 1 << 22
+BLOCK_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,22 @@ class Csr:
         values = None if self.values is None else self.values[first:last]
         return Csr(offsets - first, self.ids[first:last], values, self.num_columns)
 
+    def blocks(self) -> Iterator[tuple[int, Csr]]:
+        """All rows, a block at a time, each with the number of its first row; see :meth:`slice`."""
+        size = self._block_rows
+        for start in range(0, self.num_rows, size):
+            yield start, self.slice(start, start + size)
+
+    def blocks_of(self, index: npt.NDArray[np.integer]) -> Iterator[tuple[int, Csr]]:
+        """Rows `index`, a block at a time, each with its place in `index`; see :meth:`rows`."""
+        size = self._block_rows
+        for start in range(0, index.size, size):
+            yield start, self.rows(index[start : start + size].astype(np.int64))
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, min(BLOCK_ROWS, BLOCK_ENTRIES * self.num_rows // max(1, self.ids.size)))
+
     def followed_by(self, other: Csr) -> Csr:
         """These rows, then those of another with as many columns, copied."""
         values = None
@@ -85,7 +107,9 @@ class Csr:
 
     def column_counts(self) -> Int64s:
         """`(num_columns,)` int64: rows that hold each column."""
-        return np.bincount(self.ids, minlength=self.num_columns).astype(np.int64, copy=False)
+        counts = np.zeros(self.num_columns, dtype=np.int64)
+        count_ids(self.ids, counts)
+        return counts
 
 
 def offsets_of(lengths: npt.NDArray[np.integer]) -> Int64s:
@@ -156,6 +180,13 @@ class Dataset:
     def _file_labels(self) -> list[Csr]:
         parts = (self.train_labels, self.validation_labels, self.set_aside_labels)
         return [part for part in parts if part is not None]
+
+
+@njit(cache=True)
+def count_ids(ids, counts):  # type: ignore[no-untyped-def]
+    """Add to `counts` how often each id stands among `ids`; `bincount` would copy these."""
+    for entry in range(ids.size):
+        counts[ids[entry]] += 1
 
 
 @njit(cache=True)

@@ -81,7 +81,7 @@ class PlantedSource:
         """Nothing: the options are all there is; see `bench.data.source.Source`."""
         return {}
 
-    def build(self, data_dir: Path) -> RawData:
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
         """Draw the points and find the best label of each test point; see `bench.data.source`."""
         signatures = self.signatures()
         train_x, train_y = self._points("train", self.num_train_points, signatures)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.data.cache import Entry, cache_key, load_or_build
+from bench.data.cache import Entry, cache_key, load_or_write
 from bench.data.csr import Csr, Dataset, Int64s
 from bench.data.source import DataError, RawData
 from bench.data.sources import build_source, prepared_fingerprint, raw_identity
@@ -75,12 +75,12 @@ def load_labels(
 def _prepared_entry(spec: DataSpec, data_dir: Path, cache_dir: Path) -> tuple[Entry, str]:
     fingerprint = prepared_fingerprint(spec, data_dir, cache_dir)
 
-    def build() -> Entry:
+    def build(folder: Path) -> Entry:
         raw = load_raw(spec, data_dir, cache_dir)
-        return _to_entry(prepare(spec, raw), raw.label_names)
+        return _to_entry(prepare(spec, raw, folder), raw.label_names)
 
     key = cache_key({"prepared": fingerprint, "layout": _LAYOUT})
-    return load_or_build(cache_dir, key, build), fingerprint
+    return load_or_write(cache_dir, key, build), fingerprint
 
 
 def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:
@@ -91,14 +91,14 @@ def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:
     """
     identity = raw_identity(spec, data_dir, cache_dir)
 
-    def build() -> Entry:
-        raw = build_source(spec).build(data_dir)
+    def build(folder: Path) -> Entry:
+        raw = build_source(spec).build(data_dir, folder)
         if raw_identity(spec, data_dir, cache_dir) != identity:
             raise DataError(f"{spec.name}: the files changed while they were read; run it again")
         return _raw_to_entry(raw)
 
     key = cache_key({**identity, "layout": _LAYOUT})
-    return _raw_from_entry(load_or_build(cache_dir, key, build))
+    return _raw_from_entry(load_or_write(cache_dir, key, build))
 
 
 def _warn(facts: Mapping[str, Any]) -> None:

@@ -129,7 +129,7 @@ class PySource:
             )
         return found
 
-    def build(self, data_dir: Path) -> RawData:
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
         """Lex the corpus and draw the points; see `bench.data.source.Source`."""
         found = self.installed()
         table = IdentifierTable()

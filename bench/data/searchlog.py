@@ -123,7 +123,7 @@ class SearchLogSource:
         """Nothing: the options are all there is; see `bench.data.source.Source`."""
         return {}
 
-    def build(self, data_dir: Path) -> RawData:
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
         """Draw catalogue and queries; see `bench.data.source`."""
         shop = _Shop(self)
         train_x, train_y, train_keys = shop.queries("train", self.num_train_points)

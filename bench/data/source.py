@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import os
 import zlib
@@ -74,8 +75,12 @@ class Source(Protocol):
         """JSON value that changes whenever what the data is read from does; empty if nothing is."""
         ...
 
-    def build(self, data_dir: Path) -> RawData:
-        """Read or generate the data; a `DataError` where it is not what the options promise."""
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
+        """Read or generate the data; a `DataError` where it is not what the options promise.
+
+        Arrays may be memory-mapped files of `scratch`, a folder that holds nothing else
+        (`bench.data.rowwriter`); None: all are in memory.
+        """
         ...
 
 
@@ -97,11 +102,38 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, (gzip.open if path.suffix == ".gz" else open)(path, "rb"))
 
 
-def missing(data_dir: Path, name: str, role: str) -> DataError:
-    """That an option names no file."""
-    return DataError(
-        f"{data_dir / name}: no such file; expected the {role} data (option {role}) in {data_dir}"
-    )
+def data_files(data_dir: Path, name: str, role: str) -> list[Path]:
+    """The files that an option names, in the order in which they are one.
+
+    A file; or a folder, which is all of its files but those that begin with `.` or `_` (as programs
+    mark what is no data); or a pattern like `part-*.csv`. The order is that of the names, character
+    by character: `part-10` comes before `part-2`.
+
+    Args:
+        data_dir: that the name is relative to.
+        name: of a file, a folder, or a pattern; what exists is no pattern.
+        role: the option.
+
+    Raises:
+        DataError: there is no such file, or a folder in the folder.
+    """
+    path = data_dir / name
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(each for each in path.iterdir() if not each.name.startswith((".", "_")))
+        for each in found:
+            if each.is_dir():
+                raise DataError(f"{each}: a folder; expected files alone in {path} (option {role})")
+    else:
+        # Not `Path.glob`, which refuses absolute patterns.
+        matches = map(Path, sorted(glob.glob(str(path))))  # noqa: PTH207
+        found = [each for each in matches if each.is_file()]
+    if not found:
+        raise DataError(
+            f"{path}: no such file; expected the {role} data (option {role}) in {data_dir}"
+        )
+    return found
 
 
 def require_task(task: str | None) -> None:

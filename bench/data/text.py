@@ -12,6 +12,7 @@ checksum.
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,8 @@ import numpy as np
 from bench.data.cache import file_checksum
 from bench.data.csr import Csr, Float32s, Int32s, Task, offsets_of
 from bench.data.linekernel import parse_bytes
-from bench.data.source import MAX_ID, DataError, missing, opened, require_task
+from bench.data.rowwriter import RowWriter
+from bench.data.source import MAX_ID, DataError, data_files, opened, require_task
 from bench.measure.memory import available_memory_bytes
 
 BLOCK_BYTES = 1 << 24
@@ -56,6 +58,20 @@ class Grammar:
     def stop(self, num: int | None, base: int) -> int:
         """One past the last id that may stand in the file."""
         return base + num if num is not None else MAX_ID + 1
+
+
+class Part(NamedTuple):
+    """A file of points, or one of several that are one.
+
+    A header of `skip_bytes` that ends before line `first_line` has been read already; it promises
+    `num_points`, if that is not None.
+    """
+
+    path: Path
+    grammar: Grammar
+    skip_bytes: int = 0
+    first_line: int = 1
+    num_points: int | None = None
 
 
 class Points(NamedTuple):
@@ -184,23 +200,16 @@ def parse_header(line: bytes) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def parse_points(
-    path: Path,
-    grammar: Grammar,
-    *,
-    skip_bytes: int = 0,
-    first_line: int = 1,
-    num_points: int | None = None,
-) -> Iterator[Points]:
+def parse_points(part: Part) -> Iterator[Points]:
     """The points of a plain or gzip-compressed file, a block at a time.
 
-    A header of `skip_bytes` that ends before line `first_line` has been read already; it promises
-    `num_points`, if that is not None. Bad lines and other numbers of points are a `DataError`.
+    Bad lines and other numbers of points are a `DataError`.
     """
+    path, first_line, num_points = part.path, part.first_line, part.num_points
     line_number = first_line
     try:
-        for block in _blocks(path, skip_bytes):
-            points = _parse_block(block, grammar, path, line_number)
+        for block in _blocks(path, part.skip_bytes):
+            points = _parse_block(block, part.grammar, path, line_number)
             line_number += points.label_lengths.size
             if num_points is not None and line_number - first_line > num_points:
                 raise DataError(
@@ -254,32 +263,56 @@ def parse_rows(path: Path, grammar: Grammar) -> Iterator[tuple[int, Points]]:
         )
 
 
-def parse_file(path: Path, grammar: Grammar, **header: int) -> tuple[Csr, Csr]:
-    """Features and labels of all points, see :func:`parse_points`.
+@dataclass(frozen=True)
+class Parsed:
+    """The points of some files, one below the other, and the number of each file's first one."""
 
-    D and L are the grammar's; where it has None, one more than the largest id.
+    features: Csr
+    labels: Csr
+    parts: Sequence[Part]
+    starts: Sequence[int]
+
+    def place(self, row: int) -> str:
+        """File and line of a point."""
+        number = bisect.bisect_right(self.starts, row) - 1
+        part = self.parts[number]
+        return f"{part.path}, line {part.first_line + row - self.starts[number]}"
+
+
+def parse_files(parts: Sequence[Part], scratch: Path | None = None) -> Parsed:
+    """Features and labels of all points of some files; D and L are those of the first grammar.
+
+    Where that has None, one more than the largest id. Arrays are files of the folder `scratch`.
     """
-    parts = list(parse_points(path, grammar, **header))
-    points = Points(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    num_features, num_labels = grammar.num_features, grammar.num_labels
-    if num_features is None:
-        num_features = int(points.features.max(initial=-1)) + 1
-    if num_labels is None:
-        num_labels = int(points.labels.max(initial=-1)) + 1
-    values = None if np.all(points.values == 1.0) else points.values
-    return (
-        Csr(offsets_of(points.feature_lengths), points.features, values, num_features),
-        Csr(offsets_of(points.label_lengths), points.labels, None, num_labels),
-    )
+    features, labels = RowWriter(scratch), RowWriter(scratch)
+    widths, starts, num_rows = [0, 0], [], 0
+    for part in parts:
+        starts.append(num_rows)
+        for points in parse_points(part):
+            values = None if np.all(points.values == 1.0) else points.values
+            features.add(Csr(offsets_of(points.feature_lengths), points.features, values, 0))
+            labels.add(Csr(offsets_of(points.label_lengths), points.labels, None, 0))
+            ids = (points.features, points.labels)
+            widths = [max(w, int(i.max(initial=-1)) + 1) for w, i in zip(widths, ids, strict=True)]
+            num_rows += points.label_lengths.size
+    grammar = parts[0].grammar
+    num_features = widths[0] if grammar.num_features is None else grammar.num_features
+    num_labels = widths[1] if grammar.num_labels is None else grammar.num_labels
+    return Parsed(features.finish(num_features), labels.finish(num_labels), parts, starts)
+
+
+def parse_file(path: Path, grammar: Grammar, **header: int) -> tuple[Csr, Csr]:
+    """Features and labels of all points of one file, in memory; see :func:`parse_points`."""
+    parsed = parse_files([Part(path, grammar, **header)])
+    return parsed.features, parsed.labels
 
 
 def file_identity(data_dir: Path, cache_dir: Path, **files: str) -> Mapping[str, Any]:
-    """SHA-256 (hex) of each named file, by the option that names it."""
-    checksums = {}
+    """SHA-256 (hex) of each named file, by the option that names it; of several in their order."""
+    checksums: dict[str, Any] = {}
     for role, name in files.items():
-        if not (data_dir / name).is_file():
-            raise missing(data_dir, name, role)
-        checksums[role] = file_checksum(data_dir / name, cache_dir)
+        found = [file_checksum(path, cache_dir) for path in data_files(data_dir, name, role)]
+        checksums[role] = found[0] if (data_dir / name).is_file() else found
     return checksums
 
 
@@ -296,56 +329,60 @@ def check_sizes(where: str, num_features: int | None, num_labels: int | None) ->
         )
 
 
-def check_ids_seen(
-    parts: Sequence[tuple[Path, Csr]], what: Literal["label", "feature"], base: int
-) -> None:
+def check_ids_seen(parsed: Sequence[Parsed], what: Literal["label", "feature"], base: int) -> None:
     """Refuse an L or D that one line sets far beyond the ids that have a point: a slip of an id."""
-    num = max(rows.num_columns for _, rows in parts)
+    found = [each.labels if what == "label" else each.features for each in parsed]
+    num = max(rows.num_columns for rows in found)
     if num <= _PLAUSIBLE_COLUMNS:
         return
-    seen = sum(rows.ids.size for _, rows in parts)  # at most
+    seen = sum(rows.ids.size for rows in found)  # at most
     if num <= _PLAUSIBLE_RATIO * seen:
         is_seen = np.zeros(num, dtype=bool)
-        for _, rows in parts:
-            is_seen[rows.ids] = True
+        for rows in found:
+            for _, block in rows.blocks():
+                is_seen[block.ids] = True
         seen = int(np.count_nonzero(is_seen))
     else:
-        seen = np.unique(np.concatenate([rows.ids for _, rows in parts])).size
+        seen = np.unique(np.concatenate([rows.ids for rows in found])).size
     if num <= max(_PLAUSIBLE_COLUMNS, _PLAUSIBLE_RATIO * seen):
         return
-    path, rows = max(parts, key=lambda part: part[1].num_columns)
-    line = int(np.searchsorted(rows.offsets, rows.ids.argmax(), side="right"))
+    rows, source = max(zip(found, parsed, strict=True), key=lambda pair: pair[0].num_columns)
+    row = int(np.searchsorted(rows.offsets, rows.ids.argmax(), side="right")) - 1
     letter = "L" if what == "label" else "D"
     raise DataError(
-        f"{path}, line {line}: {what} {num - 1 + base} makes {letter} = {num:,}, of which {seen:,} "
+        f"{source.place(row)}: {what} {num - 1 + base} makes {letter} = {num:,}, of which {seen:,} "
         f"have a point; expected option num_{what}s where that is meant"
     )
 
 
 def settle_task(
-    task: str | None, parts: Sequence[tuple[Path, int, Csr]], *, allow_unlabelled: bool = True
+    task: str | None, parsed: Sequence[Parsed], *, allow_unlabelled: bool = True
 ) -> Task:
-    """The task that the labels of files (path, first data line, labels) allow; stated or not.
+    """The task that the labels of points allow; stated or not.
 
     Not stated, it is `multiclass` if every point has one label. `allow_unlabelled`: whether it may
     else be multilabel where a point has none.
     """
     require_task(task)
-    for path, first_line, labels in parts:
-        if not labels.ids.size:
-            raise DataError(f"{path}, line {first_line}: no point of the file has a label")
+    for each in parsed:
+        if not each.labels.ids.size:
+            raise DataError(f"{each.place(0)}: no point of the file has a label")
     if task == "multilabel":
         return "multilabel"
-    for path, first_line, labels in parts:
-        lengths = labels.row_lengths
-        strict = task == "multiclass"
-        wrong = np.flatnonzero(lengths != 1 if strict else lengths == 0)
-        if wrong.size and (strict or not allow_unlabelled):
-            raise DataError(
-                f"{path}, line {first_line + wrong[0]}: {lengths[wrong[0]]} labels; expected "
-                f"{'exactly one (task multiclass)' if strict else 'one, or option task=multilabel'}"
-            )
-        if np.any(lengths != 1):
+    strict = task == "multiclass"
+    for each in parsed:
+        has_one_each = True
+        for first, block in each.labels.blocks():
+            lengths = block.row_lengths
+            has_one_each &= bool(np.all(lengths == 1))
+            wrong = np.flatnonzero(lengths != 1 if strict else lengths == 0)
+            if wrong.size and (strict or not allow_unlabelled):
+                raise DataError(
+                    f"{each.place(first + int(wrong[0]))}: {lengths[wrong[0]]} labels; expected "
+                    + ("exactly one (task multiclass)" if strict
+                       else "one, or option task=multilabel")
+                )  # fmt: skip
+        if not has_one_each:
             return "multilabel"
     return "multiclass"
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
-from array import array
-from collections import Counter
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,17 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from bench.data.cache import file_checksum
-from bench.data.csr import Csr, Task
+from bench.data.countedrows import CountedRows, Numbers, renumbered
+from bench.data.csr import Csr, Int32s, Int64s, Task
 from bench.data.labels import CellError, label_name, listed_labels
-from bench.data.source import MAX_ID, DataError, RawData, missing, require_range, require_task
+from bench.data.rowwriter import RowWriter, stacked
+from bench.data.source import MAX_ID, DataError, RawData, data_files, require_range, require_task
 from bench.data.textrows import FORMATS, Format, Table, guess_format, read_rows, wide_cells
 from bench.data.tokens import hashed_token, tokenizer
+from bench.data.words import TextBlock, WordTable
 from bench.settings import coerce_fields
 
-_REMEMBERED_TOKENS = 1 << 18
+_REMEMBERED = 1 << 18  # tokens and labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,14 @@ class TextsSource:
     last and do not count for L: no model knows them, and they are misses. What labels are called
     is in `bench.data.labels`.
 
-    Reads the files twice, first for labels and vocabulary, then for the points, and holds no text
-    but that of one row: in memory are the distinct tokens of the training texts (about 250 bytes
-    each; none with `num_hashed_features`), the distinct labels, and the arrays that are built (8
-    bytes a feature of a point, 4 a label).
+    Reads the files once, and holds no more text than a few MB: in memory are the distinct tokens of
+    all texts (none with `num_hashed_features`) and labels, about 200 bytes each. What is built is
+    written block by block.
 
     Attributes:
-        train: training file relative to the data folder, or a pattern of several (`part-*.csv`).
-        test: test file or pattern; None splits the training files.
+        train: training file relative to the data folder; a folder or a pattern (`part-*.csv`) is
+            all of its files as one, see `bench.data.source.data_files`.
+        test: likewise; None splits the training files.
         text_columns: name of the column of text; several, parted by commas, are read end to end.
         label_column: name of the column of labels.
         label_separator: what parts the labels of a point; None makes the cell one label.
@@ -114,47 +115,66 @@ class TextsSource:
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
         """Checksums of all files in reading order; see `bench.data.source.Source`."""
         return {
-            role: [file_checksum(path, cache_dir) for path in self._paths(data_dir, role)]
+            role: [
+                file_checksum(path, cache_dir)
+                for path in data_files(data_dir, getattr(self, role), role)
+            ]
             for role in self._roles
         }
 
-    def build(self, data_dir: Path) -> RawData:
-        """Read all files twice; see `bench.data.source.Source`."""
-        with wide_cells():
-            first = self._survey(data_dir)
-            labels = _numbered(first.train_labels, first.test_labels)
-            features = self.numbering(self._vocabulary(first))
-            train, test = _Rows(), _Rows()
-            for point in self._points(data_dir):
-                counts = self._counts(point.text, features)
-                try:
-                    ids = sorted(labels[name] for name in point.labels)
-                except KeyError as error:
-                    raise DataError(f"{data_dir / self.train}: label {error} is new") from error
-                (test if point.is_test else train).add(counts, ids)
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
+        """Read all files once; see `bench.data.source.Source`."""
+        read = self._read(data_dir, (RowWriter(scratch) for _ in range(4)))
+        counts = read.train.labels.tally(len(read.labels))
+        labels = _ranked(read.labels, counts)  # those of testing alone have no count
+        num_features, new_ids = self.num_hashed_features, None
+        vocabulary = self._vocabulary(read)
+        if vocabulary is not None:
+            num_features, new_ids = len(vocabulary), _new_ids(read.tokens, vocabulary)
+        assert num_features is not None
+
+        def finished(rows: CountedRows, num_columns: int, new_ids: Int32s | None) -> Csr:
+            found = rows.finish(num_columns)
+            if new_ids is None:
+                return found
+            blocks = (renumbered(block, new_ids) for _, block in found.blocks())
+            return stacked(blocks, num_columns, scratch)
+
+        splits = (read.train, read.test)
+        features = [finished(split.features, num_features, new_ids) for split in splits]
+        widths = (int(np.count_nonzero(counts)), len(labels))
+        new_ids = _new_ids(read.labels, labels)
+        train_labels, test_labels = (
+            finished(split.labels, width, new_ids)
+            for split, width in zip(splits, widths, strict=True)
+        )
+        num_empty = sum(
+            int(np.count_nonzero(block.row_lengths == 0))
+            for rows in features
+            for _, block in rows.blocks()
+        )
         return RawData(
-            train_features=train.features(features.num_features),
-            train_labels=train.labels(len(first.train_labels)),
-            test_features=test.features(features.num_features),
-            test_labels=test.labels(len(labels)),
-            task=first.task(self.task),
-            facts={"num_empty_points": train.num_empty + test.num_empty},
+            train_features=features[0],
+            train_labels=train_labels,
+            test_features=features[1],
+            test_labels=test_labels,
+            task=read.task(self.task),
+            facts={"num_empty_points": num_empty},
             label_names=tuple(labels),
         )
 
     def vocabulary(self, data_dir: Path) -> tuple[str, ...] | None:
         """The tokens in the order of their numbers, from one reading; None if they are hashed."""
-        with wide_cells():
-            return self._vocabulary(self._survey(data_dir))
+        return self._vocabulary(self._read(data_dir, itertools.repeat(None)))
 
     def numbering(self, vocabulary: Sequence[str] | None) -> Numbering:
         """Numbers of the tokens of a vocabulary, or of hashed ones."""
         if vocabulary is not None:
-            numbers = {token: number for number, token in enumerate(vocabulary)}
-            return Numbering(len(numbers), numbers.get)
+            known = _Known((token, number) for number, token in enumerate(vocabulary))
+            return Numbering(len(known), known.__getitem__)
         assert self.num_hashed_features is not None
         hashed = functools.partial(hashed_token, num_hashed_features=self.num_hashed_features)
-        remembered = functools.lru_cache(_REMEMBERED_TOKENS)(hashed)
+        remembered = functools.lru_cache(_REMEMBERED)(hashed)
         return Numbering(self.num_hashed_features, remembered)
 
     def read_texts(self, path: Path, format: Format | None) -> Iterator[tuple[int, str]]:
@@ -176,15 +196,10 @@ class TextsSource:
 
     def features_of(self, texts: Iterable[str], numbering: Numbering) -> Csr:
         """How often each token occurs in each text, as :meth:`build` counts them."""
-        rows = _Rows()
+        rows = CountedRows(RowWriter(None))
         for text in texts:
-            rows.add(self._counts(text, numbering), ())
-        return rows.features(numbering.num_features)
-
-    def _counts(self, text: str, numbering: Numbering) -> Counter[int | None]:
-        counts = Counter(map(numbering.number, self._tokens(text)))
-        counts.pop(None, None)
-        return counts
+            rows.add(map(numbering.number, self._tokens(text)))
+        return rows.finish(numbering.num_features)
 
     @functools.cached_property
     def _text_names(self) -> list[str]:
@@ -198,25 +213,14 @@ class TextsSource:
     def _roles(self) -> tuple[str, ...]:
         return ("train",) if self.test is None else ("train", "test")
 
-    def _paths(self, data_dir: Path, role: str) -> list[Path]:
-        """Files of an option; a name that exists is no pattern."""
-        name = getattr(self, role)
-        if (data_dir / name).is_file():
-            return [data_dir / name]
-        # Not `Path.glob`, which refuses absolute patterns.
-        found = sorted(glob.glob(str(data_dir / name)))  # noqa: PTH207
-        paths = [path for path in map(Path, found) if path.is_file()]
-        if not paths:
-            raise missing(data_dir, name, role)
-        return paths
-
-    def _points(self, data_dir: Path) -> Iterator[_Point]:
+    def _points(self, data_dir: Path) -> Iterator[tuple[str, frozenset[str], bool]]:
+        """Text and labels of each point, and whether it is tested on."""
         texts = self._text_names
         columns = [*texts, self.label_column]
         if self.split_column is not None:
             columns.append(self.split_column)
         for role in self._roles:
-            for path in self._paths(data_dir, role):
+            for path in data_files(data_dir, getattr(self, role), role):
                 for line, values in read_rows(path, self._table(path, columns)):
                     column = self.text_columns
                     try:
@@ -233,7 +237,7 @@ class TextsSource:
                         raise DataError(
                             f"{path}, line {line}, column {column!r}: {error}"
                         ) from error
-                    yield _Point(text, labels, is_test)
+                    yield text, labels, is_test
 
     def _table(self, path: Path, columns: Sequence[str], format: Format | None = None) -> Table:
         found = format or self.format or guess_format(path)
@@ -254,7 +258,7 @@ class TextsSource:
         names: list[Any] = [value] if listed is None else listed
         if listed is None and isinstance(value, str) and self.label_separator is not None:
             names = value.split(self.label_separator)
-        labels = frozenset(label_name(name) for name in names if name is not None) - {""}
+        labels = frozenset(_label(name) for name in names if name is not None) - {""}
         is_alone = self.label_separator is None and listed is None
         if not labels and (self.task == "multiclass" or (is_alone and self.task is None)):
             raise CellError("no label; expected one, or option task=multilabel for points without")
@@ -267,121 +271,122 @@ class TextsSource:
         digest = hashlib.blake2b(key, digest_size=8).digest()
         return int.from_bytes(digest, "little") < self.test_share * 2**64
 
-    def _survey(self, data_dir: Path) -> _Survey:
-        first = _Survey()
-        for point in self._points(data_dir):
-            first.add(point, None if self.num_hashed_features else self._tokens)
-        first.check(self, data_dir)
-        return first
+    def _read(self, data_dir: Path, writers: Iterable[RowWriter | None]) -> _Reading:
+        """All points; `writers` take those of training and of testing, features before labels."""
+        read = _Reading(self, iter(writers))
+        train, test, numbers = read.train, read.test, read.labels.__getitem__
+        with wide_cells():
+            for text, labels, is_test in self._points(data_dir):
+                split = test if is_test else train
+                split.texts.add(text)
+                split.labels.add(map(numbers, labels))
+                read.has_one_label_each &= len(labels) == 1
+        train.texts.flush()
+        test.texts.flush()
+        read.check(data_dir)
+        return read
 
-    def _vocabulary(self, first: _Survey) -> tuple[str, ...] | None:
+    def _vocabulary(self, read: _Reading) -> tuple[str, ...] | None:
         if self.num_hashed_features is not None:
             return None
-        frequent = {
-            token: count
-            for token, count in first.document_frequencies.items()
-            if count >= self.min_document_frequency
-        }
+        counts = read.train.features.tally(read.table.size)
+        frequent = _ranked(read.tokens, counts, self.min_document_frequency)
         if not frequent:
             raise DataError(
                 f"no token of the training texts occurs in {self.min_document_frequency} of them; "
                 "expected at least one (see options text_columns, token_pattern)"
             )
-        return tuple(_numbered(frequent, keep=self.max_features))
+        return tuple(frequent[: self.max_features])
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A row: its text, its labels, and whether it is tested on."""
+class _Split:
+    """The points of training or of testing."""
 
-    text: str
-    labels: frozenset[str]
-    is_test: bool
+    def __init__(
+        self, read: _Reading, writers: Iterator[RowWriter | None], *, is_tallied: bool
+    ) -> None:
+        source = read.source
+        self.features = CountedRows(next(writers), is_tallied=is_tallied)
+        self.labels = CountedRows(next(writers), is_tallied=True)
+        self.texts = TextBlock(
+            read.table,
+            source._tokens,
+            self.features.add_block,
+            is_plain=source.token_pattern is None,
+            lowercase=source.lowercase,
+        )
 
 
-class _Survey:
-    """What the first reading finds: labels, document frequencies, how many labels points have."""
+class _Reading:
+    """What a reading finds; labels, and tokens but hashed ones, are numbered as they come."""
 
-    def __init__(self) -> None:
-        self.train_labels: Counter[str] = Counter()
-        self.test_labels: Counter[str] = Counter()
-        self.document_frequencies: Counter[str] = Counter()
-        self._num_points = {False: 0, True: 0}
-        self._has_one_label_each = True
+    def __init__(self, source: TextsSource, writers: Iterator[RowWriter | None]) -> None:
+        self.source = source
+        is_hashed = source.num_hashed_features is not None
+        self.table = WordTable(source.numbering(None).number if is_hashed else None)
+        self.labels = Numbers()
+        self.train = _Split(self, writers, is_tallied=not is_hashed)
+        self.test = _Split(self, writers, is_tallied=False)
+        self.has_one_label_each = True
 
-    def add(self, point: _Point, tokens: Callable[[str], list[str]] | None) -> None:
-        self._num_points[point.is_test] += 1
-        self._has_one_label_each &= len(point.labels) == 1
-        (self.test_labels if point.is_test else self.train_labels).update(point.labels)
-        if tokens is not None and not point.is_test:
-            self.document_frequencies.update(set(tokens(point.text)))
+    @functools.cached_property
+    def tokens(self) -> dict[str, int]:
+        return {token: number for number, token in enumerate(self.table.names())}
 
-    def check(self, source: TextsSource, data_dir: Path) -> None:
-        for is_test, labels in ((False, self.train_labels), (True, self.test_labels)):
-            if not labels:
+    def check(self, data_dir: Path) -> None:
+        source = self.source
+        for split, option, what in (
+            (self.train, source.train, "train"),
+            (self.test, source.test or source.train, "test"),
+        ):
+            if not split.labels.tally(len(self.labels)).any():
                 raise DataError(
-                    f"{data_dir / ((is_test and source.test) or source.train)}: "
-                    f"{self._num_points[is_test]} points to {'test' if is_test else 'train'} on, "
-                    "none of them with a label; expected some (see options test, split_column, "
-                    "test_share)"
+                    f"{data_dir / option}: {split.labels.num_rows} points to {what} on, none of "
+                    "them with a label; expected some (see options test, split_column, test_share)"
                 )
 
     def task(self, stated: str | None) -> Task:
-        if stated == "multilabel" or not self._has_one_label_each:
+        if stated == "multilabel" or not self.has_one_label_each:
             return "multilabel"
         return "multiclass"
 
 
-class _Rows:
-    """The growing arrays of a split."""
+class _Known(dict[str, int]):
+    """Numbers of known tokens."""
 
-    def __init__(self) -> None:
-        self._lengths = (array("q", [0]), array("q", [0]))
-        self._features, self._counts, self._labels = array("i"), array("f"), array("i")
-        self.num_empty = 0
-
-    def add(self, counts: Mapping[int | None, int], labels: Sequence[int]) -> None:
-        features = sorted(cast(Mapping[int, int], counts))
-        self._features.extend(features)
-        self._counts.extend(map(counts.__getitem__, features))
-        self._labels.extend(labels)
-        self._lengths[0].append(len(self._features))
-        self._lengths[1].append(len(self._labels))
-        self.num_empty += not features
-
-    def features(self, num_features: int) -> Csr:
-        counts = np.frombuffer(self._counts, dtype=np.float32)
-        return Csr(
-            np.frombuffer(self._lengths[0], dtype=np.int64),
-            np.frombuffer(self._features, dtype=np.int32),
-            None if np.all(counts == 1) else counts,
-            num_features,
-        )
-
-    def labels(self, num_labels: int) -> Csr:
-        return Csr(
-            np.frombuffer(self._lengths[1], dtype=np.int64),
-            np.frombuffer(self._labels, dtype=np.int32),
-            None,
-            num_labels,
-        )
+    def __missing__(self, token: str) -> int:
+        return -1
 
 
 @dataclass(frozen=True)
 class Numbering:
-    """D, and what gives a token its number, or None where it is no feature."""
+    """D, and what gives a token its number, or −1 where it is no feature."""
 
     num_features: int
-    number: Callable[[str], int | None]
+    number: Callable[[str], int]
 
 
-def _numbered(
-    counts: Mapping[str, int], others: Mapping[str, int] | None = None, *, keep: int | None = None
-) -> dict[str, int]:
-    """Numbers of names by falling count, ties by name; then of others that have no count."""
-    names = sorted(counts, key=lambda name: (-counts[name], name))[:keep]
-    names += sorted(set(others or ()) - counts.keys())
-    return {name: number for number, name in enumerate(names)}
+def _ranked(numbers: Mapping[str, int], counts: Int64s, least: int = 0) -> list[str]:
+    """Names of at least so many counts, by falling count, ties by name."""
+    by_number = counts.tolist()
+    names = sorted(name for name, number in numbers.items() if by_number[number] >= least)
+    names.sort(key=lambda name: by_number[numbers[name]], reverse=True)  # a stable sort still
+    return names
+
+
+def _new_ids(numbers: Mapping[str, int], names: Iterable[str]) -> Int32s:
+    """For each number the place of its name among `names`; −1 where it has none."""
+    new_ids = np.full(len(numbers), -1, dtype=np.int32)
+    old = np.fromiter(map(numbers.__getitem__, names), dtype=np.int64)
+    new_ids[old] = np.arange(old.size, dtype=np.int32)
+    return new_ids
+
+
+_known_name = functools.lru_cache(_REMEMBERED)(label_name)
+
+
+def _label(value: Any) -> str:
+    return _known_name(value) if isinstance(value, str) else label_name(value)
 
 
 def _text(value: Any) -> str:

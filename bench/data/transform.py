@@ -14,16 +14,30 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.csr import Csr, Dataset, Float32s, Int32s, Int64s, JsonScalar, offsets_of
+from bench.data.csr import (
+    Csr,
+    Dataset,
+    Float32s,
+    Int32s,
+    Int64s,
+    JsonScalar,
+    count_ids,
+    offsets_of,
+)
+from bench.data.rowwriter import stacked
 from bench.data.source import DataError, RawData
 from bench.settings import DataSpec, derive_seed
 from bench.store.kernels import njit
 
 VERSION = 1
+
+#: Numbers of rows; half the memory where 32 bits are enough.
+RowIds = Int32s | Int64s
 
 # Of grouped data this share is held back: few groups of many points each would be a narrow sample.
 _GROUPED_SHARE = 0.05
@@ -37,37 +51,57 @@ class Prepared:
     kept_labels: Int64s | None
 
 
-def prepare(spec: DataSpec, raw: RawData) -> Prepared:
-    """The data set that `spec` describes."""
-    train = np.arange(raw.train_labels.num_rows)
-    test = np.arange(raw.test_labels.num_rows)
+def prepare(spec: DataSpec, raw: RawData, scratch: Path | None = None) -> Prepared:
+    """The data set that `spec` describes.
+
+    Its arrays are files of the folder `scratch`, written block by block, for which memory takes
+    some 16 bytes a point; without a folder they are in memory.
+    """
+    train, test = _row_ids(raw.train_labels.num_rows), _row_ids(raw.test_labels.num_rows)
     train_labels, test_labels = raw.train_labels, raw.test_labels
     kept_labels = None
     if spec.num_top_labels is not None:
         kept_labels = _top_labels(raw.train_labels, spec.num_top_labels)
-        train_labels, test_labels = (_relabel(y, kept_labels) for y in (train_labels, test_labels))
+        train_labels, test_labels = (
+            _relabel(labels, kept_labels, scratch) for labels in (train_labels, test_labels)
+        )
         train, test = (np.flatnonzero(y.row_lengths) for y in (train_labels, test_labels))
     num_candidates = test.size
     groups = None if raw.train_groups is None else raw.train_groups[train]
     left, validation, set_aside = _carve(train, groups, spec)
+    del train, groups
     test = np.random.default_rng(derive_seed("test", spec.split_seed)).permutation(test)
-    test = test[: spec.max_test_points]
+    test = test[: spec.max_test_points].copy()
     if test.size == 0:
         raise DataError(f"{spec.name}: no test point has one of the chosen labels")
-    rows = (left, validation, test)
-    features = [
-        raw_features.rows(index)
-        for raw_features, index in zip(
-            (raw.train_features, raw.train_features, raw.test_features), rows, strict=True
-        )
-    ]
+    splits = (
+        (raw.train_features, left, "training"),
+        (raw.train_features, validation, "training"),
+        (raw.test_features, test, "test"),
+    )
+    for rows, index, split in splits:
+        if spec.feature_weighting != "raw" and rows.values is not None:
+            _check_domain(spec, rows, index, split)
     weights = None
-    for part, index, split in zip(features, rows, ("training", "training", "test"), strict=True):
-        _check_domain(spec, part, index, split)
     if spec.feature_weighting == "tfidf":
-        weights = inverse_document_weights(features[0])
-    features = [weigh(spec, part, weights) for part in features]
-    labels = [train_labels.rows(rows[0]), train_labels.rows(rows[1]), test_labels.rows(rows[2])]
+        counts = np.zeros(raw.train_features.num_columns, dtype=np.int64)
+        for _, block in raw.train_features.blocks_of(left):
+            count_ids(block.ids, counts)
+        weights = inverse_document_weights(counts, left.size)
+    features = [
+        stacked((weigh(spec, block, weights) for _, block in rows.blocks_of(index)),
+                rows.num_columns, scratch)
+        for rows, index, _ in splits
+    ]  # fmt: skip
+
+    def labels_of(labels: Csr, index: RowIds) -> Csr:
+        return stacked((block for _, block in labels.blocks_of(index)), labels.num_columns, scratch)
+
+    labels = [
+        labels_of(train_labels, left),
+        labels_of(train_labels, validation),
+        labels_of(test_labels, test),
+    ]
     facts = _facts(spec, raw, features, labels)
     facts["num_test_points_total"] = num_candidates
     facts["test_fraction_kept"] = num_candidates / raw.test_labels.num_rows
@@ -85,13 +119,20 @@ def prepare(spec: DataSpec, raw: RawData) -> Prepared:
         num_labels=train_labels.num_columns,
         task=raw.task,
         facts=facts,
-        test_rows=test,
-        set_aside_labels=train_labels.rows(set_aside) if set_aside.size else None,
+        test_rows=test.astype(np.int64),
+        set_aside_labels=labels_of(train_labels, set_aside) if set_aside.size else None,
         label_fingerprint=_label_fingerprint(
             raw.label_names, train_labels.num_columns, kept_labels
         ),
     )
     return Prepared(dataset, kept_labels)
+
+
+def _row_ids(num_rows: int) -> RowIds:
+    """0 to N − 1; permuted, 32 bits have the order of 64."""
+    if num_rows < 2**31:
+        return np.arange(num_rows, dtype=np.int32)
+    return np.arange(num_rows, dtype=np.int64)
 
 
 def _label_fingerprint(
@@ -106,12 +147,12 @@ def _label_fingerprint(
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
-def _carve(train: Int64s, groups: Int32s | None, spec: DataSpec) -> tuple[Int64s, Int64s, Int64s]:
+def _carve(train: RowIds, groups: Int32s | None, spec: DataSpec) -> tuple[RowIds, RowIds, RowIds]:
     """Rows left to train on, the validation rows in random order, and the rows of neither."""
     num_drawn = spec.num_validation_points
     generator = np.random.default_rng(derive_seed("validation", spec.split_seed))
     if groups is None:
-        taken = validation = generator.permutation(train.size)[:num_drawn]
+        taken = validation = generator.permutation(_row_ids(train.size))[:num_drawn].copy()
     else:
         least = max(num_drawn, int(_GROUPED_SHARE * train.size)) if num_drawn else 0
         taken = _draw_groups(groups, least, generator)
@@ -145,10 +186,16 @@ def _top_labels(labels: Csr, num_kept: int) -> Int64s:
     return np.argsort(-counts, kind="stable")[:num_kept].astype(np.int64)
 
 
-def _relabel(labels: Csr, kept: Int64s) -> Csr:
+def _relabel(labels: Csr, kept: Int64s, scratch: Path | None) -> Csr:
     """Labels renumbered by their index in `kept`, the others left out; ascending in each row."""
     new_ids = np.full(labels.num_columns, -1, dtype=np.int32)
     new_ids[kept] = np.arange(kept.size, dtype=np.int32)
+    blocks = (_renumbered(block, new_ids) for _, block in labels.blocks())
+    return stacked(blocks, kept.size, scratch)
+
+
+def _renumbered(labels: Csr, new_ids: Int32s) -> Csr:
+    """Ids replaced by new ones, entries of those below 0 left out; ascending in each row."""
     ids = new_ids[labels.ids]
     is_kept = ids >= 0
     rows = np.repeat(np.arange(labels.num_rows), labels.row_lengths)[is_kept]
@@ -156,26 +203,30 @@ def _relabel(labels: Csr, kept: Int64s) -> Csr:
     order = np.lexsort((ids, rows))
     offsets = offsets_of(np.bincount(rows, minlength=labels.num_rows))
     values = None if labels.values is None else labels.values[is_kept][order]
-    return Csr(offsets, ids[order], values, int(kept.size))
+    return Csr(offsets, ids[order], values, labels.num_columns)
 
 
-def inverse_document_weights(train_features: Csr) -> npt.NDArray[np.float64]:
-    """`(D,)` float64: ln((1 + N) / (1 + df)) + 1 over the training split; N of its points.
+def inverse_document_weights(counts: Int64s, num_points: int) -> npt.NDArray[np.float64]:
+    """`(D,)` float64: ln((1 + N) / (1 + df)) + 1.
+
+    Args:
+        counts: `(D,)` df, points of the training split that have each feature.
+        num_points: N, points of the training split.
 
     Source: the smoothed form of inverse document frequency that scikit-learn made customary.
     """
-    counts = train_features.column_counts()
-    return np.asarray(np.log((1 + train_features.num_rows) / (1 + counts)) + 1.0)
+    return np.asarray(np.log((1 + num_points) / (1 + counts)) + 1.0)
 
 
-def _check_domain(spec: DataSpec, features: Csr, rows: Int64s, split: str) -> None:
-    """Refuse values that the weighting is not made for; `features` are rows `rows` of a split."""
-    found = outside_domain(spec, features)
-    if found is not None:
-        raise DataError(
-            f"{spec.name}: {split} point {rows[found[0]] + 1:,} (in the order of the file, from 1) "
-            f"has {found[1]}"
-        )
+def _check_domain(spec: DataSpec, features: Csr, index: RowIds, split: str) -> None:
+    """Refuse values that the weighting is not made for, in rows `index` of a split."""
+    for first, block in features.blocks_of(index):
+        found = outside_domain(spec, block)
+        if found is not None:
+            raise DataError(
+                f"{spec.name}: {split} point {index[first + found[0]] + 1:,} (in the order of the "
+                f"file, from 1) has {found[1]}"
+            )
 
 
 def outside_domain(spec: DataSpec, features: Csr) -> tuple[int, str] | None:
@@ -224,8 +275,9 @@ def _facts(
 ) -> dict[str, JsonScalar]:
     train_counts = labels[0].column_counts()
     num_points = max(labels[0].num_rows, 1)
-    test_ids = labels[2].ids
-    trained = test_ids[test_ids < train_counts.size]  # the others no training file has
+    # Labels beyond those no training file has.
+    test_counts = labels[2].column_counts()[: train_counts.size]
+    num_findable = int(test_counts[train_counts > 0].sum())
     return {
         **raw.facts,
         "source": spec.source,
@@ -238,9 +290,7 @@ def _facts(
         "task": raw.task,
         "features_per_point": features[0].ids.size / num_points,
         "labels_per_point": labels[0].ids.size / num_points,
-        "ceiling": float(np.count_nonzero(train_counts[trained]) / test_ids.size)
-        if test_ids.size
-        else None,
+        "ceiling": num_findable / labels[2].ids.size if labels[2].ids.size else None,
     }
 
 

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.data.csr import Csr
-from bench.data.source import MAX_ID, DataError, RawData, require_range
+from bench.data.rowwriter import stacked
+from bench.data.source import MAX_ID, DataError, RawData, data_files, require_range
 from bench.data.text import (
     Grammar,
+    Part,
     check_ids_seen,
     check_sizes,
     file_identity,
-    parse_file,
+    parse_files,
     settle_task,
 )
 from bench.settings import coerce_fields
@@ -27,7 +29,8 @@ class VwSource:
     """Two files of points; a bar, with or without a namespace, parts labels from features.
 
     Attributes:
-        train: training file, relative to the data folder; `.gz` is decompressed.
+        train: training file, relative to the data folder; `.gz` is decompressed. A folder or a
+            pattern is all of its files as one, see `bench.data.source.data_files`.
         test: test file, likewise.
         label_base: number of the first label in the files.
         feature_base: number of the first feature in the files.
@@ -54,31 +57,33 @@ class VwSource:
         check_sizes("options num_features, num_labels", self.num_features, self.num_labels)
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Checksums of both files; see `bench.data.source.Source`."""
+        """Checksums of all files; see `bench.data.source.Source`."""
         return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
 
-    def build(self, data_dir: Path) -> RawData:
-        """Parse both files; see `bench.data.source.Source`."""
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
+        """Parse all files; see `bench.data.source.Source`."""
         bases, sizes = (self.label_base, self.feature_base), (self.num_labels, self.num_features)
         grammar = Grammar("vw", *bases, *sizes, base_option="options label_base, feature_base")
-        paths = (data_dir / self.train, data_dir / self.test)
-        (train_x, train_y), (test_x, test_y) = (parse_file(path, grammar) for path in paths)
-        parts = [(paths[0], 1, train_y), (paths[1], 1, test_y)]
-        task = settle_task(self.task, parts, allow_unlabelled=False)
+        train, test = (
+            parse_files([Part(path, grammar) for path in data_files(data_dir, name, role)], scratch)
+            for role, name in (("train", self.train), ("test", self.test))
+        )
+        task = settle_task(self.task, [train, test], allow_unlabelled=False)
         if self.num_labels is None:
-            labels = [(paths[0], train_y), (paths[1], test_y)]
-            check_ids_seen(labels, "label", self.label_base)
+            check_ids_seen([train, test], "label", self.label_base)
         if self.num_features is None:
-            features = [(paths[0], train_x), (paths[1], test_x)]
-            check_ids_seen(features, "feature", self.feature_base)
-        num_features = train_x.num_columns
-        num_labels = max(train_y.num_columns, test_y.num_columns)
-        check_sizes(f"{paths[0]}, {paths[1]}", num_features, num_labels)
+            check_ids_seen([train, test], "feature", self.feature_base)
+        num_features = train.features.num_columns
+        labels = test.labels
+        num_labels = max(train.labels.num_columns, labels.num_columns)
+        paths = f"{data_dir / self.train}, {data_dir / self.test}"
+        check_sizes(paths, num_features, num_labels)
+        known = (within(block, num_features) for _, block in test.features.blocks())
         return RawData(
-            train_features=train_x,
-            train_labels=train_y,
-            test_features=within(test_x, num_features),
-            test_labels=Csr(test_y.offsets, test_y.ids, test_y.values, num_labels),
+            train_features=train.features,
+            train_labels=train.labels,
+            test_features=stacked(known, num_features, scratch),
+            test_labels=Csr(labels.offsets, labels.ids, labels.values, num_labels),
             task=task,
         )
 

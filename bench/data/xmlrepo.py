@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.data.source import MAX_ID, DataError, RawData
+from bench.data.csr import Csr, Int64s
+from bench.data.rowwriter import stacked
+from bench.data.source import MAX_ID, DataError, RawData, data_files
 from bench.data.text import (
     Grammar,
+    Parsed,
+    Part,
     check_sizes,
     file_identity,
-    parse_file,
+    parse_files,
     parse_header,
     read_header,
     settle_task,
@@ -32,7 +36,9 @@ class XmlRepoSource:
     to be compared with published ones; a record's `is_unfiltered` marks them, and a run warns.
 
     Attributes:
-        train: training file, relative to the data folder; `.gz` is decompressed.
+        train: training file, relative to the data folder; `.gz` is decompressed. A folder or a
+            pattern is all of its files as one, see `bench.data.source.data_files`; each has a
+            header of its own, or the first has one for all.
         test: test file, likewise.
         index_base: number of the first label and of the first feature in the files: 0 or 1. Checked
             by the ids: one outside the header's range is refused.
@@ -55,45 +61,84 @@ class XmlRepoSource:
             raise DataError(f"option index_base is {self.index_base!r}; expected 0 or 1")
 
     def identity(self, data_dir: Path, cache_dir: Path) -> Mapping[str, Any]:
-        """Checksums of both files; see `bench.data.source.Source`."""
+        """Checksums of all files; see `bench.data.source.Source`."""
         return file_identity(data_dir, cache_dir, train=self.train, test=self.test)
 
-    def build(self, data_dir: Path) -> RawData:
-        """Parse both files; see `bench.data.source.Source`."""
-        train, test = data_dir / self.train, data_dir / self.test
-        (train_x, train_y), (test_x, test_y) = (
-            parse_file(path, grammar, **header)
-            for path in (train, test)
-            for grammar, header in [read_grammar(path, self.index_base)]
+    def build(self, data_dir: Path, scratch: Path | None = None) -> RawData:
+        """Parse all files; see `bench.data.source.Source`."""
+        train, test = (
+            self._parsed(data_files(data_dir, name, role), scratch)
+            for role, name in (("train", self.train), ("test", self.test))
         )
-        for what, column, expected in (
-            ("D", test_x.num_columns, train_x.num_columns),
-            ("L", test_y.num_columns, train_y.num_columns),
-        ):
-            if column != expected:
-                raise DataError(
-                    f"{test}, line 1: {what} is {column}; expected {expected} as {train}"
-                )
-        task = settle_task(self.task, [(train, 2, train_y), (test, 2, test_y)])
+        _check_alike(train.parts[0], test.parts[0])
+        task = settle_task(self.task, [train, test])
+        features, labels = [train.features, test.features], [train.labels, test.labels]
         if self.new_split is not None:
+            sizes = [rows.num_rows for rows in labels]
             order = np.random.default_rng(derive_seed("new split", self.new_split)).permutation(
-                train_x.num_rows + test_x.num_rows
+                sum(sizes)
             )
-            parts = np.split(order, [train_x.num_rows])
-            train_x, test_x = (train_x.followed_by(test_x).rows(part) for part in parts)
-            train_y, test_y = (train_y.followed_by(test_y).rows(part) for part in parts)
+            drawn = np.split(order, [sizes[0]])
+            features = _drawn(features, drawn, scratch)
+            labels = _drawn(labels, drawn, scratch)
         return RawData(
-            train_features=train_x,
-            train_labels=train_y,
-            test_features=test_x,
-            test_labels=test_y,
+            train_features=features[0],
+            train_labels=labels[0],
+            test_features=features[1],
+            test_labels=labels[1],
             task=task,
-            facts={"is_unfiltered": True} if _needs_filter(test) else {},
+            facts={"is_unfiltered": True} if _needs_filter(data_dir / self.test) else {},
         )
 
+    def _parsed(self, paths: Sequence[Path], scratch: Path | None) -> Parsed:
+        """Points of files that each have a header, or of which the first has one for all."""
+        first = read_part(paths[0], self.index_base)
+        parts, num_points = [first], None
+        for path in paths[1:]:
+            has_header = parse_header(read_header(path)[0]) is not None
+            if len(parts) == 1 and not has_header:  # as `split` cuts a file
+                num_points = first.num_points
+                parts = [first._replace(num_points=None)]
+            if has_header != (num_points is None):
+                raise DataError(
+                    f"{path}, line 1: {'a' if has_header else 'no'} header 'N D L'; expected one "
+                    f"in each file, or in {paths[0]} alone"
+                )
+            part = read_part(path, self.index_base) if has_header else Part(path, first.grammar)
+            _check_alike(first, part)
+            parts.append(part)
+        parsed = parse_files(parts, scratch)
+        found = parsed.labels.num_rows
+        if num_points not in (None, found):
+            raise DataError(
+                f"{parsed.place(found - 1)}: the files end after {found} points; expected "
+                f"{num_points} by the header of {paths[0]}"
+            )
+        return parsed
 
-def read_grammar(path: Path, index_base: int = 0) -> tuple[Grammar, dict[str, int]]:
-    """How to read a file by its header, and what `bench.data.text.parse_points` skips of it."""
+
+def _check_alike(first: Part, other: Part) -> None:
+    for what, name in (("D", "num_features"), ("L", "num_labels")):
+        expected, found = (getattr(part.grammar, name) for part in (first, other))
+        if found != expected:
+            raise DataError(
+                f"{other.path}, line 1: {what} is {found}; expected {expected} as {first.path}"
+            )
+
+
+def _drawn(files: Sequence[Csr], drawn: Sequence[Int64s], scratch: Path | None) -> list[Csr]:
+    """Rows by their numbers among those of all files."""
+    num_columns = files[0].num_columns
+    blocks = (block for rows in files for _, block in rows.blocks())
+    together = stacked(blocks, num_columns, scratch)
+    return [
+        stacked((block for _, block in together.blocks_of(index)), num_columns, scratch)
+        for index in drawn
+    ]
+
+
+def read_part(path: Path, index_base: int = 0) -> Part:
+    """A file as its header says."""
     line, num_bytes = read_header(path)
     header = parse_header(line)
     if header is None:
@@ -108,7 +153,7 @@ def read_grammar(path: Path, index_base: int = 0) -> tuple[Grammar, dict[str, in
     check_sizes(f"{path}, line 1", num_features, num_labels)
     sizes = (num_labels, num_features)
     grammar = Grammar("xmlrepo", index_base, index_base, *sizes, base_option="option index_base")
-    return grammar, {"skip_bytes": num_bytes, "first_line": 2, "num_points": num_points}
+    return Part(path, grammar, skip_bytes=num_bytes, first_line=2, num_points=num_points)
 
 
 def _needs_filter(test: Path) -> bool:

@@ -74,7 +74,7 @@ class FeatureMap:
             if now != data.facts["fingerprint"]:
                 raise DataError(f"{spec.name}: the files have changed since they were prepared")
         if spec.feature_weighting == "tfidf":
-            idf = inverse_document_weights(features)
+            idf = inverse_document_weights(features.column_counts(), features.num_rows)
         return cls(spec=spec, num_features=data.num_features, vocabulary=vocabulary, idf=idf)
 
     @classmethod

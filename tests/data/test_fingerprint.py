@@ -111,8 +111,8 @@ def test_source_version_is_the_sources():
 def test_file_that_changes_while_it_is_read_is_not_cached(folder, monkeypatch):
     build = VwSource.build
 
-    def change_and_build(self: VwSource, data_dir: Path) -> Any:
-        raw = build(self, data_dir)
+    def change_and_build(self: VwSource, data_dir: Path, scratch: Path) -> Any:
+        raw = build(self, data_dir, scratch)
         (folder / "train.vw").write_text("1 | 0\n2 | 1\n")
         return raw
 

@@ -23,8 +23,8 @@ from bench.data.download.checksums import FilePin, add_pins, locked, read_pins
 from bench.data.download.download import KeptError, download, has_begun, target_of
 from bench.data.download.members import Member, chosen, files_at, is_gzip, open_archive, recognised
 from bench.data.source import DataError
-from bench.data.text import Grammar, parse_header, parse_points
-from bench.data.xmlrepo import read_grammar
+from bench.data.text import Grammar, Part, parse_header, parse_points
+from bench.data.xmlrepo import read_part
 
 State = Literal["absent", "incomplete", "changed", "not verified", "verified"]
 Notify = Callable[[str], None]
@@ -288,15 +288,15 @@ def _count(path: Path, known: PublishedSet) -> FilePin:
     """
     status = path.stat()
     if known.source == "xmlrepo":
-        grammar, header = read_grammar(path)
+        part = read_part(path)
     else:
         label_base, feature_base = (
             int(known.options.get(name) or 0) for name in ("label_base", "feature_base")
         )
         grammar = Grammar("vw", label_base, feature_base, None, None, base_option="the set")
-        header = {}
+        part = Part(path, grammar)
     num_points, last_label, last_feature = 0, -1, -1
-    for points in parse_points(path, grammar, **header):
+    for points in parse_points(part):
         num_points += points.label_lengths.size
         last_label = max(last_label, int(points.labels.max(initial=-1)))
         last_feature = max(last_feature, int(points.features.max(initial=-1)))
@@ -304,8 +304,8 @@ def _count(path: Path, known: PublishedSet) -> FilePin:
         sha256=file_digest(path),
         num_bytes=status.st_size,
         num_points=num_points,
-        num_features=last_feature + 1 if grammar.num_features is None else grammar.num_features,
-        num_labels=last_label + 1 if grammar.num_labels is None else grammar.num_labels,
+        num_features=part.grammar.num_features or last_feature + 1,
+        num_labels=part.grammar.num_labels or last_label + 1,
         marks=file_marks(status),
     )
 
