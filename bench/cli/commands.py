@@ -21,10 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.cli import cache as cache_cli
 from bench.cli import data as data_cli
 from bench.cli import export as export_cli
 from bench.cli import progress, timing_view
 from bench.data.download.catalogue import SETS
+from bench.data.kept import num_bytes
 from bench.errors import UserError
 from bench.methods.card import HOW_TO_INSTALL
 from bench.methods.cards import card
@@ -176,6 +178,8 @@ def _run_on(
             plan = plan_run(chosen, run_options)
         records = run.run_plan(plan, run_options, progress.Progress(), build_engine)
         _print_summary(plan, records)
+        size = cache_cli.size_text(num_bytes(run_options.cache_dir))
+        print(f"  {run_options.cache_dir} keeps {size} of data and weights; see `bench cache`")
         failed = [entry for entry in records if entry.status == "error"]
         failures += [(entry, run_options, plan.names) for entry in failed]
     if failures:
@@ -677,6 +681,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
     export_cli.add_commands(commands, add_running=_add_running, run_options=_run_options)
     data_cli.add_commands(commands, default_data_dir=_default_data_dir)
+    cache_cli.add_command(commands, default_cache_dir=_CACHE)
     _add_traceback(parser)
     return parser
 

@@ -121,6 +121,7 @@ def read(folder: Path) -> Entry | None:
 
 def _read(folder: Path) -> Entry:
     """The entry in a folder; `FileNotFoundError` where there is none."""
+    hold = _Hold(folder)
     try:
         text = (folder / _META).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -137,10 +138,7 @@ def _read(folder: Path) -> Entry:
         raise _Damaged(f"it is that of {head['key']}, in another's folder")
     state = _verify(folder, head)
     try:
-        arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in head["arrays"]
-        }
+        arrays = {name: _mapped(folder / f"{name}.npy", hold) for name in head["arrays"]}
         texts = {
             name: tuple((folder / name).read_bytes().decode().split("\n")[:-1])
             for name in head["texts"]
@@ -148,7 +146,57 @@ def _read(folder: Path) -> Entry:
     except (OSError, ValueError) as error:
         raise _Damaged(str(error)) from None
     _verified[folder.absolute()] = state
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(folder)  # when it was last used
     return Entry(arrays, head["meta"], texts)
+
+
+class _Hold:
+    """That this process reads an entry, for as long as one of its arrays is there.
+
+    `FileNotFoundError` where :func:`remove_unused` is taking the entry away.
+    """
+
+    _descriptor = -1
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / _META
+        with contextlib.suppress(OSError):  # reading it says why
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if self._descriptor >= 0:
+            with contextlib.suppress(locks.NoLocksError):  # then nothing is ever taken away
+                is_kept = locks.share_open(self._descriptor, path)
+                if not (is_kept and locks.is_at(self._descriptor, path)):
+                    raise FileNotFoundError(f"{folder} is being taken away")
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _mapped(path: Path, hold: _Hold) -> npt.NDArray[Any]:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    mapped.hold = hold  # every view of it keeps it
+    return np.asarray(mapped)
+
+
+def remove_unused(folder: Path) -> bool:
+    """Take an entry away; False where a process reads or builds it, or this user may not."""
+    key, meta = folder.name, folder / _META
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        lock = locks.try_lock(folder.parent / f"{key}.lock")
+        if lock is None:
+            return False
+        stack.callback(lock.release)
+        descriptor = os.open(meta, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        if locks.try_lock_open(descriptor, meta):
+            gone = folder.parent / f".{key}.partial"  # as what a builder that died leaves
+            _remove(gone)
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+            return True
+    return False
 
 
 def forget() -> None:

@@ -95,7 +95,7 @@ def load_raw(spec: DataSpec, data_dir: Path, cache_dir: Path) -> RawData:
         raw = build_source(spec).build(data_dir, folder)
         if raw_identity(spec, data_dir, cache_dir) != identity:
             raise DataError(f"{spec.name}: the files changed while they were read; run it again")
-        return _raw_to_entry(raw)
+        return _raw_to_entry(spec.source, raw)
 
     key = cache_key({**identity, "layout": _LAYOUT})
     return _raw_from_entry(load_or_write(cache_dir, key, build))
@@ -125,12 +125,14 @@ def _warnings(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _raw_to_entry(raw: RawData) -> Entry:
+def _raw_to_entry(source: str, raw: RawData) -> Entry:
     arrays: dict[str, Any] = {}
     for part in _RAW_PARTS:
         arrays |= _csr_arrays(part, getattr(raw, part))
     arrays |= {name: array for name in _RAW_ARRAYS if (array := getattr(raw, name)) is not None}
     meta = {
+        "source": source,
+        "num_train_points": raw.train_labels.num_rows,
         "num_features": raw.train_features.num_columns,
         "num_labels": raw.train_labels.num_columns,
         "num_test_labels": raw.test_labels.num_columns,

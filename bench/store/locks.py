@@ -101,7 +101,7 @@ def try_lock(path: Path, note: str | None = None, *, is_patient: bool = False) -
             failure.callback(os.close, descriptor)
             if not _flock(descriptor, path, is_patient=is_patient):
                 return None
-            if not _is_at(descriptor, path):
+            if not is_at(descriptor, path):
                 continue  # its holder took the file away while we waited
             if is_writable:
                 os.ftruncate(descriptor, 0)
@@ -128,6 +128,16 @@ def locked(path: Path, note: str | None = None) -> Iterator[None]:
 def lock_open(descriptor: int, path: Path) -> None:
     """Wait for the lock of an open file or folder itself, which ends when that is closed."""
     _flock(descriptor, path, is_patient=True)
+
+
+def try_lock_open(descriptor: int, path: Path) -> bool:
+    """The lock of an open file itself, unless others have or share it."""
+    return _flock(descriptor, path)
+
+
+def share_open(descriptor: int, path: Path) -> bool:
+    """Share the lock of an open file with others who do; False where one has it alone."""
+    return _flock(descriptor, path, is_shared=True)
 
 
 def holder(path: Path) -> str | None:
@@ -289,7 +299,7 @@ def _open(path: Path) -> tuple[int, bool]:
             return made, True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether a path still leads to the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
