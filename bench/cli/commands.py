@@ -138,11 +138,14 @@ def _run(options: argparse.Namespace) -> int:
                 num_threads=options.threads,
                 study_file=chosen.file,
             )
-            return cluster.machine, functools.partial(ray_engine.RayEngine, cluster)
+            build = functools.partial(
+                ray_engine.RayEngine, cluster, worlds_per_task=options.worlds_per_task or 1
+            )
+            return cluster.machine, build
 
         with ray_engine.connected(options.address):
             return _run_on(studies, options, on_cluster)
-    for name in ("address", "node_cache_dir"):
+    for name in ("address", "node_cache_dir", "worlds_per_task"):
         if (value := getattr(options, name)) is not None:
             raise RunError(f"{name} is {value!r}; expected none but of --engine ray")
     return _run_on(studies, options, lambda chosen, run_options: (None, None))
@@ -621,6 +624,12 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--address", metavar="HOST:PORT", help="of a Ray cluster; default: this machine's own"
+    )
+    command.add_argument(
+        "--worlds-per-task",
+        type=int,
+        metavar="N",
+        help="of a MACH with worlds_in_turn, whose worlds are tasks; default: 1",
     )
     command.add_argument(
         "--node-cache-dir",

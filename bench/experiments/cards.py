@@ -132,6 +132,9 @@ _SCALE = (
             OptionFormat(name="num_hashed_features", text="features hashed to {}", is_always=False),
             OptionFormat(name="trained_worlds", text="costs of {} alone", is_always=False),
         ),
+        in_turn=lambda model: range(
+            0 if "trained_worlds" in model.options else int(model.options["num_worlds"] or 0)
+        ),
         along="num_worlds",
         smoke={"num_buckets": 32, "num_worlds": 2, "num_hashed_features": 300},
         color="#0072B2",

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -42,6 +42,9 @@ from bench.nn.optimizers import warm_up_row_adam
 from bench.nn.options import keywords
 from bench.nn.ranking import UnrankableError
 from bench.settings import ModelSpec, TrainSpec, Trial, derive_seed
+
+if TYPE_CHECKING:
+    from bench.experiments.scale.sequential_worlds import WorldTrainer
 
 # Steps on finished weights leave them as they are; the arithmetic is that of any rate.
 STANDSTILL_RATE = 1e-30
@@ -96,6 +99,8 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     ready = prepare(trial, context)
     reset_device_peaks()
     ready.host_peak.begin_phase()
+    if context.worlds is not None:
+        return world_trainer(ready).some_worlds(*context.worlds)
     if is_in_turn(trial):
         ready, training, worlds = fit_in_turn(ready)
     else:
@@ -162,7 +167,7 @@ def prepare(trial: Trial, context: Context) -> Prepared:
         from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
 
         plan = in_turn.Plan.of(trial)
-        memory = in_turn.forecast(plan, facts, data.entries_per_point)
+        memory = in_turn.forecast(plan, facts, data.entries_per_point, worlds=context.worlds)
     else:
         memory = predicted_memory(trial, facts, data.entries_per_point)
     memory["host_baseline_bytes"] = baseline_bytes
@@ -251,15 +256,11 @@ def is_in_turn(trial: Trial) -> bool:
     return bool(trial.model.options.get("worlds_in_turn"))
 
 
-def fit_in_turn(ready: Prepared) -> tuple[Prepared, dict[str, Any], dict[str, Any]]:
-    """Train the worlds that are not in the cache yet, and merge all.
-
-    Returns:
-        What is ready with its model, trained; the record's `training` block; seconds of the worlds.
-    """
+def world_trainer(ready: Prepared) -> WorldTrainer:
+    """What trains the worlds of a trial one after another."""
     from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
 
-    trainer = in_turn.WorldTrainer(
+    return in_turn.WorldTrainer(
         plan=in_turn.Plan.of(ready.trial),
         train=ready.data.train_dataloader(),
         facts=ready.model.facts,
@@ -269,6 +270,15 @@ def fit_in_turn(ready: Prepared) -> tuple[Prepared, dict[str, Any], dict[str, An
         watch=ready.watch,
         host_peak=ready.host_peak,
     )
+
+
+def fit_in_turn(ready: Prepared) -> tuple[Prepared, dict[str, Any], dict[str, Any]]:
+    """Train the worlds that are not in the cache yet, and merge all.
+
+    Returns:
+        What is ready with its model, trained; the record's `training` block; seconds of the worlds.
+    """
+    trainer = world_trainer(ready)
     worlds = trainer.all_worlds()
     peaks = [world["host_peak_bytes"] for world in worlds]
     ready.memory["host_train_peak_bytes"] = None if None in peaks else max(peaks)

@@ -41,6 +41,13 @@ def by_worlds_per_step(model: ModelSpec) -> tuple[ModelSpec, ...]:
     return tuple(dataclasses.replace(model, options=options | each) for each in together)
 
 
+def worlds_in_turn(model: ModelSpec) -> range:
+    """Numbers of the worlds that are trained one after another; none where all are at once."""
+    options = model.options
+    first, count = int(options.get("first_world") or 0), int(options.get("num_worlds") or 0)
+    return range(first, first + count) if options.get("worlds_in_turn") else range(0)
+
+
 CARDS = (
     Card(
         name="mach",
@@ -97,6 +104,7 @@ CARDS = (
         ),
         part=worlds_of,
         choices=by_worlds_per_step,
+        in_turn=worlds_in_turn,
         color="#0072B2",
         marker="o",
     ),

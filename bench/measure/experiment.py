@@ -31,6 +31,9 @@ class Context:
             a trial's record then has no `test` block, and none of its weights are kept.
         memory_bytes: the most that a trial on a CPU may take, where it shares the machine; None:
             what is free.
+        worlds: (a, b): of worlds that are trained one after another, train those from a to b − 1
+            alone and leave them in the cache, where the trial finds them on its next run; score
+            nothing. None: the whole trial.
     """
 
     data_dir: Path
@@ -40,6 +43,7 @@ class Context:
     emit: Emit = lambda event: None
     validation_only: bool = False
     memory_bytes: int | None = None
+    worlds: tuple[int, int] | None = None
 
     def require_cpu(self) -> None:
         """Refuse another accelerator.

@@ -159,6 +159,8 @@ class Card:
             `SettingsError` for a model without such parts. None: the method has none.
         choices: of a model that leaves something to the memory at hand (MACH's `worlds_per_step`),
             what it can become: what needs most first. Others become themselves alone.
+        in_turn: of a model the numbers of the parts that a trial of it trains one after another, as
+            `bench.measure.experiment.Context.worlds` asks for some; empty: it does not.
         color: of its lines and points, `#rrggbb`.
         marker: Matplotlib's.
     """
@@ -186,6 +188,7 @@ class Card:
     most_labels: int | None = None
     part: Callable[[ModelSpec, int, int], ModelSpec] | None = None
     choices: Callable[[ModelSpec], tuple[ModelSpec, ...]] = lambda model: (model,)
+    in_turn: Callable[[ModelSpec], range] | None = None
     color: str = "#999933"
     marker: str = "*"
 

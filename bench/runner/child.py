@@ -64,6 +64,7 @@ class Job:
         provenance: the record's `provenance` block; the engine adds the process's flags.
         study_file: Python file to import first, for a study that a file defines.
         num_threads: that it computes in; None: as many as the machine has cores. Bits go by it.
+        parts: numbers of what it trains one after another, such as worlds; empty: all at once.
     """
 
     study: str
@@ -73,6 +74,7 @@ class Job:
     provenance: Mapping[str, Any]
     study_file: Path | None = None
     num_threads: int | None = None
+    parts: range = range(0)
 
 
 def build_job(
@@ -83,10 +85,12 @@ def build_job(
     num_threads: int | None = None,
 ) -> Job:
     """The job of a study's trial, by today's code."""
+    own = card(trial.model.method, study.kind.name)
     return Job(
         study=study.name,
         trial=trial,
-        entry=card(trial.model.method, study.kind.name).entry,
+        entry=own.entry,
+        parts=range(0) if own.in_turn is None else own.in_turn(trial.model),
         versions=current_versions(trial, study.kind),
         study_file=study.file,
         num_threads=num_threads,
@@ -102,7 +106,10 @@ def run_job(job: Job, context: Context) -> Record:
     context.emit({"event": "start"})
     started_at = provenance.utc_now()
     began = time.monotonic()
-    log = context.cache_dir / "logs" / f"{job.study}-{job.trial.trial_id}.log"
+    name = f"{job.study}-{job.trial.trial_id}"
+    if context.worlds is not None:
+        name += "-worlds-{}-{}".format(*context.worlds)
+    log = context.cache_dir / "logs" / f"{name}.log"
     limit = job.trial.train.trial_timeout_seconds
     ending: dict[str, Any] = {"status": "done", "reason": None}
     try:
@@ -213,6 +220,7 @@ class Child:
                     "validation_only": context.validation_only,
                     "keep_models": context.keep_models,
                     "memory_bytes": context.memory_bytes,
+                    "worlds": context.worlds,
                     "study_file": None if study_file is None else str(study_file),
                     "parent_pid": os.getpid(),
                     "is_timed": is_timed,

@@ -1,8 +1,8 @@
-"""Trials as tasks of a Ray cluster; the only file that imports Ray (extra `[cluster]`).
+"""Trials, and worlds of one, as tasks of a Ray cluster; the only file that imports Ray.
 
-A task starts the trial's own process on its node, by `bench.runner.child.run_job`: Ray knows of its
-threads, its share of memory and GPUs, and its record. It tries no task twice: what is run again,
-and why, is decided here.
+It is in the extra `[cluster]`. A task starts a process of its own on its node, by
+`bench.runner.child.run_job`: Ray knows of its threads, its share of memory and GPUs, and its
+record. It tries no task twice: what is run again, and why, is decided here.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from bench.errors import UserError
 from bench.measure.experiment import Context
 from bench.measure.processors import num_cores
+from bench.runner import parts
 from bench.runner.child import ChildFailed, Job, build_record, merged, run_job
+from bench.runner.parts import Done, Shard
 from bench.runner.run import Event, OnEvent, facts_of
 from bench.settings import Trial
 from bench.store import files, provenance
 from bench.store.locks import LOOK_SECONDS
 from bench.store.record import Record
 
-#: Of Ray's store of objects, which holds no more than events and records.
+#: Of Ray's store of objects: events, records, and worlds on their way, which spill to the disk.
 STORE_BYTES = 256 << 20
 _ANSWER_SECONDS = 120.0
 _END_SECONDS = 10.0
@@ -147,6 +149,7 @@ class Cluster:
         machine: the record's `machine` block.
         share: of a trial.
         whole: the most that a trial can have: all of the smallest node.
+        device_bytes: memory of the smallest GPU; None without GPUs.
 
     Raises:
         ClusterError: no node can run trials; or one has other versions, code, processors or
@@ -185,10 +188,12 @@ class Cluster:
             )
             for node in nodes
         ]
-        machines = {}
+        machines, devices = {}, []
         for node, ref in zip(nodes, asked, strict=True):
-            versions, machines[node.node_id] = _answer(ref, node)
+            versions, machines[node.node_id], device_bytes = _answer(ref, node)
             refuse_other(node.address, versions, self.versions)
+            devices.append(device_bytes)
+        self.device_bytes = min((each for each in devices if each is not None), default=None)
         self.machine = machines[nodes[0].node_id]
         for node in nodes:
             refuse_other(node.address, _kind(machines[node.node_id]), _kind(self.machine))
@@ -224,32 +229,71 @@ class Cluster:
         return found
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Attempt:
-    """A trial in hand: its job, what it may take, and what is known of it so far."""
+    """A task in hand: its job, what it may take, and what is known of it so far.
+
+    Attributes:
+        worlds: those that it trains alone; of (a, a) it asks what one takes. None: all of a trial.
+        split: of a task of worlds, and of the one that joins them.
+        shard: reference to what it leaves.
+    """
 
     job: Job
     share: Share
+    worlds: tuple[int, int] | None = None
+    split: _Split | None = None
+    shard: Any = None
     num_deaths: int = 0
     started_at: str = ""
     partial: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fraction: float = 0.0
+
+
+@dataclass(kw_only=True, eq=False)
+class _Split:
+    """A trial whose worlds are tasks.
+
+    Attributes:
+        tasks: those of worlds.
+        is_told: whether its start has been passed on.
+        done: by their first world, the tasks that have ended.
+    """
+
+    started_at: str
+    began: float
+    is_told: bool = False
+    tasks: list[_Attempt] = dataclasses.field(default_factory=list)
+    done: dict[int, Done] = dataclasses.field(default_factory=dict)
 
 
 class RayEngine:
     """Runs as many trials at once as the nodes of a cluster have room for.
 
-    A trial whose node dies is run again on another one; one for which its share of a node's memory
-    is not enough, with all of it.
+    Of a trial that trains its worlds one after another, worlds are tasks: any node trains them, and
+    one joins and scores them. A task whose node dies is run again on another one, and no other;
+    one for which its share of a node's memory is not enough, with all of it.
 
     Args:
         cluster: where.
         on_event: takes each trial's start and the events that it emits.
+        worlds_per_task: of a trial whose worlds are tasks.
     """
 
-    def __init__(self, cluster: Cluster, on_event: OnEvent = lambda job, event: None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        on_event: OnEvent = lambda job, event: None,
+        *,
+        worlds_per_task: int = 1,
+    ) -> None:
+        if worlds_per_task < 1:
+            raise ClusterError(f"worlds_per_task is {worlds_per_task}; expected at least 1")
         self._cluster = cluster
         self._on_event = on_event
+        self._worlds_per_task = worlds_per_task
         self._memory_bytes: dict[str, int] = {}
+        self._asked: dict[str, Mapping[str, Any]] = {}
         self._running: dict[Any, _Attempt] = {}
         self._by_name: dict[str, _Attempt] = {}
         here = ray.get_runtime_context().get_node_id()
@@ -295,32 +339,78 @@ class RayEngine:
                         break
                     if job is None:
                         break
-                    self._start(self._attempt(job))
+                    self._begin(job)
                 yield from self._ended()
         finally:
-            self._cancel()
+            self._cancel(list(self._running))
+
+    def _begin(self, job: Job) -> None:
+        """Start a trial; one whose worlds are tasks by asking what one takes, once a row."""
+        attempt = self._attempt(job)
+        known = self._asked.get(job.trial.cost_id)
+        if attempt.split is not None and known is not None:
+            attempt.partial = {"memory": known}
+            self._go_on(attempt, attempt.split)
+        else:
+            self._start(attempt)
 
     def _attempt(self, job: Job) -> _Attempt:
         share = self._cluster.share
         known = self._memory_bytes.get(job.trial.cost_id, share.memory_bytes)
-        return _Attempt(
+        attempt = _Attempt(
             job=dataclasses.replace(
                 job, num_threads=share.num_threads, study_file=self._cluster.study_file
             ),
             share=dataclasses.replace(share, memory_bytes=known),
         )
+        if len(job.parts) > self._worlds_per_task:
+            attempt.worlds = job.parts.start, job.parts.start
+            attempt.split = _Split(started_at=provenance.utc_now(), began=time.monotonic())
+        return attempt
 
     def _start(self, attempt: _Attempt) -> None:
         attempt.started_at, attempt.partial = provenance.utc_now(), {}
         name = f"{attempt.job.trial.trial_id}-{len(self._by_name)}"
         context = dataclasses.replace(
-            self._cluster.context, memory_bytes=attempt.share.memory_bytes
+            self._cluster.context,
+            memory_bytes=attempt.share.memory_bytes,
+            worlds=attempt.worlds,
         )
         told = self._cluster.versions | _kind(self._cluster.machine)
-        ref = _run.options(name=name, **attempt.share.to_ray()).remote(
-            attempt.job, context, told, name, self._events
-        )
+        shards: list[Any] = []
+        if attempt.split is not None and attempt.worlds is None:
+            shards = [task.shard for task in attempt.split.tasks]
+        ref, attempt.shard = _run.options(
+            name=name, num_returns=2, **attempt.share.to_ray()
+        ).remote(attempt.job, context, told, name, self._events, *shards)
         self._running[ref] = self._by_name[name] = attempt
+
+    def _go_on(self, ended: _Attempt, split: _Split) -> None:
+        """Start what a trial's worlds need next: their tasks, or the one that joins them."""
+        if not split.tasks:
+            worlds = parts.ranges_of(ended.job.parts, self._worlds_per_task)
+            share = self._share_of_worlds(ended)
+            split.tasks = [dataclasses.replace(ended, worlds=w, share=share) for w in worlds]
+            for task in split.tasks:
+                self._start(task)
+        elif len(split.done) == len(split.tasks):
+            self._start(dataclasses.replace(ended, worlds=None, share=self._cluster.share))
+
+    def _share_of_worlds(self, asked: _Attempt) -> Share:
+        """What a task of worlds takes: memory and part of a GPU by predicted bytes.
+
+        And as many threads as a whole trial, for bits go by them.
+        """
+        cluster = self._cluster
+        needed = parts.host_bytes(asked.partial.get("memory", {}))
+        gpus = parts.gpu_share(asked.partial.get("memory", {}), cluster.device_bytes)
+        if gpus is not None:
+            return dataclasses.replace(asked.share, num_gpus=gpus)
+        if needed is None or cluster.device_bytes is not None:
+            return asked.share
+        return dataclasses.replace(
+            asked.share, memory_bytes=min(needed, cluster.whole.memory_bytes)
+        )
 
     def _ended(self) -> Iterator[Record]:
         """Records of the trials that end within a moment; what is run again is started."""
@@ -332,11 +422,14 @@ class RayEngine:
             return
         self._hear()
         for ref in ended:
+            if ref not in self._running:  # of a trial that has failed by another task
+                continue
             attempt = self._running.pop(ref)
             outcome = self._outcome(ref, attempt)
-            if outcome is None:
-                self._start(attempt)
-            else:
+            if outcome is not None:
+                self._cancel(
+                    [ref for ref, other in self._running.items() if _is_of(attempt, other)]
+                )
                 yield outcome
 
     def _hear(self) -> None:
@@ -349,22 +442,36 @@ class RayEngine:
             if event["event"] == "partial":
                 blocks = {key: block for key, block in event.items() if key != "event"}
                 attempt.partial = merged(attempt.partial, blocks)
+            split = attempt.split
+            if split is not None and event["event"] == "start":
+                if split.is_told:
+                    continue
+                split.is_told = True
+            if split is not None and attempt.worlds is not None:
+                event = _of_all(event, attempt, split)
             self._on_event(attempt.job, event)
 
     def _outcome(self, ref: Any, attempt: _Attempt) -> Record | None:
-        """The record of a task that has ended; None where it is to run again."""
+        """The record of a trial whose task has ended; None where something is to run yet."""
+        split = attempt.split
         try:
-            found: Record = ray.get(ref)
+            found: Record
+            found, node_id = ray.get(ref)
         except OutOfMemoryError:
             reason = "killed by Ray because the memory of its node ran out"
             found = self._failed(attempt, "oom", reason)
         except (NodeDiedError, WorkerCrashedError, ObjectLostError) as error:
             attempt.num_deaths += 1
-            if attempt.num_deaths < _MOST_DEATHS:
-                self._note(attempt, f"its node died ({type(error).__name__})")
+            if attempt.num_deaths >= _MOST_DEATHS:
+                reason = f"{attempt.num_deaths} times its node or Ray's worker there died"
+                return self._failed(attempt, "error", reason)
+            joins = split if attempt.worlds is None else None
+            are_lost = isinstance(error, ObjectLostError)
+            if joins is not None and self._lose(attempt, joins, are_lost=are_lost):
                 return None
-            reason = f"{attempt.num_deaths} times its node or Ray's worker there died"
-            return self._failed(attempt, "error", reason)
+            self._note(attempt, f"its node died ({type(error).__name__})")
+            self._start(attempt)
+            return None
         except RayError as error:
             raise ClusterError(_first_line(error)) from error
         whole = self._cluster.whole.memory_bytes
@@ -372,31 +479,65 @@ class RayEngine:
             self._memory_bytes[attempt.job.trial.cost_id] = whole
             attempt.share = dataclasses.replace(attempt.share, memory_bytes=whole)
             self._note(attempt, "its share of a node's memory was not enough")
+            self._start(attempt)
             return None
-        return found
+        if split is None:
+            return found
+        if found.status != "done":
+            reason = f"{_name_of(attempt)}: {found.reason}"
+            payload = {"data": found.raw.get("data"), "memory": found.raw.get("memory")}
+            attempt.partial = merged(payload, attempt.partial)
+            return self._failed(attempt, found.status, reason)
+        if attempt.worlds is None:
+            done = [split.done[first] for first in sorted(split.done)]
+            wall_seconds = time.monotonic() - split.began
+            return parts.joined(found, done, started_at=split.started_at, wall_seconds=wall_seconds)
+        if split.tasks:
+            worlds = attempt.worlds
+            split.done[worlds[0]] = Done(worlds=worlds, node_id=node_id, record=found)
+        else:
+            self._asked[attempt.job.trial.cost_id] = found.block("memory")
+            attempt.partial = {"memory": found.block("memory")}
+        self._go_on(attempt, split)
+        return None
+
+    def _lose(self, attempt: _Attempt, split: _Split, *, are_lost: bool) -> bool:
+        """Train again the worlds that lay on a node which is gone; whether there are any.
+
+        Where worlds are lost and all nodes are there nevertheless, it is not known which.
+        """
+        alive = {node.node_id for node in self._cluster.nodes()}
+        lost = [task for task in split.tasks if split.done[_first(task)].node_id not in alive]
+        if are_lost and not lost:
+            lost = split.tasks
+        for task in lost:
+            task.num_deaths = attempt.num_deaths
+            del split.done[_first(task)]
+            self._note(task, "the node that kept its worlds died")
+            self._start(task)
+        return bool(lost)
 
     def _note(self, attempt: _Attempt, why: str) -> None:
-        text = f"{attempt.job.trial.trial_id} runs again: {why}"
+        text = f"{_name_of(attempt)} runs again: {why}"
         self._on_event(attempt.job, {"event": "note", "text": text})
 
     def _failed(self, attempt: _Attempt, status: Any, reason: str) -> Record:
         origin = dict(attempt.job.provenance) | {"machine": self._cluster.machine}
         return build_record(
             dataclasses.replace(attempt.job, provenance=origin),
-            started_at=attempt.started_at,
+            started_at=attempt.split.started_at if attempt.split else attempt.started_at,
             status=status,
             reason=reason,
             payload=attempt.partial,
         )
 
-    def _cancel(self) -> None:
-        """End what still runs: a trial's process dies with Ray's worker."""
-        for ref in self._running:
+    def _cancel(self, refs: Sequence[Any]) -> None:
+        """End tasks that still run: a trial's process dies with Ray's worker."""
+        for ref in refs:
             ray.cancel(ref, force=True)
-        refs = list(self._running)
-        self._running.clear()
+            del self._running[ref]
         if refs:
-            ray.wait(refs, num_returns=len(refs), timeout=_END_SECONDS)
+            ray.wait(list(refs), num_returns=len(refs), timeout=_END_SECONDS)
 
 
 class _Events:
@@ -414,10 +555,13 @@ class _Events:
 
 
 @ray.remote(max_retries=0, max_calls=1)
-def _look(context: Context, study_file: Path | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Versions on this node, and what machine it is."""
+def _look(
+    context: Context, study_file: Path | None
+) -> tuple[Mapping[str, Any], Mapping[str, Any], int | None]:
+    """Versions on this node, what machine it is, and the memory of its GPU."""
     files.require_writable(_local(context).cache_dir, "logs")
-    return _versions(study_file), _machine(context)
+    device_bytes = provenance.accelerator_bytes() if context.accelerator == "gpu" else None
+    return _versions(study_file), _machine(context), device_bytes
 
 
 @ray.remote(max_retries=0, max_calls=1)
@@ -438,19 +582,66 @@ def _run(
     told: Mapping[str, Any],
     name: str,
     events: Any,
-) -> Record:
-    """Run a trial on this node, which may have joined the cluster since the driver looked."""
+    *shards: Shard,
+) -> tuple[tuple[Record, str], Shard]:
+    """Run a trial or worlds of it on this node, which may have joined since the driver looked.
+
+    Returns:
+        The record and the node; and the worlds, where they were asked for.
+    """
     machine = _machine(context)
     here = ray.get_runtime_context().get_node_id()
     refuse_other(here, _versions(job.study_file) | _kind(machine), told)
     origin = dict(job.provenance) | {"machine": machine}
-    context = dataclasses.replace(
-        _local(context), emit=lambda event: events.put.remote(name, dict(event)) and None
-    )
-    record = run_job(dataclasses.replace(job, provenance=origin), context)
-    if record.status in ("done", "oom"):  # as the local engine does when it is written
-        context.forget_checkpoints(job.trial)
-    return record
+    keys: list[str] = []
+
+    def emit(event: Event) -> None:
+        if event["event"] == "world":
+            keys.append(str(event["key"]))
+        else:
+            events.put.remote(name, dict(event))
+
+    context = dataclasses.replace(_local(context), emit=emit)
+    for shard in shards:
+        parts.write_shard(context.cache_dir, shard)
+    found = run_job(dataclasses.replace(job, provenance=origin), context)
+    if context.worlds is None:
+        if found.status in ("done", "oom"):  # as the local engine does when it is written
+            context.forget_checkpoints(job.trial)
+        return (found, here), {}
+    left = parts.read_shard(context.cache_dir, keys) if found.status == "done" else {}
+    if job.trial.replicate and not context.keep_models:
+        parts.forget(context.cache_dir, keys)
+    return (found, here), left
+
+
+def _is_of(attempt: _Attempt, other: _Attempt) -> bool:
+    """Whether two tasks are of one trial."""
+    return attempt.split is not None and other.split is attempt.split
+
+
+def _first(task: _Attempt) -> int:
+    assert task.worlds is not None
+    return task.worlds[0]
+
+
+def _name_of(attempt: _Attempt) -> str:
+    """A task for messages: its trial, and which worlds."""
+    trial_id = attempt.job.trial.trial_id
+    if attempt.worlds is None or attempt.worlds[0] == attempt.worlds[1]:
+        return trial_id
+    first, stop = attempt.worlds
+    words = f"world {first}" if stop == first + 1 else f"worlds {first} to {stop - 1}"
+    return f"{words} of {trial_id}"
+
+
+def _of_all(event: Event, attempt: _Attempt, split: _Split) -> Event:
+    """Progress of some worlds as that of all."""
+    if event.get("fraction") is None:
+        return event
+    before = (_first(attempt) - attempt.job.parts.start) / len(attempt.job.parts)
+    attempt.fraction = event["fraction"] - before
+    return {**event, "fraction": sum(task.fraction for task in split.tasks), "seconds_left": None}
 
 
 def _local(context: Context) -> Context:

@@ -78,6 +78,7 @@ def _outcome(
             accelerator=request["accelerator"],
             validation_only=request["validation_only"],
             keep_models=request["keep_models"],
+            worlds=None if request["worlds"] is None else tuple(request["worlds"]),
             emit=channel.emit,
         )
         if request["is_timed"]:

@@ -208,8 +208,28 @@ class Flags(Struct):
     environment: dict[str, str] = {}
 
 
+class Part(Struct, kw_only=True):
+    """Worlds that were trained apart from the others of a trial.
+
+    Attributes:
+        worlds: the first one's number, and the last one's plus 1.
+        node: of a cluster: which of those that had a part in the trial.
+    """
+
+    worlds: tuple[Count, Count]
+    node: Count
+    machine: Machine
+    train_seconds: Seconds | None = None
+    wall_seconds: Seconds | None = None
+
+
 class Provenance(Struct, kw_only=True):
-    """Code, software, machine and flags behind the numbers."""
+    """Code, software, machine and flags behind the numbers.
+
+    Attributes:
+        parts: worlds and where they were trained; the trial's seconds of training are their sum.
+        num_nodes: that had a part in the trial.
+    """
 
     machine: Machine
     commit: str | None = None
@@ -217,6 +237,8 @@ class Provenance(Struct, kw_only=True):
     python: str = ""
     packages: dict[str, str | None] = {}
     flags: Flags = msgspec.field(default_factory=Flags)
+    parts: list[Part] = []
+    num_nodes: Count | None = None
 
 
 class Correction(Struct, kw_only=True):

@@ -33,8 +33,18 @@ def trials(profile):
     mach = mlp("mach", 16, num_buckets=8, num_worlds=4, share_encoder=True)
     return grid(data, [(model, train) for model in (mach, mlp("full_softmax", 16))])[-%d:]
 
+
+def worlds(profile):
+    made = []
+    for labels in (1, 3):
+        data = DataSpec(source="planted", name=f"{labels} labels a point",
+                        options={**SIZES, "labels_per_point": labels}, num_validation_points=100)
+        mach = mlp("mach", 16, num_buckets=8, num_worlds=4, worlds_in_turn=True)
+        made += grid(data, [(mach, TrainSpec(num_steps=%d, batch_size=64))])
+    return made
+
 def study():
-    return Study(name="%s", claim="Two nodes find what one does.", trials=trials,
+    return Study(name="%s", claim="Two nodes find what one does.", trials=%s,
                  smoke=lambda: trials("cpu"))
 """
 
@@ -129,6 +139,16 @@ class TwoNodes:
         logs = (self.folder / node / "cache/logs").glob(f"{study}-*.log")
         return {path.stem.removeprefix(f"{study}-") for path in logs}
 
+    def worlds_of(self, node: str) -> set[tuple[str, int]]:
+        """Trial and world of each task of one world that has begun on a node."""
+        found = set()
+        for name in self.trials_of(node, "worlds"):
+            trial_id, _, worlds = name.partition("-worlds-")
+            first, _, stop = worlds.partition("-")
+            if first != stop:
+                found.add((trial_id, int(first)))
+        return found
+
     def kill_b(self) -> None:
         """SIGKILL for the process that is node b to Ray."""
         os.kill(self._raylet_b, signal.SIGKILL)
@@ -180,14 +200,18 @@ def two_nodes() -> Iterator[TwoNodes]:
         raise RuntimeError(f"processes {left} outlived the cluster, and were killed")
 
 
-def write_study(folder: Path, name: str, num_steps: int, num_trials: int = 2) -> str:
-    (folder / name).write_text(STUDY % (num_steps, num_trials, name.removesuffix(".py")))
+def write_study(
+    folder: Path, name: str, num_steps: int, num_trials: int = 2, trials: str = "trials"
+) -> str:
+    """A study of whole trials (`trials`), or of trials whose worlds are tasks (`worlds`)."""
+    told = num_steps, num_trials, num_steps, name.removesuffix(".py"), trials
+    (folder / name).write_text(STUDY % told)
     return name
 
 
-def quality(results: Path) -> dict[str, dict[str, object]]:
+def quality(results: Path, study: str = "mine") -> dict[str, dict[str, object]]:
     """Trial id → what settings alone decide; the file may have no trial twice."""
-    [path] = results.glob("records/mine/*.jsonl")
+    [path] = results.glob(f"records/{study}/*.jsonl")
     records, warnings = record.read(path)
     found = {each.trial_id: {name: each.raw[name] for name in QUALITY} for each in records}
     assert not warnings
@@ -220,6 +244,34 @@ def kill_one(nodes: TwoNodes) -> dict[str, object]:
     }
 
 
+def parts_of(results: Path, study: str) -> dict[str, list[dict[str, object]]]:
+    """Trial id → worlds and where they were trained."""
+    [path] = results.glob(f"records/{study}/*.jsonl")
+    return {each.trial_id: each.raw["provenance"]["parts"] for each in record.read(path)[0]}
+
+
+def kill_one_of_worlds(nodes: TwoNodes, num_steps: int = 300) -> dict[str, object]:
+    """Train the worlds of two trials on both nodes, and kill the second one under its first one."""
+    study = write_study(nodes.folder, "worlds.py", num_steps, trials="worlds")
+    run = nodes.run(study, "--only", "mach", "--results", "many")
+    wait_until(lambda: nodes.worlds_of("b") or run.poll() is not None, "b has begun a world")
+    lost = nodes.worlds_of("b")
+    nodes.kill_b()
+    said, _ = run.communicate(timeout=300)
+    if run.returncode:
+        raise RuntimeError(said)
+    local = ["--only", "mach", "--threads", "1", "--results", "few", "--cache-dir", "few/cache"]
+    nodes.bench("run", study, *local).communicate(timeout=300)
+    return {
+        "said": said,
+        "lost": lost,
+        "on a": nodes.worlds_of("a"),
+        "parts": parts_of(nodes.folder / "many", "worlds"),
+        "cluster": quality(nodes.folder / "many", "worlds"),
+        "local": quality(nodes.folder / "few", "worlds"),
+    }
+
+
 def main() -> None:
     """Print what came of it."""
     began = time.monotonic()
@@ -235,6 +287,14 @@ def main() -> None:
             print(
                 f"  {trial_id}: ran on {', '.join(nodes_of)}; quality {same} to local, bit for bit"
             )
+    with two_nodes() as nodes:
+        found = kill_one_of_worlds(nodes)
+        print(found["said"])
+        print(f"node b was killed with -9; worlds that had begun there: {found['lost']}")
+        for trial_id, parts in found["parts"].items():
+            is_same = found["cluster"][trial_id] == found["local"][trial_id]
+            same = "equal" if is_same else "NOT EQUAL"
+            print(f"  {trial_id}: {len(parts)} tasks; quality {same} to local, bit for bit")
 
 
 if __name__ == "__main__":

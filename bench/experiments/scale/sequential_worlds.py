@@ -28,7 +28,7 @@ from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
-from bench.measure.memory import HostPeak
+from bench.measure.memory import HostPeak, device_peak_bytes
 from bench.methods.card import TRAINING
 from bench.methods.cards import check_options, current_versions
 from bench.nn.classifier import DataFacts
@@ -113,12 +113,19 @@ def _of_mach(trial: Trial, options: Mapping[str, Any]) -> Trial:
     return dataclasses.replace(trial, model=model, train=train)
 
 
-def forecast(plan: Plan, facts: DataFacts, entries_per_point: float) -> dict[str, int | None]:
+def forecast(
+    plan: Plan,
+    facts: DataFacts,
+    entries_per_point: float,
+    *,
+    worlds: tuple[int, int] | None = None,
+) -> dict[str, int | None]:
     """Bytes by arithmetic, and the most that any phase needs; nothing is allocated.
 
     `parameter_bytes` are those of all worlds, the other parts those of the one in training. The
     largest phase is a world's training beside the label counts, or the merge, in which the weights
-    of worlds and merged model stand side by side, or the decode with its table or index.
+    of worlds and merged model stand side by side, or the decode with its table or index. Where some
+    worlds alone are asked for, there is their training alone.
     """
     trial = plan.world(plan.numbers[0])
     one = predicted_memory(trial, facts, entries_per_point)
@@ -135,7 +142,7 @@ def forecast(plan: Plan, facts: DataFacts, entries_per_point: float) -> dict[str
     if plan.decode == "auto":
         decode += index_bytes(facts.num_labels, plan.num_worlds, world.head.num_buckets)
     phases = [training]
-    if plan.is_complete:
+    if plan.is_complete and worlds is None:
         merge = 2 * parameters + tables + table + 2 * counts
         phases += [merge, parameters + decode + counts]
     return {
@@ -179,6 +186,23 @@ class WorldTrainer:
         """Train the plan's worlds that are not in the cache yet; what is known of each."""
         self.context.phase("train")
         return [self._world(number) for number in self.plan.numbers]
+
+    def some_worlds(self, first: int, stop: int) -> dict[str, Any]:
+        """Train worlds `first` to `stop` − 1, and leave them in the cache; blocks of a record."""
+        self.context.phase("train")
+        worlds = [self._world(number) for number in range(first, stop)]
+        allocated, reserved = device_peak_bytes()
+        return {
+            "memory": {
+                "host_peak_bytes": self.host_peak.total_bytes(),
+                "device_allocated_peak_bytes": allocated,
+                "device_reserved_peak_bytes": reserved,
+            },
+            "clock": {
+                "train_seconds": self.watch.seconds,
+                "world_seconds": [world["seconds"] for world in worlds],
+            },
+        }
 
     def _world(self, number: int) -> Mapping[str, Any]:
         if self.plan.is_complete:

@@ -110,6 +110,8 @@ def run(trial: Trial, context: Context) -> dict[str, Any]:
     if context.validation_only:
         raise SettingsError("validation_only is True; worlds one after another have no validation")
     trainer, points, memory = _open(trial, context)
+    if context.worlds is not None:
+        return trainer.some_worlds(*context.worlds)
     plan, device = trainer.plan, trainer.device
     worlds = trainer.all_worlds()
     allocated, reserved = device_peaks()
@@ -216,7 +218,7 @@ def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, Points, dict[st
     plan = Plan.of(trial)
     context.phase("data")
     points = load_points(trial, context)
-    memory = forecast(plan, points.described, points.entries_per_point)
+    memory = forecast(plan, points.described, points.entries_per_point, worlds=context.worlds)
     memory["host_baseline_bytes"] = host_current_bytes()
     context.partial(data=points.facts, memory=memory)
     refuse_what_cannot_fit(memory, device)
