@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from baselines.sampled_softmax import SampledSoftmax as SampledSoftmax
     from bench.data.module import ExtremeDataModule as ExtremeDataModule
     from bench.data.source import Source as Source
+    from bench.experiments.recipe import recipe as recipe
     from bench.experiments.training import data_facts as data_facts
     from bench.export.predictor import Predictor as Predictor
     from bench.export.write import export_model as export_model
     from bench.mach.head import MachHead as MachHead
     from bench.mach.module import Mach as Mach
+    from bench.measure.environment import set_environment as set_environment
     from bench.methods.card import Card as Card
+    from bench.nn.classifier import DataFacts as DataFacts
     from bench.nn.classifier import ExtremeClassifier as ExtremeClassifier
     from bench.settings import DataSpec as DataSpec
     from bench.settings import ModelSpec as ModelSpec
@@ -39,6 +42,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Card": "bench.methods.card",
+    "DataFacts": "bench.nn.classifier",
     "DataSpec": "bench.settings",
     "ExtremeClassifier": "bench.nn.classifier",
     "ExtremeDataModule": "bench.data.module",
@@ -60,6 +64,8 @@ _HOMES = {
     "grid": "bench.studies.grids",
     "linear": "bench.studies.grids",
     "mlp": "bench.studies.grids",
+    "recipe": "bench.experiments.recipe",
+    "set_environment": "bench.measure.environment",
     "shrink": "bench.studies.grids",
     "tuned": "bench.studies.tuned",
 }

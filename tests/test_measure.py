@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.experiments.trainer import planned_steps
+from bench.experiments.recipe import planned_steps
 from bench.measure import cgroups, memory, processors
 from bench.measure.clock import Stopwatch
 from bench.measure.load import LoadMeter, busy_seconds

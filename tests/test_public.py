@@ -13,6 +13,7 @@ import bench
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
     "Card",
+    "DataFacts",
     "DataSpec",
     "ExtremeClassifier",
     "ExtremeDataModule",
@@ -34,6 +35,8 @@ PUBLIC = [
     "grid",
     "linear",
     "mlp",
+    "recipe",
+    "set_environment",
     "shrink",
     "tuned",
 ]

@@ -41,6 +41,7 @@ LOOSE = {
         "experiments",
         "export",
         "mach",
+        "measure",
         "methods",
         "nn",
         "settings",

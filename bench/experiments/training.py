@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,18 @@ import torch
 from bench.data.batch import Batch
 from bench.data.module import ExtremeDataModule
 from bench.experiments.checkpoints import Checkpoints, Store
-from bench.experiments.trainer import SteppedTraining, TimedTraining, train_by_steps
+from bench.experiments.recipe import (
+    SteppedTraining,
+    Validation,
+    data_arguments,
+    evaluate,
+    model_arguments,
+    on_device,
+    planned_steps,
+    refuse_what_is_not_finite,
+    settle_process,
+)
+from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure.clock import Stopwatch
 from bench.measure.experiment import Context
@@ -37,11 +48,9 @@ from bench.methods.card import TRAINING
 from bench.methods.cards import check_options, current_versions, method_class
 from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
 from bench.nn.classifier import DataFacts, ExtremeClassifier
-from bench.nn.num_threads import keep_threads
 from bench.nn.optimizers import warm_up_row_adam
 from bench.nn.options import keywords
-from bench.nn.ranking import UnrankableError
-from bench.settings import ModelSpec, TrainSpec, Trial, derive_seed
+from bench.settings import ModelSpec, TrainSpec, Trial
 
 if TYPE_CHECKING:
     from bench.experiments.scale.sequential_worlds import WorldTrainer
@@ -87,7 +96,7 @@ class Prepared:
 
     def test_batches(self, batch_size: int | None = None) -> Iterator[Batch]:
         """Test points on the device."""
-        return _on(self.device, self.data.test_dataloader(batch_size=batch_size))
+        return on_device(self.device, self.data.test_dataloader(batch_size=batch_size))
 
 
 def run(trial: Trial, context: Context) -> dict[str, Any]:
@@ -194,10 +203,7 @@ def settle(trial: Trial, context: Context) -> torch.device:
     if trial.train.precision == "16-mixed" and device.type == "cpu":
         # Lightning would compute in bfloat16, and the record say otherwise.
         raise ValueError("precision is '16-mixed' on a CPU; expected 'bf16-mixed' or '32-true'")
-    keep_threads()
-    # Late in training, probabilities far below 1e-38 must not slow matrix products down.
-    torch.set_flush_denormal(True)
-    torch.manual_seed(derive_seed("torch", trial.replicate))
+    settle_process(trial.replicate)
     return device
 
 
@@ -210,12 +216,9 @@ def load_data(trial: Trial, context: Context) -> ExtremeDataModule:
     """The data module of a trial, set up."""
     data = ExtremeDataModule(
         trial.data,
-        batch_size=trial.train.batch_size,
         data_dir=context.data_dir,
         cache_dir=context.cache_dir,
-        seed=derive_seed("data order", trial.replicate),
-        order=trial.train.order,
-        drop_last=trial.train.drop_last,
+        **data_arguments(trial.train, trial.replicate),
     )
     data.setup()
     return data
@@ -225,28 +228,23 @@ def fit(ready: Prepared) -> dict[str, Any]:
     """Train the model; the record's `training` block."""
     ready.context.phase("train")
     model, data = ready.model, ready.data
-    validate = functools.partial(validated, ready)
+    validate = Validation(data, ready.device)
     if model.is_closed_form:
         with ready.watch.running():
             model.fit_closed_form(data.train_dataloader())
         curve = []
         if ready.trial.has_validation:
-            curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate()}]
+            curve = [{"step": 0, "epoch": 1.0, "loss": None, "metrics": validate(model)}]
         num_points = data.dataset.train_features.num_rows
         return {"num_steps": 0, "num_epochs": 1.0, "points_seen": num_points, "curve": curve}
 
-    callback = SteppedTraining(
-        ready.trial.train,
-        steps_per_epoch=len(data.train_dataloader()),
-        watch=ready.watch,
-        validate=validate,
-        emit=ready.context.emit,
-    )
+    train = ready.trial.train
+    callback = SteppedTraining(train, validate=validate, watch=ready.watch, emit=ready.context.emit)
     kept_bytes = sum(ready.memory[f"{part}_bytes"] or 0 for part in ("parameter", "optimizer"))
     store = Store(ready.trial, ready.context, str(data.facts["fingerprint"]))
     checkpoints = Checkpoints(store, kept_bytes, ready.watch)
-    _train(ready, callback, max_steps=callback.num_steps, checkpoints=checkpoints)
-    callback.restore_best(model)
+    num_steps = planned_steps(train, len(data.train_dataloader()))
+    _train(ready, callback, max_steps=num_steps, checkpoints=checkpoints)
     refuse_what_is_not_finite(model)
     return callback.to_record()
 
@@ -286,26 +284,17 @@ def fit_in_turn(ready: Prepared) -> tuple[Prepared, dict[str, Any], dict[str, An
     ready = replace(ready, model=trainer.merged().to(ready.device))
     if not ready.keeps_weights:
         trainer.forget()
+    validate = Validation(ready.data, ready.device)
     steps = {name: worlds[0][name] for name in ("num_steps", "num_epochs", "points_seen")}
     end = {
         "step": steps["num_steps"],
         "epoch": steps["num_epochs"],
         "loss": sum(world["loss"] for world in worlds),
-        "metrics": validated(ready) if ready.trial.has_validation else {},
+        "metrics": validate(ready.model) if ready.trial.has_validation else {},
     }
     losses = [{"world": world["world"], "loss": world["loss"]} for world in worlds]
     seconds = {"world_seconds": [world["seconds"] for world in worlds]}
     return ready, {**steps, "curve": [end], "worlds": losses}, seconds
-
-
-def refuse_what_is_not_finite(model: ExtremeClassifier) -> None:
-    """Raise `FloatingPointError` where a weight is no finite number."""
-    for name, value in model.named_parameters():
-        # `isfinite` would make copies of the weights, which are most of what some models need.
-        if value.numel() and not all(map(torch.isfinite, torch.aminmax(value.detach()))):
-            raise FloatingPointError(
-                f"weights {name} hold numbers that are not finite (a smaller learning rate?)"
-            )
 
 
 def score(ready: Prepared) -> tuple[dict[str, float], dict[str, Any]]:
@@ -370,16 +359,12 @@ def data_facts(data: ExtremeDataModule) -> DataFacts:
 
 def build_model(trial: Trial, facts: DataFacts) -> ExtremeClassifier:
     """The untrained model of a trial's settings."""
-    spec, train = trial.model, trial.train
+    spec = trial.model
     model: ExtremeClassifier = method_class(spec.method)(
         facts,
         encoder=spec.encoder,
         hidden_dims=spec.hidden_dims,
-        learning_rate=train.learning_rate,
-        optimizer=train.optimizer,
-        adam_epsilon=train.adam_epsilon,
-        weight_decay=train.weight_decay,
-        seed=derive_seed("model", trial.replicate),
+        **model_arguments(trial.train, trial.replicate),
         **spec.options,
     )
     return model
@@ -438,13 +423,6 @@ def predicted_memory(
     }
 
 
-def validated(ready: Prepared) -> dict[str, float]:
-    """Metrics of the validation split."""
-    refuse_what_is_not_finite(ready.model)
-    batches = _on(ready.device, ready.data.val_dataloader())
-    return evaluate(ready.model, batches, ranking_metrics(ready))
-
-
 def predicted_bytes(trial: Trial, facts: Mapping[str, Any]) -> int:
     """What a trial's training needs, by the facts of its data as records have them."""
     described = DataFacts(
@@ -490,10 +468,6 @@ def _train(
     )
 
 
-def _on(device: torch.device, batches: Iterable[Batch]) -> Iterator[Batch]:
-    return (batch.to(device) for batch in batches)
-
-
 def _most_labels(trial: Trial, data: ExtremeDataModule) -> int:
     return min(max(trial.data.ks), data.num_labels)
 
@@ -501,28 +475,6 @@ def _most_labels(trial: Trial, data: ExtremeDataModule) -> int:
 def _weights_key(ready: Prepared) -> str:
     versions = current_versions(ready.trial, TRAINING)
     return weights_key(ready.trial.trial_id, versions, str(ready.data.facts.get("fingerprint")))
-
-
-@torch.inference_mode()
-def evaluate(
-    model: ExtremeClassifier, batches: Iterable[Batch], metrics: RankingMetrics
-) -> dict[str, float]:
-    """Metrics of a model's best labels; empty where there are no points."""
-    was_training = model.training
-    model.eval()
-    model.prepare_inference(metrics.ks[-1])
-    metrics.reset()
-    for batch in batches:
-        scores, labels = model.top_k(batch, metrics.ks[-1])
-        if bool(torch.isnan(scores).any()):
-            raise UnrankableError.of_labels()
-        metrics.update(labels, batch)
-    model.train(was_training)
-    if int(metrics.num_points) == 0:
-        return {}
-    values = {name: float(value) for name, value in metrics.compute().items()}
-    metrics.reset()
-    return values
 
 
 def _time_inference(ready: Prepared, repetition: Repetition) -> None:

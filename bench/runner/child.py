@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.measure.environment import ENVIRONMENT
 from bench.measure.experiment import Context
 from bench.measure.memory import num_oom_kills
 from bench.measure.processors import THREAD_VARIABLES, thread_limits
@@ -43,12 +44,7 @@ _REASON_LOG_CHARACTERS = 600
 TRIAL_ENVIRONMENT = {
     # The order of sets, and with it anything built from one, is the same in every process.
     "PYTHONHASHSEED": "0",
-    # Threads that wait at a barrier sleep rather than spin: with any other load on the machine,
-    # spinning made small steps 7 times slower, and the measurement one of the neighbours.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # Large tensors come in huge pages. A step's logits are freed and allocated anew each time, and
-    # faulting them in by 4 KiB took up to half of a full-softmax step.
-    "THP_MEM_ALLOC_ENABLE": "1",
+    **ENVIRONMENT,
 }
 
 

@@ -56,12 +56,12 @@ def quality(payload):
 _KILLED = f"""
 import dataclasses, os, signal, sys
 from pathlib import Path
-from bench.experiments import checkpoints, trainer, training
+from bench.experiments import checkpoints, recipe, training
 from tests.export.models import context_of
 from tests.methods.test_checkpoints import trial
 
 checkpoints.EVERY_SECONDS, checkpoints._MOST_SHARE = float(sys.argv[3]), 1e9
-trainer.EVENT_SECONDS = 0.0
+recipe.EVENT_SECONDS = 0.0
 steps = []
 
 def emit(event):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.experiments import trainer
+from bench.experiments import recipe, trainer
 from bench.experiments import training as trial_module
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
 from bench.measure import phases
@@ -367,7 +367,7 @@ def test_a_budget_in_seconds_does_not_run(tmp_path):
 
 
 def test_phases_and_steps_are_told_as_they_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "EVENT_SECONDS", 0.0)
+    monkeypatch.setattr(recipe, "EVENT_SECONDS", 0.0)
     events: list[dict] = []
     _run(_trial("mach", num_steps=6), tmp_path, events)
     steps = [event for event in events if event["event"] == "step"]
@@ -382,7 +382,7 @@ def test_the_rate_decays_along_the_steps_or_after_epochs_as_torch_schedules_it(
     tmp_path, monkeypatch
 ):
     rates: list[float] = []
-    monkeypatch.setattr(trainer, "set_learning_rate", lambda trainer, rate: rates.append(rate))
+    monkeypatch.setattr(recipe, "set_learning_rate", lambda trainer, rate: rates.append(rate))
     _run(_trial("mach", num_steps=4, learning_rate=0.8), tmp_path)
     assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
     rates.clear()

@@ -18,8 +18,9 @@ import torch
 
 from bench.data.batch import Batch
 from bench.data.cache import Entry, load_or_build, read
-from bench.experiments.trainer import SteppedTraining, train_by_steps
-from bench.experiments.training import build_model, predicted_memory, refuse_what_is_not_finite
+from bench.experiments.recipe import SteppedTraining, refuse_what_is_not_finite
+from bench.experiments.trainer import train_by_steps
+from bench.experiments.training import build_model, predicted_memory
 from bench.experiments.weights import arrays_of, give_arrays, weights_key
 from bench.mach.card import worlds_of
 from bench.mach.decode import INDEXED
@@ -228,9 +229,7 @@ class WorldTrainer:
         model = build_model(trial, self.facts).to(self.device)
         callback = SteppedTraining(
             trial.train,
-            steps_per_epoch=len(self.train),  # type: ignore[arg-type]
             watch=self.watch,
-            validate=dict,
             emit=lambda event: self.context.emit(self._of_all(event, number, before)),
         )
         train_by_steps(
@@ -239,7 +238,6 @@ class WorldTrainer:
             callback,
             device=self.device,
             precision=trial.train.precision,
-            max_steps=callback.num_steps,
         )
         refuse_what_is_not_finite(model)
         record = callback.to_record()
