@@ -116,14 +116,16 @@ def test_hosts_keep_their_costs_and_a_file_without_a_host_stays_where_it_is(fold
         merge_results([b], a)
 
 
-def test_records_of_tries_are_joined_and_a_budget_that_is_there_stays(folders):
+def test_records_of_tries_and_parts_are_joined_and_a_budget_that_is_there_stays(folders):
     a, b, _ = folders
     write(b, made())
     write(b / "tuning", made(1))
+    write(b / "worlds", made(2))
     write_budgets(a / "budgets/stub.json", "stub", [budget("0" * 16, 10), budget("1" * 16, 20)])
     write_budgets(b / "budgets/stub.json", "stub", [budget("1" * 16, 21), budget("2" * 16, 30)])
     given, [note] = merge_results([b], a)
-    assert given == {a / NAME: 1, a / "tuning" / NAME: 1, a / "budgets/stub.json": 1}
+    records = {a / NAME: 1, a / "tuning" / NAME: 1, a / "worlds" / NAME: 1}
+    assert given == records | {a / "budgets/stub.json": 1}
     assert "1 budgets came to other steps" in note
     steps = [each.num_steps for each in read_budgets(a / "budgets/stub.json").values()]
     assert sorted(steps) == [10, 20, 30]

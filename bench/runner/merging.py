@@ -14,7 +14,7 @@ from bench.store.record import Record
 from bench.studies.study import repeats
 
 #: Whose records count as one another's where a kind of machine made them.
-_RECORDS = ("records", "tuning/records")
+_RECORDS = ("records", "tuning/records", "worlds/records")
 #: Lines that stay those of a host, and say nothing where a file does not tell which.
 _OF_HOSTS = ("costs/*/*.jsonl", "audits/*.jsonl")
 
