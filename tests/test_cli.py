@@ -473,7 +473,10 @@ def test_report_and_check_use_the_report_package(monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["run", "keen", "--results", "file"], "file is a file; expected a folder for results"),
-        (["run", "keen", "--results", "odd"], "odd/records/keen/"),
+        (
+            ["run", "keen", "--results", "odd"],
+            "odd/records is or lies in a file; expected a folder",
+        ),
         (["run", "keen", "--cache-dir", "file"], "file is or lies in a file; expected a folder"),
         (["cost", "keen", "--results", "file/below"], "file/below is or lies in a file; expected"),
         (["audit", "keen", "--results", "file"], "file is a file; expected a folder for results"),
