@@ -142,6 +142,7 @@ CARDS = (
         label="Nearest neighbours",
         group="nearest neighbours",
         target="baselines.neighbours:NearestNeighbours",
+        has_steps=False,
         options=(
             OptionFormat(name="num_neighbours", text="k={}", default=50),
             OptionFormat(

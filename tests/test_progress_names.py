@@ -114,6 +114,15 @@ def test_a_training_setting_is_told_though_methods_and_not_rows_of_one_differ_in
     assert "best checkpoint" in describe_rows([*rows, other])[0]
 
 
+def test_what_is_not_trained_by_steps_has_no_settings_of_training_and_sets_none_apart() -> None:
+    of_all = [
+        trial("full_softmax", train={"batch_size": 512, "learning_rate": 0.02}),
+        trial("neighbours", "linear", num_neighbours=50),
+    ]
+    rows = [Named.of(of.to_dict(), "training", "multiclass") for of in of_all]
+    assert describe_rows(rows) == ["H=256, plain", "k=50"]
+
+
 def test_another_epsilon_of_adam_is_told_where_all_rows_have_it() -> None:
     trials = [trial(m, train={"adam_epsilon": 1e-5}) for m in ("full_softmax", "sampled_softmax")]
     assert RowNames(trials).full(trials[0]) == "Full softmax, H=256, plain, ε=1e-05 on tags"

@@ -144,6 +144,7 @@ class Card:
         target: `module:Class` that the entry builds; "" where it needs none.
         library: module of the extra `peers` without which its trials are left out; "": none.
         kind: of the studies that it stands in.
+        has_steps: whether it is trained by steps, so that settings of training have a meaning.
         is_repeatable: whether a trial gives the same again; one that draws from the system's
             entropy or adds up in the order of its threads does not, and is not audited.
         is_trivial: a trivial baseline: not trained by steps, no competitor.
@@ -177,6 +178,7 @@ class Card:
     library: str = ""
     kind: KindName = "training"
     is_trivial: bool = False
+    has_steps: bool = True
     is_repeatable: bool = True
     is_approximate: bool = False
     ratio_title: str = ""

@@ -164,7 +164,7 @@ def _differences(own: Named, same: Sequence[Named]) -> list[str]:
 
 
 def _learns_by_steps(card: Card) -> bool:
-    return card.kind == "training" and not card.is_trivial
+    return card.kind == "training" and card.has_steps and not card.is_trivial
 
 
 def _is_trained_by_us(card: Card) -> bool:

@@ -208,7 +208,8 @@ class Tuner:
                 if index < len(wanted[name]) and left > 0:
                     turn.append(_limited(wanted[name][index], left))
             for each in self._run(turn):
-                found[each.trial.model.method].append(each)
+                own = wanted[each.trial.model.method][index]  # without this turn's limit of time
+                found[own.model.method].append(dataclasses.replace(each, trial=own))
         return found
 
     def _run(self, trials: Sequence[Trial]) -> list[Try]:
