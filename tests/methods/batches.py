@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.data.batch import Batch
-from bench.nn.classifier import DataFacts, Task
+from bench.nn.classifier import DataFacts, ExtremeClassifier, Task
 
 
 def random_batch(
@@ -51,9 +51,9 @@ def perturb(model: torch.nn.Module, seed: int = 0) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
-def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def gradients(model: ExtremeClassifier) -> dict[str, torch.Tensor]:
     found = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.kept_parameters().items():
         grad = parameter.grad
         assert grad is not None, name
         found[name] = grad.to_dense() if grad.is_sparse else grad

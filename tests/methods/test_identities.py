@@ -223,7 +223,7 @@ def test_start_of_a_world_is_what_it_is_alone(start, encoder, num_hashed_feature
 def test_biases_at_the_training_frequencies_stay_whatever_the_start():
     data = facts(D, L, "multilabel")
     own, drawn = (FullSoftmax(data, start=start) for start in ("own", "truncated_normal"))
-    assert torch.equal(own.output_bias, drawn.output_bias)
+    assert torch.equal(own.head.bias, drawn.head.bias)
     bare = FullSoftmax(data, start="truncated_normal", start_biases=False, prior_start=False)
     assert bare.head.bias.eq(0).all()
     assert bare.head.weight.ne(0).all()

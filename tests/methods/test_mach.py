@@ -18,6 +18,7 @@ from bench.mach.decode import (
 )
 from bench.mach.decode.index import build_index
 from bench.mach.hashing import BalancedHash, Murmur3Hash, build_hash
+from bench.mach.head import MachHead
 from bench.mach.module import Mach, world_subsets
 from bench.metrics.torchmetric import RankingMetrics
 from tests.mach.costs import TYPICAL, use_costs
@@ -153,7 +154,7 @@ def test_described_model_computes_no_table_and_knows_its_bytes(monkeypatch):
     real = _model(**options)
     monkeypatch.setattr(BalancedHash, "table", pytest.fail)
     monkeypatch.setattr(Murmur3Hash, "table", pytest.fail)
-    monkeypatch.setattr(Mach, "_bucket_counts", pytest.fail)
+    monkeypatch.setattr(MachHead, "column_counts", pytest.fail)
     with torch.device("meta"):
         described = Mach(facts(20, 30, "multiclass"), hidden_dims=(6,), **options)
     assert described.decode_bytes() == real.decode_bytes()

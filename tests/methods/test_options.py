@@ -171,7 +171,7 @@ class Own(FullSoftmax):
 
 
 def test_a_users_own_annotations_need_not_be_found():
-    assert isinstance(Own(facts(20, 30, "multiclass"), tuned=3).output, torch.nn.Parameter)
+    assert isinstance(Own(facts(20, 30, "multiclass"), tuned=3).head.weight, torch.nn.Parameter)
     with pytest.raises(SettingsError, match="loss is 'sofmax'"):
         Own(facts(20, 30, "multiclass"), loss="sofmax")
 
