@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.arithmetic import cluster_ends, points_per_chunk
 from bench.data.batch import Batch
 from bench.nn.checkpoint import SelfDescribing
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.layers import draw_output
-from bench.nn.losses import Positives, chunked_loss, spans, tiling
+from bench.nn.losses import Positives, chunked_loss, spans
 from bench.nn.options import Above, AtLeast, Below, Size, check_values
 from bench.nn.ranking import (
     check_k,
@@ -26,12 +27,9 @@ from bench.nn.ranking import (
 )
 from bench.settings import SettingsError, derive_seed
 
-# Logits of a cluster that exist together, in floats. Training wants large products; a query's best
-# labels are found fastest while the processor's own cache holds them. A GPU has neither limit.
-_TILE_FLOATS = {"cpu": 1 << 21}
+# Logits of a tail that exist together in a ranking, in floats: a query's best labels are found
+# fastest while the processor's own cache holds them. A GPU has no such limit.
 _RANKED_FLOATS = {"cpu": 1 << 18}
-_FLOATS_ELSEWHERE = 1 << 26
-_LEAST_POINTS = 16
 
 
 class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
@@ -182,19 +180,6 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
             loss = loss + value * (points.numel() / batch.num_points)
         return loss
 
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """The largest tile of logits, hidden vectors, and those of the tails with gradients."""
-        counts = self.facts.label_counts.sort(descending=True).values
-        columns = self.num_head_labels + len(self.projections)
-        tile = _tile_floats(batch_size, columns)
-        hidden = 4 * batch_size * sum(self.hidden_dims)
-        for cluster, projection in zip(self._clusters()[1:], self.projections, strict=True):
-            per_point = int(counts[cluster].sum()) / max(self._num_train_points, 1)
-            num_points = math.ceil(batch_size * min(per_point, 1.0))
-            tile = max(tile, _tile_floats(num_points, cluster.stop - cluster.start))
-            hidden += 2 * num_points * sum(projection.shape)
-        return 4 * (tile + hidden)
-
     # Prediction -------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -262,7 +247,7 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
     ) -> tuple[Tensor, Tensor]:
         """Scores and labels, each `(N, min(k, C))`, of the best labels of a tail."""
         start, size = self.cluster_ends[tail], self.tails[tail].shape[0]
-        chunk = _points_per_chunk(size, hidden.device.type, _RANKED_FLOATS)
+        chunk = points_per_chunk(size, hidden.device.type, _RANKED_FLOATS)
         parts = [
             exact_top_k(self._tail_logits(tail, hidden[span], of_tails[span]), min(k, size))
             for span in spans(max(hidden.shape[0], 1), chunk)
@@ -289,36 +274,6 @@ class AdaptiveSoftmax(SelfDescribing, ExtremeClassifier):
     def decode_bytes(self) -> int:
         """Bytes of the table of labels."""
         return self.labels.numel() * self.labels.element_size()
-
-
-def cluster_ends(num_labels: int, num_tails: int, head_share: float) -> tuple[int, ...]:
-    """Labels that the head holds, and with it the first tail, the second and so on; at last L.
-
-    Raises:
-        SettingsError: there are fewer labels than head and tails.
-
-    >>> cluster_ends(20_000, 2, 0.075)
-    (1500, 5477, 20000)
-    """
-    if num_labels <= num_tails:
-        raise SettingsError(
-            f"num_tails is {num_tails} and L = {num_labels}; expected at most {num_labels - 1}"
-        )
-    ends = [0]
-    for tail in range(num_tails + 1):
-        share = head_share ** (1 - tail / num_tails) if num_tails else 1.0
-        most = num_labels - (num_tails - tail)  # each further one has a label
-        ends.append(min(max(round(share * num_labels), ends[-1] + 1), most))
-    return tuple(ends[1:])
-
-
-def _points_per_chunk(num_columns: int, device: str, floats: Mapping[str, int]) -> int:
-    return max(floats.get(device, _FLOATS_ELSEWHERE) // num_columns, _LEAST_POINTS)
-
-
-def _tile_floats(num_points: int, num_columns: int) -> int:
-    points = _points_per_chunk(num_columns, "cpu", _TILE_FLOATS)
-    return tiling(1, num_points, num_columns, "softmax", points_per_chunk=points).floats
 
 
 def _of_tail(
@@ -348,7 +303,7 @@ def _of_tail(
 
 
 def _loss(hidden: Tensor, weight: Tensor, bias: Tensor, positives: Positives) -> Tensor:
-    points = _points_per_chunk(weight.shape[0], hidden.device.type, _TILE_FLOATS)
+    points = points_per_chunk(weight.shape[0], hidden.device.type)
     return chunked_loss(
         hidden[None],
         weight[None],

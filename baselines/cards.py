@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from baselines import arithmetic
 from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
 
 
@@ -44,6 +45,7 @@ CARDS = (
         labels_by_loss={"bce": "One-vs-all"},
         group="all labels: softmax or one-vs-all",
         target="baselines.full_softmax:FullSoftmax",
+        arithmetic=arithmetic.full,
         options=(
             OptionFormat(name="chunk_size", text="chunk={}", words={None: "plain"}),
             # The label says the loss.
@@ -62,6 +64,7 @@ CARDS = (
         label="Sampled softmax",
         group="sampled softmax or BCE",
         target="baselines.sampled_softmax:SampledSoftmax",
+        arithmetic=arithmetic.sampled,
         options=_negatives("unigram"),
         along="num_samples",
         smoke={"num_samples": 20},
@@ -76,6 +79,7 @@ CARDS = (
         label="Sampled BCE",
         group="sampled softmax or BCE",
         target="baselines.sampled_bce:SampledBce",
+        arithmetic=arithmetic.sampled_bce,
         options=_negatives("unigram"),
         along="num_samples",
         smoke={"num_samples": 20},
@@ -90,6 +94,7 @@ CARDS = (
         label="Adaptive softmax",
         group="adaptive softmax",
         target="baselines.adaptive_softmax:AdaptiveSoftmax",
+        arithmetic=arithmetic.adaptive,
         options=(
             OptionFormat(name="num_tails", text="tails={}", default=2),
             OptionFormat(
@@ -124,6 +129,7 @@ CARDS = (
         label="Two towers",
         group="two towers (DSSM)",
         target="baselines.two_tower:TwoTower",
+        arithmetic=arithmetic.two_tower,
         options=(
             OptionFormat(
                 name="similarity", words={"dot": "dot product"}, text="{}", default="cosine"
@@ -143,6 +149,7 @@ CARDS = (
         group="nearest neighbours",
         target="baselines.neighbours:NearestNeighbours",
         has_steps=False,
+        arithmetic=arithmetic.nothing,
         options=(
             OptionFormat(name="num_neighbours", text="k={}", default=50),
             OptionFormat(
@@ -163,6 +170,7 @@ CARDS = (
         label="Nearest centroid",
         group="nearest centroid",
         target="baselines.trivial:NearestCentroid",
+        arithmetic=arithmetic.nothing,
         search=(),
         is_trivial=True,
         color="#6b6b6b",
@@ -175,6 +183,7 @@ CARDS = (
         labels_by_loss={"bce": "Label frequency"},
         group="",
         target="baselines.trivial:ClassFrequency",
+        arithmetic=arithmetic.counts,
         is_trivial=True,
         color="#6b6b6b",
         marker="x",

@@ -12,7 +12,7 @@ from baselines.label_layer import LabelLayer
 from bench.data.batch import Batch
 from bench.nn.classifier import DataFacts
 from bench.nn.lean import Update, WeightType, refuse_without_update
-from bench.nn.losses import LossKind, Reduction, refuse_mean_of_softmax, tiling
+from bench.nn.losses import LossKind, Reduction, refuse_mean_of_softmax
 from bench.nn.options import Count, Positive, Size, check_values
 
 
@@ -95,20 +95,3 @@ class FullSoftmax(LabelLayer):
         if self.updates_in_loss:
             self.head.output_rate = (self.output_rate or self.learning_rate) * self.rate_factor
         return self.head.loss(self.encoder(batch), batch)
-
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Logits, whose gradient takes their place, of a batch or of a tile of it.
-
-        A linear model's are kept by its biases' addition too; BCE copies a tile for its softplus.
-        """
-        if self.encoder_kind == "linear":
-            return 4 * 2 * batch_size * self.num_labels
-        head = self.head
-        if head.lean is not None:
-            chunk = head.lean.chunk_bytes(batch_size, head.weight)
-            return chunk + 4 * self.hidden_floats(batch_size)
-        tiles = tiling(
-            1, batch_size, self.num_labels, head.loss_kind, points_per_chunk=head.chunk_size
-        )
-        copies = 1 if head.loss_kind == "softmax" else 2
-        return 4 * (copies * tiles.floats + self.hidden_floats(batch_size))

@@ -43,10 +43,3 @@ class LabelLayer(ExtremeClassifier):
     def prepare_inference(self, k: int) -> None:
         """Compile the kernels of ranking."""
         self.head.prepare_inference(k)
-
-    def hidden_floats(self, batch_size: int) -> int:
-        """Floats of hidden vectors in a training step.
-
-        Of each layer its output before and after the ReLU and the gradients of both.
-        """
-        return 4 * batch_size * sum(self.hidden_dims)

@@ -21,9 +21,7 @@ NumSamples = Annotated[int, AtLeast(0)]
 
 
 class Sampling:
-    """A sampler of negatives, and how many labels a step can touch.
-
-    On the meta device there is no sampler, but its size.
+    """A sampler of negatives; on the meta device there is none.
 
     Args:
         sampler: its name, see `baselines.samplers`.
@@ -50,13 +48,8 @@ class Sampling:
         seed: int,
     ) -> None:
         check_sampler(sampler, num_samples)
-        self.num_labels = label_counts.numel()
-        #: Labels that a batch's sample adds to its own.
-        self.num_samples = {"in_batch": 0, "all": self.num_labels}.get(sampler, num_samples)
-        num_entries = 0 if label_counts.is_meta else int(label_counts.sum())
-        num_points = num_entries if num_points is None else num_points
-        self._labels_per_point = num_entries / max(num_points, 1)
         if torch.get_default_device().type != "meta":
+            num_points = int(label_counts.sum()) if num_points is None else num_points
             self.sampler = build_sampler(
                 sampler,
                 label_counts,
@@ -70,10 +63,6 @@ class Sampling:
         """A batch's own and sampled labels, `(U,)` ascending, and the sample."""
         negatives = self.sampler.sample(points.label_ids, points.num_points)
         return torch.unique(torch.cat([points.label_ids, negatives.labels])), negatives
-
-    def touched_labels(self, batch_size: int) -> int:
-        """Labels, own and sampled, that a step can touch."""
-        return min(int(self.num_samples + batch_size * self._labels_per_point), self.num_labels)
 
 
 class SampledLabels(ExtremeClassifier):

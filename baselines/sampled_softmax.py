@@ -39,6 +39,7 @@ class SampledSoftmax(SampledLabels, LabelLayer):
 
     #: The loss that sampling estimates.
     estimated_loss: ClassVar[LossKind] = "softmax"
+    sparse_outputs = ("head.weight", "head.bias")
 
     def __init__(
         self,
@@ -81,15 +82,3 @@ class SampledSoftmax(SampledLabels, LabelLayer):
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean over points of the estimated loss."""
         return self.head.loss(self.encode(batch), batch)
-
-    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows of features, and of own and sampled labels."""
-        rows = self.sampling.touched_labels(batch_size)
-        shared = super().sparse_rows(batch_size, entries_per_point)
-        return shared | {"head.weight": rows, "head.bias": rows}
-
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Logits of the sampled labels, their masked copy and their gradient, and gathered rows."""
-        rows = self.sampling.touched_labels(batch_size)
-        hidden = 2 * batch_size * sum(self.hidden_dims)
-        return 4 * (3 * batch_size * rows + 2 * rows * self.hidden_dims[-1] + hidden)

@@ -29,14 +29,6 @@ class ClosedForm(ExtremeClassifier):
     def __init__(self, facts: DataFacts, **shared: Any) -> None:
         super().__init__(facts, **shared)
 
-    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Nothing has a gradient."""
-        return {}
-
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Nothing is kept for a backward pass."""
-        return 0
-
 
 class ClassFrequency(ClosedForm):
     """The same labels for every point: those with most training points (ties: smaller label)."""

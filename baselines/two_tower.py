@@ -56,6 +56,8 @@ class TwoTower(SelfDescribing, SampledLabels):
     Source: Huang et al. 2013 (DSSM); negatives of the batch with logQ: Yi et al. 2019.
     """
 
+    sparse_outputs = ("output",)
+
     def __init__(
         self,
         facts: DataFacts,
@@ -148,17 +150,6 @@ class TwoTower(SelfDescribing, SampledLabels):
     def probabilities(self, batch: Batch, scores: Tensor, labels: Tensor) -> Tensor:
         """Shares of the softmax over all L labels, which sampling estimates."""
         return shares_of_product(self.encode(batch), *(self._ranked or self._label_side()), scores)
-
-    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows of features, and of own and sampled labels."""
-        shared = super().sparse_rows(batch_size, entries_per_point)
-        return shared | {"output": self.sampling.touched_labels(batch_size)}
-
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Scores, their masked copy and gradient; gathered rows, scaled, with their gradients."""
-        rows = self.sampling.touched_labels(batch_size)
-        hidden = 4 * batch_size * sum(self.hidden_dims)
-        return 4 * (3 * batch_size * rows + 4 * rows * self.hidden_dims[-1] + hidden)
 
     def decode_bytes(self) -> int:
         """Bytes of the scaled label vectors, where they are others than the parameters."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from bench.mach.head import MachHead as MachHead
     from bench.mach.module import Mach as Mach
     from bench.measure.environment import set_environment as set_environment
+    from bench.methods.arithmetic import DataSizes as DataSizes
+    from bench.methods.arithmetic import predict_memory as predict_memory
+    from bench.methods.arithmetic import predict_step as predict_step
     from bench.methods.card import Card as Card
     from bench.nn.classifier import DataFacts as DataFacts
     from bench.nn.classifier import ExtremeClassifier as ExtremeClassifier
@@ -43,6 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Card": "bench.methods.card",
     "DataFacts": "bench.nn.classifier",
+    "DataSizes": "bench.methods.arithmetic",
     "DataSpec": "bench.settings",
     "ExtremeClassifier": "bench.nn.classifier",
     "ExtremeDataModule": "bench.data.module",
@@ -66,6 +70,8 @@ _HOMES = {
     "mlp": "bench.studies.grids",
     "recipe": "bench.experiments.recipe",
     "set_environment": "bench.measure.environment",
+    "predict_memory": "bench.methods.arithmetic",
+    "predict_step": "bench.methods.arithmetic",
     "shrink": "bench.studies.grids",
     "tuned": "bench.studies.tuned",
 }

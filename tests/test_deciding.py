@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.experiments import training
+from bench.methods.arithmetic import DataSizes, predict_memory
 from bench.methods.card import TRAINING
 from bench.methods.cards import choices_of
 from bench.report.load import asked_for
@@ -25,7 +25,9 @@ FACTS = {
     "task": "multiclass",
     "num_train_points": 451,
     "features_per_point": 20.0,
+    "labels_per_point": 1.0,
 }
+SIZES = DataSizes.of_facts(FACTS)
 
 
 def row(**options) -> Trial:
@@ -73,7 +75,7 @@ def test_as_many_worlds_are_taken_together_as_half_of_the_memory_holds(
     choices = choices_of(row(), TRAINING)
     steps = [each.model.options.get("worlds_per_step") for each in choices]
     assert steps == [None, 4, 2, 1]
-    needed = [training.predicted_bytes(each, FACTS) for each in choices]
+    needed = [predict_memory(each, SIZES).total for each in choices]
     assert needed == sorted(needed, reverse=True)
     assert len(set(needed)) == 4
     for number, each in enumerate(choices):
@@ -104,7 +106,7 @@ def test_worlds_that_are_trained_apart_are_decided_by_their_own_memory(
     asked, tmp_path, monkeypatch
 ):
     [most, *_] = choices_of(row(num_worlds=2), TRAINING)
-    num_bytes = 2 * training.predicted_bytes(most, FACTS)
+    num_bytes = 2 * predict_memory(most, SIZES).total
     assert "worlds_per_step" in _taken(tmp_path, num_bytes, row(), monkeypatch).model.options
     own = _taken(tmp_path, num_bytes, row(), monkeypatch, worlds=(2, 4))
     assert "worlds_per_step" not in own.model.options

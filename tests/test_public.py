@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
     "Card",
     "DataFacts",
+    "DataSizes",
     "DataSpec",
     "ExtremeClassifier",
     "ExtremeDataModule",
@@ -35,6 +36,8 @@ PUBLIC = [
     "grid",
     "linear",
     "mlp",
+    "predict_memory",
+    "predict_step",
     "recipe",
     "set_environment",
     "shrink",

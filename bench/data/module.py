@@ -107,12 +107,6 @@ class ExtremeDataModule(lightning.LightningDataModule):
         """
         return self.dataset.label_fingerprint
 
-    @property
-    def entries_per_point(self) -> float:
-        """Features of a training point, on average."""
-        features = self.dataset.train_features
-        return features.ids.size / max(features.num_rows, 1)
-
     def train_dataloader(self, *, batch_size: int | None = None) -> BatchLoader:
         """Training batches, of `batch_size` points instead of the module's if given."""
         data = self.dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.mach.arithmetic import in_turn
 from bench.methods.card import Card, OptionFormat
 
 _OF_DECODERS = (
@@ -115,6 +116,7 @@ _SCALE = (
         group="",
         kind="scale",
         entry="bench.experiments.scale.trial",
+        arithmetic=in_turn,
         options=(
             OptionFormat(name="num_buckets", text="B={}"),
             OptionFormat(name="num_worlds", text="R={}"),

@@ -23,8 +23,9 @@ from bench.mach.decode import top_k_reference
 from bench.mach.estimators import label_scores, quadratic_scores
 from bench.mach.hashing import build_hash
 from bench.measure.experiment import Context
+from bench.methods.arithmetic import DataSizes, parts_of, problem_of
 from bench.methods.cards import check_options, method_class
-from bench.settings import ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial, derive_seed
 
 #: Buckets drawn for every label by itself; what theorems suppose, and no family that one can store.
 INDEPENDENT = "independent"
@@ -422,33 +423,27 @@ def counted(
 
     Bytes of training are those of plain Adam: parameters, dense gradients and two moments.
     """
-    from bench.experiments.training import build_model, predicted_memory
-    from bench.nn.classifier import DataFacts
-    from bench.settings import DataSpec
-
     known = task in ("multiclass", "multilabel")
     _refuse_unless(known, "task", task, "'multiclass' or 'multilabel'")
     linear = ModelSpec(method=of, encoder="linear", options=options)
     model = replace(linear, encoder="mlp", hidden_dims=hidden_dims) if hidden_dims else linear
     check_options(model)
-    train = TrainSpec(batch_size=1)
-    trained = Trial(data=DataSpec(source="none", name=""), model=model, train=train)
-    facts = DataFacts(
+    trial = Trial(data=DataSpec(source="none", name=""), model=model, train=TrainSpec())
+    sizes = DataSizes(
         num_features=num_features,
         num_labels=num_labels,
-        task=task,  # type: ignore[arg-type]
-        label_counts=torch.empty(num_labels, dtype=torch.int64, device="meta"),
+        task=task,
         num_train_points=1,
+        entries_per_point=1.0,
     )
-    memory = predicted_memory(trained, facts, 1.0)
-    with torch.device("meta"):
-        built = build_model(trained, facts)
-    counts = {name: p.numel() for name, p in built.named_parameters()}
-    total = sum(counts.values())
-    inner = sum(n for name, n in counts.items() if hidden_dims and name.startswith("encoder."))
-    output = total - inner
-    moments = int(memory["optimizer_bytes"] or 0)
-    kept = [int(memory["parameter_bytes"] or 0), moments // 2, moments]
+    weights = parts_of(problem_of(trial, sizes)).weights
+    total = sum(each.size for each in weights)
+    output = sum(
+        each.size for each in weights if not (hidden_dims and each.name.startswith("encoder."))
+    )
+    parameters = sum(each.num_bytes for each in weights)
+    moments = 2 * sum(each.num_bytes for each in weights if each.is_trained)
+    kept = [parameters, moments // 2, moments]
     found = {
         "parameters": total,
         "parameter bytes": kept[0],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,9 @@ from bench.experiments.recipe import (
 )
 from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.weights import keep_weights, restore_weights, weights_key
+from bench.mach.arithmetic import alone
 from bench.measure.clock import Stopwatch
-from bench.measure.experiment import Context
+from bench.measure.experiment import Accelerator, Context
 from bench.measure.memory import (
     HostPeak,
     available_device_bytes,
@@ -44,8 +45,9 @@ from bench.measure.memory import (
     reset_device_peaks,
 )
 from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repetition
+from bench.methods.arithmetic import DataSizes, Memory, Parts, Weights, parts_of, problem_of
 from bench.methods.card import TRAINING
-from bench.methods.cards import check_options, current_versions, method_class
+from bench.methods.cards import card, check_options, current_versions, method_class
 from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.optimizers import warm_up_row_adam
@@ -172,13 +174,9 @@ def prepare(trial: Trial, context: Context) -> Prepared:
     context.phase("build")
     facts = data_facts(data)
     baseline_bytes = host_current_bytes()
-    if is_in_turn(trial):
-        from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
-
-        plan = in_turn.Plan.of(trial)
-        memory = in_turn.forecast(plan, facts, data.entries_per_point, worlds=context.worlds)
-    else:
-        memory = predicted_memory(trial, facts, data.entries_per_point)
+    sizes = replace(DataSizes.of_facts(data.facts), label_counts=facts.label_counts)
+    predicted = predicted_memory(trial, sizes, facts, context.accelerator)
+    memory = alone(predicted, context.worlds).to_record()
     memory["host_baseline_bytes"] = baseline_bytes
     # What is known now is recorded even if the trial does not reach its end.
     context.partial(data=data.facts, memory=memory)
@@ -389,52 +387,26 @@ def resolved_options(model: ModelSpec, train: TrainSpec) -> dict[str, Any]:
 
 
 def predicted_memory(
-    trial: Trial, facts: DataFacts, entries_per_point: float
-) -> dict[str, int | None]:
-    """Bytes of a trial's parts by arithmetic from shapes; nothing is allocated.
+    trial: Trial, sizes: DataSizes, facts: DataFacts, accelerator: Accelerator
+) -> Memory:
+    """Bytes of a training by arithmetic, see `bench.methods.arithmetic`; nothing is allocated.
 
-    Gradients of sparse layers are bounded by the rows that one batch can touch. Optimiser state is
-    Adam's two moments of every parameter. A training that keeps its best weights has them twice.
+    Of a user's own method whose card has no arithmetic, from the shapes of its parameters, and the
+    logits of all labels and the hidden vectors, with gradients.
     """
+    problem = problem_of(trial, sizes, accelerator=accelerator)
+    if card(trial.model.method).arithmetic is not None:
+        return parts_of(problem).memory(problem)
     with torch.device("meta"):
         model = build_model(trial, facts)
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    counted = sum(p.numel() * p.element_size() for p in model.parameters())
-    rows = model.sparse_rows(trial.train.batch_size, entries_per_point)
-    if model.has_dense_gradients:
-        rows = {}
-    gradient_bytes = 0
-    for name, parameter in parameters.items():
-        touched = min(rows.get(name, parameter.shape[0]), parameter.shape[0])
-        gradient_bytes += touched * (parameter.numel() // parameter.shape[0]) * 4
-    optimizer_bytes = 2 * sum(p.numel() * p.element_size() for p in parameters.values())
-    activation_bytes = model.activation_bytes(trial.train.batch_size, entries_per_point)
-    kept_bytes = counted if trial.train.keep_best else 0
-    return {
-        "parameter_bytes": counted,
-        "gradient_bytes": gradient_bytes,
-        "optimizer_bytes": optimizer_bytes,
-        "activation_bytes": activation_bytes,
-        "predicted_bytes": counted
-        + gradient_bytes
-        + optimizer_bytes
-        + activation_bytes
-        + kept_bytes,
-    }
-
-
-def predicted_bytes(trial: Trial, facts: Mapping[str, Any]) -> int:
-    """What a trial's training needs, by the facts of its data as records have them."""
-    described = DataFacts(
-        num_features=facts["num_features"],
-        num_labels=facts["num_labels"],
-        task=facts["task"],
-        label_counts=torch.empty(facts["num_labels"], dtype=torch.int64, device="meta"),
-        num_train_points=facts["num_train_points"],
+    rows = {name: problem.num_entries() for name in model.row_sparse if name.startswith("encoder.")}
+    weights = tuple(
+        Weights(name, tuple(p.shape), rows.get(name), p.element_size(), p.requires_grad)
+        for name, p in model.named_parameters()
     )
-    return int(
-        predicted_memory(trial, described, facts["features_per_point"])["predicted_bytes"] or 0
-    )
+    logits = 2 * (facts.num_labels + sum(trial.model.hidden_dims))
+    parts = Parts(weights=weights, step_bytes=4 * problem.num_points * logits, evaluation_bytes=0)
+    return parts.memory(problem)
 
 
 def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from bench.mach.arithmetic import mach
 from bench.methods.card import LOSSES, TRAINED, UPDATES, Card, Dimension, OptionFormat
 from bench.settings import ModelSpec, Scalar, SettingsError
 
@@ -55,6 +56,7 @@ CARDS = (
         label="MACH",
         group="MACH",
         target="bench.mach.module:Mach",
+        arithmetic=mach,
         options=(
             OptionFormat(name="num_buckets", text="B={}"),
             OptionFormat(name="num_worlds", text="R={}"),

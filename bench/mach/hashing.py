@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.mach.arithmetic import bucket_item_bytes
 from bench.settings import derive_seed
 
 MERSENNE_PRIME = 2**31 - 1
@@ -97,11 +98,9 @@ class HashFamily(ABC):
 
     def empty_table(self) -> Tensor:
         """A table with nothing in it yet; on the `meta` device, the shape and type of one."""
-        dtype = torch.int32
-        if self.num_buckets <= 2**8:
-            dtype = torch.uint8
-        elif self.num_buckets <= 2**15:
-            dtype = torch.int16
+        dtype = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[
+            bucket_item_bytes(self.num_buckets)
+        ]
         return torch.empty(self.num_worlds, self.num_labels, dtype=dtype)
 
     def subset(self, worlds: Sequence[int]) -> Self:

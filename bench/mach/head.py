@@ -345,6 +345,6 @@ class MachHead(SelfDescribing, OutputHead):
 
 
 def table_of(hashes: HashFamily) -> Tensor:
-    """All buckets; of a model on the meta device, whose bytes are to be predicted, their shape."""
+    """All buckets; of a model on the meta device, their shape."""
     is_described = torch.get_default_device().type == "meta"
     return hashes.empty_table() if is_described else hashes.table()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bench.data.batch import Batch
 from bench.mach import estimators
+from bench.mach.arithmetic import index_bytes
 from bench.mach.decode import DEFAULT, INDEXED, METHODS
-from bench.mach.decode.index import index_bytes
 from bench.mach.hashing import FAMILIES, HashFamily
 from bench.mach.head import MachHead, table_of
 from bench.metrics.torchmetric import RankingMetrics
@@ -288,21 +288,6 @@ class Mach(SelfDescribing, ExtremeClassifier):
         by_estimator = {name: score(name, every) for name in estimators.ESTIMATORS}
         metrics.reset()
         return {"worlds": rows, "estimators": by_estimator}
-
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Two `(r, N, B)` buffers of the worlds in one step, and hidden vectors with gradients.
-
-        A lean update has a chunk of one world's buckets.
-        """
-        head = self.head
-        worlds = head.num_worlds
-        if self.encoder_kind != "linear":
-            worlds = min(head.worlds_per_step or head.num_worlds, head.num_worlds)
-        copies = 1 if self.is_shared else head.num_worlds
-        hidden = 2 * copies * batch_size * sum(self.hidden_dims)
-        if head.lean is not None:
-            return head.lean.chunk_bytes(batch_size, head.weight) + 4 * hidden
-        return 4 * (2 * worlds * batch_size * head.num_buckets + hidden)
 
     def decode_bytes(self) -> int:
         """Bytes of the hash tables, and of the decode method's index of them."""

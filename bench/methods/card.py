@@ -143,6 +143,8 @@ class Card:
         is_timed: whether its trials have a cost.
         target: `module:Class` that the entry builds; "" where it needs none.
         library: module of the extra `peers` without which its trials are left out; "": none.
+        arithmetic: what the method is made of at given settings and sizes, without torch (from a
+            `bench.methods.arithmetic.Problem` to its `Parts`); None where nothing predicts that.
         kind: of the studies that it stands in.
         has_steps: whether it is trained by steps, so that settings of training have a meaning.
         is_repeatable: whether a trial gives the same again; one that draws from the system's
@@ -176,6 +178,7 @@ class Card:
     is_timed: bool = True
     target: str = ""
     library: str = ""
+    arithmetic: Callable[[Any], Any] | None = None
     kind: KindName = "training"
     is_trivial: bool = False
     has_steps: bool = True

@@ -99,6 +99,8 @@ class ExtremeClassifier(LightningHooks):
     """
 
     facts_type = DataFacts
+    #: Parameters beside the encoder's first layer whose gradients are row-sparse.
+    sparse_outputs: ClassVar[tuple[str, ...]] = ()
     #: Whether tables that prediction needs depend on the training frequencies of labels.
     tables_need_counts: ClassVar[bool] = False
 
@@ -254,23 +256,6 @@ class ExtremeClassifier(LightningHooks):
         """Compute the model from one pass over the training data (closed-form methods only)."""
         raise NotImplementedError
 
-    def activation_bytes(self, batch_size: int, entries_per_point: float) -> int:
-        """Bytes of the largest activations of a training step, by arithmetic from shapes.
-
-        By default those of all labels' logits and of the hidden vectors, with their gradients.
-        """
-        return 4 * batch_size * (2 * self.num_labels + 2 * sum(self.hidden_dims))
-
-    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows that a batch can touch, of each parameter whose gradient may be row-sparse.
-
-        Where features are hashed, each copy of the encoder has rows of its own for them.
-        """
-        if not isinstance(self.encoder, Encoder):
-            return {}
-        copies = 1 if self.encoder.num_hashed_features is None else self.encoder.num_copies
-        return {"encoder.first.weight": int(copies * batch_size * entries_per_point)}
-
     def analyse(self, batches: EvaluationBatches, metrics: RankingMetrics) -> Mapping[str, Any]:
         """Further sections of the record (`worlds`, `estimators`), by methods that have them."""
         return {}
@@ -278,6 +263,14 @@ class ExtremeClassifier(LightningHooks):
     def decode_bytes(self) -> int:
         """Bytes of what prediction needs beside the parameters (hash tables, inverted lists)."""
         return 0
+
+    @property
+    def row_sparse(self) -> tuple[str, ...]:
+        """Names of the parameters whose gradients are row-sparse."""
+        if self.has_dense_gradients:
+            return ()
+        is_sparse = isinstance(getattr(self, "encoder", None), Encoder)
+        return (*(("encoder.first.weight",) if is_sparse else ()), *self.sparse_outputs)
 
     # What it may call -------------------------------------------------------------------------
 

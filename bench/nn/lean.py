@@ -28,6 +28,7 @@ from numba import prange
 from torch import Tensor, nn
 
 from bench.nn.losses import LossKind, Positives, bce_gradient, handed_over, spans
+from bench.nn.tiles import lean_columns
 from bench.settings import SettingsError
 from bench.store.kernels import njit
 
@@ -35,10 +36,6 @@ Rule = Literal["sgd", "row_adagrad"]
 #: Options of a method that has such a layer: `optimizer` has it trained as all others are.
 Update = Literal["optimizer", "sgd", "row_adagrad"]
 WeightType = Literal["float32", "bfloat16"]
-
-# Floats of a chunk's logits: they stay in a processor's cache; a GPU wants large products.
-_CHUNK_FLOATS = {"cpu": 1 << 19}
-_CHUNK_FLOATS_ELSEWHERE = 1 << 26
 
 
 def refuse_without_update(settings: Mapping[str, Any]) -> None:
@@ -159,18 +156,9 @@ class LeanUpdate(nn.Module):
 
     def chunk(self, num_points: int, device: str = "cpu") -> int:
         """Columns whose logits exist together for N points."""
-        limit = _CHUNK_FLOATS.get(device, _CHUNK_FLOATS_ELSEWHERE)
-        columns = self.columns_per_chunk or max(limit // max(num_points, 1), 1)
-        return min(columns, self.num_columns)
-
-    def chunk_bytes(self, num_points: int, weight: Tensor) -> int:
-        """Bytes of a chunk, by arithmetic.
-
-        Its logits and their copy for the loss; of weights in bfloat16 the chunk's in float32, and
-        for `row_adagrad` their gradient.
-        """
-        copies = (weight.dtype != torch.float32) + (self.squares is not None)
-        return 4 * self.chunk(num_points) * (2 * num_points + copies * weight.shape[-1])
+        if self.columns_per_chunk is not None:
+            return min(self.columns_per_chunk, self.num_columns)
+        return lean_columns(num_points, self.num_columns, device)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class LightningHooks(Restorable):
     _loss: Tensor | None  # of the current step
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """See :class:`bench.nn.classifier.ExtremeClassifier`, and so the next three."""
+        """See :class:`bench.nn.classifier.ExtremeClassifier`, and so the next two."""
         raise NotImplementedError
 
     def top_k(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
@@ -62,10 +62,6 @@ class LightningHooks(Restorable):
 
     def prepare_inference(self, k: int) -> None:
         """Make ready what prediction needs."""
-
-    def sparse_rows(self, batch_size: int, entries_per_point: float) -> dict[str, int]:
-        """Rows of row-sparse gradients."""
-        raise NotImplementedError
 
     # Optimiser ----------------------------------------------------------------------------------
 
@@ -78,7 +74,7 @@ class LightningHooks(Restorable):
     @property
     def row_sparse(self) -> tuple[str, ...]:
         """Names of the parameters whose gradients are row-sparse."""
-        return () if self.has_dense_gradients else tuple(self.sparse_rows(1, 1.0))
+        raise NotImplementedError
 
     def optimizer_settings(self) -> Mapping[str, object]:
         """Kind, rate, ε and decay."""

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.nn.tiles import TILE_FLOATS, TILE_FLOATS_ELSEWHERE, Tiling, tiling
+from bench.nn.tiles import LossKind as LossKind
 from bench.settings import SettingsError
 
-LossKind = Literal["softmax", "bce"]
 Reduction = Literal["sum", "mean"]
 
 
@@ -249,73 +250,6 @@ def chunked_loss(
         hidden, weight, bias, positives, kind, points_per_chunk, layers_per_chunk
     )
     return cast(Tensor, value)
-
-
-# Floats of a tile. On a CPU a few layers' logits, or some labels' of a layer, stay in its cache; a
-# GPU wants large products instead.
-_TILE_FLOATS = {"cpu": 1 << 21}
-_TILE_FLOATS_ELSEWHERE = 1 << 26
-# Rows of a product begin where the processor loads them in one go: 83,072 columns are multiplied in
-# three quarters of the time of 83,071.
-_ALIGNED_FLOATS = 16
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How the logits of G layers, N points and C columns are cut.
-
-    Attributes:
-        layers: layers in a tile.
-        points: points in a tile.
-        columns: columns in a tile.
-        width: floats from one row of a tile to the next.
-    """
-
-    layers: int
-    points: int
-    columns: int
-    width: int
-
-    @property
-    def floats(self) -> int:
-        """Floats of a tile."""
-        return self.layers * self.points * self.width
-
-
-def tiling(
-    num_layers: int,
-    num_points: int,
-    num_columns: int,
-    kind: LossKind,
-    *,
-    points_per_chunk: int | None = None,
-    layers_per_chunk: int | None = None,
-    device: str = "cpu",
-) -> Tiling:
-    """The tiles that :func:`chunked_loss` takes.
-
-    Args:
-        num_layers: G.
-        num_points: N.
-        num_columns: C.
-        kind: the loss.
-        points_per_chunk: see :func:`chunked_loss`.
-        layers_per_chunk: see :func:`chunked_loss`.
-        device: type of the device.
-    """
-    limit = _TILE_FLOATS.get(device, _TILE_FLOATS_ELSEWHERE)
-    points = num_points
-    if kind == "softmax":
-        points = min(points_per_chunk or num_points, num_points)
-    per_layer = max(points * num_columns, 1)
-    layers = min(max(limit // per_layer, 1), layers_per_chunk or num_layers, num_layers)
-    columns = num_columns
-    if kind == "bce" and layers == 1:
-        columns = min(max(limit // max(points, 1), 1), num_columns)
-    width = columns
-    if kind == "softmax" and layers == 1:
-        width = -(-columns // _ALIGNED_FLOATS) * _ALIGNED_FLOATS
-    return Tiling(layers, points, columns, width)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -552,7 +486,7 @@ def bce_gradient(logits: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     flat = logits.flatten(1)
     hits = (flat.gather(1, index) * weights).sum(dtype=torch.float64)
     # In parts that stay in a processor's cache, and whose copies are small.
-    limit = _TILE_FLOATS.get(logits.device.type, _TILE_FLOATS_ELSEWHERE)
+    limit = TILE_FLOATS.get(logits.device.type, TILE_FLOATS_ELSEWHERE)
     loss = -hits
     for part in torch.split(logits.flatten(), limit):
         loss += F.softplus(part).sum()

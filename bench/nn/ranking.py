@@ -14,15 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.nn.tiles import ranked_columns
 from bench.store.kernels import njit
 
 # Insertion into k slots is the faster way while k is small.
 _MOST_INSERTED = 128
-# Scores of a batch that exist together, in floats: some labels' of all points, so that the weight
-# is read once and they are ranked while a processor's cache holds them.
-_TILE_FLOATS = {"cpu": 1 << 21}
-_TILE_FLOATS_ELSEWHERE = 1 << 27
-_LEAST_LABELS = 1024
 
 
 class UnrankableError(FloatingPointError, ValueError):
@@ -119,8 +115,7 @@ def shares_of_product(hidden: Tensor, weight: Tensor, bias: Tensor, scores: Tens
 
 def _tiles(hidden: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Logits `(N, W)` of some labels after others, each with its first label."""
-    limit = _TILE_FLOATS.get(hidden.device.type, _TILE_FLOATS_ELSEWHERE)
-    width = max(limit // max(hidden.shape[0], 1), _LEAST_LABELS)
+    width = ranked_columns(hidden.shape[0], hidden.device.type)
     for start in range(0, weight.shape[0], width):
         part = weight[start : start + width].to(hidden.dtype)
         yield start, torch.addmm(bias[start : start + width], hidden, part.t())

@@ -7,11 +7,11 @@ and a row is the same trial tomorrow.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from bench.methods.arithmetic import Accelerator, DataSizes, predict_memory
 from bench.methods.cards import card, choices_of
 from bench.runner.child import ChildFailed
 from bench.runner.plan import RunError, RunOptions, machine_of
@@ -20,7 +20,7 @@ from bench.settings import SettingsError, Trial
 from bench.store import provenance
 from bench.studies.study import Study
 
-# Of a machine's memory, what a training may need by arithmetic; the rest is for data and libraries.
+# Of a machine's memory, what a training may need by arithmetic; the rest is for other processes.
 _SHARE = 0.5
 _GIB = 2**30
 _facts: dict[tuple[str, ...], Mapping[str, Any] | None] = {}
@@ -46,7 +46,9 @@ def decided(
     trials = study.build_smoke() if options.is_smoke else study.build_trials(options.profile)
     if all(choices_of(trial, study.kind) == [trial] for trial in trials):
         return study
-    most = _SHARE * _memory_bytes(options, machine or machine_of(options.profile))
+    machine = machine or machine_of(options.profile)
+    most = _SHARE * _memory_bytes(options, machine)
+    accelerator: Accelerator = "cpu" if machine["accelerator"] is None else "gpu"
 
     def fits(trial: Trial) -> bool:
         own = card(trial.model.method, study.kind.name)
@@ -56,8 +58,8 @@ def decided(
         if options.worlds is not None and own.part is not None:
             with suppress(SettingsError):
                 trial = dataclasses.replace(trial, model=own.part(trial.model, *options.worlds))
-        needed: int = importlib.import_module(own.entry).predicted_bytes(trial, facts)
-        return needed <= most
+        needed = predict_memory(trial, DataSizes.of_facts(facts), accelerator=accelerator)
+        return needed.total <= most
 
     found = []
     for trial in trials:

@@ -27,10 +27,7 @@ from typing import Any
 
 import torch
 
-from baselines.full_softmax import FullSoftmax
-from baselines.sampled_softmax import SampledSoftmax
 from bench.data.batch import Batch
-from bench.mach.module import Mach
 from bench.measure.load import LoadMeter
 from bench.measure.memory import (
     HostPeak,
@@ -39,8 +36,12 @@ from bench.measure.memory import (
     host_peak_bytes,
     total_memory_bytes,
 )
+from bench.methods.arithmetic import DataSizes, predict_memory
+from bench.methods.cards import method_class
 from bench.nn.classifier import DataFacts, ExtremeClassifier
+from bench.settings import DataSpec, TrainSpec, Trial
 from bench.store.provenance import git_state, machine, machine_slug, package_versions, utc_now
+from bench.studies import mlp
 
 NUM_POINTS, WIDTH, NUM_FEATURES, ENTRIES = 256, 64, 1_000, 20
 SIZES = (20_000, 83_071, 670_091, 2_812_281, 49_460_000)
@@ -56,16 +57,22 @@ _BUCKETS = {20_000: 512, 83_071: 1_000, 670_091: 2_000, 2_812_281: 4_000, 49_460
 NUM_WORLDS = 16
 
 
+def settings(row: str, num_labels: int) -> tuple[str, dict[str, Any]]:
+    """Method and options of a row."""
+    if row.startswith("sampled"):
+        return "sampled_softmax", {"num_samples": 2048}
+    if row.startswith("MACH"):
+        sizes = {"num_buckets": _BUCKETS.get(num_labels, 16), "num_worlds": NUM_WORLDS}
+        return "mach", sizes | {"share_encoder": True} | ROWS[row]
+    return "full_softmax", ROWS[row]
+
+
 def build(row: str, facts: DataFacts) -> ExtremeClassifier:
     """The untrained model of a row."""
-    shared: dict[str, Any] = {"hidden_dims": (WIDTH,), "learning_rate": 0.01}
-    if row == "sampled softmax, row Adam":
-        return SampledSoftmax(facts, num_samples=2048, **shared)
-    if row.startswith("MACH"):
-        buckets = _BUCKETS.get(facts.num_labels, 16)
-        sizes = {"num_buckets": buckets, "num_worlds": NUM_WORLDS}
-        return Mach(facts, **sizes, share_encoder=True, **ROWS[row], **shared)
-    return FullSoftmax(facts, **ROWS[row], **shared)
+    method, options = settings(row, facts.num_labels)
+    shared = {"hidden_dims": (WIDTH,), "learning_rate": 0.01}
+    model: ExtremeClassifier = method_class(method)(facts, **options, **shared)
+    return model
 
 
 #: Name → options of `FullSoftmax` or `Mach`.
@@ -101,17 +108,22 @@ def facts_of(num_labels: int) -> DataFacts:
 
 def expected_bytes(row: str, num_labels: int) -> dict[str, int]:
     """Weights, and what training holds at least, by arithmetic from shapes."""
-    facts = facts_of(num_labels)
-    with torch.device("meta"):
-        model = build(row, facts)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    dense = row in ("full softmax, Adam", "MACH, row Adam")
-    held = weights + (3 if dense else 2) * trained + model.decode_bytes()
-    lean = getattr(model, "lean", None)
-    if lean is not None:
-        held += 0 if lean.squares is None else 4 * lean.squares.numel()
-    return {"weights": weights, "held": held + model.activation_bytes(NUM_POINTS, ENTRIES)}
+    sizes = DataSizes(
+        num_features=NUM_FEATURES,
+        num_labels=num_labels,
+        task="multiclass",
+        num_train_points=num_labels,
+        entries_per_point=ENTRIES,
+    )
+    method, options = settings(row, num_labels)
+    trial = Trial(
+        data=DataSpec(source="none", name=row),
+        model=mlp(method, WIDTH, **options),
+        train=TrainSpec(batch_size=NUM_POINTS),
+    )
+    memory = predict_memory(trial, sizes)
+    held = memory.parameters + memory.moments + memory.tables + memory.gradients
+    return {"weights": memory.parameters, "held": held + memory.activations}
 
 
 def measure(row: str, num_labels: int) -> dict[str, Any]:

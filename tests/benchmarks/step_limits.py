@@ -13,9 +13,7 @@ are absent, of planted data of as many features and entries. A row's steps, prod
 turns in every round, in an order drawn anew, and the best of all rounds counts on both sides: load
 by others only adds. Loading batches is no part of a step.
 
-Moved are, of each parameter, in floats: 7 of a dense gradient (Adam reads it, weight and moments
-and writes these three), and of a row that a batch touches 9, for a pass forward reads it and one
-backward writes its gradient. The products write dense gradients themselves.
+What is moved, and how often, `bench.methods.arithmetic.Step` says.
 """
 
 from __future__ import annotations
@@ -23,22 +21,23 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.sampled_softmax import SampledSoftmax
+from baselines.sampled_labels import SampledLabels
 from bench.data.batch import Batch
 from bench.experiments.training import build_model, data_facts, load_data
-from bench.mach.module import Mach
 from bench.measure.experiment import Context
 from bench.measure.load import LoadMeter
+from bench.methods.arithmetic import DataSizes, Product, Step, parts_of, problem_of
 from bench.nn.classifier import ExtremeClassifier
 from bench.settings import DataSpec, ModelSpec, TrainSpec, Trial
 from bench.store.provenance import collect, machine_slug, utc_now
@@ -81,59 +80,39 @@ def data_spec(data_dir: Path) -> DataSpec:
     )
 
 
-@dataclass(frozen=True)
-class Product:
-    """A layer's three products of a step, `times` over: logits, and gradients of both factors."""
+def builds(product: Product) -> Callable[[], None]:
+    """What multiplies a layer's three products once each, into memory that is there."""
+    shapes = (product.num_points, product.width), (product.num_columns, product.width)
+    hidden, weight = (torch.rand(shape) for shape in shapes)
+    logits = torch.empty(product.num_points, product.num_columns)
+    into = torch.empty_like(hidden), torch.empty_like(weight)
 
-    times: int
-    num_points: int
-    width: int
-    num_columns: int
+    def multiply() -> None:
+        torch.mm(hidden, weight.t(), out=logits)
+        torch.mm(logits, weight, out=into[0])
+        torch.mm(logits.t(), hidden, out=into[1])
 
-    def build(self) -> Callable[[], None]:
-        """Multiplies once each, into memory that is there."""
-        shapes = (self.num_points, self.width), (self.num_columns, self.width)
-        hidden, weight = (torch.rand(shape) for shape in shapes)
-        logits = torch.empty(self.num_points, self.num_columns)
-        into = torch.empty_like(hidden), torch.empty_like(weight)
-
-        def multiply() -> None:
-            torch.mm(hidden, weight.t(), out=logits)
-            torch.mm(logits, weight, out=into[0])
-            torch.mm(logits.t(), hidden, out=into[1])
-
-        return multiply
-
-    @property
-    def flops(self) -> int:
-        """Of all of them."""
-        return 6 * self.times * self.num_points * self.width * self.num_columns
+    return multiply
 
 
-def product_of(model: ExtremeClassifier, batches: Sequence[Batch]) -> Product:
-    """The output layer's products, of the mean number of labels where these are sampled."""
-    width = model.hidden_dims[-1]
-    if isinstance(model, Mach):
-        return Product(model.head.num_worlds, BATCH_SIZE, width, model.head.num_buckets)
-    columns = model.num_labels
-    if isinstance(model, SampledSoftmax):
-        columns = sum(model.sample(batch)[0].numel() for batch in batches) // len(batches)
-    return Product(1, BATCH_SIZE, width, columns)
+def step_of(
+    trial: Trial, sizes: DataSizes, model: ExtremeClassifier, batches: Sequence[Batch]
+) -> Step:
+    """Operations of a step, of the rows that these batches touch rather than can touch."""
+    parts = parts_of(problem_of(trial, sizes))
+    rows = {"encoder.first.weight": _mean(batch.feature_ids.unique().numel() for batch in batches)}
+    products = parts.products
+    if isinstance(model, SampledLabels):
+        labels = _mean(model.sample(batch)[0].numel() for batch in batches)
+        rows |= dict.fromkeys(model.sparse_outputs, labels)
+        products = tuple(replace(product, num_columns=labels) for product in products)
+    weights = tuple(replace(each, rows=rows.get(each.name)) for each in parts.weights)
+    touched = replace(parts, weights=weights, products=products)
+    return Step.of(touched, trial.train.optimizer)
 
 
-def moved_floats(model: ExtremeClassifier, batches: Sequence[Batch]) -> int:
-    """Floats that the parameters, gradients and moments of a step are, each time they are moved."""
-    total = 0
-    for batch in batches:
-        model.zero_grad()
-        _backward(model, batch)
-        for parameter in model.parameters():
-            assert parameter.grad is not None
-            is_rows = parameter.grad.is_sparse
-            held = parameter.grad._values() if is_rows else parameter.grad
-            total += held.numel() * (9 if is_rows else 7)
-    model.zero_grad()
-    return total // len(batches)
+def _mean(counts: Iterable[int]) -> int:
+    return round(statistics.mean(counts))
 
 
 def _backward(model: ExtremeClassifier, batch: Batch) -> None:
@@ -174,17 +153,18 @@ def measure(
     train = TrainSpec(batch_size=BATCH_SIZE)
     trials = {name: Trial(data=data, model=model, train=train) for name, model in rows.items()}
     loaded = load_data(next(iter(trials.values())), context)
-    facts = data_facts(loaded)
+    facts, sizes = data_facts(loaded), DataSizes.of_facts(loaded.facts)
     batches = [batch for batch, _ in zip(loaded.train_dataloader(), range(NUM_BATCHES))]  # noqa: B905
     results: list[dict[str, Any]] = []
     shuffle = random.Random(0)
     for name, trial in trials.items():
         model = build_model(trial, facts)
-        product, floats = product_of(model, batches), moved_floats(model, batches)
+        step = step_of(trial, sizes, model, batches)
+        (product,) = step.products
         turns: list[tuple[str, Callable[[], None]]] = [
             ("steps", Steps(model, batches)),
-            ("products", product.build()),
-            ("copies", copier(floats)),
+            ("products", builds(product)),
+            ("copies", copier(step.moved_bytes // 4)),
         ]
         seconds: dict[str, list[float]] = {kind: [] for kind, _ in turns}
         for _ in range(num_rounds):
@@ -195,8 +175,8 @@ def measure(
                     began = time.perf_counter()
                     work()
                     seconds[kind].append(time.perf_counter() - began)
-        sizes = {"flops": product.flops, "times": product.times, "bytes": 4 * floats}
-        results.append({"row": name, **sizes, **seconds})
+        told = {"flops": product.flops, "times": product.times, "bytes": step.moved_bytes}
+        results.append({"row": name, **told, **seconds})
     return results
 
 

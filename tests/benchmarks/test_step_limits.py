@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from bench.measure.experiment import Context
+from bench.methods.arithmetic import Product
 from bench.settings import DataSpec
 from bench.studies import mlp
-from tests.benchmarks.step_limits import Product, limit, measure, ratio, table
+from tests.benchmarks.step_limits import builds, limit, measure, ratio, table
 
 D, L, H = 200, 50, 6
 
@@ -37,5 +38,5 @@ def test_limits_are_of_the_products_and_of_what_is_moved(tmp_path: Path) -> None
 def test_a_products_flops_are_those_of_three_matrix_products() -> None:
     product = Product(1, 32, 5, 7)
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
-        product.build()()
+        builds(product)()
     assert counter.get_total_flops() == product.flops

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.mach.decode.index import IndexCache, build_index, index_bytes
+from bench.mach.arithmetic import index_bytes
+from bench.mach.decode.index import IndexCache, build_index
 from bench.mach.hashing import build_hash
 
 

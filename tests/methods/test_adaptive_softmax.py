@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from batches import facts, gradients, perturb, random_batch
 
-from baselines import adaptive_softmax
-from baselines.adaptive_softmax import AdaptiveSoftmax, cluster_ends
+from baselines import arithmetic
+from baselines.adaptive_softmax import AdaptiveSoftmax
+from baselines.arithmetic import cluster_ends
 from baselines.full_softmax import FullSoftmax
+from bench.methods.arithmetic import DataSizes, predict_memory
 from bench.nn.ranking import UnrankableError
-from bench.settings import SettingsError
+from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 
 D, L, H = 20, 30, 8
 TASKS = ["multiclass", "multilabel"]
@@ -77,8 +79,8 @@ def test_without_tails_it_trains_and_answers_as_the_full_softmax_to_the_bit(task
 @pytest.mark.parametrize("is_tiled", [False, True])
 def test_loss_and_gradients_are_those_of_the_definition(task, num_tails, is_tiled, monkeypatch):
     if is_tiled:
-        monkeypatch.setattr(adaptive_softmax, "_TILE_FLOATS", {"cpu": 1})
-        monkeypatch.setattr(adaptive_softmax, "_LEAST_POINTS", 2)
+        monkeypatch.setattr(arithmetic, "CLUSTER_FLOATS", {"cpu": 1})
+        monkeypatch.setattr(arithmetic, "LEAST_POINTS", 2)
     model = _adaptive(task, num_tails=num_tails)
     perturb(model)
     batch = random_batch(9, D, L, task, seed=2 if task == "multilabel" else 0)
@@ -152,8 +154,8 @@ def test_probabilities_and_loss_are_those_of_torchs_own():
 @pytest.mark.parametrize("peak", [0.0, 1.0, 8.0])
 @pytest.mark.parametrize("is_prepared", [False, True])
 def test_ranking_is_that_of_all_labels_probabilities(num_points, k, peak, is_prepared, monkeypatch):
-    monkeypatch.setattr(adaptive_softmax, "_RANKED_FLOATS", {"cpu": 1})
-    monkeypatch.setattr(adaptive_softmax, "_LEAST_POINTS", 5)
+    monkeypatch.setattr("baselines.adaptive_softmax._RANKED_FLOATS", {"cpu": 1})
+    monkeypatch.setattr(arithmetic, "LEAST_POINTS", 5)
     for seed in range(6):
         model = _adaptive()
         perturb(model, seed)
@@ -311,10 +313,14 @@ def test_impossible_options_are_refused_by_name(options, message):
 
 
 def test_training_memory_is_that_of_the_largest_tile_and_of_points_expected_in_tails():
-    known = dataclasses.replace(_known("multiclass"), num_train_points=int(COUNTS.sum()))
-    with torch.device("meta"):
-        model = AdaptiveSoftmax(known, hidden_dims=(2**30,), head_share=0.3, div_value=2.0)
-    assert all(parameter.is_meta for parameter in model.parameters())
+    options = {"head_share": 0.3, "div_value": 2.0}
+    sizes = DataSizes(
+        num_features=D, num_labels=L, task="multiclass", num_train_points=int(COUNTS.sum()),
+        entries_per_point=5.0, label_counts=COUNTS,
+    )  # fmt: skip
+    model = ModelSpec(method="adaptive_softmax", hidden_dims=(2**30,), options=options)
+    data = DataSpec(source="planted", name="planted")
+    trial = Trial(data=data, model=model, train=TrainSpec(batch_size=8))
     widths = (2**30 + 2**29, 2**30 + 2**28)
     points = [COUNTS.sort(descending=True).values[a:b].sum() for a, b in ((9, 16), (16, 30))]
     of_tails = sum(
@@ -322,5 +328,6 @@ def test_training_memory_is_that_of_the_largest_tile_and_of_points_expected_in_t
         for own, width in zip(points, widths, strict=True)
     )
     tile = 8 * 16  # of the head: 9 labels and 2 tails, rows of 16
-    assert model.activation_bytes(8, 5.0) == 4 * (tile + 4 * 8 * 2**30 + of_tails)
-    assert model.decode_bytes() == 8 * L
+    found = predict_memory(trial, sizes).activations
+    assert found == 4 * (tile + 4 * 8 * 2**30 + of_tails) + 80 * 8 * 5
+    assert _adaptive().decode_bytes() == 8 * L

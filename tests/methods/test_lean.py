@@ -377,12 +377,11 @@ def test_a_lean_world_is_trained_as_it_would_be_alone(weight_type, is_merged):
     torch.testing.assert_close(squares, together.head.lean.squares)
 
 
-def test_a_lean_mach_is_predicted_without_gradients_and_moments_of_its_output():
-    plain, lean = _mach(num_buckets=500), _mach(num_buckets=500, update="sgd")
+def test_a_lean_mach_has_neither_gradients_nor_moments_of_its_output():
+    lean = _mach(num_buckets=500, update="sgd")
     assert lean.updates_in_loss
     trained = {name for name, p in lean.named_parameters() if p.requires_grad}
     assert trained == {"encoder.first.weight", "encoder.first_bias"}
-    assert lean.activation_bytes(N, 3.0) < plain.activation_bytes(N, 3.0)
 
 
 @pytest.mark.parametrize(

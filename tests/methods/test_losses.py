@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
-from bench.nn import losses
+from bench.nn import tiles
 from bench.nn.losses import build_positives, chunked_loss, fused_loss_of_logits, loss_of_logits
 
 N, H, C, G = 7, 5, 11, 3
@@ -125,7 +125,7 @@ def test_bias_points_without_labels_and_small_tiles_change_no_gradient(
     kind, points, layers, monkeypatch
 ):
     # One layer a tile, whose rows are padded (softmax), or four of its columns (BCE).
-    monkeypatch.setattr(losses, "_TILE_FLOATS", {"cpu": 4 * N})
+    monkeypatch.setattr(tiles, "TILE_FLOATS", {"cpu": 4 * N})
     positives, dense = _setup("multilabel", kind, seed=NO_LABELS_SEED)
     assert positives.has_labels is not None
     generator = torch.Generator().manual_seed(2)
@@ -164,11 +164,11 @@ def test_a_second_backward_is_refused_not_wrong():
 
 
 def test_softmax_chunks_are_aligned_and_bce_tiles_are_bounded():
-    softmax = losses.tiling(1, 256, 83_071, "softmax", points_per_chunk=64)
+    softmax = tiles.tiling(1, 256, 83_071, "softmax", points_per_chunk=64)
     assert (softmax.points, softmax.columns, softmax.width) == (64, 83_071, 83_072)
-    bce = losses.tiling(1, 256, 83_071, "bce")
+    bce = tiles.tiling(1, 256, 83_071, "bce")
     assert bce.points == 256
-    assert bce.floats <= losses._TILE_FLOATS["cpu"] < 256 * 83_071
-    worlds = losses.tiling(32, 256, 2_000, "softmax")
+    assert bce.floats <= tiles.TILE_FLOATS["cpu"] < 256 * 83_071
+    worlds = tiles.tiling(32, 256, 2_000, "softmax")
     assert 1 < worlds.layers < 32
-    assert worlds.floats <= losses._TILE_FLOATS["cpu"]
+    assert worlds.floats <= tiles.TILE_FLOATS["cpu"]

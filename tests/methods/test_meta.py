@@ -27,7 +27,6 @@ def test_a_model_without_memory_has_no_sampler_and_no_prior(method, task, monkey
     with torch.device("meta"):
         model = method(data, hidden_dims=(2**40,), output_std=0.1)
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert model.activation_bytes(8, 5.0) > 4 * 8 * 2**40
 
 
 def test_wrong_options_are_refused_without_memory_too():
@@ -64,5 +63,4 @@ def test_a_method_is_its_layers_a_loss_and_a_ranking():
     assert model.training_loss(batch).item() < before.item()
     assert model.top_k(batch, 4)[1].shape == (9, 4)
     model.prepare_inference(4)
-    assert model.activation_bytes(9, 5.0) == 4 * 9 * 2 * 30
     assert (model.decode_bytes(), model.analyse([], None)) == (0, {})

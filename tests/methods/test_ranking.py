@@ -50,8 +50,8 @@ def test_infinities_are_ranked():
 @pytest.mark.parametrize("num_points", [0, 1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ranking_a_product_equals_ranking_its_logits(num_points, dtype, monkeypatch):
-    monkeypatch.setattr("bench.nn.ranking._TILE_FLOATS", {"cpu": 1})
-    monkeypatch.setattr("bench.nn.ranking._LEAST_LABELS", 3)  # fewer than are wanted
+    monkeypatch.setattr("bench.nn.tiles._RANKED_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.nn.tiles._LEAST_LABELS", 3)  # fewer than are wanted
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias = (
         torch.randn(*shape, generator=generator, dtype=dtype)
@@ -154,8 +154,8 @@ def test_nothing_is_compiled_after_inference_was_prepared():
 
 
 def test_equal_scores_come_by_smaller_label_across_tiles(monkeypatch):
-    monkeypatch.setattr("bench.nn.ranking._TILE_FLOATS", {"cpu": 1})
-    monkeypatch.setattr("bench.nn.ranking._LEAST_LABELS", 7)
+    monkeypatch.setattr("bench.nn.tiles._RANKED_FLOATS", {"cpu": 1})
+    monkeypatch.setattr("bench.nn.tiles._LEAST_LABELS", 7)
     generator = torch.Generator().manual_seed(0)
     bias = torch.randint(3, (50,), generator=generator).float()
     found = top_k_of_product(torch.zeros(4, 2), torch.zeros(50, 2), bias, 30)

@@ -22,6 +22,7 @@ from bench.measure import phases
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Repetition
+from bench.methods.arithmetic import PROCESS_BYTES
 from bench.methods.card import TRAINING_ENTRY
 from bench.methods.cards import cards, method_class
 from bench.runner.child import TRIAL_ENVIRONMENT
@@ -453,9 +454,10 @@ def test_what_cannot_fit_is_refused_with_its_bytes_before_training(tmp_path, mon
     # 4 worlds: 300 × 8 first layer, its bias, 9 × 16 output layer; 4 bytes each.
     assert parts["parameter_bytes"] == 4 * 4 * (300 * 8 + 8 + 9 * 16)
     assert parts["optimizer_bytes"] == 2 * parts["parameter_bytes"]
-    assert caught.value.predicted_bytes == sum(
+    own = sum(
         parts[f"{part}_bytes"] for part in ("parameter", "gradient", "optimizer", "activation")
     )
+    assert own + PROCESS_BYTES < caught.value.predicted_bytes < own + 1.3 * PROCESS_BYTES
     assert not [event for event in events if event.get("phase") == "train"]
     partial = next(event for event in events if event["event"] == "partial")
     assert partial["memory"]["predicted_bytes"] == caught.value.predicted_bytes

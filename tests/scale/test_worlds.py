@@ -12,12 +12,13 @@ import torch
 from bench.experiments.scale import full_layer, sequential_worlds
 from bench.experiments.scale import trial as scale_trial
 from bench.experiments.scale.batches import load_points
-from bench.experiments.scale.sequential_worlds import Plan, forecast
+from bench.experiments.scale.sequential_worlds import Plan
 from bench.experiments.scale.trial import worlds_shown
 from bench.experiments.training import build_model
 from bench.measure.experiment import Context
 from bench.measure.memory import PredictedOutOfMemory
 from bench.measure.phases import Repetition
+from bench.methods.arithmetic import predict_memory
 from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, ModelSpec, SettingsError, TrainSpec, Trial
 from bench.store.record import to_plain
@@ -46,9 +47,8 @@ def in_cache(cache, emit=lambda event: None):
     return dataclasses.replace(NOWHERE, cache_dir=cache, emit=emit)
 
 
-def bytes_of(plan):
-    points = load_points(plan.trial, NOWHERE)
-    return forecast(plan, points.described, points.entries_per_point)
+def bytes_of(of):
+    return predict_memory(of, load_points(of, NOWHERE).sizes).to_record()
 
 
 def fingerprint():
@@ -79,8 +79,7 @@ def test_a_record_tells_of_every_world_and_of_fewer_of_them(whole_run):
     assert 0 < whole_run["test"]["seen in training"] <= 1
     memory = whole_run["memory"]
     assert memory["parameter_bytes"] == 2 * memory["world_bytes"]
-    plan = Plan.of(trial())
-    assert memory["world_bytes"] == bytes_of(plan)["world_bytes"]
+    assert memory["world_bytes"] == bytes_of(trial())["world_bytes"]
     assert len(memory["host_world_peak_bytes"]) == 2
 
 
@@ -179,14 +178,13 @@ def test_fifty_million_products_fit_into_eight_gigabytes_and_a_full_layer_does_n
     for each in trials:
         if each.model.method == "mach_in_turn":
             plan = Plan.of(each)
-            found[plan.decode, plan.is_complete, each.model.hidden_dims] = bytes_of(plan)
+            found[plan.decode, plan.is_complete, each.model.hidden_dims] = bytes_of(each)
     for (_, is_complete, _), memory in found.items():
         # A process of torch and Numba has about 1 GB before.
         assert memory["predicted_bytes"] < 7e9, memory
         assert is_complete or memory["all_at_once_bytes"] > 60e9
     (many,) = load_study("amazon-r32").build_trials("cpu")
-    bytes_of_many = bytes_of(Plan.of(many))
-    assert bytes_of_many["predicted_bytes"] < 7e9
+    assert bytes_of(many)["predicted_bytes"] < 7e9
     assert found["auto", True, (64,)]["decode_bytes"] == 49_460_000 * 8 * (2 + 2 + 4) + (
         8 * 8 * 10_001
     )

@@ -15,6 +15,7 @@ from bench.data.sources import STREAM, data_fingerprint
 from bench.experiments.scale.stream import QueryStream
 from bench.experiments.training import load_data
 from bench.measure.experiment import Context
+from bench.methods.arithmetic import DataSizes
 from bench.nn.classifier import DataFacts
 from bench.settings import DataSpec, SettingsError, Trial
 
@@ -26,7 +27,7 @@ class Points:
     Attributes:
         described: sizes, with label counts that hold no numbers.
         count_labels: `(L,)` int64 training points of each label; of a stream it takes a pass.
-        entries_per_point: features of a point, on average.
+        sizes: the same for arithmetic.
         train: training batches, endlessly repeatable; it has a length.
         test: test batches of so many points.
         facts: what a record says of the data.
@@ -34,7 +35,7 @@ class Points:
 
     described: DataFacts
     count_labels: Callable[[], Tensor]
-    entries_per_point: float
+    sizes: DataSizes
     train: Iterable[Batch]
     test: Callable[[int], Iterable[Batch]]
     facts: Mapping[str, Any]
@@ -63,7 +64,7 @@ def load_points(trial: Trial, context: Context) -> Points:
             num_train_points=module.dataset.train_features.num_rows,
         ),
         count_labels=lambda: module.label_counts,
-        entries_per_point=module.entries_per_point,
+        sizes=DataSizes.of_facts(module.facts),
         train=module.train_dataloader(),
         test=lambda size: module.test_dataloader(batch_size=size),
         facts=module.facts,
@@ -80,6 +81,16 @@ def read_stream(spec: DataSpec) -> QueryStream:
 
 def _streamed(trial: Trial, context: Context) -> Points:
     stream = read_stream(trial.data)
+    facts = {
+        "fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir),
+        "task": "multiclass",
+        "num_labels": stream.num_labels,
+        "num_features": stream.num_features,
+        "num_train_points": stream.num_train_queries,
+        "num_test_points": stream.num_test_queries,
+        "features_per_point": float(stream.tokens_per_query),
+        "labels_per_point": 1.0,
+    }
     return Points(
         described=DataFacts(
             num_features=stream.num_features,
@@ -89,17 +100,10 @@ def _streamed(trial: Trial, context: Context) -> Points:
             num_train_points=stream.num_train_queries,
         ),
         count_labels=stream.label_counts,
-        entries_per_point=float(stream.tokens_per_query),
+        sizes=replace(DataSizes.of_facts(facts), is_streamed=True),
         train=_Batches(stream, trial.train.batch_size),
         test=lambda size: stream.batches("test", size),
-        facts={
-            "fingerprint": data_fingerprint(trial.data, context.data_dir, context.cache_dir),
-            "task": "multiclass",
-            "num_labels": stream.num_labels,
-            "num_features": stream.num_features,
-            "num_train_points": stream.num_train_queries,
-            "num_test_points": stream.num_test_queries,
-        },
+        facts=facts,
     )
 
 

@@ -12,6 +12,7 @@ from bench.experiments import training
 from bench.experiments.scale.batches import load_points
 from bench.measure.experiment import Context
 from bench.measure.phases import Repetition
+from bench.methods.arithmetic import predict_memory
 from bench.methods.cards import check_options
 from bench.settings import Trial
 
@@ -36,7 +37,8 @@ def time(trial: Trial, context: Context, repetitions: Iterator[Repetition]) -> M
 def _counted(trial: Trial, context: Context) -> dict[str, Any]:
     check_options(trial.model)
     points = load_points(trial, context)
-    memory = training.predicted_memory(trial, points.described, points.entries_per_point)
+    predicted = predict_memory(trial, points.sizes, accelerator=context.accelerator)
+    memory = predicted.to_record()
     context.partial(data=points.facts, memory=memory)
     device = torch.device("cuda" if context.accelerator == "gpu" else "cpu")
     training.refuse_what_cannot_fit(memory, device)

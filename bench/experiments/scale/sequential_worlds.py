@@ -20,11 +20,10 @@ from bench.data.batch import Batch
 from bench.data.cache import Entry, load_or_build, read
 from bench.experiments.recipe import SteppedTraining, refuse_what_is_not_finite
 from bench.experiments.trainer import train_by_steps
-from bench.experiments.training import build_model, predicted_memory
+from bench.experiments.training import build_model
 from bench.experiments.weights import arrays_of, give_arrays, weights_key
+from bench.mach.arithmetic import INDEXED
 from bench.mach.card import worlds_of
-from bench.mach.decode import INDEXED
-from bench.mach.decode.index import index_bytes
 from bench.mach.merge import merge_worlds
 from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
@@ -112,51 +111,6 @@ def _of_mach(trial: Trial, options: Mapping[str, Any]) -> Trial:
     model = dataclasses.replace(trial.model, method="mach", options=options)
     train = dataclasses.replace(trial.train, keep_best=False)
     return dataclasses.replace(trial, model=model, train=train)
-
-
-def forecast(
-    plan: Plan,
-    facts: DataFacts,
-    entries_per_point: float,
-    *,
-    worlds: tuple[int, int] | None = None,
-) -> dict[str, int | None]:
-    """Bytes by arithmetic, and the most that any phase needs; nothing is allocated.
-
-    `parameter_bytes` are those of all worlds, the other parts those of the one in training. The
-    largest phase is a world's training beside the label counts, or the merge, in which the weights
-    of worlds and merged model stand side by side, or the decode with its table or index. Where some
-    worlds alone are asked for, there is their training alone.
-    """
-    trial = plan.world(plan.numbers[0])
-    one = predicted_memory(trial, facts, entries_per_point)
-    world_bytes = int(one["parameter_bytes"] or 0)
-    with torch.device("meta"):
-        world = cast(Mach, build_model(trial, facts))
-    table = world.head.table.numel() * world.head.table.element_size()
-    counts = facts.label_counts.numel() * 8
-    # Counting a world's buckets widens its table to the counts' type.
-    training = int(one["predicted_bytes"] or 0) + table + 2 * counts
-    parameters = plan.num_worlds * world_bytes
-    tables = 0 if plan.decode == "recompute" else plan.num_worlds * table
-    decode = tables
-    if plan.decode == "auto":
-        decode += index_bytes(facts.num_labels, plan.num_worlds, world.head.num_buckets)
-    phases = [training]
-    if plan.is_complete and worlds is None:
-        merge = 2 * parameters + tables + table + 2 * counts
-        phases += [merge, parameters + decode + counts]
-    return {
-        "parameter_bytes": parameters,
-        "world_bytes": world_bytes,
-        "gradient_bytes": one["gradient_bytes"],
-        "optimizer_bytes": one["optimizer_bytes"],
-        "activation_bytes": one["activation_bytes"],
-        "training_bytes": training,
-        "all_at_once_bytes": plan.num_worlds * int(one["predicted_bytes"] or 0),
-        "decode_bytes": decode,
-        "predicted_bytes": max(phases),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

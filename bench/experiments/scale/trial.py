@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.experiments.scale.batches import Points, load_points
-from bench.experiments.scale.sequential_worlds import Plan, WorldTrainer, forecast
+from bench.experiments.scale.sequential_worlds import Plan, WorldTrainer
 from bench.experiments.trainer import TimedTraining, train_by_steps
 from bench.experiments.training import (
     STANDSTILL_RATE,
@@ -23,6 +23,7 @@ from bench.experiments.training import (
     settle,
 )
 from bench.mach import decode, estimators
+from bench.mach.arithmetic import alone
 from bench.mach.hashing import UniversalHash, build_hash
 from bench.mach.module import Mach
 from bench.measure.clock import Stopwatch
@@ -30,6 +31,7 @@ from bench.measure.experiment import Context
 from bench.measure.memory import HostPeak, host_current_bytes, reset_device_peaks
 from bench.measure.memory import device_peak_bytes as device_peaks
 from bench.measure.phases import BATCH_SIZE, NUM_BATCHES, Repetition
+from bench.methods.arithmetic import predict_memory
 from bench.nn.optimizers import warm_up_row_adam
 from bench.settings import SettingsError, Trial, derive_seed
 
@@ -218,7 +220,8 @@ def _open(trial: Trial, context: Context) -> tuple[WorldTrainer, Points, dict[st
     plan = Plan.of(trial)
     context.phase("data")
     points = load_points(trial, context)
-    memory = forecast(plan, points.described, points.entries_per_point, worlds=context.worlds)
+    predicted = predict_memory(trial, points.sizes, accelerator=context.accelerator)
+    memory = alone(predicted, context.worlds).to_record()
     memory["host_baseline_bytes"] = host_current_bytes()
     context.partial(data=points.facts, memory=memory)
     refuse_what_cannot_fit(memory, device)

@@ -39,6 +39,7 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
+from bench.mach.arithmetic import INDEXED as INDEXED
 from bench.mach.hashing import UniversalHash
 from bench.methods.cards import resolve
 from bench.nn.ranking import UnrankableError
@@ -49,8 +50,6 @@ METHODS: dict[str, str] = {
     "pruned": "bench.mach.decode.pruned:top_k",
     "auto": "bench.mach.decode.auto:top_k",
 }
-#: Those that keep an index of the table, see `bench.mach.decode.index`.
-INDEXED = frozenset({"pruned", "auto"})
 #: Fastest without an index, and near the fastest with one on scores that are not peaked.
 DEFAULT = "dense"
 

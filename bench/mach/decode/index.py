@@ -99,12 +99,6 @@ def build_index(table: Tensor, num_buckets: int) -> BucketIndex:
     return BucketIndex(rows, lists, offsets)
 
 
-def index_bytes(num_labels: int, num_worlds: int, num_buckets: int) -> int:
-    """Bytes of an index by arithmetic; see :attr:`BucketIndex.num_bytes`."""
-    of_label = num_worlds * (_bucket_type(num_buckets).itemsize + 4)
-    return num_labels * of_label + 8 * num_worlds * (num_buckets + 1)
-
-
 class IndexCache:
     """Indexes of tables in use: each is built when first asked for and dies with its table."""
 
