@@ -460,20 +460,22 @@ class RayEngine:
         except OutOfMemoryError:
             reason = "killed by Ray because the memory of its node ran out"
             found = self._failed(attempt, "oom", reason)
-        except (NodeDiedError, WorkerCrashedError, ObjectLostError) as error:
+        except RayError as error:
+            # What a task was to be given is gone: Ray raises that inside of the task.
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if not isinstance(cause, NodeDiedError | WorkerCrashedError | ObjectLostError):
+                raise ClusterError(_first_line(error)) from error
             attempt.num_deaths += 1
             if attempt.num_deaths >= _MOST_DEATHS:
                 reason = f"{attempt.num_deaths} times its node or Ray's worker there died"
                 return self._failed(attempt, "error", reason)
             joins = split if attempt.worlds is None else None
-            are_lost = isinstance(error, ObjectLostError)
+            are_lost = isinstance(cause, ObjectLostError)
             if joins is not None and self._lose(attempt, joins, are_lost=are_lost):
                 return None
-            self._note(attempt, f"its node died ({type(error).__name__})")
+            self._note(attempt, f"its node died ({type(cause).__name__})")
             self._start(attempt)
             return None
-        except RayError as error:
-            raise ClusterError(_first_line(error)) from error
         whole = self._cluster.whole.memory_bytes
         if found.status == "oom" and attempt.share.memory_bytes < whole:
             self._memory_bytes[attempt.job.trial.cost_id] = whole
