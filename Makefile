@@ -15,7 +15,7 @@ STUDIES += table-multiclass figure-tradeoff table-search figure-recall-worlds
 STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow soak fuzz lint types smoke cluster-demo golden losses output-layers step-limits digests audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke cluster-demo scaling golden losses output-layers step-limits digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -61,6 +61,10 @@ smoke: $(VENV)/installed ## every study, tiny, on synthetic data; records go to 
 cluster-demo: $(VENV)/installed ## a study on two Ray nodes of this host, one of which is killed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	$(BIN)/python tests/cluster/two_nodes.py
+
+scaling: $(VENV)/installed ## worlds on 1 and 2 processes and nodes of this host, and simulated on 1,000
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tests/benchmarks/scaling.py --out results/benchmarks
 
 golden: $(VENV)/installed ## pin anew what methods give whose version was raised
 	$(BIN)/python tests/golden/golden.py
