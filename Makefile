@@ -15,7 +15,7 @@ STUDIES += table-multiclass figure-tradeoff table-search figure-recall-worlds
 STUDIES += table-wiki10-worlds amazon amazon-r32 table-twins
 
 .DELETE_ON_ERROR:
-.PHONY: bench test test-slow soak fuzz lint types smoke cluster-demo scaling golden losses output-layers step-limits digests audit report check clean $(STUDIES)
+.PHONY: bench test test-slow soak fuzz lint types smoke cluster-demo scaling golden losses output-layers step-limits readers digests audit report check clean $(STUDIES)
 
 bench: $(VENV)/installed ## install, run the quickstart here, show it beside the reference
 	$(BENCH) run quickstart --replicates 1 $(OPTIONS)
@@ -77,6 +77,10 @@ output-layers: $(VENV)/installed ## bytes and seconds of a step of wide output l
 
 step-limits: $(VENV)/installed ## a step of each method beside what its products and traffic take
 	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python tests/benchmarks/step_limits.py --data-dir $(DATA) --out results/benchmarks
+
+readers: $(VENV)/installed ## files of texts and sparse rows read into the cache, beside scikit-learn
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt scikit-learn
+	$(BIN)/python tests/benchmarks/readers.py --out results/benchmarks
 
 digests: $(VENV)/installed ## what checking the cache costs, as a share of a quickstart trial
 	$(BIN)/python tests/benchmarks/digests.py --data-dir $(DATA)
