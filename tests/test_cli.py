@@ -87,7 +87,9 @@ def test_run_records_among_own_results_and_a_second_run_has_nothing_to_do(capsys
     assert main(["run", "keen"]) == 0
     assert written(tmp_path) == ["results/own/records/keen"]
     assert (tmp_path / ".cache/bench/logs").is_dir()
-    assert "keen: 1 done; records in results/own/records/keen/" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "keen: 1 done; records in results/own/records/keen/" in out
+    assert " MB of data and weights; see `bench cache`" in out
     assert main(["run", "keen"]) == 0
     assert "keen: nothing to run" in capsys.readouterr().out
 

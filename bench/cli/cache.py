@@ -61,7 +61,7 @@ def _cache(options: argparse.Namespace) -> int:
     chosen = kept.to_prune(entries, older_seconds=options.older, over_bytes=options.over)
     for each in chosen if is_chosen else entries:
         age = _age_text(time.time() - each.used_at)
-        line = f"{each.kind:<9} {size_text(each.num_bytes):>10} {age:>9}  {each.what}"
+        line = f"{each.kind:<11} {size_text(each.num_bytes):>10} {age:>9}  {each.what}"
         print(f"{line.rstrip()}  {each.folder.name[:12]}")
     if options.prune:
         gone = kept.prune(chosen)

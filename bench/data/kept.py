@@ -12,7 +12,7 @@ from typing import Any
 from bench.data.cache import remove_unused
 
 #: Folders below the cache's own that hold entries, too.
-_FOLDERS = ("weights", "worlds", "scores")
+_FOLDERS = ("weights", "checkpoints", "worlds", "scores")
 _SIZES = {"num_train_points": "N", "num_features": "D", "num_labels": "L"}
 
 
