@@ -63,8 +63,9 @@ def test_a_winner_is_named_beyond_the_spread_of_replicates_alone() -> None:
     assert "MACH 41.0 (40.0–42.0), Full softmax 31.0 (30.0–32.0)." in apart
     assert "MACH is 10.0 points ahead of Full softmax, beyond the spread" in apart
     assert "within the spread" in _leaders((0.30, 0.41), (0.40, 0.42))
-    # One replicate has no spread.
-    assert "within the spread" in _leaders((0.30,), (0.40,))
+    # One replicate has no spread, but a test of so many points an error.
+    assert "beyond two standard errors of the test" in _leaders((0.30,), (0.40,))
+    assert "within two standard errors of the test" in _leaders((0.300,), (0.301, 0.302))
 
 
 def test_a_row_that_was_not_chosen_alike_stands_for_no_method() -> None:

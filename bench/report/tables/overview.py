@@ -6,6 +6,7 @@ as the best, for the settings of the groups are not tuned alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from bench.methods import cards
@@ -14,6 +15,7 @@ from bench.report.render import GAP, Cell, Table, megabytes, percent
 from bench.report.sections import Row, Section, best_row
 from bench.report.tables.papers import preset_of
 from bench.studies.published import Published
+from bench.studies.tuning import standard_error
 
 #: Study → its sections in the same results.
 SectionsOf = Callable[[str], Sequence[Section]]
@@ -60,7 +62,7 @@ def _leaders(section: Section, groups: Sequence[str]) -> list[Cell]:
 def leaders_text(section: Section) -> str:
     """Who is ahead in a section, in a sentence: of each method the row that leads on validation.
 
-    A winner is named where all of these have several replicates whose ranges lie apart.
+    How sure the lead is, replicates say, or where one has none the test points' standard errors.
     """
     metric = section.metrics[0]
     by_label: dict[str, list[Row]] = {}
@@ -81,8 +83,13 @@ def leaders_text(section: Section) -> str:
         ahead = (
             f"{first.label} is {percent(one.median - two.median)} points ahead of {second.label}"
         )
-        is_sure = min(len(first.done), len(second.done)) > 1 and one.low > two.high
-        text += f" {ahead}, {'beyond' if is_sure else 'within'} the spread of their replicates."
+        if min(len(first.done), len(second.done)) > 1:
+            is_sure, spread = one.low > two.high, "the spread of their replicates"
+        else:
+            points = int(section.facts.get("num_test_points") or 1)
+            error = math.hypot(*(standard_error(each.median, points) for each in (one, two)))
+            is_sure, spread = one.median - two.median > 2 * error, "two standard errors of the test"
+        text += f" {ahead}, {'beyond' if is_sure else 'within'} {spread}."
     return text
 
 
