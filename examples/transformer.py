@@ -32,9 +32,9 @@ class Transformer(L.LightningModule):
 
 if __name__ == "__main__":
     labels = torch.randint(NUM_LABELS, (6000,))  # each has words of its own: two of eight tokens
-    words = 2 * labels[:, None] + torch.arange(2)
-    texts = torch.cat([words, torch.randint(NUM_TOKENS, (6000, 6))], dim=1)
-    batches = torch.utils.data.DataLoader(list(zip(texts, labels)), 100, shuffle=True)
+    words = 2 * labels[:, None] + torch.arange(2), torch.randint(NUM_TOKENS, (6000, 6))
+    points = list(zip(torch.cat(words, dim=1), labels))
+    train, val = (torch.utils.data.DataLoader(points, 100, shuffle=each) for each in (True, False))
     trainer = L.Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
-    trainer.fit(Transformer(), batches, batches)
+    trainer.fit(Transformer(), train, val)
     print(trainer.callback_metrics["val_top_5"])

@@ -250,7 +250,7 @@ def test_a_tuning_gives_every_method_its_tries_and_no_test_point_is_scored(tmp_p
     # It has no more levels: what is unspent is stated.
     assert found["closed"].num_tries == 3
     # A try's limit of time is what was left of its method's seconds: none of the method's settings.
-    assert found["closed"].trial.train.trial_timeout_seconds == 60.0
+    assert found["closed"].trial.train.trial_timeout_seconds == TrainSpec().trial_timeout_seconds
     records = records_of(tmp_path)
     assert len(records) == 7 + 7 + 3
     assert all(each.raw["test"] is None for each in records)

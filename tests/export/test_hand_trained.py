@@ -106,6 +106,6 @@ def test_what_a_folder_cannot_hold_is_refused_by_name(tmp_path):
     with pytest.raises(ModelError, match="_Sub is no registered method; expected one, or a bench"):
         export_model(_Sub(facts, hidden_dims=(8,)), data, tmp_path / "model")
     gaps = Mach(facts, num_buckets=16, num_worlds=3, hidden_dims=(8,))
-    gaps.hashes = gaps._hash("balanced", 40, 16, 1)
+    gaps.head.hashes = gaps.head.hash_of("murmur3", 40, 16)
     with pytest.raises(ModelError, match="expected a model that its settings name"):
         export_model(gaps, data, tmp_path / "model")

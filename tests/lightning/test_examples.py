@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import runpy
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import cli
 
 from bench.mach.module import Mach
 from tests.test_readme import _write_set
@@ -32,7 +32,7 @@ def test_a_network_of_ones_own_learns_with_a_head(name, capsys):
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("jsonargparse") is None, reason="no jsonargparse: the extra [cli]"
+    not cli._JSONARGPARSE_SIGNATURES_AVAILABLE, reason="no jsonargparse: the extra [cli]"
 )
 def test_data_and_model_come_from_a_file_of_settings(tmp_path):
     rng = np.random.default_rng(0)

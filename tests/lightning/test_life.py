@@ -555,7 +555,7 @@ def test_facts_of_other_data_are_refused_by_name(checkpoint, folder, known):
 
 def test_a_setting_that_leaves_weights_their_meaning_may_be_changed(checkpoint, data):
     loaded = Mach.load_from_checkpoint(checkpoint, estimator="mean", learning_rate=0.5)
-    assert (loaded.estimator, loaded.learning_rate) == ("mean", 0.5)
+    assert (loaded.head.estimator, loaded.learning_rate) == ("mean", 0.5)
 
 
 def test_a_checkpoint_of_another_method_is_refused_by_name(checkpoint, tmp_path):
@@ -653,7 +653,7 @@ class Labelled(Mach):
     ("changes", "message"),
     [
         ({"learning_rate": 0.5}, "learning_rate is 0.5, in the checkpoint 0.02; expected the same"),
-        ({"adam_epsilon": 1e-3}, "adam_epsilon is 0.001, in the checkpoint 1e-08"),
+        ({"adam_epsilon": 1e-3}, "adam_epsilon is 0.001, in the checkpoint 1e-05"),
         ({"optimizer": "adam"}, "optimizer is 'adam', in the checkpoint 'row_adam'"),
         ({"weight_decay": 0.1}, "weight_decay is 0.1, in the checkpoint 0.0"),
     ],

@@ -58,14 +58,14 @@ def test_labels_mean_the_same_in_every_form(kind, loss):
     hidden, one = vectors(N, H), torch.arange(N) * 2
     offsets = torch.arange(N + 1)
     forms = [(one,), (one.int(),), (one, offsets), (one[:, None].tolist(),), (list(one[:, None]),)]
-    first, *others = [float(build(kind, loss)(hidden, *form)) for form in forms]
+    first, *others = [float(build(kind, loss)(hidden, *form).detach()) for form in forms]
     assert others == [first] * 4
     flat = torch.tensor([label for labels in LISTS for label in labels])
     counts = torch.tensor([len(labels) for labels in LISTS])
     offsets = F.pad(counts.cumsum(0), (1, 0))
     twice = [[*labels, *labels[::-1]] for labels in LISTS]
     many = [(LISTS,), (flat, offsets), (twice,)]
-    first, *others = [float(build(kind, loss)(hidden, *form)) for form in many]
+    first, *others = [float(build(kind, loss)(hidden, *form).detach()) for form in many]
     assert others == [first] * 2
 
 
@@ -204,7 +204,7 @@ def test_a_layer_may_be_updated_within_its_loss(kind):
     for _ in range(20):
         loss = head(hidden, labels)
         loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
     assert all(parameter.grad is None for parameter in head.parameters())
     head.output_rate = 0.0
