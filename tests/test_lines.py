@@ -31,7 +31,7 @@ FREE = re.compile(
 
 
 def first_line(kind, study, method=None):
-    [path] = (RESULTS / kind / study).glob("*.jsonl")
+    path, *_ = sorted((RESULTS / kind / study).glob("*.jsonl"), reverse=True)  # without a host's id
     lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     if method is None:
         return next(lines)
