@@ -10,11 +10,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from stub_trials import build_study, build_trial
+from stub_trials import build_study, build_trial, stub_card
 
 from bench.cli import commands
 from bench.cli.commands import main
 from bench.errors import StudyError
+from bench.methods import cards
 from bench.report import check, write
 from bench.report.tables import comparison
 from bench.runner import run
@@ -182,6 +183,19 @@ def test_costs_of_a_whole_study_are_recorded(capsys, tmp_path):
     assert "250 ms a step, 1 × the first" in out
     assert main(["cost", "pair", "--unless-recorded"]) == 0
     assert "costs were timed before" in capsys.readouterr().out
+
+
+def test_costs_are_recorded_without_the_rows_of_a_peer_that_is_not_installed(
+    capsys, tmp_path, monkeypatch
+):
+    lacking = stub_card("other", library="no_such_library")
+    own = [each for each in cards._registered if each.name != "other"]
+    monkeypatch.setattr(cards, "_registered", [*own, lacking])
+    assert main(["cost", "pair"]) == 0
+    out = capsys.readouterr().out
+    assert "no_such_library is not installed, its rows are left out" in out
+    assert "not recorded" not in out
+    assert [row["settings"]["model"]["method"] for row in cost_line("pair").rows] == ["stub"]
 
 
 @pytest.mark.parametrize("choice", [["--only", "other"], ["--where", "behaviour=done"]])

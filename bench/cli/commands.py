@@ -44,6 +44,7 @@ from bench.runner.plan import (
     RunOptions,
     absent_data,
     chosen_trials,
+    installed,
     machine_of,
     names_of_rows,
     plan_run,
@@ -205,12 +206,7 @@ def _cost(options: argparse.Namespace) -> int:
         _check_sources(chosen, trials)
         absent = absent_data(chosen, trials, run_options)
         uninstalled = uninstalled_libraries(chosen, trials)
-        methods = [card(trial.model.method, chosen.kind.name) for trial in trials]
-        trials = [
-            trial
-            for trial, method in zip(trials, methods, strict=True)
-            if trial.data.name not in absent and method.library not in uninstalled
-        ]
+        trials = [t for t in installed(chosen, trials) if t.data.name not in absent]
         _print_absent(chosen, absent, uninstalled)
         if not any(card(trial.model.method, chosen.kind.name).is_timed for trial in trials):
             print(f"{chosen.name}: nothing of it is timed")

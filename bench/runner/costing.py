@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.methods.cards import current_versions, is_older
 from bench.methods.labels import RowNames
-from bench.runner.plan import SETTLED, RunOptions, machine_of, trials_by_steps
+from bench.runner.plan import SETTLED, RunOptions, installed, machine_of, trials_by_steps
 from bench.runner.timing import Group, OnRepetition, Session, groups_of
 from bench.settings import Trial
 from bench.store import budgets, costs
@@ -90,10 +90,10 @@ def time_and_record(
 ) -> Iterator[tuple[Group, CostLine, bool]]:
     """Time trials group by group; each group, its line, and whether that was recorded.
 
-    A part of a table's rows is not.
+    A part of a table's rows is not; those of peers that are not installed belong to none.
     """
     everything = replace(options, only=(), where=())
-    complete = groups_of(study, trials_by_steps(study, everything))
+    complete = groups_of(study, installed(study, trials_by_steps(study, everything)))
     groups = groups_of(study, trials)
     lines = time_groups(study, groups, options, num_rounds, on_repetition)
     for group, line in zip(groups, lines, strict=True):

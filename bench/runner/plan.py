@@ -221,6 +221,13 @@ def uninstalled_libraries(study: Study, trials: Iterable[Trial]) -> list[str]:
     return [name for name in dict.fromkeys(libraries) if name and find_spec(name) is None]
 
 
+def installed(study: Study, trials: Iterable[Trial]) -> list[Trial]:
+    """Trials but for those of peers that are not here."""
+    kept = list(trials)
+    missing = uninstalled_libraries(study, kept)
+    return [t for t in kept if card(t.model.method, study.kind.name).library not in missing]
+
+
 def absent_data(study: Study, trials: Iterable[Trial], options: RunOptions) -> list[str]:
     """Names of a study's optional data sets whose files are not there."""
     fingerprint = _fingerprints(study.kind, options)
