@@ -48,6 +48,22 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the worlds that are trained one after another in this process."""
+    from bench.experiments.scale import sequential_worlds
+
+    numbers: list[int] = []
+    train = sequential_worlds.WorldTrainer._train
+
+    def count(self: sequential_worlds.WorldTrainer, number: int) -> object:
+        numbers.append(number)
+        return train(self, number)
+
+    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
+    return numbers
+
+
+@pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user can reach, which `tmp_path` is not."""
     folder = Path(tempfile.mkdtemp(prefix="bench-test-"))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from bench.errors import StorageError
 from bench.store import locks
-from bench.store.files import replace_file
+from bench.store.files import replace_file, sync
 
 FORMAT = 1
 # A file changed within the file system's clock step keeps its times: only older ones are memoised.
@@ -274,7 +274,7 @@ def _write(cache_dir: Path, key: str, build: Callable[[Path], Entry]) -> None:
             _fill(partial, key, entry)
             _remove(target)  # damaged, or replaced
             partial.replace(target)
-            _sync(cache_dir)
+            sync(cache_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -287,7 +287,7 @@ def _fill(folder: Path, key: str, entry: Entry) -> None:
         else:
             with path.open("wb") as stream:
                 np.save(stream, array, allow_pickle=False)
-        _sync(path)
+        sync(path)
     for name, lines in entry.texts.items():
         _write_text(folder / name, "".join(f"{line}\n" for line in lines))
     names = {"arrays": list(entry.arrays), "texts": list(entry.texts)}
@@ -314,15 +314,6 @@ def _file_of(folder: Path, array: npt.NDArray[Any]) -> Path | None:
     ):
         return None
     return folder / Path(mapped.filename).name
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

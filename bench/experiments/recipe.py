@@ -371,12 +371,17 @@ class Validation:
 
     def __init__(self, data: ExtremeDataModule, device: torch.device) -> None:
         self.data, self.device = data, device
-        self.metrics = metrics_of_data(data.spec, data.dataset, most=data.num_labels).to(device)
+        self.metrics = ranking_metrics(data, device)
 
     def __call__(self, model: ExtremeClassifier) -> dict[str, float]:
         """Empty where there are no points."""
         refuse_what_is_not_finite(model)
         return evaluate(model, on_device(self.device, self.data.val_dataloader()), self.metrics)
+
+
+def ranking_metrics(data: ExtremeDataModule, device: torch.device) -> RankingMetrics:
+    """Metrics that the data's settings ask for."""
+    return metrics_of_data(data.spec, data.dataset, most=data.num_labels).to(device)
 
 
 @torch.inference_mode()

@@ -27,6 +27,7 @@ from bench.experiments.recipe import (
     model_arguments,
     on_device,
     planned_steps,
+    ranking_metrics,
     refuse_what_is_not_finite,
     settle_process,
 )
@@ -48,7 +49,6 @@ from bench.measure.phases import BATCH_SIZE, LATENCY_QUERIES, NUM_BATCHES, Repet
 from bench.methods.arithmetic import DataSizes, Memory, Parts, Weights, parts_of, problem_of
 from bench.methods.card import TRAINING
 from bench.methods.cards import card, check_options, current_versions, method_class
-from bench.metrics.torchmetric import RankingMetrics, metrics_of_data
 from bench.nn.classifier import DataFacts, ExtremeClassifier
 from bench.nn.optimizers import warm_up_row_adam
 from bench.nn.options import keywords
@@ -301,7 +301,7 @@ def score(ready: Prepared) -> tuple[dict[str, float], dict[str, Any]]:
     The host's peak in evaluation, without the analysis, joins `ready.memory`.
     """
     ready.context.phase("evaluate")
-    model, metrics = ready.model, ranking_metrics(ready)
+    model, metrics = ready.model, ranking_metrics(ready.data, ready.device)
     model.eval()
     model.prepare_inference(_most_labels(ready.trial, ready.data))
     ready.host_peak.begin_phase()
@@ -328,11 +328,9 @@ def measure(ready: Prepared, repetitions: Iterator[Repetition], *, is_trained: b
         return
     trained, worlds = model, 1
     if is_in_turn(ready.trial):
-        from bench.experiments.scale import sequential_worlds as in_turn  # which builds on this
-
-        numbers = (plan := in_turn.Plan.of(ready.trial)).numbers
-        worlds = len(numbers)
-        trained = build_model(plan.world(numbers[0]), model.facts).to(ready.device)
+        plan = world_trainer(ready).plan
+        worlds = len(plan.numbers)
+        trained = build_model(plan.world(plan.numbers[0]), model.facts).to(ready.device)
     callback = TimedTraining(
         repetitions,
         parts=worlds,
@@ -413,13 +411,6 @@ def refuse_what_cannot_fit(memory: dict[str, int | None], device: torch.device) 
     """Raise `PredictedOutOfMemory` where `predicted_bytes` exceed what the device can give."""
     is_gpu = device.type == "cuda"
     refuse_beyond(available_device_bytes() if is_gpu else available_memory_bytes(), memory)
-
-
-def ranking_metrics(ready: Prepared) -> RankingMetrics:
-    """Metrics that the data's settings ask for."""
-    data = ready.data
-    found = metrics_of_data(ready.trial.data, data.dataset, most=data.num_labels)
-    return found.to(ready.device)
 
 
 def _train(

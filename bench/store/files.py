@@ -52,6 +52,15 @@ def replace_file(path: Path, content: bytes) -> Path:
     return path
 
 
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def file_safe(text: str) -> str:
     """Text as part of a file's name.
 

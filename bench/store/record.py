@@ -24,6 +24,7 @@ import msgspec
 from bench.errors import StorageError, os_message
 from bench.settings import SettingsError, Trial
 from bench.store import lines
+from bench.store.files import sync
 from bench.store.hosts import files_of_kind
 from bench.store.lines import RecordError, Status
 from bench.store.locks import lock_open
@@ -217,7 +218,7 @@ def _append_line(path: Path, line: bytes) -> None:
     finally:
         os.close(descriptor)
     if not size:
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 def _kept_elsewhere(path: Path, text: str) -> str:
@@ -383,14 +384,6 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in records:
         newest[record.study, record.trial_id, machine_key(record.machine)] = record
     return list(newest.values())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _brief(error: Exception) -> str:

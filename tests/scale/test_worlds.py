@@ -83,20 +83,6 @@ def test_a_record_tells_of_every_world_and_of_fewer_of_them(whole_run):
     assert len(memory["host_world_peak_bytes"]) == 2
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """Numbers of the worlds that are trained."""
-    numbers = []
-    train = sequential_worlds.WorldTrainer._train
-
-    def count(self, number):
-        numbers.append(number)
-        return train(self, number)
-
-    monkeypatch.setattr(sequential_worlds.WorldTrainer, "_train", count)
-    return numbers
-
-
 @pytest.mark.parametrize("decode", ["auto", "recompute"])
 def test_other_ways_to_labels_train_nothing_and_find_the_same(decode, tmp_path, trained):
     first = run(trial(), tmp_path)
