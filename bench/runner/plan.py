@@ -373,8 +373,9 @@ def plan_run(study: Study, options: RunOptions, machine: Mapping[str, Any] | Non
                 elif card(trial.model.method, study.kind.name).library in uninstalled:
                     state = "no library"
         planned.append(Planned(trial=trial, state=state, previous=old))
-    to_run = [each.trial for each in planned if each.will_run]
-    _check_methods(study.kind, [*to_run, *missing])
+    # What is left out for want of a library is wrong all the same if its settings are.
+    checked = [each.trial for each in planned if each.will_run or each.state == "no library"]
+    _check_methods(study.kind, [*checked, *missing])
     return Plan(
         study=study,
         trials=tuple(planned),
