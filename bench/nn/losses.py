@@ -25,6 +25,7 @@ from bench.nn.tiles import LossKind as LossKind
 from bench.settings import SettingsError
 
 Reduction = Literal["sum", "mean"]
+_PRIOR_COLUMNS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,19 @@ def prior_bias(counts: Tensor, num_points: int, kind: LossKind) -> Tensor:
     Returns:
         `(…, C)` float32.
     """
-    smoothed = counts.double() + 0.5
-    if kind == "softmax":
-        return (smoothed / smoothed.sum(dim=-1, keepdim=True)).log().float()
-    share = (smoothed / (num_points + 1.0)).clamp(max=0.99)
-    return torch.logit(share).float()
+    num_columns = counts.shape[-1]
+    # Exact: halves add up without rounding. All columns in 64 bits would be a wide layer's peak.
+    total = counts.sum(dim=-1, keepdim=True, dtype=torch.float64) + 0.5 * num_columns
+    biases = counts.new_empty(counts.shape, dtype=torch.float32)
+    for start in range(0, num_columns, _PRIOR_COLUMNS):
+        stop = start + _PRIOR_COLUMNS
+        smoothed = counts[..., start:stop].double() + 0.5
+        if kind == "softmax":
+            found = (smoothed / total).log()
+        else:
+            found = torch.logit((smoothed / (num_points + 1.0)).clamp(max=0.99))
+        biases[..., start:stop] = found
+    return biases
 
 
 def loss_scale(reduction: Reduction, kind: LossKind, num_columns: int) -> float:

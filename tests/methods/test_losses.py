@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from batches import random_batch
 
-from bench.nn import tiles
+from bench.nn import losses, tiles
 from bench.nn.losses import build_positives, chunked_loss, fused_loss_of_logits, loss_of_logits
 
 N, H, C, G = 7, 5, 11, 3
@@ -172,3 +172,17 @@ def test_softmax_chunks_are_aligned_and_bce_tiles_are_bounded():
     worlds = tiles.tiling(32, 256, 2_000, "softmax")
     assert 1 < worlds.layers < 32
     assert worlds.floats <= tiles.TILE_FLOATS["cpu"]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bce"])
+def test_prior_biases_are_log_shares_and_log_odds_whatever_is_computed_at_once(kind, monkeypatch):
+    counts = torch.randint(0, 90, (3, 100), generator=torch.Generator().manual_seed(4))
+    at_once = losses.prior_bias(counts, 2000, kind)
+    smoothed = counts.double() + 0.5
+    if kind == "softmax":
+        expected = (smoothed / smoothed.sum(-1, keepdim=True)).log()
+    else:
+        expected = (smoothed / (2001 - smoothed)).log()
+    torch.testing.assert_close(at_once, expected.float())
+    monkeypatch.setattr(losses, "_PRIOR_COLUMNS", 7)
+    assert torch.equal(losses.prior_bias(counts, 2000, kind), at_once)
