@@ -109,7 +109,7 @@ def prior_bias(counts: Tensor, num_points: int, kind: LossKind) -> Tensor:
     """
     num_columns = counts.shape[-1]
     # Exact: halves add up without rounding. All columns in 64 bits would be a wide layer's peak.
-    total = counts.sum(dim=-1, keepdim=True, dtype=torch.float64) + 0.5 * num_columns
+    total = counts.sum(dim=-1, keepdim=True).double() + 0.5 * num_columns
     biases = counts.new_empty(counts.shape, dtype=torch.float32)
     for start in range(0, num_columns, _PRIOR_COLUMNS):
         stop = start + _PRIOR_COLUMNS
