@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.experiments.training import data_facts as data_facts
     from bench.export.predictor import Predictor as Predictor
     from bench.export.write import export_model as export_model
+    from bench.mach.devices import WorldsStrategy as WorldsStrategy
     from bench.mach.head import MachHead as MachHead
     from bench.mach.module import Mach as Mach
     from bench.measure.environment import set_environment as set_environment
@@ -63,6 +64,7 @@ _HOMES = {
     "TrainSpec": "bench.settings",
     "Trial": "bench.settings",
     "Tuning": "bench.studies.tuning",
+    "WorldsStrategy": "bench.mach.devices",
     "data_facts": "bench.experiments.training",
     "export_model": "bench.export.write",
     "grid": "bench.studies.grids",

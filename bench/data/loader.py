@@ -67,11 +67,20 @@ class BatchLoader:
         self._order = order
         self._drop_last = drop_last
         self._is_exact = is_exact
+        self._is_shared = True
         self._rows = rows
         self._seed = seed
         self._epoch = 0  # of the next pass, or of the one that is on
         self._num_given = 0  # batches of it that were handed out
         self._state: Mapping[str, int] | None = None  # to go on from
+
+    def share_no_batches(self) -> None:
+        """Give every process all points of training; those of an evaluation are still shared."""
+        self._is_shared = self._is_exact
+
+    def _processes(self) -> tuple[int, int]:
+        """Number of this process and of those that share the points."""
+        return _processes() if self._is_shared else (0, 1)
 
     @property
     def num_features(self) -> int:
@@ -85,7 +94,7 @@ class BatchLoader:
 
     def __len__(self) -> int:
         """Batches of a pass."""
-        size = self.batch_size * _processes()[1]
+        size = self.batch_size * self._processes()[1]
         if self._drop_last:
             return self.num_points // size
         return -(-self.num_points // size)
@@ -116,7 +125,7 @@ class BatchLoader:
             "seed": self._seed,
             "num_points": self.num_points,
             "batch_size": self.batch_size,
-            "num_processes": _processes()[1],
+            "num_processes": self._processes()[1],
         }
 
     def __iter__(self) -> Iterator[Batch]:
@@ -152,7 +161,7 @@ class BatchLoader:
 
     def _batch(self, number: int, points: Int64s | None) -> Batch:
         """This process's share of a batch; `points` is the order, None that of the file."""
-        rank, num_processes = _processes()
+        rank, num_processes = self._processes()
         start = number * self.batch_size * num_processes
         stop = start + self.batch_size * num_processes
         if num_processes > 1 and not self._is_exact:

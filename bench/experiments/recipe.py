@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -57,6 +58,7 @@ def recipe(
     replicate: int = 0,
     validate: Validate | None = None,
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    devices: int = 1,
 ) -> Recipe:
     """The training of a study's rows, for a `Trainer` of one's own: the same to the bit.
 
@@ -74,22 +76,28 @@ def recipe(
         validate: takes the model, gives metrics by name, of which `P@1` decides with `keep_best`;
             None: the study's own, where `trainer.fit` is given a model and a datamodule of bench.
         accelerator: `cpu`, `gpu`, or the GPU if there is one.
+        devices: GPUs, or processes of a CPU, over which MACH's worlds are split
+            (:class:`bench.WorldsStrategy`); a script is started once for each.
 
     Raises:
-        ValueError: the length is a budget in seconds.
+        ValueError: the length is a budget in seconds, or there are no devices.
     """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; expected at least 1")
     planned_steps(train, 1)
     warn_of_environment()
     settle_process(replicate)
     training = SteppedTraining(train, validate=validate)
     is_gpu = torch.cuda.is_available() if accelerator == "auto" else accelerator == "gpu"
+    of_trainer = trainer_arguments(
+        training, is_gpu=is_gpu, precision=train.precision, max_steps=train.num_steps or -1
+    )
+    if devices > 1:
+        from bench.mach.devices import WorldsStrategy
+
+        of_trainer |= {"devices": devices, "strategy": WorldsStrategy()}
     return Recipe(
-        trainer_arguments(
-            training,
-            is_gpu=is_gpu,
-            precision=train.precision,
-            max_steps=train.num_steps or -1,
-        ),
+        of_trainer,
         data_arguments(train, replicate),
         model_arguments(train, replicate),
         training,
@@ -238,7 +246,13 @@ class SteppedTraining(L.Callback):
             self._report(float(loss))
 
     def _measure_quality(self, model: L.LightningModule) -> None:
-        mean_loss = float(self._loss_sum) / self._loss_steps if self._loss_sum is not None else None
+        # Of worlds on several devices (`bench.mach.devices`), each has a part.
+        strategy = model.trainer.strategy
+        add_up, joined = (getattr(strategy, name, None) for name in ("sum_of_worlds", "joined"))
+        mean_loss = None
+        if self._loss_sum is not None:
+            loss_sum = add_up(self._loss_sum) if add_up else self._loss_sum
+            mean_loss = float(loss_sum) / self._loss_steps
         if mean_loss is not None and not math.isfinite(mean_loss):
             raise FloatingPointError(
                 f"the training loss is {mean_loss} after {self._done} steps; "
@@ -246,7 +260,7 @@ class SteppedTraining(L.Callback):
             )
         metrics: dict[str, float] = {}
         if self._spec.num_validations and self._validate is not None:
-            with self._watch.paused():
+            with self._watch.paused(), joined() if joined else nullcontext():
                 metrics = dict(self._validate(model))
                 named = {f"val_{logged_name(name)}": value for name, value in metrics.items()}
                 model.log_dict(named, batch_size=1)

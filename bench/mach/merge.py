@@ -1,17 +1,87 @@
-"""Joins worlds that were trained apart into one model; their training shares nothing."""
+"""Joins worlds that were trained apart into one model, and takes one apart; they share nothing."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.mach.hashing import build_hash
-from bench.mach.head import MachHead
 from bench.mach.module import Mach
 from bench.nn.layers import Encoder
+from bench.settings import derive_seed
+
+# Steps that all worlds have taken.
+_OF_ALL_WORLDS = frozenset({"head.lean.num_updates"})
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """What a model has for its worlds.
+
+    Attributes:
+        ids: their numbers.
+        seeds: of each.
+        tensors: parameters and buffers, by name; each has an equal part for each world.
+        dims: along which dimension.
+    """
+
+    ids: tuple[int, ...]
+    seeds: tuple[int, ...]
+    tensors: Mapping[str, Tensor]
+    dims: Mapping[str, int]
+
+    def part(self, start: int, stop: int) -> Worlds:
+        """A copy of some of them, from the one at place `start` to before `stop`."""
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            size = tensor.shape[self.dims[name]] // len(self.ids)
+            own = tensor.narrow(self.dims[name], start * size, (stop - start) * size)
+            tensors[name] = own.clone(memory_format=torch.contiguous_format)
+        return Worlds(self.ids[start:stop], self.seeds[start:stop], tensors, self.dims)
+
+
+def worlds_of(model: Mach) -> Worlds:
+    """The worlds of a model, whose memory they share.
+
+    Raises:
+        ValueError: they share an encoder.
+    """
+    encoder = model.encoder
+    if model.is_shared or not isinstance(encoder, Encoder):
+        raise ValueError("worlds share an encoder and cannot be parted; expected their own")
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    tensors = {name: each.detach() for name, each in named if name not in _OF_ALL_WORLDS}
+    dims = dict.fromkeys(tensors, 0)
+    if encoder.num_hashed_features is None:  # otherwise each copy has rows of its own
+        dims["encoder.first.weight"] = 1
+    return Worlds(model.head.world_ids, model.head.world_seeds, tensors, dims)
+
+
+def give_worlds(model: Mach, worlds: Worlds) -> None:
+    """Make these the worlds of a model; its parameters stay the same objects."""
+    for name, tensor in worlds.tensors.items():
+        owner, _, own_name = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if own_name in module._buffers:
+            setattr(module, own_name, tensor)
+        else:
+            parameter = module.get_parameter(own_name)
+            parameter.data, parameter.grad = tensor, None
+    head, encoder = model.head, model.encoder
+    family, seed = _hash(model)
+    hashes = build_hash(family, model.num_labels, head.num_buckets, max(worlds.ids) + 1, seed)
+    head.hashes = hashes.subset(worlds.ids)
+    head.world_ids, head.world_seeds = worlds.ids, worlds.seeds
+    if head.lean is not None:
+        head.lean.seeds = tuple(derive_seed("rounding", seed) for seed in worlds.seeds)
+    if isinstance(encoder, Encoder):
+        encoder.num_copies = len(worlds.ids)
+    model.hparams.update(first_world=worlds.ids[0], num_worlds=len(worlds.ids))
 
 
 def merge_worlds(models: Sequence[Mach]) -> Mach:
@@ -35,61 +105,21 @@ def merge_worlds(models: Sequence[Mach]) -> Mach:
     worlds = tuple(world for model in ordered for world in model.head.world_ids)
     if len(set(worlds)) != len(worlds):
         raise ValueError(f"a world stands twice among {worlds}; expected each once")
-    encoders = []
     for model in ordered:
-        if model.is_shared or not isinstance(model.encoder, Encoder):
-            raise ValueError("worlds that share an encoder cannot be merged; expected their own")
-        encoders.append(model.encoder)
         if _shape(model) != _shape(first):
             raise ValueError(f"sizes disagree: {_shape(model)} and {_shape(first)}")
         if _hash(model) != _hash(first):
             raise ValueError(f"hashes disagree: {_hash(model)} and {_hash(first)}")
-    family, seed = _hash(first)
+    parts = [worlds_of(model) for model in ordered]
+    seeds = tuple(seed for part in parts for seed in part.seeds)
+    dims = parts[0].dims
+    tensors = {
+        name: torch.cat([part.tensors[name] for part in parts], dim=dim)
+        for name, dim in dims.items()
+    }
     merged = copy.deepcopy(first)
-    head = merged.head
-    head.world_ids = worlds
-    head.world_seeds = tuple(seed for model in ordered for seed in model.head.world_seeds)
-    hashes = build_hash(family, first.num_labels, head.num_buckets, max(worlds) + 1, seed)
-    head.hashes = hashes.subset(worlds)
-    head.table = torch.cat([model.head.table for model in ordered])
-    merged.hparams.update(first_world=worlds[0], num_worlds=len(worlds))
-    if isinstance(merged.encoder, Encoder):
-        _merge_encoders(merged.encoder, encoders)
-    if merged.encoder_kind == "mlp":
-        head.weight = _joined([model.head.weight for model in ordered], dim=0)
-        _merge_updates(head, [model.head for model in ordered])
+    give_worlds(merged, Worlds(worlds, seeds, tensors, dims))
     return merged
-
-
-def _merge_updates(merged: MachHead, heads: Sequence[MachHead]) -> None:
-    """What worlds that are updated while their loss is computed have beside their weights."""
-    updates = [head.lean for head in heads if head.lean is not None]
-    if merged.lean is None or not updates:
-        return
-    merged.bias = _joined([head.bias for head in heads], dim=0)
-    merged.lean.seeds = tuple(seed for update in updates for seed in update.seeds)
-    squares = [update.squares for update in updates if update.squares is not None]
-    if squares:
-        merged.lean.squares = torch.cat(squares)
-
-
-def _merge_encoders(merged: Encoder, encoders: Sequence[Encoder]) -> None:
-    merged.num_copies = sum(encoder.num_copies for encoder in encoders)
-    # Hashed copies have rows of their own, the others columns of their own.
-    dim = 1 if merged.num_hashed_features is None else 0
-    merged.first.weight = _joined([encoder.first.weight for encoder in encoders], dim=dim)
-    merged.first_bias = _joined([encoder.first_bias for encoder in encoders], dim=0)
-    for layer in range(len(merged.weights)):
-        merged.weights[layer] = _joined([e.weights[layer] for e in encoders], dim=0)
-        merged.biases[layer] = _joined([e.biases[layer] for e in encoders], dim=0)
-    tables = [encoder.feature_table for encoder in encoders if encoder.feature_table is not None]
-    if tables:
-        merged.feature_table = torch.cat(tables)
-
-
-def _joined(tensors: Sequence[Tensor], *, dim: int) -> nn.Parameter:
-    joined = torch.cat([tensor.detach() for tensor in tensors], dim=dim)
-    return nn.Parameter(joined, requires_grad=tensors[0].requires_grad)
 
 
 def _hash(model: Mach) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -157,7 +158,7 @@ class LightningHooks(Restorable):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Average row-sparse gradients over processes; all others PyTorch has averaged."""
-        if self.trainer.world_size > 1:
+        if _averages_gradients(self.trainer):
             for name in self.row_sparse:
                 parameter = self.get_parameter(name)
                 if parameter.grad is not None and parameter.grad.is_sparse:
@@ -187,7 +188,7 @@ class LightningHooks(Restorable):
                 f"{type(self).__name__} is not trained by steps; expected "
                 "model.fit_closed_form(data.train_dataloader())"
             )
-        if self.updates_in_loss and isinstance(trainer.strategy, DDPStrategy):
+        if self.updates_in_loss and _averages_gradients(trainer):
             raise ValueError(
                 "strategy is DDPStrategy and the output layer is updated within its loss, where no "
                 "process sees the others' gradients; expected one device or update='optimizer'"
@@ -198,7 +199,7 @@ class LightningHooks(Restorable):
                 "scaled gradients are unscaled inside of the optimizer; expected 'bf16-mixed'"
             )
         if isinstance(trainer.strategy, DDPStrategy):
-            if self.feature_dropout and trainer.global_rank:
+            if self.feature_dropout and trainer.global_rank and _averages_gradients(trainer):
                 seed = derive_seed("feature dropout", self.seed, trainer.global_rank)
                 self._dropout = Generator(seed)
             # Row-sparse gradients are averaged above: their rows differ from process to process.
@@ -319,6 +320,12 @@ class LightningHooks(Restorable):
         are N × L, and some methods never have them.
         """
         return self.top_k(batch, max(self.ks))
+
+
+def _averages_gradients(trainer: L.Trainer) -> bool:
+    """Whether processes share every batch, and average their gradients of it."""
+    strategy = trainer.strategy
+    return isinstance(strategy, DDPStrategy) and getattr(strategy, "averages_gradients", True)
 
 
 def logged_name(metric: str) -> str:
