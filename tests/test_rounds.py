@@ -79,6 +79,21 @@ def test_a_repetition_holds_raw_seconds_units_and_load(measure):
     assert best_seconds(row, "train") == 0.25
 
 
+@pytest.mark.parametrize(("first_quiet", "visits"), [(0, 3), (2, 3), (4, 5), (99, 8)])
+def test_a_row_that_others_always_disturbed_has_further_rounds(
+    measure, monkeypatch, first_quiet, visits
+):
+    def share(row, num_cores):
+        [repetition] = row["visits"]
+        return 0.3 if repetition["round"] < first_quiet else 0.0
+
+    monkeypatch.setattr(timing, "load_share", share)
+    [line] = measure(*rows(2), num_extra_rounds=5)
+    assert statuses(line) == [("done", visits)] * 2
+    [line] = measure(*rows(2))
+    assert statuses(line) == [("done", 3)] * 2
+
+
 def test_a_row_says_what_it_is_and_what_it_was_measured_on(measure):
     [line] = measure(build_trial())
     [row] = line.rows

@@ -10,7 +10,7 @@ from bench.cli.progress import LiveLine, printable
 from bench.methods.labels import RowNames
 from bench.runner.timing import Group, OnRepetition
 from bench.settings import Trial
-from bench.store.costs import CostLine, best_seconds, load_share, seconds_per_unit
+from bench.store.costs import LOADED, CostLine, best_seconds, load_share, seconds_per_unit
 
 # Phase → what one unit of it is.
 _UNITS = {"train": "step", "fit": "fit"}
@@ -92,7 +92,7 @@ def summary(line: CostLine, names: RowNames) -> Iterator[str]:
         for name in dict.fromkeys(name for each in row["visits"] for name in each["phases"]):
             yield "    " + _phase_line(row, reference, name)
         share = load_share(row, line.machine.get("num_cores") or 1)
-        if share is not None and share >= 0.1:
+        if share is not None and share >= LOADED:
             yield f"    others took up to {100 * share:.0f} % of the processor time"
 
 

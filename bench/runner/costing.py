@@ -20,6 +20,9 @@ from bench.store.locks import measuring
 from bench.store.provenance import machine_slug
 from bench.studies.study import Study
 
+# Of a budget, whose steps would be too few if all of a row's rounds were disturbed.
+_EXTRA_ROUNDS = 5
+
 
 def costs_path(study: Study, options: RunOptions) -> Path:
     """File of a study's costs on this host."""
@@ -67,6 +70,8 @@ def time_groups(
     options: RunOptions,
     num_rounds: int,
     on_repetition: OnRepetition,
+    *,
+    num_extra_rounds: int = 0,
 ) -> Iterator[CostLine]:
     """A line for each group of rows, as soon as its rounds are over; alone on this machine."""
     session = Session(
@@ -74,6 +79,7 @@ def time_groups(
         context=options.context,
         machine=machine_of(options.profile),
         num_rounds=num_rounds,
+        num_extra_rounds=num_extra_rounds,
         on_repetition=on_repetition,
     )
     # What is tiny and not recorded is no measurement.
@@ -121,7 +127,14 @@ def set_budgets(
     lines: Iterable[CostLine] = recorded
     if not are_timed(recorded, study, trials, for_steps=True):
         groups = groups_of(study, trials, is_for_steps=True)
-        lines = time_groups(study, groups, options, study.kind.num_rounds, on_repetition)
+        lines = time_groups(
+            study,
+            groups,
+            options,
+            study.kind.num_rounds,
+            on_repetition,
+            num_extra_rounds=_EXTRA_ROUNDS,
+        )
     found, problems = budgets.set_budgets(trials, lines, described)
     path = budgets_path(options.results_dir, study.name)
     kept = budgets.read_budgets(path) | {budget.key: budget for budget in found}

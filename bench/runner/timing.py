@@ -18,7 +18,7 @@ from bench.methods.cards import card, current_versions
 from bench.runner.child import Child, ChildFailed
 from bench.settings import Trial
 from bench.store import costs, provenance
-from bench.store.costs import CostLine, check_phases, first_replicate
+from bench.store.costs import LOADED, CostLine, check_phases, first_replicate, load_share
 from bench.store.lines import RecordError
 from bench.studies.study import Study
 
@@ -98,6 +98,7 @@ class Session:
         context: where and on what they run.
         machine: the `machine` block of the lines.
         num_rounds: those of the study's kind if None.
+        num_extra_rounds: at most so many more, of rows that others disturbed in all of theirs.
         on_repetition: takes what becomes of every repetition.
     """
 
@@ -105,6 +106,7 @@ class Session:
     context: Context
     machine: Mapping[str, Any]
     num_rounds: int | None = None
+    num_extra_rounds: int = 0
     on_repetition: OnRepetition = lambda group, number, index, trial, word, phases: None
 
     def measure(self, groups: Sequence[Group]) -> Iterator[CostLine]:
@@ -118,9 +120,9 @@ class Session:
         shuffle = random.Random(f"{self.study.name} {group.title} {started_at}")
         num_rounds = self.num_rounds or self.study.kind.num_rounds
         try:
-            for number in range(num_rounds):
-                order = shuffle.sample(rows, len(rows))
-                for index, row in enumerate(order):
+            for number in range(num_rounds + self.num_extra_rounds):
+                due = [row for row in rows if number < num_rounds or self._is_disturbed(row)]
+                for index, row in enumerate(shuffle.sample(due, len(due))):
                     if row.status == "done":
                         self._repeat(group, number, index, row, rows)
             for row in rows:
@@ -140,6 +142,12 @@ class Session:
             rows=[self._to_record(row) for row in rows],
             provenance=source | {"machine": dict(self.machine), "flags": flags},
         )
+
+    def _is_disturbed(self, row: _Row) -> bool:
+        """Whether others took a telling part of the processors in every repetition."""
+        num_cores = self.machine.get("num_cores") or 1
+        shares = (load_share({"visits": [each]}, num_cores) for each in row.repetitions)
+        return all(share is not None and share >= LOADED for share in shares)
 
     def _repeat(self, group: Group, number: int, index: int, row: _Row, rows: list[_Row]) -> None:
         """A row's repetition; its failure is the row's outcome."""

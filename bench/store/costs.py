@@ -27,6 +27,8 @@ from bench.store.record import SCHEMA, check_id, check_schema, machine_key, to_p
 
 #: Phases that depend on what a `cost_id` is of alone; all others are inference.
 TRAINING_PHASES = ("train", "fit")
+#: Share of the processor time that others took, from which on times are marked.
+LOADED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from bench.report.columns import Column, shown_columns, training_columns, valida
 from bench.report.render import GAP, Cell, Table, counted, gibibytes, number, percent
 from bench.report.sections import Row, Section, best_row
 from bench.report.summary import Record, clean, dig
-from bench.store.costs import CostLine
+from bench.store.costs import LOADED, CostLine
 from bench.studies.tuning import standard_error
 
 _MEANING = (
@@ -160,10 +160,6 @@ def _quality_note(section: Section) -> str:
     return text + (f"; {validation:,} validation points." if validation else ".")
 
 
-# Of the processor time: from here on a row's times are marked.
-_BUSY = 0.1
-
-
 def notes_of(section: Section, *own: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
     """Footer of a section's table: the table's own sentences stand in the middle."""
     notes = [machine_note(section), _origin_note(section), _costs_note(section), *own]
@@ -262,14 +258,14 @@ def _errors_note(section: Section) -> str:
 def busy_mark(row: Row) -> str:
     """‡ where others took much of the processor time while the row was timed."""
     share = row.timing.load if row.timing else None
-    return "‡" if share is not None and share > _BUSY else ""
+    return "‡" if share is not None and share >= LOADED else ""
 
 
 def _busy_note(section: Section) -> str:
     if not any(busy_mark(row) for row in section.rows):
         return ""
     return (
-        f"‡ others took more than {100 * _BUSY:.0f} % of the processor time in one of the row's "
+        f"‡ others took more than {100 * LOADED:.0f} % of the processor time in one of the row's "
         "timed phases: its times are upper bounds."
     )
 
