@@ -113,6 +113,21 @@ def bibtex(profile: Profile) -> list[Trial]:
     )
 
 
+def _delicious_start() -> list[Setup]:
+    train = TrainSpec(
+        budget_seconds=10.0, learning_rate=0.003, adam_epsilon=1e-5, num_validations=5
+    )
+    common: dict[str, Scalar] = {"feature_dropout": 0.2}
+    models = [
+        mlp("full_softmax", 256, chunk_size=None, **common),
+        mlp("sampled_softmax", 256, sampler="unigram", num_samples=256, **common),
+        mlp("sampled_bce", 256, sampler="unigram", num_samples=256, **common),
+        # What led on validation of four shapes.
+        mlp("mach", 256, num_buckets=200, num_worlds=8, **common),
+    ]
+    return [(model, train) for model in models]
+
+
 def delicious(profile: Profile) -> list[Trial]:
     """Tags of bookmarks, 983 labels, the published split: beside known numbers.
 
@@ -121,7 +136,6 @@ def delicious(profile: Profile) -> list[Trial]:
     Expected: one-vs-all, sampled BCE and MACH with B ≥ 100 within a point of each other, softmax
     losses two points behind. One rate and dropout for all rows: not tuned for each yet.
     """
-    data = _xmlrepo("delicious-983", num_validation_points=1000)
     train = budget(10.0, profile, gpu_epochs=40, learning_rate=0.003, num_validations=5)
     common: dict[str, Scalar] = {"feature_dropout": 0.2}
     models = [
@@ -138,7 +152,8 @@ def delicious(profile: Profile) -> list[Trial]:
         ),
     ]
     rows = [(model, train) for model in models]
-    return grid(data, rows, replicates=3) + grid(data, rivals_of(983), trivial=False)
+    rivals = grid(_DELICIOUS, rivals_of(983), trivial=False)
+    return grid(_DELICIOUS, rows, replicates=3) + rivals
 
 
 def bible(profile: Profile) -> list[Trial]:
@@ -330,6 +345,7 @@ def _xmlrepo(folder: str, **settings: Any) -> DataSpec:
 
 
 _BIBTEX = _xmlrepo("bibtex-159", num_validation_points=500)
+_DELICIOUS = _xmlrepo("delicious-983", num_validation_points=1000)
 _KNOWN_AT_BIBTEX = ("1-vs-All", "Parabel", "kNN", "MACH of a third party")
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
@@ -348,6 +364,7 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "delicious": lambda: study(
         delicious,
         task="multilabel",
+        start=lambda: grid(_DELICIOUS, _delicious_start()),
         published=(
             Published(
                 label="MACH (third party, 512-512, B=200)",
