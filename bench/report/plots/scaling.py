@@ -20,7 +20,13 @@ from bench.report.style import GREY, SeriesStyle
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 _NUM_DRAWS = 100
 _MACH, _SOFTMAX = "#0072B2", "#000000"
-_DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("--", (0, (1, 1.5)), (0, (5, 1, 1, 1)))
+_DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
+    "--",
+    (0, (1, 1.5)),
+    (0, (5, 1, 1, 1)),
+    (0, (10, 2, 1, 2, 1, 2)),
+    (0, (12, 3)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +173,9 @@ def speedup_plot(
     for index, step in enumerate(steps):
         gains = [(float(n), softmax_speedup(step, n, network)) for n in WORKERS]
         text = f"simulated: full softmax, L = {step.num_labels:,}"
-        series.append(Series.of(text, SeriesStyle(_SOFTMAX, "", _DASHES[index % 3]), gains))
+        series.append(
+            Series.of(text, SeriesStyle(_SOFTMAX, "", _DASHES[index % len(_DASHES)]), gains)
+        )
     measured = [(float(run.workers), alone.wall_seconds / run.wall_seconds) for run in runs]
     look = SeriesStyle("#D55E00", "o", "none")
     text = f"measured: MACH, {len(alone.world_seconds)} worlds"
