@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.store import record
 
@@ -219,56 +220,45 @@ def quality(results: Path, study: str = "mine") -> dict[str, dict[str, object]]:
     return found
 
 
+def parts_of(results: Path, study: str) -> dict[str, list[dict[str, object]] | None]:
+    """Trial id → worlds and where they were trained, if they were trained apart."""
+    [path] = results.glob(f"records/{study}/*.jsonl")
+    return {each.trial_id: each.raw["provenance"].get("parts") for each in record.read(path)[0]}
+
+
 def kill_one(nodes: TwoNodes) -> dict[str, object]:
     """Run a study on both nodes, and kill the second one under its first trial."""
-    study = write_study(nodes.folder, "mine.py", 300)
-    began = time.monotonic()
-    run = nodes.run(study, "--results", "both")
-    wait_until(lambda: nodes.trials_of("b") or run.poll() is not None, "a trial begins on b")
-    lost = nodes.trials_of("b")
-    nodes.kill_b()
-    said, _ = run.communicate(timeout=200)
-    if run.returncode:
-        raise RuntimeError(said)
-    seconds = time.monotonic() - began
-    local = ["--threads", "1", "--results", "one", "--cache-dir", "one/cache"]
-    alone = nodes.bench("run", study, *local)
-    alone.communicate(timeout=200)
-    return {
-        "said": said,
-        "lost": lost,
-        "on a": nodes.trials_of("a"),
-        "cluster": quality(nodes.folder / "both"),
-        "local": quality(nodes.folder / "one"),
-        "seconds": seconds,
-    }
-
-
-def parts_of(results: Path, study: str) -> dict[str, list[dict[str, object]]]:
-    """Trial id → worlds and where they were trained."""
-    [path] = results.glob(f"records/{study}/*.jsonl")
-    return {each.trial_id: each.raw["provenance"]["parts"] for each in record.read(path)[0]}
+    return _killed(nodes, write_study(nodes.folder, "mine.py", 300), nodes.trials_of)
 
 
 def kill_one_of_worlds(nodes: TwoNodes, num_steps: int = 100) -> dict[str, object]:
     """Train the worlds of two trials on both nodes, and kill the second one under its first one."""
     study = write_study(nodes.folder, "worlds.py", num_steps, trials="worlds")
-    run = nodes.run(study, "--results", "many")
-    wait_until(lambda: nodes.worlds_of("b") or run.poll() is not None, "b has begun a world")
-    lost = nodes.worlds_of("b")
+    return _killed(nodes, study, nodes.worlds_of)
+
+
+def _killed(nodes: TwoNodes, study: str, begun: Callable[[str], set[Any]]) -> dict[str, object]:
+    """What became of a study, with what had begun on each node, and of the same without Ray."""
+    name = study.removesuffix(".py")
+    began = time.monotonic()
+    run = nodes.run(study, "--results", f"{name}-both")
+    wait_until(lambda: begun("b") or run.poll() is not None, "b begins")
+    lost = begun("b")
     nodes.kill_b()
     said, _ = run.communicate(timeout=900)
     if run.returncode:
         raise RuntimeError(said)
-    local = ["--threads", "1", "--results", "few", "--cache-dir", "few/cache"]
+    seconds = time.monotonic() - began
+    local = ["--threads", "1", "--results", f"{name}-one", "--cache-dir", f"{name}-one/cache"]
     nodes.bench("run", study, *local).communicate(timeout=900)
     return {
         "said": said,
         "lost": lost,
-        "on a": nodes.worlds_of("a"),
-        "parts": parts_of(nodes.folder / "many", "worlds"),
-        "cluster": quality(nodes.folder / "many", "worlds"),
-        "local": quality(nodes.folder / "few", "worlds"),
+        "on a": begun("a"),
+        "parts": parts_of(nodes.folder / f"{name}-both", name),
+        "cluster": quality(nodes.folder / f"{name}-both", name),
+        "local": quality(nodes.folder / f"{name}-one", name),
+        "seconds": seconds,
     }
 
 
