@@ -201,12 +201,6 @@ class Card:
         if self.version < 1:
             raise ValueError(f"version of {self.name} is {self.version}; expected 1 or more")
 
-    @property
-    def trains_by_steps(self) -> bool:
-        """Whether settings of training apply to it: a peer has its own training."""
-        is_ours = self.kind == "training" and self.entry == TRAINING_ENTRY
-        return is_ours and self.has_steps and not self.is_trivial
-
     def versions_of_options(self, options: Mapping[str, Any]) -> dict[str, int]:
         """Versions of the values that options have, as `name=value` → version.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bench.methods import cards
-from bench.methods.card import LOSS_OF_TASK, Card, KindName, OptionFormat
+from bench.methods.card import LOSS_OF_TASK, TRAINING_ENTRY, Card, KindName, OptionFormat
 from bench.settings import SettingsError, TrainSpec, Trial
 
 _WIDTHS = OptionFormat(name="hidden_dims", text="H={}")
@@ -163,13 +163,23 @@ def _differences(own: Named, same: Sequence[Named]) -> list[str]:
     return [word for word in words if word]
 
 
+def _learns_by_steps(card: Card) -> bool:
+    return card.kind == "training" and card.has_steps and not card.is_trivial
+
+
+def _is_trained_by_us(card: Card) -> bool:
+    """Whether settings of training apply to a method: a peer has its own training."""
+    return _learns_by_steps(card) and card.entry == TRAINING_ENTRY
+
+
 def _formats(card: Card, flat: Mapping[str, Any]) -> list[OptionFormat]:
     """Formats of a row's settings, in order; of training only where it learns by steps."""
     known = {shown.name for shown in (*_MODEL, *card.options, *_TRAINING)} | _NEVER
     others = [OptionFormat(name=name, is_always=False) for name in sorted(set(flat) - known)]
-    if not card.trains_by_steps:
-        has_widths = card.kind == "training" and card.has_steps and not card.is_trivial
-        return [*([_WIDTHS] if has_widths else []), *card.options, *others]
+    if not _learns_by_steps(card):
+        return [*card.options, *others]
+    if not _is_trained_by_us(card):
+        return [_WIDTHS, *card.options, *others]
     return [*_MODEL, *card.options, *others, *_TRAINING]
 
 
@@ -178,7 +188,7 @@ def _words(own: Named, rows: Sequence[Named], *, shows_common: bool = True) -> l
     words = []
     for shown in _formats(own.card, own.flat):
         if shown in _MODEL or shown.name in _OF_TRAINING:
-            peers = [row.flat for row in rows if row.card.trains_by_steps]
+            peers = [row.flat for row in rows if _is_trained_by_us(row.card)]
         else:
             peers = [row.flat for row in rows if row.card.name == own.card.name]
         values = {json.dumps(flat.get(shown.name), sort_keys=True) for flat in peers}
@@ -256,7 +266,7 @@ class RowNames:
     def common(self) -> str:
         """What all rows of several have in common; "" where that is nothing, or there is one."""
         rows = [self._named(trial) for same in self._tables.values() for trial in same]
-        trained = [row for row in rows if row.card.trains_by_steps]
+        trained = [row for row in rows if _is_trained_by_us(row.card)]
         words = []
         for shown in (*_MODEL, *_TRAINING) if len({row.key for row in rows}) > 1 else ():
             values = {json.dumps(row.flat.get(shown.name), sort_keys=True) for row in trained}

@@ -135,7 +135,7 @@ class Space:
     @property
     def trains_by_steps(self) -> bool:
         """Whether a try has a length."""
-        return self.card.trains_by_steps
+        return _trains_by_steps(self.card)
 
     def levels(self, dimension: Dimension) -> list[Scalar]:
         """Levels of the first tries, in order."""
@@ -310,7 +310,7 @@ def spaces_of(
     first: dict[str, Trial] = {}
     for trial in trials:
         first.setdefault(trial.model.method, trial)
-    by_steps = [t for t in trials if card(t.model.method).trains_by_steps]
+    by_steps = [t for t in trials if _trains_by_steps(card(t.model.method))]
     if not by_steps and not tuning.methods:
         raise StudyError("the study has no trained row that could be tuned")
     pattern = (by_steps or list(trials))[0]
@@ -354,6 +354,10 @@ def spaces_of(
     return found
 
 
+def _trains_by_steps(method: Card) -> bool:
+    return any(each.name in _TRAINING for each in method.search or ())
+
+
 def _space(
     method: Card,
     own: Trial | None,
@@ -377,7 +381,7 @@ def _space(
     for each in searched:
         following = max([len(shared) - 1, *coordinates]) + 1
         coordinates[shared.index(each.name) if each.name in shared else following] = each
-    is_trained = method.trains_by_steps
+    is_trained = _trains_by_steps(method)
     if own is None:
         widths = pattern.model.hidden_dims if is_trained else ()
         encoder: Encoder = "mlp" if widths else "linear"
