@@ -22,6 +22,7 @@ from bench.studies.grids import (
 from bench.studies.papers.multilabel_published import known_of
 from bench.studies.published import Published
 from bench.studies.study import Profile, Study
+from bench.studies.tuning import Tuning
 
 _IDENTIFIERS = DataSpec(
     source="pysource",
@@ -156,6 +157,17 @@ def delicious(profile: Profile) -> list[Trial]:
     return grid(_DELICIOUS, rows, replicates=3) + rivals
 
 
+def _bible_start() -> list[Setup]:
+    train = TrainSpec(budget_seconds=120.0, learning_rate=0.01, adam_epsilon=1e-5)
+    slower = dataclasses.replace(train, learning_rate=0.005)
+    return [
+        (mlp("full_softmax", 128, chunk_size=fastest_chunk("cpu")), slower),
+        (mlp("sampled_softmax", 256, sampler="uniform", num_samples=2048), train),
+        (mlp("mach", 512, num_buckets=1024, num_worlds=8, **_LOG_MEAN), train),
+        (mlp("adaptive_softmax", 256), train),
+    ]
+
+
 def bible(profile: Profile) -> list[Trial]:
     """Which of 31,086 verses a translation renders: where a broken hash or merge shows at once.
 
@@ -166,7 +178,6 @@ def bible(profile: Profile) -> list[Trial]:
     is unlike the training ones, which validation cannot see: both dropouts are shown, none chosen.
     Rates of the full softmax were tried, of the others one: not tuned alike yet.
     """
-    data = _xmlrepo("bible-verse-id", max_test_points=10_000)
 
     def train(learning_rate: float = 0.01) -> TrainSpec:
         return budget(120.0, profile, gpu_epochs=20, learning_rate=learning_rate)
@@ -194,7 +205,25 @@ def bible(profile: Profile) -> list[Trial]:
         (mlp("adaptive_softmax", 256), train()),
         *rivals_of(31_086),
     ]
-    return grid(data, rows)
+    return grid(_BIBLE, rows)
+
+
+def _citeulike_start() -> list[Setup]:
+    train = TrainSpec(budget_seconds=100.0, learning_rate=0.005, adam_epsilon=1e-5)
+    slower = dataclasses.replace(train, learning_rate=0.002)
+    some: dict[str, Scalar] = {"feature_dropout": 0.3}
+    sampled: dict[str, Scalar] = {
+        "sampler": "unigram",
+        "num_samples": 2048,
+        "feature_dropout": 0.5,
+    }
+    mach: dict[str, Scalar] = {"num_buckets": 2000, "num_worlds": 8, "share_encoder": True}
+    return [
+        (mlp("full_softmax", 256, chunk_size=fastest_chunk("cpu"), loss="softmax", **some), train),
+        (mlp("sampled_softmax", 256, **sampled), slower),
+        (mlp("sampled_bce", 256, **sampled), slower),
+        (mlp("mach", 256, **mach, **some), train),
+    ]
 
 
 def citeulike(profile: Profile) -> list[Trial]:
@@ -207,7 +236,6 @@ def citeulike(profile: Profile) -> list[Trial]:
     MACH comes further in less time (`table-wiki10-worlds`), and some sampled losses are at their
     best long before the end.
     """
-    data = _xmlrepo("citeulike-t", num_validation_points=1000)
 
     def train(learning_rate: float = 0.005) -> TrainSpec:
         return budget(100.0, profile, gpu_epochs=40, learning_rate=learning_rate)
@@ -243,11 +271,23 @@ def citeulike(profile: Profile) -> list[Trial]:
         (mlp("sampled_bce", 256, sampler="mixed", **sampled), train()),
         *rivals_of(52_946),
     ]
-    return grid(data, rows)
+    return grid(_CITEULIKE, rows)
 
 
 _ALL_CLASSES = "all 83,071 classes"
 _TOP_CLASSES = "20,000 classes with most training passages"
+
+
+def _simplewiki_start() -> list[Setup]:
+    train = TrainSpec(budget_seconds=240.0, learning_rate=0.005, adam_epsilon=1e-5)
+    faster = dataclasses.replace(train, learning_rate=0.01)
+    mach: dict[str, Scalar] = {"num_buckets": 512, "num_worlds": 8, "estimator": "log_mean"}
+    return [
+        (mlp("full_softmax", 128, chunk_size=fastest_chunk("cpu")), faster),
+        (mlp("sampled_softmax", 512, sampler="unigram", num_samples=2048), train),
+        (mlp("mach", 512, **mach), train),
+        (mlp("adaptive_softmax", 256), faster),
+    ]
 
 
 def simplewiki(profile: Profile) -> list[Trial]:
@@ -346,6 +386,10 @@ def _xmlrepo(folder: str, **settings: Any) -> DataSpec:
 
 _BIBTEX = _xmlrepo("bibtex-159", num_validation_points=500)
 _DELICIOUS = _xmlrepo("delicious-983", num_validation_points=1000)
+_BIBLE = _xmlrepo("bible-verse-id", max_test_points=10_000)
+_CITEULIKE = _xmlrepo("citeulike-t", num_validation_points=1000)
+# Tries of a third of the time, and the best two in full.
+_LARGE = Tuning(tries=6, reserve=2, first_share=1 / 3)
 _KNOWN_AT_BIBTEX = ("1-vs-All", "Parabel", "kNN", "MACH of a third party")
 
 STUDIES: Mapping[str, Callable[[], Study]] = {
@@ -382,6 +426,8 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "bible": lambda: study(
         bible,
+        start=lambda: grid(_BIBLE, _bible_start()),
+        tuning=_LARGE,
         primary_metrics=("P@1", "top-5"),
         published=(
             Published(
@@ -393,6 +439,8 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "citeulike": lambda: study(
         citeulike,
+        start=lambda: grid(_CITEULIKE, _citeulike_start()),
+        tuning=_LARGE,
         task="multilabel",
         published=(
             Published(
@@ -404,6 +452,8 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     ),
     "simplewiki": lambda: study(
         simplewiki,
+        start=lambda: grid(_simplewiki(20_000, 20_000), _simplewiki_start()),
+        tuning=_LARGE,
         primary_metrics=("P@1", "top-5", "top-10"),
         part=_simplewiki_part,
         published=(
