@@ -41,8 +41,8 @@ class WorldsStrategy(DDPStrategy):
     """
 
     averages_gradients = False
+    # Tables, numbers and seeds of all worlds, while the model has some of them.
     _whole: Worlds | None = None
-    """Tables, numbers and seeds of all worlds, while the model has some of them."""
 
     def setup(self, trainer: L.Trainer) -> None:
         """Leave the model this process's worlds, before there is an optimiser."""
