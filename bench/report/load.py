@@ -53,6 +53,11 @@ class MachineResults:
         return tuple(record for section in self.sections for record in section.records)
 
     @property
+    def has_methods(self) -> bool:
+        """Whether any row is more than a trivial baseline."""
+        return any(section.trained for section in self.sections)
+
+    @property
     def num_done(self) -> int:
         """Trials that finished."""
         return sum(record.get("status") == "done" for record in self.records)
@@ -123,7 +128,9 @@ def load_results(
         if not paths and studies is not None:
             raise StudyError(f"study {study.name!r} has no records under {folder}")
         kinds = sorted({kind_of(path) for path in paths})
-        found += [load_machine(results_dir, study, kind, trials) for kind in kinds]
+        loaded = [load_machine(results_dir, study, kind, trials) for kind in kinds]
+        # Of rows that have left a study, the trivial ones beside them may still be asked for.
+        found += [each for each in loaded if each.has_methods] or loaded
     return found
 
 

@@ -192,6 +192,18 @@ def test_machines_have_tables_of_their_own(tmp_path: Path) -> None:
     assert _problems(results) == []
 
 
+def test_machine_of_which_trivial_rows_alone_are_left_is_not_shown(tmp_path: Path) -> None:
+    trivial = record(trial("centroid"), machine={**MACHINE, "num_cores": 64})
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    for results in (alone, both):
+        write(results, [trivial], machine="big-64c")
+    write(both, [record(PLAIN)], machine="small-2c")
+    shown = [
+        {path.stem for path in build(results) if path.suffix == ".md"} for results in (alone, both)
+    ]
+    assert shown == [{"big-64c"}, {"small-2c"}]
+
+
 def test_file_that_mixes_machines_or_studies_is_reported(tmp_path: Path) -> None:
     results = tmp_path / "results"
     four = {**MACHINE, "num_cores": 4}
