@@ -31,7 +31,6 @@ PUBLIC = [
     "TrainSpec",
     "Trial",
     "Tuning",
-    "WorldsStrategy",
     "data_facts",
     "export_model",
     "grid",
