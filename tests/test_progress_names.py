@@ -150,7 +150,7 @@ def test_names_move_no_cursor() -> None:
 
 
 def test_a_record_is_told_by_the_task_of_its_data() -> None:
-    [path] = (RESULTS / "records" / "delicious").glob("*.jsonl")
+    path = min((RESULTS / "records" / "delicious").glob("*.jsonl"))
     records = [parse(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     shown = []
     for record in records:
@@ -221,7 +221,7 @@ def test_the_split_of_a_quality_is_named() -> None:
     step = {"event": "step", "fraction": 0.5, "quality": 0.25, "quality_name": "P@1"}
     progress.on_event(job, step)
     assert "val P@1 0.2500" in screen.getvalue()
-    [path] = (RESULTS / "records" / "delicious").glob("*.jsonl")
+    path = min((RESULTS / "records" / "delicious").glob("*.jsonl"))
     record = parse(json.loads(path.read_text(encoding="utf-8").splitlines()[-1]))
     progress.finish(record)
     validation = record.block("training")["curve"][-1]["metrics"]["P@1"]

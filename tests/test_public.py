@@ -31,6 +31,7 @@ PUBLIC = [
     "TrainSpec",
     "Trial",
     "Tuning",
+    "WorldsStrategy",
     "data_facts",
     "export_model",
     "grid",

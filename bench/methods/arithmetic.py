@@ -23,10 +23,10 @@ Accelerator = Literal["cpu", "gpu"]
 
 #: Points of an evaluation's batch (`bench.data.module.ExtremeDataModule`).
 EVALUATION_POINTS = 256
-#: What libraries take once training has begun: compiled kernels, threads, buffers of matrix
-#: products. Measured: what is left of the peaks of 42 committed records of models below 10 MB, all
-#: but MACH's (median; 64 to 72 MB).
-PROCESS_BYTES = 68_500_000
+#: What libraries take once training has begun: compiled kernels, buffers of matrix products.
+#: Measured: what is left of the peaks of 72 committed records of models below 10 MB, all but MACH's
+#: (median; 24 to 31 MB).
+PROCESS_BYTES = 27_000_000
 # What glibc's heap keeps of freed arrays at most before it gives its top back: twice the largest
 # size of an array that is mapped on its own (32 MiB; man 3 mallopt, M_MMAP_THRESHOLD).
 _HEAP_BYTES = 64 << 20

@@ -32,6 +32,7 @@ FLOOR_BYTES = 12_000_000
 _FINITE = "2026-11-26T10:54:38Z"  # daca6a5
 _SPARSE_ADAM = "2026-11-30T19:35:50Z"  # 25cf4a5
 _ONE_ARRAY = "2026-11-30T20:24:52Z"  # 306b9aa
+_SETTLED = "2026-12-01T00:15:56Z"  # fd9af58
 
 _VALIDATED = "until daca6a5 each validation made copies of weights, and the heap kept more of them"
 _DENSE = "until 25cf4a5 Adam had dense gradients of sparse layers, and here two of each"
@@ -91,7 +92,7 @@ def sizes_of(trial: Trial, data: dict[str, Any]) -> DataSizes:
 
 def as_then(memory: Memory, parts: Parts, trial: Trial, started_at: str) -> Memory:
     """What it would have been with the code of then."""
-    step, evaluation = memory.activations, memory.evaluation
+    step, evaluation, process = memory.activations, memory.evaluation, memory.process
     if started_at < _FINITE:  # |w|, w = w and |w| ≠ ∞, and both
         evaluation = max(evaluation, 7 * max(each.num_bytes for each in parts.weights) // 4)
     if started_at < _SPARSE_ADAM and trial.train.optimizer != "row_adam":
@@ -101,7 +102,9 @@ def as_then(memory: Memory, parts: Parts, trial: Trial, started_at: str) -> Memo
         # Autograd's copies: of the corrected logits and of two gradients.
         (rows,) = {each.rows for each in parts.weights[1:] if each.rows is not None}
         step += 4 * 2 * trial.train.batch_size * rows
-    return dataclasses.replace(memory, activations=step, evaluation=evaluation)
+    if started_at < _SETTLED and process:  # threads and libraries came after the model was built
+        process += 41_500_000
+    return dataclasses.replace(memory, activations=step, evaluation=evaluation, process=process)
 
 
 def rows() -> dict[tuple[str, str], tuple[list[int], int]]:
