@@ -41,6 +41,7 @@ _COMPILED = "a process compiled its kernels, which takes LLVM 100 to 160 MB"
 _REPEATS = (
     "of 8,192 log-uniform draws many are the same label; arithmetic tells the most they can be"
 )
+_FREED = "encoders of its own: the heap kept 15 to 50 MB of what was freed, of wide ones up to 250"
 #: Rows that are further off, by study and `cost_id`, and why.
 UNTOLD = {
     ("bible", "267463557bed9798"): _VALIDATED,
@@ -57,6 +58,13 @@ UNTOLD = {
     ("quickstart tuning", "9be63436a8fa3c2a"): _COMPILED,
     ("quickstart tuning", "23db375e38c2fbe6"): _COMPILED,
     ("quickstart tuning", "240369c924083943"): _REPEATS,
+    ("delicious", "cc833214104ec4d9"): _FREED,
+    ("bibtex tuning", "f426c8a366ba3f5a"): _FREED,
+    ("delicious tuning", "d91608a9ff2ee95e"): _FREED,
+    ("delicious tuning", "28527fdae4ffaf05"): _FREED,
+    ("delicious tuning", "7b9737e12973e6d6"): _FREED,
+    ("delicious tuning", "168c52f54e5b88a0"): _FREED,
+    ("delicious tuning", "8f5708924641ca50"): _FREED,
     ("table-twins", "28b1002bb85990a6"): _DENSE,
     ("table-twins", "c63d874f0bdee374"): _DENSE,
     ("table-twins", "9b37c685993a6632"): _DREW,
@@ -137,8 +145,7 @@ def test_peaks_of_all_rows_are_predicted_within_a_tenth(all_rows):
         for row, (peaks, predicted) in all_rows.items()
         if row not in UNTOLD and not is_told(peaks, predicted)
     }
-    # Of new records some are off by what the heap kept.
-    assert len(off) <= len(all_rows) / 20, off
+    assert off == {}
     assert len(all_rows) > 90
 
 
