@@ -255,3 +255,16 @@ def test_a_person_sees_each_turn_and_each_failure(measure, capsys):
     assert out.count("stub, behaviour=done on nothing · train 250 ms a step") == 3
     assert "[round 2 of 3, row " in out
     assert "ERROR: ValueError: no more" in out
+
+
+def test_a_person_sees_which_rounds_are_further_ones(measure, monkeypatch, capsys):
+    monkeypatch.setattr(timing, "load_share", lambda row, num_cores: 0.3)
+    view = TimingView(1, RowNames(rows(1)))
+    measure(*rows(1), num_rounds=1, num_extra_rounds=2, on_repetition=view.on_repetition)
+    view.close()
+    told = [line.partition("]")[0] for line in capsys.readouterr().out.splitlines()]
+    assert list(dict.fromkeys(told)) == [
+        "[round 1 of 1, row 1 of 1",
+        "[further round 1",
+        "[further round 2",
+    ]

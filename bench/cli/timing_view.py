@@ -35,6 +35,9 @@ class TimingView:
     ) -> None:
         """Show a repetition, see `bench.runner.timing.OnRepetition`."""
         where = f"round {number + 1} of {self._num_rounds}, row {index + 1} of {len(group.trials)}"
+        short = f"{number + 1}/{self._num_rounds}, {index + 1}/{len(group.trials)}"
+        if number >= self._num_rounds:  # of rows that others disturbed in all of them
+            where = short = f"further round {number + 1 - self._num_rounds}"
         full, apart = (printable(name(trial)) for name in (self._names.full, self._names.apart))
         head = f"[{where}] {full}"
         if phases is not None:
@@ -42,8 +45,7 @@ class TimingView:
         elif word[:1].isupper():  # an outcome
             self._line.say(printable(f"{head} · {word}"))
         else:
-            short = f"[{number + 1}/{self._num_rounds}, {index + 1}/{len(group.trials)}] {apart}"
-            self._line.show([head, f"[{where}] {apart}", short], [word])
+            self._line.show([head, f"[{where}] {apart}", f"[{short}] {apart}"], [word])
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -258,7 +258,7 @@ def _errors_note(section: Section) -> str:
 def busy_mark(row: Row) -> str:
     """‡ where others took much of the processor time while the row was timed."""
     share = row.timing.load if row.timing else None
-    return "‡" if share is not None and share >= LOADED else ""
+    return "‡" if share is not None and share > LOADED else ""
 
 
 def _busy_note(section: Section) -> str:
