@@ -4,8 +4,8 @@
 `<!-- table: STUDY MACHINE -->` that of a machine; `<!-- table: STUDY | k = 5 · uniform -->` some of
 its tables, by part, data set or both. `<!-- overview: STUDY STUDY … -->` has a line for each part
 of these studies, see `bench.report.tables.overview`; `<!-- leaders: STUDY STUDY … -->` says in
-words who is ahead there; `<!-- audits -->` counts what audits found
-again.
+words who is ahead there, and how settings were found; `<!-- audits -->` counts what audits found
+again. Numbers between the blocks are marked one by one, see `bench.report.values`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from bench.report.render import counted, escape_markdown, markdown_body, markdow
 from bench.report.renderers import rendering_of
 from bench.report.sections import Section
 from bench.report.tables.overview import leaders_text, overview_table
+from bench.report.tables.tuning import rule_text
+from bench.report.values import with_values
 from bench.store import record
 from bench.store.files import replace_file
 from bench.store.hosts import kind_of
 from bench.store.lines import Audit, check
+from bench.studies.tuned import read_tuned, tuned_path
 
 _BLOCK = re.compile(
     r"(<!-- (table|overview|leaders|audits)(?:: ([^\n]+?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL
@@ -43,18 +46,20 @@ def refresh(readme: Path, results_dir: Path) -> list[Path]:
     text = readme.read_text(encoding="utf-8")
     render = _renderer(results_dir)
     fresh = _BLOCK.sub(lambda match: match[1] + render(match) + match[5], text)
+    fresh, _ = with_values(fresh, results_dir)
     if fresh != text:
         replace_file(readme, fresh.encode())
-    return [readme] if _BLOCK.search(text) else []
+    return [readme] if fresh != text or _BLOCK.search(text) else []
 
 
 def readme_problems(readme: Path, results_dir: Path) -> list[str]:
     """Blocks that are not those of the records, or show rows of older versions."""
     if not readme.is_file():
         return []
-    problems = []
+    text = readme.read_text(encoding="utf-8")
+    problems = [f"{readme.name}: {problem}" for problem in with_values(text, results_dir)[1]]
     render = _renderer(results_dir)
-    for match in _BLOCK.finditer(readme.read_text(encoding="utf-8")):
+    for match in _BLOCK.finditer(text):
         name = " ".join(filter(None, [f"the {match[2]}", match[3] and f"of {match[3]}"]))
         body = render(match)
         if match[4] != body:
@@ -74,16 +79,21 @@ def _renderer(results_dir: Path) -> Callable[[re.Match[str]], str]:
         if match[2] == "audits":
             return _audits(results_dir / "audits")
         words = match[3] or ""
-        blocks = {"overview": _overview, "leaders": _leaders, "table": _table}
-        return blocks[match[2]](words, find)
+        if match[2] == "leaders":
+            return _leaders(words, find, results_dir)
+        return {"overview": _overview, "table": _table}[match[2]](words, find)
 
     return render
 
 
-def _leaders(names: str, find: Find) -> str:
-    chosen = [shown_first(find(name)) for name in names.split()]
-    sections = [section for results in chosen if results for section in results.sections]
-    return "".join(f"* {leaders_text(section)}\n" for section in sections) or _NOTHING
+def _leaders(names: str, find: Find, results_dir: Path) -> str:
+    lines = []
+    for name in names.split():
+        results, outcome = shown_first(find(name)), tuned_path(results_dir, name)
+        rule = rule_text(read_tuned(outcome)) if outcome.exists() else "not tuned"
+        sections = results.sections if results else ()
+        lines += [f"* {leaders_text(section)} Settings: {rule}.\n" for section in sections]
+    return "".join(lines) or _NOTHING
 
 
 def _overview(names: str, find: Find) -> str:

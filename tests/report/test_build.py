@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -315,6 +316,19 @@ def test_overview_chooses_by_validation(tmp_path: Path) -> None:
     assert _problems(results) == [
         "README.md: the overview of imaginary nowhere is not that of the records"
     ]
+
+
+def test_leaders_say_how_settings_were_found(results: Path) -> None:
+    readme = results.parent / "README.md"
+    readme.write_text("<!-- leaders: imaginary -->\n<!-- end -->\n")
+    build(results)
+    assert "Settings: not tuned." in readme.read_text()
+    outcome = results / "tuned" / "imaginary.json"
+    outcome.parent.mkdir()
+    shutil.copy(Path(__file__).parents[2] / "results" / "tuned" / "delicious.json", outcome)
+    assert any("the leaders of imaginary" in problem for problem in _problems(results))
+    build(results)
+    assert "Settings: 18 tries of 10 s a method." in readme.read_text()
 
 
 def test_kind_of_study_chooses_the_tables(

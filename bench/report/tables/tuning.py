@@ -81,19 +81,29 @@ def curves_table(tuned: Tuned) -> Table:
     )
 
 
-def _notes(tuned: Tuned) -> tuple[str, ...]:
+def rule_text(tuned: Tuned) -> str:
+    """How many tries each method had, and how long.
+
+    A method without steps had as many seconds in all.
+    """
     rule = tuned.rule
-    length = f" of {number(rule['seconds'])} s" if rule.get("seconds") else ""
-    text = f"Each method: {rule['tries']} tries{length}"
-    text += f" and {rule['reserve']} more" if rule["is_reserve_used"] else ""
+    count = rule["tries"] + (rule["reserve"] if rule["is_reserve_used"] else 0)
+    length = f" of {rule['seconds']:.3g} s" if rule.get("seconds") else ""
+    text = f"{count} tries{length} a method"
     if rule["first_share"] < 1:
         text += (
-            f"; its best {rule['num_finalists']} once more at full length, "
+            f", its best {rule['num_finalists']} once more at full length, "
             f"mean of {rule['num_replicates']} replicates"
         )
-    points = tuned.num_validation_points
+    return text
+
+
+def _notes(tuned: Tuned) -> tuple[str, ...]:
+    rule, points = tuned.rule, tuned.num_validation_points
+    reserve = f", {rule['reserve']} of them in reserve" if rule["is_reserve_used"] else ""
     return (
-        f"{text}. Points: {rule['points']}, seed {rule['seed']}; the first try is the study's own.",
+        f"{rule_text(tuned)}{reserve}. Points: {rule['points']}, seed {rule['seed']}; the first "
+        "try is the study's own.",
         f"Best checkpoint on {points:,} validation points; no test point was scored. An edge "
         "counts where the best is better than all tries off it by more than the standard error. "
         "Seconds: of training, by budget; a method without steps may train as long as all tries "
